@@ -1,0 +1,336 @@
+"""Where each data set's images come from: files, how they are checked, how they are read."""
+
+import hashlib
+import os
+import pickle
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+import platformdirs
+
+Part = Literal["train", "test"]
+#: uint8 images (N x channels x height x width) and int64 labels (N).
+Arrays = tuple[np.ndarray, np.ndarray]
+
+#: Seconds that a download waits for an answer before it counts as failed.
+PATIENCE = 10.0
+
+
+class DataError(Exception):
+    """A data set that is missing or damaged; the message says what, where and what to do."""
+
+
+@dataclass(frozen=True)
+class File:
+    """A file, by its path inside the data folder; `md5` where it is known, else the size in
+    bytes where that is known."""
+
+    path: str
+    md5: str | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A named data set; what an entry point of the group `kdbench.data` provides.
+
+    `read(part, folder)` gives the arrays of the part `train` or `test`; it runs after the
+    files of that part were checked, and reading one part must not read the other. `scale`
+    is the pixel value that counts as 1. `mean` and `std` are per channel, of images scaled
+    to [0, 1]; None has them computed from the training part. `download(folder)` fetches all
+    the files, or is None.
+    """
+
+    class_names: tuple[str, ...]
+    read: Callable[[Part, Path], Arrays]
+    scale: int = 255
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    train_files: tuple[File, ...] = ()
+    test_files: tuple[File, ...] = ()
+    download: Callable[[Path], Any] | None = field(default=None, repr=False)
+
+
+def data_folder(folder: Path | str | None = None) -> Path:
+    """The folder of the data files: the argument, else `KDBENCH_DATA`, else the user's cache."""
+    chosen = folder or os.environ.get("KDBENCH_DATA")
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(platformdirs.user_cache_dir("kdbench")) / "data"
+
+
+def arrays(name: str, source: DataSet, part: Part, folder: Path | str | None) -> Arrays:
+    """One part of `source`, its files checked first. Raises `DataError`.
+
+    All files must be there, but only those of `part` are read.
+    """
+    root = data_folder(folder)
+    _provide(name, source, root)
+    check(name, source, part, root)
+    try:
+        images, labels = source.read(part, root)
+    except (OSError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        files = source.train_files if part == "train" else source.test_files
+        where = ", ".join(str(root / file.path) for file in files) or "its source"
+        raise DataError(
+            f"data set {name}: cannot read {where}: {error}. {_replace(source)}"
+        ) from error
+    images = np.ascontiguousarray(images)
+    labels = np.ascontiguousarray(labels, dtype=np.int64)
+    classes = len(source.class_names)
+    if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != images.shape[:1]:
+        raise DataError(
+            f"data set {name}: the {part} part should be uint8 images of 4 dimensions with a "
+            f"label each; found {images.dtype} {images.shape} and labels {labels.shape}"
+        )
+    if len(labels) == 0 or labels.min() < 0 or labels.max() >= classes:
+        span = f"{labels.min()} to {labels.max()}" if len(labels) else "none"
+        raise DataError(
+            f"data set {name}: labels of the {part} part should be 0 to {classes - 1}; found {span}"
+        )
+    return images, labels
+
+
+def check(name: str, source: DataSet, part: Part, root: Path) -> None:
+    """Raise `DataError` at the first file of `part` with a wrong MD5 or size."""
+    for file in source.train_files if part == "train" else source.test_files:
+        path = root / file.path
+        size = path.stat().st_size
+        found = expected = None
+        if file.size is not None and size != file.size:
+            found, expected = f"{size:,} bytes", f"{file.size:,} bytes"
+        elif file.md5 is not None and (md5 := _md5(path)) != file.md5:
+            found, expected = f"MD5 {md5} ({size:,} bytes)", f"MD5 {file.md5}"
+        if found:
+            raise DataError(
+                f"data set {name}: {path} is damaged: found {found}, expected {expected}. "
+                f"{_replace(source)}"
+            )
+
+
+def _replace(source: DataSet) -> str:
+    if source.download is None:
+        return "Replace it with a sound copy."
+    return "Delete it, then run again with a network, or replace it with a sound copy."
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _missing(source: DataSet, root: Path) -> list[str]:
+    files = (*source.train_files, *source.test_files)
+    return [file.path for file in files if not (root / file.path).is_file()]
+
+
+def _provide(name: str, source: DataSet, root: Path) -> None:
+    """Download what is missing. Raises one `DataError` where that fails."""
+    if not _missing(source, root):
+        return
+    reason = "it has no download"
+    if source.download is not None:
+        from filelock import FileLock
+
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            # Workers that start together must not write the same files at once.
+            with FileLock(root / f".{name}.lock"), _patience(PATIENCE):
+                if _missing(source, root):
+                    source.download(root)
+        # torchvision raises errors of many kinds here: URLError, RuntimeError, OSError, EOFError.
+        except Exception as error:
+            told = " ".join(str(error).split())
+            reason = f"the download failed ({type(error).__name__}: {told})"
+        else:
+            reason = "the download left them out"
+    if missing := _missing(source, root):
+        raise DataError(
+            f"data set {name}: looked in {root} for {', '.join(missing)}; not there, and "
+            f"{reason}. Provide the files in one of three ways: name the folder that holds "
+            f"them with --data-dir; set KDBENCH_DATA to it; or run once with a network, and "
+            f"they are downloaded to {root}."
+        )
+
+
+@contextmanager
+def _patience(seconds: float) -> Iterator[None]:
+    """Have network connections give up after `seconds`: torchvision sets no limit."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+# --- digits -----------------------------------------------------------------------------
+
+DIGITS_TEST = 597
+
+
+@cache
+def _digits_parts() -> dict[Part, np.ndarray]:
+    """Rows of `load_digits` by part.
+
+    The set has no test part of its own: 597 of the 1797 images, stratified by class and
+    drawn with seed 0, are set aside here, once and for all.
+    """
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    labels = load_digits().target
+    train, test = train_test_split(
+        np.arange(len(labels)), test_size=DIGITS_TEST, stratify=labels, random_state=0
+    )
+    return {"train": np.sort(train), "test": np.sort(test)}
+
+
+def _read_digits(part: Part, folder: Path) -> Arrays:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    rows = _digits_parts()[part]
+    return bunch.images[rows, None].astype(np.uint8), bunch.target[rows]
+
+
+# --- MNIST and Fashion-MNIST ------------------------------------------------------------
+
+
+def _mnist_files(
+    folder: str, part: str, count: int, md5: Mapping[str, str] = MappingProxyType({})
+) -> tuple[File, ...]:
+    sizes = {
+        f"{part}-images-idx3-ubyte": 16 + count * 28 * 28,
+        f"{part}-labels-idx1-ubyte": 8 + count,
+    }
+    return tuple(File(f"{folder}/raw/{name}", md5.get(name), size) for name, size in sizes.items())
+
+
+def _read_mnist(folder: str) -> Callable[[Part, Path], Arrays]:
+    def read(part: Part, root: Path) -> Arrays:
+        from torchvision.datasets import mnist
+
+        prefix = root / folder / "raw" / ("train" if part == "train" else "t10k")
+        images = mnist.read_image_file(f"{prefix}-images-idx3-ubyte")
+        labels = mnist.read_label_file(f"{prefix}-labels-idx1-ubyte")
+        return images.numpy()[:, None], labels.numpy()
+
+    return read
+
+
+def _download(kind: str) -> Callable[[Path], Any]:
+    def download(root: Path) -> None:
+        import torchvision.datasets
+
+        getattr(torchvision.datasets, kind)(root, train=True, download=True)
+
+    return download
+
+
+# --- CIFAR ------------------------------------------------------------------------------
+
+
+def _read_cifar(
+    folder: str, train: tuple[str, ...], test: tuple[str, ...], key: str
+) -> Callable[[Part, Path], Arrays]:
+    def read(part: Part, root: Path) -> Arrays:
+        images, labels = [], []
+        for name in train if part == "train" else test:
+            # Unpickling runs code, which is why the MD5 is checked before.
+            with (root / folder / name).open("rb") as file:
+                batch = pickle.load(file, encoding="latin1")
+            images.append(batch["data"].reshape(-1, 3, 32, 32))
+            labels.append(batch[key])
+        return np.concatenate(images), np.concatenate(labels)
+
+    return read
+
+
+_BATCHES = tuple(f"data_batch_{n}" for n in range(1, 6))
+
+#: MD5 of the published files: those of CIFAR as in torchvision's lists; MNIST's of the
+#: unpacked files (torchvision lists the packed ones).
+_CIFAR10_MD5 = (
+    "c99cafc152244af753f735de768cd75f",
+    "d4bba439e000b95fd0a9bffe97cbabec",
+    "54ebc095f3ab1f0389bbae665268c751",
+    "634d18415352ddfa80567beed471001a",
+    "482c414d41f54cd18b22e5b47cb7c3cb",
+)
+_MNIST_MD5 = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+
+_DIGIT_NAMES = tuple(str(digit) for digit in range(10))
+_FASHION_NAMES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+_CIFAR10_NAMES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+_CIFAR100 = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
+camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile
+cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp
+lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom
+oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
+possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake
+spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor
+train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+"""
+
+#: kdbench's own data sets. Statistics are those commonly published for each training part.
+OWN: dict[str, DataSet] = {
+    "digits": DataSet(_DIGIT_NAMES, _read_digits, scale=16),
+    "mnist": DataSet(
+        _DIGIT_NAMES,
+        _read_mnist("MNIST"),
+        mean=(0.1307,),
+        std=(0.3081,),
+        download=_download("MNIST"),
+        train_files=_mnist_files("MNIST", "train", 60_000, _MNIST_MD5),
+        test_files=_mnist_files("MNIST", "t10k", 10_000, _MNIST_MD5),
+    ),
+    "fashion-mnist": DataSet(
+        _FASHION_NAMES,
+        _read_mnist("FashionMNIST"),
+        mean=(0.2860,),
+        std=(0.3530,),
+        download=_download("FashionMNIST"),
+        train_files=_mnist_files("FashionMNIST", "train", 60_000),
+        test_files=_mnist_files("FashionMNIST", "t10k", 10_000),
+    ),
+    "cifar10": DataSet(
+        _CIFAR10_NAMES,
+        _read_cifar("cifar-10-batches-py", _BATCHES, ("test_batch",), "labels"),
+        mean=(0.4914, 0.4822, 0.4465),
+        std=(0.2470, 0.2435, 0.2616),
+        train_files=tuple(
+            File(f"cifar-10-batches-py/{name}", md5)
+            for name, md5 in zip(_BATCHES, _CIFAR10_MD5, strict=True)
+        ),
+        test_files=(File("cifar-10-batches-py/test_batch", "40351d587109b95175f43aff81a1287e"),),
+        download=_download("CIFAR10"),
+    ),
+    "cifar100": DataSet(
+        tuple(_CIFAR100.split()),
+        _read_cifar("cifar-100-python", ("train",), ("test",), "fine_labels"),
+        mean=(0.5071, 0.4867, 0.4408),
+        std=(0.2675, 0.2565, 0.2761),
+        train_files=(File("cifar-100-python/train", "16019d7e3df5f24257cddd939b257f8d"),),
+        test_files=(File("cifar-100-python/test", "f0ef6b0ae62326f3e7ffdfab6717acfc"),),
+        download=_download("CIFAR100"),
+    ),
+}

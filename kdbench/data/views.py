@@ -1,0 +1,133 @@
+"""The views of an image under the usual augmentations, as whole-batch tensor operations.
+
+An augmentation is a finite set of views, so what a frozen network says about all of them
+can be kept in a table. A view id counts them: for `crop-flip` it is
+`(dy * 9 + dx) * 2 + flip`, where (dy, dx) is the crop's corner in the image padded by 4
+pixels of value 0, and flip 1 mirrors left and right; for `crop` it is `dy * 9 + dx`, for
+`flip` it is `flip`, and `none` has the view 0 only.
+"""
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+PADDING = 4
+SHIFTS = 2 * PADDING + 1
+
+#: The number of views of each augmentation.
+VIEWS = {"none": 1, "flip": 2, "crop": SHIFTS**2, "crop-flip": SHIFTS**2 * 2}
+
+
+class Images(Protocol):
+    """What `Views` reads of a data set: uint8 `images` (N x channels x height x width), the
+    pixel value `scale` that counts as 1, and `mean` and `std` per channel of scaled images;
+    int64 `labels` (N)."""
+
+    @property
+    def images(self) -> Tensor: ...
+    @property
+    def labels(self) -> Tensor: ...
+    @property
+    def scale(self) -> int: ...
+    @property
+    def mean(self) -> tuple[float, ...]: ...
+    @property
+    def std(self) -> tuple[float, ...]: ...
+
+
+class _Normaliser:
+    """uint8 B x height x width x channels to float32 of the same shape."""
+
+    def __init__(self, data: Images, device: torch.device):
+        channels, height, width = data.images.shape[1:]
+
+        # Constants of an image's full size: broadcasting over 3 channels alone is slow, and
+        # CUDA divides by a Python number as by its reciprocal, which rounds differently.
+        def whole(values: tuple[float, ...]) -> Tensor:
+            row = torch.tensor(values, dtype=torch.float32, device=device)
+            return row.expand(height, width, channels).contiguous()
+
+        self.scale = whole((float(data.scale),) * channels)
+        self.mean = whole(data.mean)
+        self.std = whole(data.std)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        return pixels.to(torch.float32).div_(self.scale).sub_(self.mean).div_(self.std)
+
+
+def normalise(images: Tensor, data: Images) -> Tensor:
+    """uint8 `images` (B x channels x height x width) as `Views` gives plain images: float32,
+    channels_last, on the images' device, with the constants of `data`, bit for bit alike."""
+    pixels = images.permute(0, 2, 3, 1).contiguous()
+    return _Normaliser(data, images.device)(pixels).permute(0, 3, 1, 2)
+
+
+class Views:
+    """Normalised batches of any view of any example, from one uint8 tensor on `device`.
+
+    `count` is the number of views of `augment`, `plain` the id of the one that is the image
+    itself, `labels` the labels (int64, N) on `device`. Raises `ValueError` for an
+    augmentation that is not in `VIEWS`.
+    """
+
+    def __init__(self, data: Images, augment: str = "none", device: torch.device | str = "cpu"):
+        if augment not in VIEWS:
+            raise ValueError(f"unknown augmentation {augment!r}; there are {', '.join(VIEWS)}")
+        self.augment = augment
+        self.count = VIEWS[augment]
+        self.device = torch.device(device)
+        self.labels = data.labels.to(self.device)
+        self._flips = augment.endswith("flip")
+        self._crops = augment.startswith("crop")
+        middle = PADDING * SHIFTS + PADDING if self._crops else 0
+        self.plain = middle * 2 if self._flips else middle
+        self._normalised = _Normaliser(data, self.device)
+        # Kept as N x height x width x channels, so that a batch comes out channels_last and
+        # rows of pixels are copied in one piece.
+        height, width = data.images.shape[2:]
+        pad = PADDING if self._crops else 0
+        pixels = data.images.to(self.device).permute(0, 2, 3, 1)
+        self._store = functional.pad(pixels, (0, 0, pad, pad, pad, pad)).contiguous()
+        # N x dy x dx x height x width x channels, without a copy.
+        windows = self._store.unfold(1, height, 1).unfold(2, width, 1)
+        self._windows = windows.permute(0, 1, 2, 4, 5, 3)
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def draw(self, count: int, generator: np.random.Generator) -> Tensor:
+        """`count` view ids (int64, on `device`), each view equally likely."""
+        return torch.from_numpy(generator.integers(self.count, size=count)).to(self.device)
+
+    def take(self, position: Tensor, view: Tensor | int | None = None) -> Tensor:
+        """The examples at `position` (int64, B) in the views `view` (int64, B; one id for all;
+        None for the plain image), normalised: float32, B x channels x height x width,
+        channels_last, on the views' device.
+
+        A value depends on its example and view only, never on the rest of the batch: it is
+        ((pixel / scale) - mean) / std in float32, one rounding each, as torchvision's
+        `ToTensor` and `Normalize` give.
+        """
+        position = position.to(self.device, non_blocking=True)
+        pixels = self._pixels(position, self.plain if view is None else view)
+        return self._normalised(pixels).permute(0, 3, 1, 2)
+
+    def _pixels(self, position: Tensor, view: Tensor | int) -> Tensor:
+        """uint8, B x height x width x channels."""
+        if self.count == 1:
+            return self._store.index_select(0, position)
+        if isinstance(view, int):
+            view = torch.full_like(position, view)
+        view = view.to(self.device, non_blocking=True)
+        flip = view % 2 if self._flips else None
+        if self._crops:
+            shift = view if flip is None else view // 2
+            pixels = self._windows[position, shift // SHIFTS, shift % SHIFTS]
+        else:
+            pixels = self._store.index_select(0, position)
+        if flip is None:
+            return pixels
+        return torch.where(flip.bool()[:, None, None, None], pixels.flip(2), pixels)

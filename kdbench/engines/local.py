@@ -1,0 +1,132 @@
+"""Worker processes on this machine: one thread each on the CPU, or one process a GPU."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from multiprocessing.connection import Connection, wait
+from multiprocessing.synchronize import Event as Flag
+from typing import Any
+
+from kdbench.engines.work import Failed, Idle, Message, Place, Task, Worker
+
+#: Set before a worker loads torch. Two workers must never share OpenMP's threads, and
+#: glibc gives freed pages back to the system after each step unless told otherwise.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 33),
+    "MALLOC_TOP_PAD_": str(1 << 26),
+}
+
+
+class LocalEngine:
+    """`count` worker processes. Each has a pipe of its own, so one that dies is seen at once."""
+
+    def __init__(self, place: Place, count: int) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        self._flag: Flag = self._context.Event()
+        self._places = [_device_of(place, index) for index in range(count)]
+        self._workers: list[tuple[Any, Connection]] = []
+        self._tasks: list[Task | None] = []
+        for each in self._places:
+            self._workers.append(self._start(each))
+            self._tasks.append(None)
+
+    def _start(self, place: Place) -> tuple[Any, Connection]:
+        ours, theirs = self._context.Pipe()
+        before = {key: os.environ.get(key) for key in ENVIRONMENT}
+        os.environ.update(ENVIRONMENT)
+        try:
+            process = self._context.Process(
+                target=serve, args=(theirs, self._flag, place), daemon=True
+            )
+            process.start()
+        finally:
+            for key, value in before.items():
+                if value is None:
+                    os.environ.pop(key, None)
+                else:
+                    os.environ[key] = value
+        theirs.close()
+        return process, ours
+
+    def idle(self) -> int:
+        """How many workers have nothing to do."""
+        return sum(task is None for task in self._tasks)
+
+    def submit(self, task: Task) -> None:
+        """Give a task to an idle worker."""
+        index = self._tasks.index(None)
+        self._tasks[index] = task
+        self._workers[index][1].send(task)
+
+    def messages(self, patience: float) -> Iterator[Message]:
+        """What the workers have said; waits at most `patience` seconds for the first word."""
+        pipes = {pipe: index for index, (_, pipe) in enumerate(self._workers)}
+        for pipe in wait(list(pipes), patience):
+            index = pipes[pipe]  # type: ignore[index]
+            try:
+                while self._workers[index][1].poll():
+                    message = self._workers[index][1].recv()
+                    if isinstance(message, Idle):
+                        self._tasks[index] = None
+                    yield message
+            except (EOFError, OSError):
+                yield from self._died(index)
+
+    def _died(self, index: int) -> Iterator[Message]:
+        """A worker is gone (killed for its memory, say): its runs have failed, and another
+        takes its place."""
+        process, pipe = self._workers[index]
+        process.join()
+        pipe.close()
+        task, self._tasks[index] = self._tasks[index], None
+        self._workers[index] = self._start(self._places[index])
+        error = {"error": f"the worker process ended with code {process.exitcode}", "traceback": ""}
+        for spec in task.specs if task else ():
+            yield Failed(spec.id, error)
+
+    def stop(self) -> None:
+        """Ask every worker to finish its step and keep its last epoch."""
+        self._flag.set()
+
+    def close(self) -> None:
+        """End the workers."""
+        self._flag.set()
+        for process, pipe in self._workers:
+            try:
+                pipe.send(None)
+            except OSError:
+                pass  # it is gone already, which is what is wanted
+            process.join(10)
+            if process.is_alive():
+                process.kill()
+            pipe.close()
+
+
+def _device_of(place: Place, index: int) -> Place:
+    """Each worker's device: the GPUs in turn, or the CPU."""
+    if place.device != "cuda":
+        return place
+    import torch
+
+    device = f"cuda:{index % torch.cuda.device_count()}"
+    return Place(place.root, place.data_name, place.data_dir, device)
+
+
+def serve(pipe: Connection, flag: Flag, place: Place) -> None:
+    """A worker process: tasks from the pipe until it closes or says None."""
+    # Ctrl-C reaches the whole group; the driver alone decides, and asks through the flag.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    import torch
+
+    torch.set_num_threads(1)
+    worker = Worker(place)
+    try:
+        while (task := pipe.recv()) is not None:
+            worker.carry_out(task, pipe.send, flag.is_set)
+    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+        return  # the driver is gone; what it has not written is trained again

@@ -1,0 +1,121 @@
+"""What a worker does: tasks in, messages out. The same code in every engine."""
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from kdbench import models
+from kdbench.calibrate import calibrate
+from kdbench.data import TrainingData, load
+from kdbench.evaluate import open_sealed, score_run
+from kdbench.methods import METHODS
+from kdbench.networks import Frozen, Trained
+from kdbench.run import RunSpec
+from kdbench.store import Store
+from kdbench.taps import resolve_taps
+from kdbench.train import Bench, Event, Failed, Job, train_cohort
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a worker finds things and what it computes on."""
+
+    root: Path
+    data_name: str
+    data_dir: Path | None
+    device: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """`train` a cohort of specs, `score` finished runs, or `calibrate` costs of specs.
+
+    `labels` names the specs of a calibration; `reference` is the one all are held against.
+    """
+
+    kind: str
+    specs: tuple[RunSpec, ...]
+    labels: tuple[str, ...] = ()
+    reference: str = ""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The test scores of a run, to be written once."""
+
+    id: str
+    test: dict[str, Any]
+    arrays: dict[str, np.ndarray] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """The cost of each label: see `calibrate`."""
+
+    rows: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Idle:
+    """The task is over."""
+
+
+Message = Event | Scored | Calibrated | Idle
+
+
+class Worker:
+    """Carries out tasks. Keeps the data and the frozen networks from task to task."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.store = Store(place.root)
+        self.device = torch.device(place.device)
+        self.data: TrainingData = load(place.data_name, place.data_dir)
+        self.bench = Bench(self.store, self.data, self.device)
+
+    def carry_out(
+        self, task: Task, say: Callable[[Message], None], stopping: Callable[[], bool]
+    ) -> None:
+        """Do one task; a fault of the task as a whole fails its runs, never the worker."""
+        try:
+            if task.kind == "train":
+                jobs = [self._job(spec) for spec in task.specs]
+                train_cohort(jobs, self.bench, say, stopping)
+            elif task.kind == "score":
+                self._score(task, say)
+            else:
+                specs = dict(zip(task.labels, map(self._job, task.specs), strict=True))
+                say(Calibrated(calibrate(specs, task.reference, self.bench, stopping)))
+        except Exception as error:
+            text = "".join(traceback.format_exception(error))
+            for spec in task.specs:
+                cause = {"error": f"{type(error).__name__}: {error}", "traceback": text}
+                say(Failed(spec.id, cause))
+        say(Idle())
+
+    def _score(self, task: Task, say: Callable[[Message], None]) -> None:
+        test = open_sealed(self.data, self.place.data_dir)
+        for spec in task.specs:
+            scores, arrays = score_run(self.store, spec.id, self.data, test, self.device)
+            say(Scored(spec.id, scores, arrays))
+
+    def _job(self, spec: RunSpec) -> Job:
+        method = METHODS[spec.method](**spec.knobs)
+        names: dict[str, str] = {}
+        for role, source in method.networks().items():
+            if isinstance(source, Trained):
+                names[role] = spec.models[source.slot]
+            elif isinstance(source, Frozen):
+                frozen = self.store.record(spec.frozen[role]).spec()
+                assert frozen is not None, "a run starts after the runs it freezes"
+                names[role] = frozen.models["student"]
+            else:
+                names[role] = spec.models["student"]
+        known = {r: models.taps_of(m, self.data.shape, self.data.classes) for r, m in names.items()}
+        taps = resolve_taps(method.taps(), known, names)
+        return Job(spec, method, taps, self.store.record(spec.id).checkpoint())

@@ -1,0 +1,290 @@
+"""Tuning's points and its ledger: which knobs a trial tries, and an Optuna study of what came.
+
+The points depend on nothing but the tuning seed, names, and the trials finished before,
+so a tuning that was interrupted goes on with the very same ones. The records are the
+truth; the Optuna study is written from them for people to look at with optuna-dashboard.
+No torch here, and Optuna only when needed.
+"""
+
+import hashlib
+import math
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import optuna
+
+SAMPLERS = ("random", "tpe")
+
+#: Trials that are asked together: what they give is known only to the next round.
+ROUND = 4
+
+#: Digits kept of a knob, so that tables and specs stay readable.
+DIGITS = 6
+
+
+class Interval(Protocol):
+    """What is needed of a search range: ends included, `log` for uniform in log scale."""
+
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+    @property
+    def log(self) -> bool: ...
+
+
+Ranges = Mapping[str, Interval]
+#: Finished trials by number: their knobs, and their score (None: diverged).
+Finished = Mapping[int, tuple[Mapping[str, float], float | None]]
+
+
+# -- points
+
+
+def points(
+    sampler: str,
+    ranges: Ranges,
+    defaults: Mapping[str, float],
+    count: int,
+    seed: int,
+    label: str,
+    finished: Finished,
+) -> list[dict[str, float]]:
+    """The knobs of the trials 0, 1, ... as far as they can be known now, at most `count`.
+
+    Trial 0 is `defaults`. `random` knows all at once; `tpe` knows a round of `ROUND`
+    trials when all trials before that round are finished. Scores are higher-is-better.
+    Raises `ValueError` for a sampler that is not in `SAMPLERS`.
+    """
+    if sampler not in SAMPLERS:
+        raise ValueError(f"unknown sampler {sampler!r}: one of {', '.join(SAMPLERS)}")
+    found = [{name: float(defaults[name]) for name in ranges}]
+    if sampler == "random" or not ranges:
+        found += [
+            {name: draw(ranges[name], seed, name, number) for name in ranges}
+            for number in range(1, count)
+        ]
+        return found[:count]
+    for first in range(0, count, ROUND):
+        if any(number not in finished for number in range(first)):
+            break
+        history = [finished[number] for number in range(first)]
+        # A round is asked whole, the default being one of the first, so that the points
+        # do not depend on how many are wanted.
+        found += tpe_round(ranges, history, first + ROUND - len(found), seed, label)
+    return found[:count]
+
+
+def stream(*key: Any) -> np.random.SeedSequence:
+    """A seed sequence that is a function of `key` only, whatever the machine."""
+    text = "\n".join(str(part) for part in key)
+    return np.random.SeedSequence(int.from_bytes(hashlib.sha256(text.encode()).digest(), "big"))
+
+
+def draw(interval: Interval, seed: int, name: str, number: int) -> float:
+    """Draw `number` of the knob `name`: nothing else has a say, so methods share draws."""
+    share = np.random.default_rng(stream("kdbench.draw", seed, name, number)).random()
+    if not interval.log:
+        return tidy(interval.low + share * (interval.high - interval.low), interval)
+    low, high = math.log(interval.low), math.log(interval.high)
+    return tidy(math.exp(low + share * (high - low)), interval)
+
+
+def tidy(value: float, interval: Interval) -> float:
+    """`value` to `DIGITS` significant digits, inside the interval."""
+    return min(max(float(f"{value:.{DIGITS}g}"), interval.low), interval.high)
+
+
+def tpe_round(
+    ranges: Ranges,
+    history: Sequence[tuple[Mapping[str, float], float | None]],
+    count: int,
+    seed: int,
+    label: str,
+) -> list[dict[str, float]]:
+    """`count` points of Optuna's TPE after `history`, a pure function of the arguments."""
+    import optuna
+
+    quieten()
+    space: dict[str, Any] = {name: distribution(interval) for name, interval in ranges.items()}
+    key = stream("kdbench.tpe", seed, label, len(history))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        # Every argument is written out: Optuna 5 changed defaults, and points must stay.
+        sampler = optuna.samplers.TPESampler(
+            prior_weight=1.0,
+            consider_magic_clip=True,
+            consider_endpoints=False,
+            n_startup_trials=ROUND,
+            n_ei_candidates=24,
+            gamma=gamma,
+            weights=weights,
+            seed=int(key.generate_state(1)[0]),
+            multivariate=True,
+            group=False,
+            warn_independent_sampling=False,
+            constant_liar=True,
+        )
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    for knobs, score in history:
+        # A default may lie outside of what is searched, and TPE cannot look there. A
+        # diverged trial counts as the worst possible: left out, it would be tried again.
+        values = {n: min(max(float(knobs[n]), ranges[n].low), ranges[n].high) for n in ranges}
+        trial = optuna.trial.create_trial(
+            params=values, distributions=space, value=0.0 if score is None else score
+        )
+        study.add_trial(trial)
+    asked = [study.ask(fixed_distributions=space).params for _ in range(count)]
+    return [{name: tidy(params[name], ranges[name]) for name in ranges} for params in asked]
+
+
+def gamma(trials: int) -> int:
+    """How many of the finished trials count as good: a tenth, one at least, 25 at most."""
+    return min(math.ceil(0.1 * trials), 25)
+
+
+def weights(trials: int) -> np.ndarray:
+    """All trials weigh the same."""
+    return np.ones(trials)
+
+
+def distribution(interval: Interval) -> "optuna.distributions.FloatDistribution":
+    """The interval in Optuna's words."""
+    import optuna
+
+    return optuna.distributions.FloatDistribution(interval.low, interval.high, log=interval.log)
+
+
+def quieten() -> None:
+    """No lines of Optuna's own in the terminal."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+# -- choice
+
+
+def best(finished: Mapping[int, tuple[float, float] | None]) -> int:
+    """The number of the best trial: highest accuracy, then lower NLL, then lower number.
+
+    Values are (validation accuracy as a fraction, validation NLL in nats); None, and an
+    accuracy that is no number, is a trial that diverged. Raises `ValueError` where no
+    trial is left.
+    """
+    order = {
+        number: (-score[0], score[1] if math.isfinite(score[1]) else math.inf, number)
+        for number, score in finished.items()
+        if score is not None and math.isfinite(score[0])
+    }
+    if not order:
+        raise ValueError(f"none of {len(finished)} trials can be chosen: all diverged")
+    return min(order, key=lambda number: order[number])
+
+
+# -- ledger
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A finished trial. `value` is the validation accuracy (a fraction), None if it diverged."""
+
+    number: int
+    knobs: Mapping[str, float]
+    value: float | None
+    runs: tuple[str, ...]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Ledger:
+    """The Optuna studies of a root folder, in one journal file; for one process at a time.
+
+    A journal is some ten times as quick as Optuna's SQLite, and optuna-dashboard opens
+    it: `optuna-dashboard optuna.journal`.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.path = root / "optuna.journal"
+        self._studies: dict[str, optuna.Study] = {}
+
+    def study(self, name: str) -> "optuna.Study":
+        """The Optuna study of that name, created where missing."""
+        import optuna
+
+        if name not in self._studies:
+            quieten()
+            self._studies[name] = optuna.create_study(
+                study_name=name,
+                storage=self._storage(),
+                direction="maximize",
+                load_if_exists=True,
+                # Nobody asks this study for points; a sampler is stated to make that plain.
+                sampler=optuna.samplers.RandomSampler(seed=0),
+            )
+            self._studies[name].set_metric_names(["validation accuracy"])
+        return self._studies[name]
+
+    def _storage(self) -> "optuna.storages.JournalStorage":
+        if not hasattr(self, "_journal"):
+            from optuna.storages import JournalStorage
+            from optuna.storages.journal import JournalFileBackend
+
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._journal = JournalStorage(JournalFileBackend(str(self.path)))
+        return self._journal
+
+    def level(self, study: str, label: str, ranges: Ranges, trials: Iterable[Trial]) -> int:
+        """Bring `<study>/<label>` level with its finished trials; how many were added.
+
+        Optuna numbers trials as they come, so they are added in their order, and a study
+        that holds others (the study file was edited) or in another order is written anew.
+        """
+        import optuna
+
+        name = f"{study}/{label}"
+        wanted = sorted(trials, key=lambda trial: trial.number)
+        held = [mark(t.user_attrs) for t in self.study(name).get_trials(deepcopy=False)]
+        if held != [mark(attributes(t)) for t in wanted[: len(held)]]:
+            optuna.delete_study(study_name=name, storage=self._storage())
+            del self._studies[name]
+            held = []
+        for trial in wanted[len(held) :]:
+            self.study(name).add_trial(frozen(trial, ranges))
+        return len(wanted) - len(held)
+
+
+def attributes(trial: Trial) -> dict[str, Any]:
+    """A trial's user attributes: what the dashboard shows beside the value."""
+    return {"number": trial.number, "runs": list(trial.runs), **trial.attrs}
+
+
+def mark(attrs: Mapping[str, Any]) -> tuple[Any, Any]:
+    """By what a trial is known: its number and its runs, whose ids hold all that matters."""
+    return attrs.get("number"), attrs.get("runs")
+
+
+def frozen(trial: Trial, ranges: Ranges) -> "optuna.trial.FrozenTrial":
+    """A finished trial in Optuna's words; a default outside the range widens it."""
+    import optuna
+
+    space: dict[str, Any] = {}
+    for name, interval in ranges.items():
+        value = float(trial.knobs[name])
+        low, high = min(interval.low, value), max(interval.high, value)
+        space[name] = optuna.distributions.FloatDistribution(
+            low, high, log=interval.log and low > 0
+        )
+    failed = trial.value is None
+    return optuna.trial.create_trial(
+        state=optuna.trial.TrialState.FAIL if failed else optuna.trial.TrialState.COMPLETE,
+        value=trial.value,
+        params={name: float(trial.knobs[name]) for name in ranges},
+        distributions=space,
+        user_attrs=attributes(trial),
+    )

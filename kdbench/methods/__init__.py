@@ -1,0 +1,69 @@
+"""The table of methods. The key is the only name a method has: its file (with `_` for
+`-`), study files, MLflow tags, test ids and table rows use it."""
+
+from importlib.metadata import entry_points
+
+from kdbench.methods._plugins import GROUP, gather
+from kdbench.methods.ab import AB
+from kdbench.methods.at import AT
+from kdbench.methods.ban import BAN
+from kdbench.methods.base import Method
+from kdbench.methods.byot import BYOT
+from kdbench.methods.ce import CE
+from kdbench.methods.cosine import Cosine
+from kdbench.methods.dkd import DKD
+from kdbench.methods.dml import DML
+from kdbench.methods.ensemble import Ensemble
+from kdbench.methods.feature_mse import FeatureMSE
+from kdbench.methods.fsp import FSP
+from kdbench.methods.hint import Hint
+from kdbench.methods.kd import KD
+from kdbench.methods.kdcl import KDCL
+from kdbench.methods.label_smoothing import LabelSmoothing
+from kdbench.methods.logit_mse import LogitMSE
+from kdbench.methods.mse import MSE
+from kdbench.methods.ps_kd import PSKD
+from kdbench.methods.rkd import RKD
+from kdbench.methods.sp import SP
+from kdbench.methods.takd import TAKD
+
+BUILTIN: dict[str, type[Method]] = {
+    # labels alone
+    "ce": CE,
+    "label-smoothing": LabelSmoothing,
+    # soft targets
+    "kd": KD,
+    "mse": MSE,
+    "logit-mse": LogitMSE,
+    "dkd": DKD,
+    # features
+    "cosine": Cosine,
+    "hint": Hint,
+    "feature-mse": FeatureMSE,
+    "at": AT,
+    "ab": AB,
+    # relations
+    "fsp": FSP,
+    "rkd": RKD,
+    "sp": SP,
+    # peers
+    "dml": DML,
+    "kdcl": KDCL,
+    # the student itself
+    "ps-kd": PSKD,
+    "byot": BYOT,
+    "ban": BAN,
+    # more than one teacher
+    "takd": TAKD,
+    "ensemble": Ensemble,
+}
+
+METHODS, _ORIGINS = gather(BUILTIN, entry_points(group=GROUP))
+
+
+def origin(key: str) -> str:
+    """`kdbench` for a built-in method, `distribution==version` for a plug-in's."""
+    return _ORIGINS[key]
+
+
+__all__ = ["BUILTIN", "METHODS", "Method", "origin"]

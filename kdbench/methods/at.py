@@ -1,0 +1,73 @@
+"""Attention transfer."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch.nn import functional as F
+
+from kdbench import losses
+from kdbench.methods._parts import common, stages, weighted
+from kdbench.methods.base import Method, Paper, Range, knob
+from kdbench.networks import Frozen, Trained
+
+
+@dataclass(frozen=True)
+class AT(Method):
+    """The student learns where in the image the teacher's activations are large.
+
+    Formula:
+        L = CE(y, softmax(z_s)) + beta * sum over stages of mean((q_s - q_t)**2)
+        q = Q / |Q|_2,  Q = mean over channels of f**2, flattened
+        the mean runs over batch and positions
+
+    Symbols:
+        z_s: the student's logits, batch x classes
+        y: labels, batch
+        f_s, f_t: feature maps of a stage, batch x channels x height x width; channels may
+           differ, and the larger map is average-pooled to the smaller
+        q: attention maps, batch x positions, of length 1
+        beta: `beta`, the weight of the representation term
+
+    Differs from the paper:
+        - equation 2 has the norm of q_s - q_t; the mean of its square is what the authors'
+          code and RepDistiller compute, and beta 1000 belongs to it
+
+    Variants: the stages are summed, as in RepDistiller; the KD Zoo divides by their number.
+    """
+
+    paper: ClassVar[Paper] = Paper(
+        key="zagoruyko2017paying",
+        authors="Zagoruyko, Sergey and Komodakis, Nikos",
+        title="Paying More Attention to Attention: Improving the Performance of Convolutional "
+        "Neural Networks via Attention Transfer",
+        venue="ICLR",
+        year=2017,
+    )
+
+    beta: float = knob(
+        1000.0, Range(10.0, 10000.0, log=True), low=0, help="weight of the representation term"
+    )
+
+    def networks(self):
+        return {"student": Trained("student"), "teacher": Frozen()}
+
+    def taps(self):
+        return ("stage?",)
+
+    def helpers(self, shapes):
+        stages(shapes, self.networks(), "stage?")
+        return super().helpers(shapes)
+
+    def weights(self):
+        return {"task": 1.0, "representation": self.beta}
+
+    def loss(self, out, batch, helpers, progress):
+        student, teacher = out["student"], out["teacher"]
+        names = common((student.taps, teacher.taps), "stage?")
+        return weighted(
+            self.weights(),
+            task=F.cross_entropy(student.logits, batch.labels),
+            representation=sum(
+                losses.attention_transfer(student.taps[n], teacher.taps[n]) for n in names
+            ),
+        )

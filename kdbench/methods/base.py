@@ -1,0 +1,155 @@
+"""What a method is: a frozen record of knobs with one pure `loss`."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from kdbench.networks import Source, Trained
+from kdbench.types import Batch, Output, Progress, Shapes
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a method comes from. `key` is its BibTeX key, `authors` as BibTeX wants them."""
+
+    key: str
+    authors: str
+    title: str
+    venue: str
+    year: int
+
+
+@dataclass(frozen=True)
+class Range:
+    """The interval that tuning searches, ends included; `log` draws uniformly in log scale."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One hyper-parameter: `search` is where tuning looks (None: never tuned), and
+    `low` and `high` are the ends of what is meaningful at all (None: open)."""
+
+    search: Range | None
+    low: float | None
+    high: float | None
+    help: str
+
+
+def knob(
+    default: Any,
+    search: Range | None = None,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    help: str = "",
+) -> Any:
+    """Declare a dataclass field as a knob: default, search range and limits in one place."""
+    return dataclasses.field(
+        default=default, metadata={"knob": Knob(search, low, high, help)}
+    )
+
+
+class Unfit(Exception):
+    """A method cannot serve this pair of models; the message is the reason to print."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to train a student.
+
+    A subclass is a frozen dataclass whose fields are its knobs. It holds no tensors,
+    makes no optimiser, logs nothing and reads no configuration.
+    """
+
+    paper: ClassVar[Paper]
+    #: Raise when `loss` changes value: it is part of every run's id.
+    version: ClassVar[int] = 1
+    #: Roles that look at a view of their own (index 1, 2, ...); all others share view 0.
+    views: ClassVar[Mapping[str, int]] = {}
+
+    def networks(self) -> Mapping[str, Source]:
+        """The run's networks by role."""
+        return {"student": Trained("student")}
+
+    def taps(self) -> tuple[str, ...]:
+        """Feature maps and embeddings the loss reads, by name or `fnmatch` pattern.
+
+        A pattern (`stage?`) stands for every tap of that form that all of the run's
+        networks have.
+        """
+        return ()
+
+    def helpers(self, shapes: Shapes) -> nn.ModuleDict:
+        """Modules trained beside the student: projectors, heads, memory banks.
+
+        Raises `Unfit` with a reason where the method cannot serve these shapes.
+        """
+        return nn.ModuleDict()
+
+    def weights(self) -> dict[str, float]:
+        """The expanded weights of the objective: `task` is what multiplies the
+        cross-entropy, `soft` the KL or its like with T**2 included, and so on. Every
+        run logs them, so that no reader has to know a convention."""
+        return {"task": 1.0}
+
+    def loss(
+        self,
+        out: Mapping[str, Output],
+        batch: Batch,
+        helpers: nn.ModuleDict,
+        progress: Progress,
+    ) -> dict[str, Tensor]:
+        """Named, weighted scalar terms; their sum is minimised."""
+        raise NotImplementedError
+
+    @classmethod
+    def knobs(cls) -> dict[str, Knob]:
+        """The method's knobs by name, in the order they are declared."""
+        return {f.name: f.metadata["knob"] for f in dataclasses.fields(cls)}
+
+    @classmethod
+    def searched(cls) -> dict[str, Range]:
+        """The knobs that tuning moves, with their ranges."""
+        return {name: k.search for name, k in cls.knobs().items() if k.search is not None}
+
+    def __post_init__(self) -> None:
+        """Coerce each knob to its default's type and refuse what has no meaning.
+
+        Raises `ValueError` that names the knob, the value and the limits.
+        """
+        for field in dataclasses.fields(self):
+            spec: Knob = field.metadata["knob"]
+            value = coerce(field.name, getattr(self, field.name), type(field.default))
+            object.__setattr__(self, field.name, value)
+            below = spec.low is not None and value < spec.low
+            above = spec.high is not None and value > spec.high
+            if below or above:
+                low = "-inf" if spec.low is None else f"{spec.low:g}"
+                high = "inf" if spec.high is None else f"{spec.high:g}"
+                raise ValueError(f"{field.name} = {value} is out of range: [{low}, {high}]")
+
+
+def coerce(name: str, value: Any, kind: type) -> Any:
+    """`value` as `kind`; YAML's `5e-4` string and `1` for `1.0` are meant as numbers."""
+    if kind is str:
+        if not isinstance(value, str):
+            raise ValueError(f"{name} = {value!r} is not a name")
+        return value
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} = {value!r} is not a number") from None
+    if isinstance(value, bool) or number != number or abs(number) == float("inf"):
+        raise ValueError(f"{name} = {value!r} is not a finite number")
+    if kind is int:
+        if number != int(number):
+            raise ValueError(f"{name} = {value!r} is not a whole number")
+        return int(number)
+    return number

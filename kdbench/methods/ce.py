@@ -1,0 +1,36 @@
+"""Cross-entropy with the labels alone."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch.nn import functional as F
+
+from kdbench.methods._parts import weighted
+from kdbench.methods.base import Method, Paper
+
+
+@dataclass(frozen=True)
+class CE(Method):
+    """The student learns from the labels alone: the reference that the others are held against.
+
+    Formula:
+        L = CE(y, softmax(z_s)) = -log softmax(z_s)[y], mean over the batch
+
+    Symbols:
+        z_s: the student's logits, batch x classes, in nats
+        y: labels, batch
+
+    Differs from the paper: nothing known.
+    """
+
+    paper: ClassVar[Paper] = Paper(
+        key="bridle1990probabilistic",
+        authors="Bridle, John S.",
+        title="Probabilistic Interpretation of Feedforward Classification Network Outputs, "
+        "with Relationships to Statistical Pattern Recognition",
+        venue="Neurocomputing: Algorithms, Architectures and Applications",
+        year=1990,
+    )
+
+    def loss(self, out, batch, helpers, progress):
+        return weighted(self.weights(), task=F.cross_entropy(out["student"].logits, batch.labels))

@@ -1,0 +1,70 @@
+"""Direction of the hidden representation."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch.nn import functional as F
+
+from kdbench import losses
+from kdbench.methods._parts import shape, weighted
+from kdbench.methods.base import Method, Paper, Range, Unfit, knob
+from kdbench.networks import Frozen, Trained
+
+
+@dataclass(frozen=True)
+class Cosine(Method):
+    """The student learns to turn its hidden representation into the teacher's direction.
+
+    Formula:
+        L = task_weight * CE(y, softmax(z_s)) + beta * (1 - cos(h_s, g(h_t)))
+        both terms are means over the batch
+
+    Symbols:
+        z_s: the student's logits, batch x classes
+        y: labels, batch
+        h_s, h_t: the vectors before the classifiers (tap `embedding`), batch x width
+        g: average pooling of the wider vector to the width of the other
+        task_weight, beta: the weights of the two terms
+
+    Differs from the paper: nothing known (the tutorial's second method, with its weights
+    0.75 and 0.25).
+
+    Variants: pooling averages neighbouring entries; in the tutorial's pair the embedding
+    is the flattened last feature map, so it averages neighbouring pixels.
+    """
+
+    paper: ClassVar[Paper] = Paper(
+        key="chariton2023knowledge",
+        authors="Chariton, Alexandros",
+        title="Knowledge Distillation Tutorial",
+        venue="PyTorch Tutorials",
+        year=2023,
+    )
+
+    beta: float = knob(
+        0.25, Range(0.01, 10.0, log=True), low=0, help="weight of the representation term"
+    )
+    task_weight: float = knob(0.75, low=0, help="weight of the cross-entropy")
+
+    def networks(self):
+        return {"student": Trained("student"), "teacher": Frozen()}
+
+    def taps(self):
+        return ("embedding",)
+
+    def helpers(self, shapes):
+        for role in ("student", "teacher"):
+            if len(size := shape(shapes, role, "embedding")) != 1:
+                raise Unfit(f"needs vectors; the {role}'s embedding has shape {size}")
+        return super().helpers(shapes)
+
+    def weights(self):
+        return {"task": self.task_weight, "representation": self.beta}
+
+    def loss(self, out, batch, helpers, progress):
+        student, teacher = out["student"], out["teacher"]
+        return weighted(
+            self.weights(),
+            task=F.cross_entropy(student.logits, batch.labels),
+            representation=losses.cosine(student.taps["embedding"], teacher.taps["embedding"]),
+        )

@@ -1,0 +1,80 @@
+"""A hint from one of the teacher's feature maps."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+from torch.nn import functional as F
+
+from kdbench import losses
+from kdbench.methods._parts import shape, weighted
+from kdbench.methods._regressor import regressor
+from kdbench.methods.base import Method, Paper, Range, knob
+from kdbench.networks import Frozen, Trained
+
+
+@dataclass(frozen=True)
+class Hint(Method):
+    """The student learns to predict one of the teacher's feature maps through a trained
+    regressor.
+
+    Formula:
+        L = task_weight * CE(y, softmax(z_s)) + beta * mean((r(f_s) - f_t)**2)
+        the second mean runs over all entries of the map
+
+    Symbols:
+        z_s: the student's logits, batch x classes
+        y: labels, batch
+        f_s, f_t: feature maps at `tap`, batch x channels x height x width
+        r: the regressor, one convolution trained with the student (3x3 where the sizes
+           agree; strided or transposed where they do not; linear for vectors)
+        task_weight, beta: the weights of the two terms
+
+    Differs from the paper:
+        - one stage: the hint is learnt beside the labels for the whole run; the paper
+          first trains the lower half of the student on the hint, then the whole student
+          with kd
+        - a mean over entries where the paper has half the sum
+
+    Variants: beta 100 with task_weight 1 (the default) is RepDistiller's and mdistiller's
+    weighting, though their regressor also has batch norm and ReLU; task_weight 0.75,
+    beta 0.25, tap stage2 is the PyTorch tutorial's third method; the KD Zoo has beta 0.1
+    and no regressor.
+    """
+
+    paper: ClassVar[Paper] = Paper(
+        key="romero2015fitnets",
+        authors="Romero, Adriana and Ballas, Nicolas and Kahou, Samira Ebrahimi and "
+        "Chassang, Antoine and Gatta, Carlo and Bengio, Yoshua",
+        title="FitNets: Hints for Thin Deep Nets",
+        venue="ICLR",
+        year=2015,
+    )
+
+    beta: float = knob(
+        100.0, Range(0.1, 1000.0, log=True), low=0, help="weight of the representation term"
+    )
+    task_weight: float = knob(1.0, low=0, help="weight of the cross-entropy")
+    tap: str = knob("stage2", help="the feature that is predicted")
+
+    def networks(self):
+        return {"student": Trained("student"), "teacher": Frozen()}
+
+    def taps(self):
+        return (self.tap,)
+
+    def helpers(self, shapes):
+        ours, theirs = (shape(shapes, role, self.tap) for role in ("student", "teacher"))
+        return nn.ModuleDict({"regressor": regressor(ours, theirs)})
+
+    def weights(self):
+        return {"task": self.task_weight, "representation": self.beta}
+
+    def loss(self, out, batch, helpers, progress):
+        student, teacher = out["student"], out["teacher"]
+        predicted = helpers["regressor"](student.taps[self.tap])
+        return weighted(
+            self.weights(),
+            task=F.cross_entropy(student.logits, batch.labels),
+            representation=losses.feature_mse(predicted, teacher.taps[self.tap]),
+        )

@@ -1,0 +1,69 @@
+"""Where a network's weights come from: the one thing in which offline, self, online
+and mutual distillation differ.
+
+A method answers `networks()` with a mapping from role to one of these sources. The
+role `student` is the one on the leaderboard.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Freshly initialised, seeded by its role, moved by the optimiser.
+
+    `slot` names the model: `student`, `teacher`, or another slot that the study
+    fills (`assistant`).
+    """
+
+    slot: str = "student"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A run that has to be finished first, described relative to the run that needs it.
+
+    `model` is a slot, `method` a key of METHODS, `knobs` what to set apart from the
+    published defaults. `member` numbers parallel stages (an ensemble's teachers).
+    `own_seed` true takes the seed of the run that needs the stage (a born-again
+    student's earlier generation); false takes the teacher's (an assistant, which
+    belongs to the teacher's side).
+    """
+
+    model: str
+    method: str = "ce"
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    member: int = 0
+    own_seed: bool = False
+
+
+#: The study's teacher: the slot `teacher` with the method and the seed the study gives it.
+TEACHER = Stage(model="teacher")
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The finished weights of another run; never moves, gets no gradient, eval mode."""
+
+    run: Stage = TEACHER
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A copy of the network `of`, renewed at each epoch's end; no gradient, eval mode."""
+
+    of: str = "student"
+
+
+@dataclass(frozen=True)
+class Average:
+    """A running mean of the network `of`, moved after each step:
+    `mean <- decay * mean + (1 - decay) * weights`; no gradient, eval mode."""
+
+    of: str = "student"
+    decay: float = 0.999
+
+
+Source = Trained | Frozen | Snapshot | Average

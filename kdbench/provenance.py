@@ -1,0 +1,53 @@
+"""What is recorded beside every result: code, libraries, machine."""
+
+import functools
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from kdbench import __version__
+
+
+@functools.cache
+def provenance() -> dict[str, Any]:
+    """`commit` (empty for an installed package), `dirty`, `versions`, `hardware`."""
+    here = Path(__file__).resolve().parent
+    commit, dirty = _git(here)
+    versions = {name: version(name) for name in ("torch", "torchvision", "numpy")}
+    return {
+        "commit": commit,
+        "dirty": dirty,
+        "versions": {"kdbench": __version__, "python": platform.python_version(), **versions},
+        "hardware": hardware(),
+    }
+
+
+def _git(folder: Path) -> tuple[str, bool]:
+    """The commit that the running code stands at, and whether the code differs from it."""
+    def ask(*words: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    # A package installed inside somebody else's checkout is not that checkout's code.
+    if ask("ls-files", "--error-unmatch", "__init__.py") is None:
+        return "", False
+    return ask("rev-parse", "HEAD") or "", bool(ask("status", "--porcelain", "--", "."))
+
+
+def hardware() -> str:
+    """Processor, core count and memory, in words; the GPU's name where one is used."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(x.split(":", 1)[1].strip() for x in lines if x.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return f"{name}, {os.cpu_count()} cores"

@@ -1,0 +1,74 @@
+"""From a study's name to its leaderboard and files: plan, MLflow, calibration."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from kdbench.report.board import Leaderboard, leaderboard
+from kdbench.report.files import write
+from kdbench.report.frame import TEACHER, Plan, run_ids, runs_frame
+from kdbench.store import Store, read_json
+from kdbench.track import curves, search, tracking_uri
+
+
+class Behind(RuntimeError):
+    """MLflow lacks what the records hold; `kdbench sync` brings it level. `count`: runs."""
+
+    def __init__(self, study: str, count: int) -> None:
+        self.count = count
+        super().__init__(
+            f"MLflow is behind the records of study '{study}' by {count} "
+            f"run{'s' * (count != 1)}: kdbench sync {study}"
+        )
+
+
+def build(store: Store, study: str) -> tuple[Leaderboard, tuple[Path, ...]]:
+    """The leaderboard of a study from MLflow, and the files written to its report folder.
+
+    Raises `FileNotFoundError` where the study has no plan, `LookupError` where MLflow has
+    no such experiment, `Behind` where MLflow lacks results that the records have.
+    """
+    plan = read_json(store.plan_path(study))
+    if plan is None:
+        raise FileNotFoundError(
+            f"no plan of study '{study}' under {store.root}: run `kdbench study {study}` first"
+        )
+    uri = tracking_uri(store.root)
+    cost = read_json(store.calibration_path(study))
+    frame = runs_frame(search(study, uri), plan, cost)
+    late = behind(store, frame)
+    if late:
+        raise Behind(study, late)
+    frame["images"] = frame["images"].fillna(images_of_test(store, plan))
+    board = leaderboard(frame, plan, cost)
+    lines = curves(study, uri, run_ids(plan))
+    return board, write(board, store.report_folder(study), frame, lines)
+
+
+def behind(store: Store, frame: pd.DataFrame) -> int:
+    """How many runs of the frame are further on disk than in MLflow."""
+    columns = ["id", "state", "row", "agreement", "teacher"]
+    runs = frame[columns].dropna(subset=["id"]).itertuples(index=False, name=None)
+    return len({run[0] for run in runs if _behind(store, *run)})
+
+
+def _behind(
+    store: Store, run: str, state: str, row: str, agreement: float, teacher: str | None
+) -> bool:
+    record = store.record(run)
+    if state == "done":  # its fidelity waits for the teacher's own test scores
+        waits = row != TEACHER and pd.isna(agreement) and teacher is not None
+        return waits and record.test is not None and store.record(teacher).test is not None
+    result = record.result
+    if result is None or state == result["state"]:
+        return False
+    return state != "unscored" or record.test is not None
+
+
+def images_of_test(store: Store, plan: Plan) -> int | None:
+    """The size of the test set, from the first scored record; None in a fresh clone."""
+    for run in run_ids(plan):
+        test = store.record(run).test
+        if test is not None:
+            return int(test["images"])
+    return None

@@ -1,0 +1,133 @@
+"""The table as text, once for all faces: which columns there are and what a cell says.
+
+A cell is plain text with flags; each writer escapes the text and sets the flags in its
+own way. Numbers have two decimals here and all their digits in the CSV file.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from kdbench.report.board import Leaderboard
+from kdbench.report.frame import TEACHER
+
+MISSING = "–"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`number`: set flush right, minus signs are minus signs."""
+
+    text: str
+    bold: bool = False
+    number: bool = False
+    cite: str | None = None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Headers and rows of cells, all rows as long as the headers. `groups`: the method's
+    label of each row, for rules between methods."""
+
+    headers: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    groups: tuple[str, ...]
+
+
+def grid(board: Leaderboard, narrow: bool = False) -> Grid:
+    """The cells of a leaderboard. `narrow` is for 100 columns of a terminal: half-widths
+    in place of bounds, and only the columns that decide."""
+    columns = list(_columns(board, narrow))
+    rows = []
+    for _, row in board.table.iterrows():
+        rows.append(tuple(make(row) for _, make in columns))
+    groups = tuple(str(m) for m in board.table["method"])
+    return Grid(tuple(h for h, _ in columns), tuple(rows), groups)
+
+
+def _columns(board: Leaderboard, narrow: bool) -> Iterable[tuple[str, Any]]:
+    ref, second = board.reference, board.second
+    level = f"{100 * board.family.analysis.level:g} %"
+    bounds = "±" if narrow else f"[{level}]"
+    correction = board.family.analysis.correction_name
+
+    def estimate(name: str, signed: bool) -> Any:
+        return lambda row: _estimate(row, name, signed, narrow)
+
+    yield "method", _method
+    yield "knobs", lambda row: Cell(row["row"])
+    yield "n", _n
+    yield f"accuracy {bounds}", lambda row: replace(
+        _estimate(row, "accuracy", False, narrow), bold=bool(row["best"])
+    )
+    yield f"Δ {ref} {bounds}", estimate("difference", True)
+    yield f"p ({correction})", lambda row: Cell(p_text(row["p_adjusted"]), number=True)
+    yield "verdict", lambda row: Cell(row["verdict"] or _why(row, narrow))
+    if second:
+        yield f"Δ {second} {bounds}", estimate("versus_second", True)
+    if narrow:
+        yield "agree", _decimal("agreement", 1)
+        yield "cost", _decimal("relative cost (measured)", 2)
+        return
+    if (board.table["row"] == "tuned").any():
+        yield f"gain from tuning {bounds}", estimate("gain", True)
+    yield "agreement", _decimal("agreement", 2)
+    yield "ECE", _decimal("ece", 2)
+    yield "NLL", _decimal("nll", 3)
+    yield "relative cost (measured)", _decimal("relative cost (measured)", 2)
+    yield "values of the knobs", lambda row: Cell(row["knobs"] or MISSING)
+
+
+def _method(row: pd.Series) -> Cell:
+    return Cell(row["method"], bold=bool(row["best"]), cite=row["cite"])
+
+
+def _n(row: pd.Series) -> Cell:
+    whole = row["n"] == row["wanted"] or row["row"] == TEACHER
+    return Cell(str(row["n"]) if whole else f"{row['n']} of {row['wanted']} †", number=True)
+
+
+def _why(row: pd.Series, narrow: bool) -> str:
+    """What stands where there is no verdict: why the row has too few runs, if so."""
+    if row["state"] == "done":
+        return MISSING
+    return row["state"] if narrow else (row["reason"] or row["state"])
+
+
+def _estimate(row: pd.Series, name: str, signed: bool, narrow: bool) -> Cell:
+    mean, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
+    if math.isnan(mean):
+        return Cell(MISSING, number=True)
+    text = signed_text(mean) if signed else f"{mean:.2f}"
+    if name == "difference" and str(row["verdict"] or "").startswith(("better", "worse")):
+        text += "*"
+    if math.isnan(low):
+        return Cell(text, number=True)
+    if narrow:
+        return Cell(f"{text} ±{(high - low) / 2:.2f}", number=True)
+    shown = (signed_text(low), signed_text(high)) if signed else (f"{low:.2f}", f"{high:.2f}")
+    return Cell(f"{text} [{shown[0]}, {shown[1]}]", number=True)
+
+
+def _decimal(column: str, digits: int) -> Any:
+    def make(row: pd.Series) -> Cell:
+        value = row[column]
+        return Cell(MISSING if math.isnan(value) else f"{value:.{digits}f}", number=True)
+
+    return make
+
+
+def signed_text(value: float) -> str:
+    """Two decimals and a sign, none where it reads 0.00."""
+    text = f"{value:+.2f}"
+    return "0.00" if text in ("+0.00", "-0.00") else text
+
+
+def p_text(p: float) -> str:
+    """Three decimals, never rounded to zero."""
+    if math.isnan(p):
+        return MISSING
+    return "<0.001" if p < 0.001 else f"{p:.3f}"

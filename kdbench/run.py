@@ -1,0 +1,91 @@
+"""What a run is: one training of one method on one seed, and the id that says exactly which.
+
+Everything that can change a number is in the spec, and nothing else is. Standard
+library only, so that reports can read records without torch.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """`checksum` is over the training file's images and labels; `validation` images are
+    held out by `split_seed`; `train_on` is `fit` (the rest) or `all`."""
+
+    name: str
+    checksum: str
+    validation: int
+    split_seed: int
+    augment: str
+    train_on: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained, the same for every method of a study."""
+
+    epochs: int
+    batch: int
+    optimizer: str
+    lr: float
+    momentum: float
+    weight_decay: float
+    schedule: str
+    milestones: tuple[float, ...]
+    gamma: float
+    precision: str
+    frozen: str
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run, with every default written out.
+
+    `models` fills the slots of the networks this run trains; `frozen` gives, for each
+    role whose weights another run made, that run's id; `weights` says which of its
+    weights are taken (`last` or `best` epoch). `lineage` numbers generations and
+    ensemble members, so that no two of them start from the same first weights.
+    """
+
+    data: DataSpec
+    models: Mapping[str, str]
+    method: str
+    version: int
+    origin: str
+    knobs: Mapping[str, Any]
+    recipe: Recipe
+    seed: int
+    lineage: int = 0
+    frozen: Mapping[str, str] = field(default_factory=dict)
+    weights: str = "last"
+
+    def canonical(self) -> str:
+        """The spec as canonical JSON: sorted keys, no spaces, no NaN."""
+        return canonical(dataclasses.asdict(self))
+
+    @property
+    def id(self) -> str:
+        """12 hex digits of sha256 over the canonical JSON."""
+        return digest(dataclasses.asdict(self))
+
+    @staticmethod
+    def from_dict(raw: Mapping[str, Any]) -> "RunSpec":
+        """The spec that `dataclasses.asdict` and JSON made `raw` from."""
+        recipe = {**raw["recipe"], "milestones": tuple(raw["recipe"]["milestones"])}
+        return RunSpec(**{**raw, "data": DataSpec(**raw["data"]), "recipe": Recipe(**recipe)})
+
+
+def canonical(value: Any) -> str:
+    """Canonical JSON of `value`. Raises `ValueError` on NaN and infinities."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """12 hex digits of sha256 over the canonical JSON of `value`."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:12]
+

@@ -1,0 +1,22 @@
+"""MLflow, as a mirror of the records on disk. No torch here, and MLflow only when needed.
+
+    Mirror(store, study, uri)   while a study runs: a thread that never stops the training
+    sync(store, study, uri)     bring the experiment level with the records
+    search, curves              what the experiment holds, as pandas frames
+"""
+
+from kdbench.track.mirror import Mirror
+from kdbench.track.read import curves, search
+from kdbench.track.tracker import Tracker, sync
+from kdbench.track.uris import safe_uri, tracking_uri, ui_command
+
+__all__ = [
+    "Mirror",
+    "Tracker",
+    "curves",
+    "safe_uri",
+    "search",
+    "sync",
+    "tracking_uri",
+    "ui_command",
+]

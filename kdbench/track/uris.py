@@ -1,0 +1,97 @@
+"""Where MLflow's store is, how to speak of it without secrets, and a quiet client."""
+
+import logging
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+#: Settings for MLflow where the user made none. Its own waits (7 tries of 2 minutes)
+#: would hold the end of a study for an hour when a server is away; the mirror tries
+#: again by itself.
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+
+#: Loggers that would write into the progress bar, and from which level on they may.
+LOGGERS = {
+    "mlflow": logging.WARNING,
+    "mlflow.store": logging.CRITICAL,  # errors reach the user once, as the mirror's warning
+    "alembic": logging.WARNING,
+    "urllib3.connectionpool": logging.ERROR,
+}
+
+
+def tracking_uri(root: Path) -> str:
+    """`MLFLOW_TRACKING_URI` where set, else a SQLite database in `root`."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
+
+
+def safe_uri(uri: str) -> str:
+    """`uri` as it may be printed: without user, password and query."""
+    parts = urlsplit(uri)
+    if "@" not in parts.netloc and not parts.query:
+        return uri
+    host = parts.netloc.rpartition("@")[2]
+    netloc = f"***@{host}" if "@" in parts.netloc else host
+    return urlunsplit((parts.scheme, netloc, parts.path, "", ""))
+
+
+def redact(text: str, uri: str) -> str:
+    """`text` with `uri` made safe, and with user and password cut out of every address."""
+    return re.sub(r"://[^/\s@]*@", "://***@", text.replace(uri, safe_uri(uri)))
+
+
+def is_served(uri: str) -> bool:
+    """Whether a server answers at `uri`, and so decides where artifacts go."""
+    return not re.match(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?:", uri)
+
+
+def artifact_location(root: Path, study: str, uri: str) -> str | None:
+    """Where a study's artifacts go, as a URI; None where a server decides."""
+    return None if is_served(uri) else (root.resolve() / "mlartifacts" / study).as_uri()
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The database file of a SQLite URI, else None."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def prepare() -> None:
+    """Settle MLflow's environment and loggers. Imports MLflow (a second)."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import mlflow  # noqa: F401  its import configures the loggers, so ours come after
+
+    for name, level in LOGGERS.items():
+        logging.getLogger(name).setLevel(level)
+
+
+def client(uri: str) -> "MlflowClient":
+    """A client of the store at `uri`; the first one creates a SQLite database (1 to 3 s)."""
+    prepare()
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def ui_command(root: Path, port: int) -> list[str]:
+    """The command that serves MLflow's pages for the store of `root` on this machine only.
+
+    Raises `ValueError` with the address where a server has them already.
+    """
+    uri = tracking_uri(root)
+    if is_served(uri):
+        raise ValueError(f"MLflow is served already: open {safe_uri(uri)}")
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
+    artifacts = (root.resolve() / "mlartifacts").as_uri()
+    command += ["--default-artifact-root", artifacts]
+    return [*command, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]

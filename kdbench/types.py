@@ -1,0 +1,63 @@
+"""What flows between networks and losses: plain frozen records, no behaviour."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Output:
+    """What one network said about one batch.
+
+    `logits` is batch x classes. `taps` holds the feature maps (batch x channels x
+    height x width) and embeddings (batch x width) that the method asked for, by name.
+    """
+
+    logits: Tensor
+    taps: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch as a loss sees it.
+
+    `images` (batch x channels x height x width) is the first view, normalised;
+    `labels` (batch) are class indices; `position` (batch) says which training
+    examples these are, as indices into the data set's training file order;
+    `generator` is the only randomness a loss may use.
+    """
+
+    images: Tensor
+    labels: Tensor
+    position: Tensor
+    generator: torch.Generator
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What a method may know before training: sizes, never values.
+
+    `taps[role][tap]` is a shape without its batch dimension; `examples` is the
+    number of images in the training file, so `batch.position < examples`.
+    """
+
+    classes: int
+    examples: int
+    taps: Mapping[str, Mapping[str, tuple[int, ...]]]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the run is, as shares in [0, 1] of its whole length.
+
+    `epoch` is the share of epochs finished before this one (0 during the first),
+    `epoch_end` the share finished when this one ends (1 during the last), `step`
+    the share of optimiser steps taken. Each may be a 0-d tensor, so a loss never
+    branches on their values in Python.
+    """
+
+    epoch: float | Tensor
+    epoch_end: float | Tensor
+    step: float | Tensor
