@@ -77,7 +77,7 @@ class _Runner:
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
             self.member.step(batch)
         alive = most = 0
-        for event in seen.profiler.kineto_results.events():  # type: ignore[union-attr]
+        for event in seen.profiler.kineto_results.events():
             if event.name() == "[memory]":
                 alive += event.nbytes()
                 most = max(most, alive)

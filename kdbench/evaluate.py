@@ -47,9 +47,7 @@ def score_run(
     return {"checksum": test.checksum, "images": len(test.labels), **scores}, arrays
 
 
-def test_logits(
-    network: torch.nn.Module, test: TestData, device: torch.device
-) -> Tensor:
+def test_logits(network: torch.nn.Module, test: TestData, device: torch.device) -> Tensor:
     """images x classes, float32, on the CPU."""
     views = Views(test, "none", device)
     every = torch.arange(len(test.labels), device=device)

@@ -22,7 +22,7 @@ from kdbench.store import Store
 from kdbench.types import Output
 
 #: A tap is tabled up to this many bytes (float32, all training images).
-TABLE_LIMIT = 1 << 30
+TABLE_LIMIT = 2 << 30
 #: Tables are filled in blocks of this many images, in index order, whoever asks.
 BLOCK = 500
 
@@ -107,7 +107,7 @@ class FrozenNetwork:
         """Compute and keep the outputs of all training images: whole files or none."""
         taps = [name for name in names if name != "logits"]
         count = len(self.data.labels)
-        files: dict[str, np.ndarray] = {}
+        files: dict[str, np.memmap] = {}
         parts = {name: self._path(name).with_suffix(".part") for name in names}
         for start in range(0, count, BLOCK):
             position = torch.arange(start, min(start + BLOCK, count), device=self.views.device)

@@ -9,7 +9,8 @@ No torch here, and Optuna only when needed.
 import hashlib
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -114,21 +115,15 @@ def tpe_round(
     quieten()
     space: dict[str, Any] = {name: distribution(interval) for name, interval in ranges.items()}
     key = stream("kdbench.tpe", seed, label, len(history))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        # Every argument is written out: Optuna 5 changed defaults, and points must stay.
+    with experimental():
+        # Written out, because Optuna 5 changed these defaults and points must stay. The
+        # arguments that are not here are deprecated, and a test holds what they give.
         sampler = optuna.samplers.TPESampler(
-            prior_weight=1.0,
-            consider_magic_clip=True,
-            consider_endpoints=False,
             n_startup_trials=ROUND,
             n_ei_candidates=24,
-            gamma=gamma,
-            weights=weights,
             seed=int(key.generate_state(1)[0]),
             multivariate=True,
             group=False,
-            warn_independent_sampling=False,
             constant_liar=True,
         )
     study = optuna.create_study(direction="maximize", sampler=sampler)
@@ -144,16 +139,6 @@ def tpe_round(
     return [{name: tidy(params[name], ranges[name]) for name in ranges} for params in asked]
 
 
-def gamma(trials: int) -> int:
-    """How many of the finished trials count as good: a tenth, one at least, 25 at most."""
-    return min(math.ceil(0.1 * trials), 25)
-
-
-def weights(trials: int) -> np.ndarray:
-    """All trials weigh the same."""
-    return np.ones(trials)
-
-
 def distribution(interval: Interval) -> "optuna.distributions.FloatDistribution":
     """The interval in Optuna's words."""
     import optuna
@@ -166,6 +151,16 @@ def quieten() -> None:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@contextmanager
+def experimental() -> Iterator[None]:
+    """Use what Optuna calls experimental without its warning."""
+    from optuna.exceptions import ExperimentalWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        yield
 
 
 # -- choice
@@ -227,7 +222,8 @@ class Ledger:
                 # Nobody asks this study for points; a sampler is stated to make that plain.
                 sampler=optuna.samplers.RandomSampler(seed=0),
             )
-            self._studies[name].set_metric_names(["validation accuracy"])
+            with experimental():
+                self._studies[name].set_metric_names(["validation accuracy"])
         return self._studies[name]
 
     def _storage(self) -> "optuna.storages.JournalStorage":

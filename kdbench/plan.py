@@ -5,7 +5,6 @@ next round of a sampler that learns. So an interrupted study needs no state but 
 records.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,6 +47,7 @@ class Row:
     label: str
     row: str
     method: str
+    cite: str
     knobs: dict[str, Any] = field(default_factory=dict)
     searched: list[str] = field(default_factory=list)
     runs: dict[str, str] = field(default_factory=dict)
@@ -80,19 +80,20 @@ class Point:
 class Planner:
     """Expands one study. Raises `StudyError` where a tap or a split cannot be had."""
 
-    def __init__(
-        self, study: Study, data: TrainingData, store: Store, tune: bool = True
-    ) -> None:
+    def __init__(self, study: Study, data: TrainingData, store: Store, tune: bool = True) -> None:
         self.study = study
         self.data = data
         self.store = store
         self.tune = study.tune if tune else None
         self.shape, self.classes = data.shape, data.classes
         if study.data.validation >= len(data.labels):
-            raise StudyError(study.name, [
-                f"data.validation: {study.data.validation} of {len(data.labels)} training "
-                "images leave nothing to train on"
-            ])
+            raise StudyError(
+                study.name,
+                [
+                    f"data.validation: {study.data.validation} of {len(data.labels)} training "
+                    "images leave nothing to train on"
+                ],
+            )
         self.unfit = {entry.label: self._unfit(entry) for entry in study.methods}
         self._known: dict[str, Any] = {}
 
@@ -111,10 +112,11 @@ class Planner:
     def _entry(self, plan: Plan, entry: Entry) -> None:
         kind = METHODS[entry.method]
         defaults = kind(**entry.knobs)
-        searched = {} if entry.pinned or self.tune is None else self._searched(entry)
-        name = "pinned" if entry.pinned else "default" if searched else "only"
+        searched = self.searched(entry)
+        pinned = entry.knobs and not self._moves(entry)
+        name = "default" if searched else "pinned" if pinned else "only"
         reason = self.unfit[entry.label]
-        first = Row(entry.label, name, entry.method, _knobs(defaults), unfit=reason)
+        first = Row(entry.label, name, entry.method, kind.paper.key, _knobs(defaults), unfit=reason)
         plan.rows.append(first)
         if reason:
             return
@@ -122,26 +124,41 @@ class Planner:
         if searched:
             self._tuned(plan, entry, searched, first)
 
-    def _searched(self, entry: Entry) -> dict[str, Range]:
-        """What is tuned for an entry: its method's knobs and the study's shared values."""
-        shared = self.tune.shared.lr if self.tune else None
-        ranges = dict(METHODS[entry.method].searched())
-        if shared:
-            ranges["recipe.lr"] = Range(shared.low, shared.high, log=True)
+    def work(self, spec: RunSpec) -> float:
+        """About how much compute a run is: for showing how far a study is, nothing else."""
+        macs = sum(models.macs(m, self.shape, self.classes) for m in spec.models.values())
+        # Even the smallest step has the cost of its calls, about a million MACs' worth.
+        return spec.recipe.epochs * (macs + 1e6)
+
+    def searched(self, entry: Entry) -> dict[str, Range]:
+        """What is tuned for an entry, with its ranges: the knobs that it leaves open and the
+        study's shared values; nothing where the entry sets every knob."""
+        ranges = self._moves(entry)
+        if self.tune is None or (entry.knobs and not ranges):
+            return {}
+        if lr := self.tune.shared.lr:
+            ranges["recipe.lr"] = Range(lr.low, lr.high, log=True)
         return ranges
 
-    def _tuned(
-        self, plan: Plan, entry: Entry, searched: Mapping[str, Range], default: Row
-    ) -> None:
+    def _moves(self, entry: Entry) -> dict[str, Range]:
+        searched = METHODS[entry.method].searched()
+        return {name: range for name, range in searched.items() if name not in entry.knobs}
+
+    def _tuned(self, plan: Plan, entry: Entry, searched: Mapping[str, Range], default: Row) -> None:
         assert self.tune is not None
         defaults = {k: default.knobs.get(k, self.study.recipe.lr) for k in searched}
-        row = Row(entry.label, "tuned", entry.method, searched=list(searched))
+        row = Row(entry.label, "tuned", entry.method, default.cite, searched=list(searched))
         finished: dict[int, tuple[dict[str, Any], float | None]] = {}
         scores: dict[int, tuple[float, float] | None] = {}
         while True:
             points = ledger.points(
-                self.tune.sampler, searched, defaults, self.tune.trials,
-                self.tune.seed, entry.label, finished,
+                self.tune.sampler,
+                searched,
+                defaults,
+                self.tune.trials,
+                self.tune.seed,
+                entry.label,
+                finished,
             )
             news = range(len(row.trials), len(points))
             for number in news:
@@ -162,7 +179,7 @@ class Planner:
         except ValueError:
             row.unfit = f"all {self.tune.trials} trials diverged"
             return
-        best = _point(finished[row.best_trial][0])
+        best = _point(entry, finished[row.best_trial][0])
         row.knobs = _knobs(METHODS[entry.method](**best.knobs))
         if best.lr is not None:
             row.knobs["recipe.lr"] = best.lr
@@ -173,14 +190,13 @@ class Planner:
     ) -> dict[str, Any]:
         """Trial `number` at these values: its runs, and its validation score once it has one."""
         assert self.tune is not None
+        point = _point(entry, values)
         runs = []
         for seed in self.tune.seeds:
             more = f" seed {seed}" if len(self.tune.seeds) > 1 else ""
             name = f"{entry.label} trial {number}{more}"
             listing = {"name": name, "kind": "trial", "trial": number, "seed": seed}
-            runs.append(self._run(
-                plan, entry, _point(values), seed, "fit", listing, self.tune.epochs
-            ))
+            runs.append(self._run(plan, entry, point, seed, "fit", listing, self.tune.epochs))
         results = [self._result(run) for run in runs]
         over = [r for r in results if r is not None]
         score = None
@@ -190,17 +206,22 @@ class Planner:
                 sum(r[rule][key] for r in over) / len(over) for key in ("val.accuracy", "val.nll")
             )
         return {
-            "number": number, "runs": runs, "knobs": dict(values), "score": score,
+            "number": number,
+            "runs": runs,
+            "knobs": dict(values),
+            "score": score,
             "finished": len(over) == len(runs),
         }
 
-    def _finals(
-        self, plan: Plan, entry: Entry, point: Point, default: bool
-    ) -> dict[str, str]:
+    def _finals(self, plan: Plan, entry: Entry, point: Point, default: bool) -> dict[str, str]:
         more = " (default knobs)" if default else ""
         return {
             str(seed): self._run(
-                plan, entry, point, seed, self.study.final.train_on,
+                plan,
+                entry,
+                point,
+                seed,
+                self.study.final.train_on,
                 {"name": f"{entry.label} seed {seed}{more}", "kind": "final", "seed": seed},
             )
             for seed in self.study.final.seeds
@@ -209,22 +230,40 @@ class Planner:
     # -- one run
 
     def _run(
-        self, plan: Plan, entry: Entry, point: Point, seed: int, train_on: str,
-        listing: Mapping[str, Any], epochs: int | None = None,
+        self,
+        plan: Plan,
+        entry: Entry,
+        point: Point,
+        seed: int,
+        train_on: str,
+        listing: Mapping[str, Any],
+        epochs: int | None = None,
     ) -> str:
         recipe = self.study.recipe.resolve(epochs, point.lr)
         stage = Stage("student", entry.method, point.knobs)
         teacher = self._teacher(plan, seed, train_on, score=listing["kind"] == "final")
         listed = {
-            "group": entry.label, "method": entry.method, "label": entry.label,
-            "trial": None, "teacher": teacher, **listing,
+            "group": entry.label,
+            "method": entry.method,
+            "label": entry.label,
+            "trial": None,
+            "teacher": teacher,
+            **listing,
         }
         score = listing["kind"] == "final"
         return self._expand(plan, entry, stage, seed, 0, train_on, recipe, listed, score, ())
 
     def _expand(
-        self, plan: Plan, entry: Entry | None, stage: Stage, seed: int, lineage: int,
-        train_on: str, recipe: Recipe, listing: Mapping[str, Any], score: bool,
+        self,
+        plan: Plan,
+        entry: Entry | None,
+        stage: Stage,
+        seed: int,
+        lineage: int,
+        train_on: str,
+        recipe: Recipe,
+        listing: Mapping[str, Any],
+        score: bool,
         above: tuple[Any, ...],
     ) -> str:
         """Add a run and, first, the runs whose weights it needs; its id."""
@@ -246,12 +285,23 @@ class Planner:
             name = f"{listing['label']} stage {self._model(entry, need.model)} {need.method}"
             number = f" {further}" if further else ""
             stage_listing = {
-                **listing, "name": f"{name}{number} seed {its_seed}", "kind": "stage",
-                "seed": its_seed, "trial": None,
+                **listing,
+                "name": f"{name}{number} seed {its_seed}",
+                "kind": "stage",
+                "seed": its_seed,
+                "trial": None,
             }
             frozen[role] = self._expand(
-                plan, entry, need, its_seed, further, train_on, self.study.recipe.resolve(),
-                stage_listing, False, (*above, here),
+                plan,
+                entry,
+                need,
+                its_seed,
+                further,
+                train_on,
+                self.study.recipe.resolve(),
+                stage_listing,
+                False,
+                (*above, here),
             )
         spec = RunSpec(
             data=self._data(train_on),
@@ -274,13 +324,26 @@ class Planner:
         teacher = self.study.teacher
         part = "" if train_on == self.study.final.train_on else " (for tuning)"
         listing = {
-            "name": f"teacher {teacher.model} seed {its_seed}{part}", "kind": "teacher",
-            "group": "teachers", "method": teacher.method, "label": "teacher",
-            "seed": its_seed, "trial": None, "teacher": None,
+            "name": f"teacher {teacher.model} seed {its_seed}{part}",
+            "kind": "teacher",
+            "group": "teachers",
+            "method": teacher.method,
+            "label": "teacher",
+            "seed": its_seed,
+            "trial": None,
+            "teacher": None,
         }
         return self._expand(
-            plan, None, Stage("teacher", teacher.method), its_seed, 0, train_on,
-            self.study.recipe.resolve(), listing, score, (),
+            plan,
+            None,
+            Stage("teacher", teacher.method),
+            its_seed,
+            0,
+            train_on,
+            self.study.recipe.resolve(),
+            listing,
+            score,
+            (),
         )
 
     def _teacher_seed(self, seed: int) -> int:
@@ -299,7 +362,9 @@ class Planner:
         """The slots of the networks that a run trains. In a stage's own run its student
         is the model that the stage names."""
         return {
-            source.slot: self._model(entry, stage.model if source.slot == "student" else source.slot)
+            source.slot: self._model(
+                entry, stage.model if source.slot == "student" else source.slot
+            )
             for source in method.networks().values()
             if isinstance(source, Trained)
         }
@@ -324,7 +389,12 @@ class Planner:
     def _unfit(self, entry: Entry) -> str | None:
         """Why a method cannot serve this pair of models, or None."""
         method = METHODS[entry.method](**entry.knobs)
-        shapes = self.shapes(entry, method)
+        try:
+            shapes = self.shapes(entry, method)
+        except ValueError as error:
+            if entry.knobs:  # somebody asked for this very tap, so it is a mistake
+                raise StudyError(self.study.name, [f"methods ({entry.label}): {error}"]) from None
+            return str(error)
         try:
             with torch.random.fork_rng(devices=[]):
                 method.helpers(shapes)
@@ -333,19 +403,20 @@ class Planner:
         return None
 
     def shapes(self, entry: Entry, method: Method) -> Shapes:
-        """The tap shapes that an entry's method will see, by role."""
+        """The tap shapes that an entry's method will see, by role. Raises `ValueError` for a
+        tap that a model lacks."""
         role_models = {}
         for role, source in method.networks().items():
             slot = (
-                source.slot if isinstance(source, Trained)
-                else source.run.model if isinstance(source, Frozen) else "student"
+                source.slot
+                if isinstance(source, Trained)
+                else source.run.model
+                if isinstance(source, Frozen)
+                else "student"
             )
             role_models[role] = self._model(entry, slot)
         known = {r: models.taps_of(m, self.shape, self.classes) for r, m in role_models.items()}
-        try:
-            taps = resolve_taps(method.taps(), known, role_models)
-        except ValueError as error:
-            raise StudyError(self.study.name, [f"methods ({entry.label}): {error}"]) from None
+        taps = resolve_taps(method.taps(), known, role_models)
         chosen = {role: {t: shapes[t] for t in taps} for role, shapes in known.items()}
         return Shapes(self.classes, len(self.data.labels), chosen)
 
@@ -359,18 +430,24 @@ def plan_file(planner: Planner, plan: Plan) -> dict[str, Any]:
         "question": study.question,
         "hash": digest(study.model_dump(mode="json")),
         "data": {
-            "name": study.data.name, "checksum": planner.data.checksum,
-            "validation": study.data.validation, "augment": study.data.augment,
+            "name": study.data.name,
+            "checksum": planner.data.checksum,
+            "validation": study.data.validation,
+            "augment": study.data.augment,
             "train_on": study.final.train_on,
+            "classes": list(planner.data.class_names),
         },
         "models": {"student": study.student.model, "teacher": study.teacher.model},
         "recipe": {**first.recipe.__dict__, "milestones": list(first.recipe.milestones)},
         "selection": study.final.epoch,
         "reference": study.report.reference,
         "margin": study.report.margin,
-        "tune": planner.tune and {
-            "trials": planner.tune.trials, "epochs": planner.tune.epochs,
-            "seeds": list(planner.tune.seeds), "sampler": planner.tune.sampler,
+        "tune": planner.tune
+        and {
+            "trials": planner.tune.trials,
+            "epochs": planner.tune.epochs,
+            "seeds": list(planner.tune.seeds),
+            "sampler": planner.tune.sampler,
         },
         "teachers": plan.teachers,
         "complete": not plan.open and all(_over(planner.store, n) for n in plan.nodes.values()),
@@ -390,7 +467,9 @@ def _over(store: Store, node: Node) -> bool:
 def _row(row: Row) -> dict[str, Any]:
     trials = [
         {
-            "number": t["number"], "runs": t["runs"], "knobs": t["knobs"],
+            "number": t["number"],
+            "runs": t["runs"],
+            "knobs": t["knobs"],
             "accuracy": t["score"][0] if t["score"] else None,
             "nll": t["score"][1] if t["score"] else None,
         }
@@ -409,12 +488,10 @@ def _add(plan: Plan, node: Node) -> str:
     return node.id
 
 
-def _point(values: Mapping[str, Any]) -> Point:
+def _point(entry: Entry, values: Mapping[str, Any]) -> Point:
+    """What a trial's values set, beside what the study file has set for good."""
     knobs = {k: v for k, v in values.items() if k != "recipe.lr"}
-    lr = values.get("recipe.lr")
-    if lr is not None and not math.isfinite(lr):
-        raise ValueError(f"recipe.lr = {lr} is not a learning rate")
-    return Point(knobs, lr)
+    return Point({**entry.knobs, **knobs}, values.get("recipe.lr"))
 
 
 def _knobs(method: Method) -> dict[str, Any]:

@@ -27,6 +27,7 @@ def provenance() -> dict[str, Any]:
 
 def _git(folder: Path) -> tuple[str, bool]:
     """The commit that the running code stands at, and whether the code differs from it."""
+
     def ask(*words: str) -> str | None:
         try:
             done = subprocess.run(

@@ -88,4 +88,3 @@ def canonical(value: Any) -> str:
 def digest(value: Any) -> str:
     """12 hex digits of sha256 over the canonical JSON of `value`."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:12]
-

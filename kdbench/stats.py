@@ -140,10 +140,10 @@ class Family:
 
     @property
     def sd(self) -> float:
-        """The paired differences' standard deviation, pooled over the comparisons."""
-        parts = [v.difference for v in self.verdicts.values() if v.difference.n > 1]
-        df = sum(d.df for d in parts)
-        return math.sqrt(sum(d.df * d.sd**2 for d in parts) / df) if df else math.nan
+        """The standard deviation of the paired differences: its median over the
+        comparisons, which one unsteady method does not move."""
+        found = [v.difference.sd for v in self.verdicts.values() if v.difference.n > 1]
+        return float(np.median(found)) if found else math.nan
 
     @property
     def detectable_sds(self) -> float:
@@ -155,6 +155,12 @@ class Family:
     def detectable(self) -> float:
         """The smallest detectable difference in the scores' unit."""
         return self.detectable_sds * self.sd
+
+    def detectable_by(self, name: str) -> float:
+        """The same for one comparison, with its own standard deviation and seeds."""
+        analysis, difference = self.analysis, self.verdicts[name].difference
+        found = detectable(difference.n, analysis.alpha, analysis.power, self.size)
+        return found * difference.sd
 
 
 # -- one mean, one difference
@@ -265,7 +271,7 @@ def equality_p(difference: Difference, margin: float) -> float:
 
 def adjust(ps: Sequence[float], correction: str = "holm") -> list[float]:
     """Corrected p values. A NaN counts in the family's size and stays NaN."""
-    if not ps:
+    if len(ps) == 0:
         return []
     from statsmodels.stats.multitest import multipletests
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from kdbench import models
 from kdbench.data import DATASETS, VIEWS
 from kdbench.methods import METHODS
+from kdbench.networks import Frozen, Trained
 from kdbench.run import Recipe
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -140,13 +141,12 @@ class RecipePart(Part):
 
 
 class Entry(Part):
-    """A method of the study. With `knobs` it is pinned at them; a slot may be filled
-    with another model than the study's."""
+    """A method of the study. What `knobs` sets stays as it is, and tuning moves the rest;
+    a slot may be filled with another model than the study's."""
 
     method: MethodKey
     label: Name
     knobs: Mapping[str, Any] = {}
-    pinned: bool = False
     slots: Mapping[str, ModelName] = {}
 
 
@@ -218,7 +218,7 @@ def entry_of(raw: Any) -> Any:
     }
     rest = {key: value for key, value in raw.items() if key not in slots}
     rest.setdefault("label", rest.get("method"))
-    return {**rest, "pinned": bool(raw.get("knobs")), "slots": slots}
+    return {**rest, "slots": slots}
 
 
 def parse_study(text: str, where: str, changes: Mapping[str, Any] | None = None) -> Study:
@@ -276,8 +276,10 @@ def _fault(error: Any, raw: Mapping[str, Any]) -> str:
     # Pydantic ends a union's path with the branch it tried; that says nothing to a reader.
     path = [p for p in path if not str(p).startswith(("literal[", "constrained-"))]
     text = error["msg"].removeprefix("Value error, ")
-    given = "" if text.startswith("unknown") or "is not a name" in text else (
-        f", not {error['input']!r}"
+    given = (
+        ""
+        if text.startswith("unknown") or "is not a name" in text
+        else (f", not {error['input']!r}")
     )
     return f"{_place(path, raw)}{text[0].lower()}{text[1:]}{given}"
 
@@ -295,9 +297,16 @@ def _place(path: list[Any], raw: Mapping[str, Any]) -> str:
 
 def _fields_at(path: list[Any]) -> set[str]:
     parts: dict[tuple[str, ...], type[Part]] = {
-        (): Study, ("data",): Data, ("student",): Slot, ("teacher",): Teacher,
-        ("recipe",): RecipePart, ("tune",): Tune, ("tune", "shared"): Shared,
-        ("tune", "shared", "lr"): LrRange, ("final",): Final, ("report",): Report,
+        (): Study,
+        ("data",): Data,
+        ("student",): Slot,
+        ("teacher",): Teacher,
+        ("recipe",): RecipePart,
+        ("tune",): Tune,
+        ("tune", "shared"): Shared,
+        ("tune", "shared", "lr"): LrRange,
+        ("final",): Final,
+        ("report",): Report,
     }
     if path[:1] == ["methods"]:
         return {"method", "label", "knobs", "assistant", "teacher"}
@@ -310,8 +319,10 @@ def check(study: Study) -> list[str]:
     labels = [entry.label for entry in study.methods]
     for label in sorted({x for x in labels if labels.count(x) > 1}):
         faults.append(f"methods: two entries are called '{label}'; give one of them a label")
-    for place, numbers in (("final.seeds", study.final.seeds),
-                           ("tune.seeds", study.tune.seeds if study.tune else ())):
+    for place, numbers in (
+        ("final.seeds", study.final.seeds),
+        ("tune.seeds", study.tune.seeds if study.tune else ()),
+    ):
         for double in sorted({n for n in numbers if numbers.count(n) > 1}):
             faults.append(f"{place}: seed {double} stands there twice")
     if study.tune:
@@ -357,7 +368,7 @@ def knob_faults(entry: Entry) -> list[str]:
         method = kind(**entry.knobs)
     except ValueError as error:
         return [str(error)]
-    needed = {stage for stage in slots_of(method)} | {"teacher"}
+    needed = slots_of(method) | {"teacher"}
     faults = [
         f"it uses no model called '{slot}'{did_you_mean(slot, needed)}"
         for slot in entry.slots
@@ -372,8 +383,6 @@ def knob_faults(entry: Entry) -> list[str]:
 
 def slots_of(method: Any) -> set[str]:
     """The slots whose models a method's networks take."""
-    from kdbench.networks import Frozen, Trained
-
     slots = set()
     for source in method.networks().values():
         if isinstance(source, Trained):

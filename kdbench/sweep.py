@@ -13,9 +13,10 @@ from typing import Any, Protocol
 
 from kdbench.engines import Engine
 from kdbench.engines.work import Calibrated, Scored, Task
+from kdbench.ledger import Ledger, Trial
 from kdbench.plan import Node, Plan, Planner, plan_file
 from kdbench.provenance import provenance
-from kdbench.store import Store, write_json
+from kdbench.store import Store, read_json, write_json
 from kdbench.train import Epochs, Failed, Finished
 
 #: Runs in a cohort at the most: enough to share a live teacher, few enough to balance.
@@ -43,8 +44,8 @@ class Mirror(Protocol):
 class Watcher(Protocol):
     """Who shows the work to a person."""
 
-    def plan(self, total: int, done: int, open_rows: int) -> None:
-        """How many runs are known, how many are over, how many rows wait for tuning."""
+    def plan(self, runs: int, over: int, work: float, worked: float) -> None:
+        """How many runs are known and how many are over; the same as shares of compute."""
         ...
 
     def say(self, text: str) -> None:
@@ -61,6 +62,7 @@ class Sweep:
     engine: Engine
     mirror: Mirror
     watcher: Watcher
+    ledger: Ledger
     device: str
     _running: set[str] = field(default_factory=set)
     _scoring: set[str] = field(default_factory=set)
@@ -68,7 +70,9 @@ class Sweep:
     _states: dict[str, str] = field(default_factory=dict)
     _stopping: bool = False
     _changed: bool = True
-    _costs: bool = False
+    _costing: bool = False
+    _cost_tried: bool = False
+    _logged: dict[str, int] = field(default_factory=dict)
 
     def run(self) -> dict[str, Any]:
         """Carry out the study; the plan file as it stands at the end.
@@ -79,30 +83,82 @@ class Sweep:
         with ExitStack() as locks, _signals(self._ask_to_stop):
             self._locks = locks
             self._beside = provenance()
-            plan = self.planner.plan()
-            self._write_plan(plan)
             while True:
-                if self._changed and not self._stopping:
+                if self._changed:
                     plan = self.planner.plan()
                     self._changed = False
+                    self._write_plan(plan)
+                    self._log_trials(plan)
                     self._check_teachers(plan)
                     self._show(plan)
                 if not self._stopping:
                     self._dispatch(plan)
-                if not self._running and not self._scoring and not self._costs:
+                if not (self._running or self._scoring or self._costing or self._changed):
                     if self._stopping:
                         self._write_plan(plan)
                         raise Interrupted
-                    if not self._changed and not self._pending(plan):
-                        break
+                    if not self._measure_costs(plan):
+                        return self._write_plan(plan)
                 for message in self.engine.messages(0.5):
                     self._take(message, plan)
-            return self._write_plan(plan)
+
+    def _log_trials(self, plan: Plan) -> None:
+        """Write finished trials into the Optuna study that people look at."""
+        entries = {entry.label: entry for entry in self.planner.study.methods}
+        for row in plan.rows:
+            over = [t for t in row.trials if t["finished"]]
+            if len(over) == self._logged.get(row.label, 0):
+                continue
+            trials = [
+                Trial(
+                    t["number"],
+                    t["knobs"],
+                    t["score"] and t["score"][0],
+                    tuple(t["runs"]),
+                    {"val.nll": t["score"][1]} if t["score"] else {},
+                )
+                for t in over
+            ]
+            ranges = self.planner.searched(entries[row.label])
+            self.ledger.level(self.planner.study.name, row.label, ranges, trials)
+            self._logged[row.label] = len(over)
+
+    def _measure_costs(self, plan: Plan) -> bool:
+        """Once nothing else runs, have a worker measure each method alone; whether one does.
+
+        Measured once per study and machine.
+        """
+        path = self.store.calibration_path(self.planner.study.name)
+        known = read_json(path) or {}
+        machine = f"{self._beside['hardware']}, {self.device}"
+        wanted = {
+            row.label: plan.nodes[next(iter(row.runs.values()))].spec
+            for row in plan.rows
+            if row.runs and row.row != "tuned"
+        }
+        wanted = {
+            label: spec
+            for label, spec in wanted.items()
+            if all(self._usable(i) for i in spec.frozen.values())
+        }
+        reference = self.planner.study.report.reference
+        same = known.get("machine") == machine
+        if reference not in wanted or (same and set(wanted) <= set(known["rows"])):
+            return False
+        if self._cost_tried:
+            return False
+        self._cost_tried = self._costing = True
+        self.watcher.say("measuring what each method costs ...")
+        labels = tuple(wanted)
+        self.engine.submit(Task("calibrate", tuple(wanted.values()), labels, reference))
+        return True
+
+    def failures(self) -> dict[str, str]:
+        """Runs that failed this time, by name, with their error."""
+        names = {n.id: n.listing["name"] for n in self.planner.plan().nodes.values()}
+        return {names.get(i, i): error for i, error in self._failed.items()}
 
     # -- what to do next
-
-    def _pending(self, plan: Plan) -> bool:
-        return any(True for _ in self._ready(plan)) or any(True for _ in self._unscored(plan))
 
     def _ready(self, plan: Plan) -> Iterator[Node]:
         """Runs whose frozen networks are there and that nobody trains."""
@@ -114,9 +170,10 @@ class Sweep:
 
     def _unscored(self, plan: Plan) -> Iterator[Node]:
         for node in plan.nodes.values():
-            if node.score and node.id not in self._scoring and node.id not in self._failed:
-                if self._usable(node.id) and self.store.record(node.id).test is None:
-                    yield node
+            if not node.score or node.id in self._scoring or node.id in self._failed:
+                continue
+            if self._usable(node.id) and self.store.record(node.id).test is None:
+                yield node
 
     def _state(self, run_id: str) -> str | None:
         """`done` or `diverged`, or None while unfinished. A result never changes."""
@@ -154,6 +211,7 @@ class Sweep:
             return []
         # What others wait for goes first, then what takes longest.
         waited = {i for node in plan.nodes.values() for i in node.spec.frozen.values()}
+
         def weight(nodes: list[Node]) -> tuple[int, int, int]:
             needed = sum(node.id in waited for node in nodes)
             return (needed, nodes[0].spec.recipe.epochs, len(nodes))
@@ -169,7 +227,12 @@ class Sweep:
         epochs = len(self.store.record(node.id).epochs())
         data = tuple(spec.data.__dict__.values())
         return (
-            data, spec.models["student"], tuple(recipe.values()), spec.seed, spec.lineage, epochs
+            data,
+            spec.models["student"],
+            tuple(recipe.values()),
+            spec.seed,
+            spec.lineage,
+            epochs,
         )
 
     def _begin(self, node: Node) -> None:
@@ -183,7 +246,11 @@ class Sweep:
 
     def _take(self, message: Any, plan: Plan) -> None:
         if isinstance(message, Calibrated):
-            self._costs = False
+            self._take_costs(message, plan)
+            return
+        if self._costing and isinstance(message, Failed):
+            self._costing = False
+            self.watcher.say(f"costs could not be measured: {message.error['error']}")
             return
         if not isinstance(message, Epochs | Finished | Failed | Scored):
             return
@@ -201,7 +268,7 @@ class Sweep:
                 self.watcher.say(f"{node.listing['name']} diverged in epoch {epoch}")
         elif isinstance(message, Failed):
             record.fail(message.error)
-            self._failed[message.id] = message.error["error"]
+            self._failed[message.id] = message.error["message"]
             self._scoring.discard(message.id)
             self._settle(node, plan)
             self.watcher.say(f"{node.listing['name']} failed: {message.error['error']}")
@@ -209,6 +276,16 @@ class Sweep:
             record.score(message.test, message.arrays)
             self._scoring.discard(message.id)
         self.mirror.touch(message.id, node.listing)
+
+    def _take_costs(self, message: Calibrated, plan: Plan) -> None:
+        self._costing = False
+        if message.rows:
+            path = self.store.calibration_path(self.planner.study.name)
+            machine = f"{self._beside['hardware']}, {self.device}"
+            write_json(path, {"machine": machine, "rows": message.rows})
+        for node in plan.nodes.values():
+            if node.listing["kind"] == "final":
+                self.mirror.touch(node.id, node.listing)
 
     def _settle(self, node: Node, plan: Plan) -> None:
         """A run has ended. The plan knows more only once all trials of a row that were
@@ -249,8 +326,10 @@ class Sweep:
     # -- showing, stopping
 
     def _show(self, plan: Plan) -> None:
-        done = sum(self._state(i) is not None for i in plan.nodes)
-        self.watcher.plan(len(plan.nodes), done, plan.open)
+        over = [n for n in plan.nodes.values() if self._state(n.id)]
+        work = sum(self.planner.work(n.spec) for n in plan.nodes.values())
+        worked = sum(self.planner.work(n.spec) for n in over)
+        self.watcher.plan(len(plan.nodes), len(over), work, worked)
 
     def _write_plan(self, plan: Plan) -> dict[str, Any]:
         content = plan_file(self.planner, plan)

@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import save as save_tensors
@@ -72,6 +72,7 @@ class Failed:
     error: dict[str, Any]
 
 
+T = TypeVar("T")
 Event = Epochs | Finished | Failed
 
 
@@ -168,7 +169,7 @@ class Member:
                     torch.manual_seed(seeds.integers(seeds.stream(spec, "weights", role), 1)[0])
                     network = models.build(spec.models[source.slot], data.shape, data.classes)
                 self.trained[role] = models.to_device(network, device)
-        self.followers: dict[str, nn.Module] = {}
+        self.followers: dict[str, Any] = {}
         for role, source in self.sources.items():
             if isinstance(source, Snapshot):
                 self.followers[role] = copy.deepcopy(self.trained[source.of])
@@ -184,11 +185,9 @@ class Member:
         shapes: dict[str, dict[str, tuple[int, ...]]] = {}
         for role, source in self.sources.items():
             if isinstance(source, Frozen):
-                network = self.bench.frozen(
-                    spec.frozen[role], spec.weights, spec.data.augment
-                )
-                shapes[role] = {t: network.shapes[t] for t in self.job.taps}
-                self.frozen[role] = (network, tabled(spec, len(data.labels), shapes[role]))
+                teacher = self.bench.frozen(spec.frozen[role], spec.weights, spec.data.augment)
+                shapes[role] = {t: teacher.shapes[t] for t in self.job.taps}
+                self.frozen[role] = (teacher, tabled(spec, len(data.labels), shapes[role]))
             else:
                 of = role if isinstance(source, Trained) else source.of
                 slot = self.sources[of].slot  # type: ignore[union-attr]
@@ -257,7 +256,7 @@ class Member:
         progress = Progress(self.epoch / epochs, (self.epoch + 1) / epochs, done / epochs)
         seen = Batch(batch.images(0), batch.labels, batch.position, self._generator)
         terms = self.method.loss(out, seen, self.helpers, progress)
-        total = torch.stack(list(terms.values())).sum() if len(terms) > 1 else sum(terms.values())
+        total = torch.stack(list(terms.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         self.optimizer.step()
@@ -343,9 +342,7 @@ class Member:
         return buffer.getvalue()
 
     def _restore(self, content: bytes) -> None:
-        state = torch.load(
-            io.BytesIO(content), map_location=self.bench.device, weights_only=True
-        )
+        state = torch.load(io.BytesIO(content), map_location=self.bench.device, weights_only=True)
         for role, network in self.trained.items():
             network.load_state_dict(state["trained"][role])
         for role, network in self.followers.items():
@@ -385,9 +382,7 @@ class Member:
             "last": scored,
             "best": best,
             "weights": self.method.weights(),
-            "parameters": sum(
-                p.numel() for g in self.optimizer.param_groups for p in g["params"]
-            ),
+            "parameters": sum(p.numel() for g in self.optimizer.param_groups for p in g["params"]),
             "student_parameters": sum(p.numel() for p in student.parameters()),
             "macs": models.macs(self.spec.models["student"], data.shape, data.classes),
             "seconds": self.seconds,
@@ -409,7 +404,7 @@ def train_cohort(
     """
     members: list[Member] = []
     for job in jobs:
-        _guarded(job.spec.id, emit, lambda job=job: members.append(Member(job, bench)))
+        _guarded(job.spec.id, emit, lambda each: members.append(Member(each, bench)), job)
     if not members:
         return
     spec = members[0].spec
@@ -424,9 +419,7 @@ def train_cohort(
                 for member in members:
                     emit(member.epochs_event(kept[member.spec.id]))
                 return
-            members = [
-                m for m in members if _guarded(m.spec.id, emit, lambda m=m: m.step(batch))
-            ]
+            members = [m for m in members if _guarded(m.spec.id, emit, m.step, batch)]
         sound = []
         for member in members:
             if not member.end_epoch(held_out):
@@ -467,8 +460,7 @@ def epoch_batches(
     positions = fit[torch.from_numpy(order).to(fit.device)]
     looks = 1 + max((v for m in members for v in m.method.views.values()), default=0)
     drawn = [
-        views.draw(len(fit), seeds.stream(spec, f"views{k}", epoch=epoch))
-        for k in range(looks)
+        views.draw(len(fit), seeds.stream(spec, f"views{k}", epoch=epoch)) for k in range(looks)
     ]
     asked: dict[int, tuple[str, ...]] = {}
     for member in members:
@@ -492,12 +484,14 @@ def _inner(network: nn.Module) -> nn.Module:
     return network.module if isinstance(network, AveragedModel) else network
 
 
-def _guarded(run_id: str, emit: Callable[[Event], None], act: Callable[[], Any]) -> bool:
-    """Whether `act` went well; if not, the run `run_id` has failed, and only that run."""
+def _guarded(
+    run_id: str, emit: Callable[[Event], None], act: Callable[[T], object], what: T
+) -> bool:
+    """Whether `act(what)` went well; if not, the run `run_id` has failed, and only that run."""
     try:
-        act()
+        act(what)
     except Exception as error:
         text = "".join(traceback.format_exception(error))
-        emit(Failed(run_id, {"error": f"{type(error).__name__}: {error}", "traceback": text}))
+        emit(Failed(run_id, {"message": f"{type(error).__name__}: {error}", "traceback": text}))
         return False
     return True

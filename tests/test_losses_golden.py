@@ -23,10 +23,12 @@ COMPUTE = {
     "fsp": lambda x: losses.flow_mse(
         x["student_map_early"], x["student_map"], x["teacher_map_early"], x["teacher_map"]
     ),
-    "dkd:alpha=1.0,beta=8.0,T=4.0": lambda x: 16
-    * (
-        losses.target_kl(x["student_logits"], x["teacher_logits"], x["labels"], 4.0)
-        + 8 * losses.non_target_kl(x["student_logits"], x["teacher_logits"], x["labels"], 4.0)
+    "dkd:alpha=1.0,beta=8.0,T=4.0": lambda x: (
+        16
+        * (
+            losses.target_kl(x["student_logits"], x["teacher_logits"], x["labels"], 4.0)
+            + 8 * losses.non_target_kl(x["student_logits"], x["teacher_logits"], x["labels"], 4.0)
+        )
     ),
     "cosine": lambda x: losses.cosine(x["student_embedding"], x["teacher_embedding"]),
     "mse-prob:T=5": lambda x: losses.probability_mse(x["student_logits"], x["teacher_logits"], 5.0),

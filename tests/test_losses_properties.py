@@ -55,11 +55,10 @@ def test_zero_with_zero_gradient_where_student_is_teacher(name):
     assert gradient.abs().max().item() < 1e-11
 
 
-@pytest.mark.parametrize("name", ["kl", "soft_cross_entropy", "target_kl", "non_target_kl"])
-def test_gradient_is_zero_at_the_teacher(name):
-    loss, shape = ALL[name]
-    student = draw(*shape).requires_grad_()
-    (gradient,) = torch.autograd.grad(loss(student, student.detach().clone()), student)
+def test_soft_cross_entropy_has_zero_gradient_at_the_teacher():
+    student = draw(B, C).requires_grad_()
+    value = losses.soft_cross_entropy(student, student.detach().clone())
+    (gradient,) = torch.autograd.grad(value, student)
     assert gradient.abs().max().item() < 1e-12
 
 
@@ -192,9 +191,7 @@ def test_near_points_far_from_the_origin_keep_their_relations_in_float32():
     far = (x + 100).float()
     for name in ("distance", "angle"):
         value = VECTORS[name](far, teacher.float())
-        torch.testing.assert_close(
-            value.double(), VECTORS[name](x, teacher), rtol=1e-3, atol=1e-5
-        )
+        torch.testing.assert_close(value.double(), VECTORS[name](x, teacher), rtol=1e-3, atol=1e-5)
 
 
 def test_peers_do_not_feel_the_targets_they_make():

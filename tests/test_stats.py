@@ -22,7 +22,9 @@ B = {0: 96.8, 1: 96.7, 2: 96.9, 3: 97.0, 4: 96.3}
 
 
 @pytest.fixture(autouse=True)
-def no_warnings():
+def strict_and_quick(monkeypatch):
+    """Warnings are errors; statsmodels' collection of garbage at every call is skipped."""
+    monkeypatch.setattr(gc, "collect", lambda *a: 0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
@@ -77,7 +79,9 @@ def test_only_common_seeds_are_compared():
 def test_too_few_seeds_give_no_interval(n):
     found = paired_difference(series([1.0] * n), series([0.5] * n))
     assert found.n == n
-    assert math.isnan(found.low) and math.isnan(found.high) and math.isnan(found.p)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+    assert math.isnan(found.p)
     assert math.isnan(found.mean) if n == 0 else found.mean == 0.5
     assert math.isnan(stats.equality_p(found, 0.2))
 
@@ -110,7 +114,9 @@ def test_mean_interval():
     )
     assert (found.low, found.high) == pytest.approx((low, high))
     one = stats.mean_interval({3: 5.0})
-    assert one.mean == 5.0 and one.n == 1 and math.isnan(one.low)
+    assert one.mean == 5.0
+    assert one.n == 1
+    assert math.isnan(one.low)
     assert math.isnan(stats.mean_interval({}).mean)
     same = stats.mean_interval(series([0.97] * 4))
     assert same.low == same.high == pytest.approx(0.97)
@@ -289,9 +295,11 @@ def test_family_counts_and_pools():
     found = {"a": paired_difference(a, zero), "b": paired_difference(b, zero), "c": gone}
     family = judge(found, analysis)
     assert (family.size, family.seeds) == (3, 4)
-    pooled = math.sqrt((np.var(list(a.values()), ddof=1) + np.var(list(b.values()), ddof=1)) / 2)
-    assert family.sd == pytest.approx(pooled)
-    assert family.detectable == pytest.approx(detectable(4, comparisons=3) * pooled)
+    sds = [np.std(list(x.values()), ddof=1) for x in (a, b)]
+    assert family.sd == pytest.approx(np.mean(sds))  # the median of two
+    assert family.detectable == pytest.approx(detectable(4, comparisons=3) * np.mean(sds))
+    assert family.detectable_by("b") == pytest.approx(detectable(4, comparisons=3) * sds[1])
+    assert math.isnan(family.detectable_by("c"))
     empty = judge({}, analysis)
     assert (empty.size, empty.seeds) == (0, 0)
     assert math.isnan(empty.detectable)
@@ -302,9 +310,8 @@ def test_family_counts_and_pools():
 
 @pytest.mark.parametrize("n", [3, 5, 10])
 @pytest.mark.parametrize("k", [3, 10])
-def test_family_wise_error(k, n, monkeypatch):
+def test_family_wise_error(k, n):
     """k methods without any difference, k - 1 of them against the first."""
-    monkeypatch.setattr(gc, "collect", lambda *a: 0)  # statsmodels collects at every call
     rng = np.random.default_rng(100 * k + n)
     trials = 4000
     scores = rng.normal(size=(trials, 1, n)) + rng.normal(size=(trials, k, n))
@@ -319,8 +326,8 @@ def test_false_equality_is_as_rare(n):
     of the time, over a family."""
     rng = np.random.default_rng(n)
     analysis = Analysis(margin=0.5)
-    wrong = 0
-    for _ in range(100):
+    wrong, trials = 0, 600
+    for _ in range(trials):
         base = rng.normal(size=n)
         found = {
             str(k): paired_difference(series(base + 0.5 + rng.normal(0, 0.2, n)), series(base))
@@ -328,7 +335,17 @@ def test_false_equality_is_as_rare(n):
         }
         family = judge(found, analysis)
         wrong += any("practically equal" in v.words for v in family.verdicts.values())
-    assert wrong / 100 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 100)
+    assert wrong / trials <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials)
+
+
+def test_the_best_set_seldom_leaves_an_equal_out():
+    rng = np.random.default_rng(6)
+    trials = 400
+    wrong = 0
+    for _ in range(trials):
+        scores = {str(k): series(rng.normal(90, 1, 5)) for k in range(4)}
+        wrong += len(best_set(scores, Analysis(margin=0.2)).members) < 4
+    assert wrong / trials <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials)
 
 
 @pytest.mark.parametrize("level", [0.95, 1 - 0.05 / 9])

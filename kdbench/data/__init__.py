@@ -24,7 +24,7 @@ from kdbench.data.sources import (
     check,
     data_folder,
 )
-from kdbench.data.views import VIEWS, Views, normalise
+from kdbench.data.views import VIEWS, Views
 from kdbench.plugins import plugins
 
 __all__ = [
@@ -37,7 +37,6 @@ __all__ = [
     "Views",
     "data_folder",
     "load",
-    "normalise",
     "source",
     "split",
     "verify_test_files",

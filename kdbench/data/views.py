@@ -38,33 +38,6 @@ class Images(Protocol):
     def std(self) -> tuple[float, ...]: ...
 
 
-class _Normaliser:
-    """uint8 B x height x width x channels to float32 of the same shape."""
-
-    def __init__(self, data: Images, device: torch.device):
-        channels, height, width = data.images.shape[1:]
-
-        # Constants of an image's full size: broadcasting over 3 channels alone is slow, and
-        # CUDA divides by a Python number as by its reciprocal, which rounds differently.
-        def whole(values: tuple[float, ...]) -> Tensor:
-            row = torch.tensor(values, dtype=torch.float32, device=device)
-            return row.expand(height, width, channels).contiguous()
-
-        self.scale = whole((float(data.scale),) * channels)
-        self.mean = whole(data.mean)
-        self.std = whole(data.std)
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        return pixels.to(torch.float32).div_(self.scale).sub_(self.mean).div_(self.std)
-
-
-def normalise(images: Tensor, data: Images) -> Tensor:
-    """uint8 `images` (B x channels x height x width) as `Views` gives plain images: float32,
-    channels_last, on the images' device, with the constants of `data`, bit for bit alike."""
-    pixels = images.permute(0, 2, 3, 1).contiguous()
-    return _Normaliser(data, images.device)(pixels).permute(0, 3, 1, 2)
-
-
 class Views:
     """Normalised batches of any view of any example, from one uint8 tensor on `device`.
 
@@ -84,16 +57,26 @@ class Views:
         self._crops = augment.startswith("crop")
         middle = PADDING * SHIFTS + PADDING if self._crops else 0
         self.plain = middle * 2 if self._flips else middle
-        self._normalised = _Normaliser(data, self.device)
         # Kept as N x height x width x channels, so that a batch comes out channels_last and
         # rows of pixels are copied in one piece.
-        height, width = data.images.shape[2:]
-        pad = PADDING if self._crops else 0
-        pixels = data.images.to(self.device).permute(0, 2, 3, 1)
-        self._store = functional.pad(pixels, (0, 0, pad, pad, pad, pad)).contiguous()
+        channels, height, width = data.images.shape[1:]
+        store = data.images.to(self.device).permute(0, 2, 3, 1)
+        if self._crops:
+            store = functional.pad(store, (0, 0, PADDING, PADDING, PADDING, PADDING))
+        self._store = store.contiguous()
         # N x dy x dx x height x width x channels, without a copy.
         windows = self._store.unfold(1, height, 1).unfold(2, width, 1)
         self._windows = windows.permute(0, 1, 2, 4, 5, 3)
+
+        # Constants of an image's full size: broadcasting over 3 channels alone is slow, and
+        # CUDA divides by a Python number as by its reciprocal, which rounds differently.
+        def whole(values: tuple[float, ...]) -> Tensor:
+            row = torch.tensor(values, dtype=torch.float32, device=self.device)
+            return row.expand(height, width, channels).contiguous()
+
+        self._scale = whole((float(data.scale),) * channels)
+        self._mean = whole(data.mean)
+        self._std = whole(data.std)
 
     def __len__(self) -> int:
         return len(self._store)
@@ -113,7 +96,8 @@ class Views:
         """
         position = position.to(self.device, non_blocking=True)
         pixels = self._pixels(position, self.plain if view is None else view)
-        return self._normalised(pixels).permute(0, 3, 1, 2)
+        batch = pixels.to(torch.float32).div_(self._scale).sub_(self._mean).div_(self._std)
+        return batch.permute(0, 3, 1, 2)
 
     def _pixels(self, position: Tensor, view: Tensor | int) -> Tensor:
         """uint8, B x height x width x channels."""

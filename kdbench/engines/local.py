@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.synchronize import Event as Flag
 from typing import Any
@@ -18,6 +19,9 @@ ENVIRONMENT = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(1 << 33),
     "MALLOC_TOP_PAD_": str(1 << 26),
+    # torch's profiler, which counts a step's memory, otherwise greets on the terminal.
+    "KINETO_LOG_LEVEL": "99",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
 
 
@@ -84,9 +88,9 @@ class LocalEngine:
         pipe.close()
         task, self._tasks[index] = self._tasks[index], None
         self._workers[index] = self._start(self._places[index])
-        error = {"error": f"the worker process ended with code {process.exitcode}", "traceback": ""}
+        message = f"the worker process ended with code {process.exitcode}"
         for spec in task.specs if task else ():
-            yield Failed(spec.id, error)
+            yield Failed(spec.id, {"message": message, "traceback": ""})
 
     def stop(self) -> None:
         """Ask every worker to finish its step and keep its last epoch."""
@@ -96,10 +100,8 @@ class LocalEngine:
         """End the workers."""
         self._flag.set()
         for process, pipe in self._workers:
-            try:
+            with suppress(OSError):  # it may be gone already, which is what is wanted
                 pipe.send(None)
-            except OSError:
-                pass  # it is gone already, which is what is wanted
             process.join(10)
             if process.is_alive():
                 process.kill()

@@ -94,7 +94,7 @@ class Worker:
         except Exception as error:
             text = "".join(traceback.format_exception(error))
             for spec in task.specs:
-                cause = {"error": f"{type(error).__name__}: {error}", "traceback": text}
+                cause = {"message": f"{type(error).__name__}: {error}", "traceback": text}
                 say(Failed(spec.id, cause))
         say(Idle())
 

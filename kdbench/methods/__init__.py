@@ -3,7 +3,7 @@
 
 from importlib.metadata import entry_points
 
-from kdbench.methods._plugins import GROUP, gather
+from kdbench.methods._table import Table
 from kdbench.methods.ab import AB
 from kdbench.methods.at import AT
 from kdbench.methods.ban import BAN
@@ -58,12 +58,13 @@ BUILTIN: dict[str, type[Method]] = {
     "ensemble": Ensemble,
 }
 
-METHODS, _ORIGINS = gather(BUILTIN, entry_points(group=GROUP))
+#: All methods by key, those of the entry-point group `kdbench.methods` included.
+METHODS = Table(BUILTIN, list(entry_points(group="kdbench.methods")))
 
 
 def origin(key: str) -> str:
     """`kdbench` for a built-in method, `distribution==version` for a plug-in's."""
-    return _ORIGINS[key]
+    return METHODS.origin(key)
 
 
 __all__ = ["BUILTIN", "METHODS", "Method", "origin"]

@@ -23,6 +23,11 @@ def weighted(weights: Mapping[str, Any], **terms: Tensor) -> dict[str, Tensor]:
     return {name: weights[name] * term for name, term in named.items()}
 
 
+def total(terms: Iterable[Tensor]) -> Tensor:
+    """The sum of scalar terms."""
+    return torch.stack(list(terms)).sum()
+
+
 def scalar(value: float | Tensor, like: Tensor) -> Tensor:
     """A share of progress as a 0-d tensor of the logits' type.
 
@@ -51,10 +56,8 @@ def stages(shapes: Shapes, roles: Iterable[str], pattern: str, least: int = 1) -
     roles = list(roles)
     names = common((shapes.taps.get(role, {}) for role in roles), pattern)
     if len(names) < least:
-        have = f"only {', '.join(names)}" if names else "none"
-        who = " and ".join(roles)
-        what = "stage taps" if pattern == "stage?" else f"taps like {pattern}"
-        raise Unfit(f"needs at least {least} {what} in {who}; there is {have}")
+        have = f"only {', '.join(names)}" if names else "there are none"
+        raise Unfit(f"needs {least} or more taps {pattern} in {' and '.join(roles)}; {have}")
     return names
 
 

@@ -11,9 +11,9 @@ def regressor(source: tuple[int, ...], target: tuple[int, ...]) -> nn.Module:
     Vectors (D,): a linear layer. Maps (C, H, W): one convolution, its stride found from
     the sizes, without normalisation or activation, since what it predicts may be either
     side of an activation. Same size: 3x3 with padding 1, as in the PyTorch tutorial.
-    Smaller target: 3x3 (or wider, so that no pixel is skipped) with a stride. Larger
-    target: the transposed convolution. Sizes that do not divide: a convolution without
-    padding whose kernel makes up the difference.
+    Smaller target: 3x3 with stride 2; from a ratio of 3 on, kernel and stride are the
+    ratio, so that no pixel is skipped. Larger target: the transposed convolution. Sizes
+    that do not divide: a convolution without padding whose kernel makes up the difference.
     """
     if len(source) != len(target) or len(source) not in (1, 3):
         raise Unfit(f"cannot map a feature of shape {source} to one of shape {target}")
@@ -34,7 +34,7 @@ def shrink(source: int, target: int) -> tuple[int, int, int]:
     if source % target:
         return 1 + source - target, 1, 0
     ratio = source // target
-    return (3, ratio, 1) if ratio <= 3 else (ratio, ratio, 0)
+    return (3, ratio, 1) if ratio <= 2 else (ratio, ratio, 0)
 
 
 def grow(source: int, target: int) -> tuple[int, int, int]:

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from kdbench import losses
-from kdbench.methods._parts import common, first_phase, shape, stages, weighted
+from kdbench.methods._parts import common, first_phase, shape, stages, total, weighted
 from kdbench.methods._regressor import regressor
 from kdbench.methods.base import Method, Paper, Range, knob
 from kdbench.networks import Frozen, Trained
@@ -65,15 +65,16 @@ class AB(Method):
     )
     margin: float = knob(1.0, low=0, help="how far beyond the boundary is far enough")
     init_share: float = knob(0.125, low=0, high=0.9, help="share of steps of the first phase")
+    stages: str = knob("stage?_pre", help="which taps, by name or pattern")
 
     def networks(self):
         return {"student": Trained("student"), "teacher": Frozen()}
 
     def taps(self):
-        return ("stage?_pre",)
+        return (self.stages,)
 
     def helpers(self, shapes):
-        names = stages(shapes, self.networks(), "stage?_pre")
+        names = stages(shapes, self.networks(), self.stages)
         ours, theirs = ({n: shape(shapes, r, n) for n in names} for r in ("student", "teacher"))
         return nn.ModuleDict({n: regressor(ours[n], theirs[n]) for n in names})
 
@@ -87,8 +88,8 @@ class AB(Method):
     def loss(self, out, batch, helpers, progress):
         student, teacher = out["student"], out["teacher"]
         init = first_phase(progress.step, self.init_share, student.logits)
-        names = common((student.taps, teacher.taps), "stage?_pre")
-        boundary = sum(
+        names = common((student.taps, teacher.taps), self.stages)
+        boundary = total(
             2.0 ** (level - len(names))
             * losses.activation_boundary(
                 helpers[name](student.taps[name]), teacher.taps[name], self.margin

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch.nn import functional as F
 
 from kdbench import losses
-from kdbench.methods._parts import common, stages, weighted
+from kdbench.methods._parts import common, stages, total, weighted
 from kdbench.methods.base import Method, Paper, Range, knob
 from kdbench.networks import Frozen, Trained
 
@@ -47,15 +47,16 @@ class AT(Method):
     beta: float = knob(
         1000.0, Range(10.0, 10000.0, log=True), low=0, help="weight of the representation term"
     )
+    stages: str = knob("stage?", help="which taps, by name or pattern")
 
     def networks(self):
         return {"student": Trained("student"), "teacher": Frozen()}
 
     def taps(self):
-        return ("stage?",)
+        return (self.stages,)
 
     def helpers(self, shapes):
-        stages(shapes, self.networks(), "stage?")
+        stages(shapes, self.networks(), self.stages)
         return super().helpers(shapes)
 
     def weights(self):
@@ -63,11 +64,11 @@ class AT(Method):
 
     def loss(self, out, batch, helpers, progress):
         student, teacher = out["student"], out["teacher"]
-        names = common((student.taps, teacher.taps), "stage?")
+        names = common((student.taps, teacher.taps), self.stages)
         return weighted(
             self.weights(),
             task=F.cross_entropy(student.logits, batch.labels),
-            representation=sum(
+            representation=total(
                 losses.attention_transfer(student.taps[n], teacher.taps[n]) for n in names
             ),
         )

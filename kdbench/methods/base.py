@@ -51,9 +51,7 @@ def knob(
     help: str = "",
 ) -> Any:
     """Declare a dataclass field as a knob: default, search range and limits in one place."""
-    return dataclasses.field(
-        default=default, metadata={"knob": Knob(search, low, high, help)}
-    )
+    return dataclasses.field(default=default, metadata={"knob": Knob(search, low, high, help)})
 
 
 class Unfit(Exception):

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from kdbench import losses
-from kdbench.methods._parts import common, shape, stages, weighted
+from kdbench.methods._parts import common, shape, stages, total, weighted
 from kdbench.methods._regressor import regressor
 from kdbench.methods.base import Method, Paper, Range, knob
 
@@ -72,7 +72,7 @@ class BYOT(Method):
     def helpers(self, shapes):
         *early, last = stages(shapes, self.networks(), "stage?", least=2)
         deep = shape(shapes, "student", last)
-        parts = {}
+        parts: dict[str, nn.Module] = {}
         for name in early:
             parts[f"{name}_bottleneck"] = bottleneck(shape(shapes, "student", name), deep)
             parts[f"{name}_classifier"] = nn.Linear(deep[0], shapes.classes)
@@ -94,7 +94,7 @@ class BYOT(Method):
         return weighted(
             self.weights(),
             task=F.cross_entropy(student.logits, batch.labels),
-            exit__task=sum(F.cross_entropy(z, batch.labels) for z in exits.values()),
-            soft=sum(losses.kl(z, student.logits, self.temperature) for z in exits.values()),
-            representation=sum(losses.feature_mse(f, student.taps[last]) for f in maps.values()),
+            exit__task=total(F.cross_entropy(z, batch.labels) for z in exits.values()),
+            soft=total(losses.kl(z, student.logits, self.temperature) for z in exits.values()),
+            representation=total(losses.feature_mse(f, student.taps[last]) for f in maps.values()),
         )

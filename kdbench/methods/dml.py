@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch.nn import functional as F
 
 from kdbench import losses
-from kdbench.methods._parts import weighted
+from kdbench.methods._parts import total, weighted
 from kdbench.methods.base import Method, Paper, Range, knob
 from kdbench.networks import Trained
 
@@ -66,13 +66,14 @@ class DML(Method):
         logits = [out[role].logits for role in self.networks()]
         task = [F.cross_entropy(z, batch.labels) for z in logits]
         soft = [
-            sum(losses.kl(z, other) for j, other in enumerate(logits) if j != i) / (self.peers - 1)
+            total(losses.kl(z, other) for j, other in enumerate(logits) if j != i)
+            / (self.peers - 1)
             for i, z in enumerate(logits)
         ]
         return weighted(
             self.weights(),
             task=task[0],
             soft=soft[0],
-            peer__task=sum(task[1:]),
-            peer__soft=sum(soft[1:]),
+            peer__task=total(task[1:]),
+            peer__soft=total(soft[1:]),
         )

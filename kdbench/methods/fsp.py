@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch.nn import functional as F
 
 from kdbench import losses
-from kdbench.methods._parts import common, first_phase, shape, stages, weighted
+from kdbench.methods._parts import common, first_phase, shape, stages, total, weighted
 from kdbench.methods.base import Method, Paper, Range, Unfit, knob
 from kdbench.networks import Frozen, Trained
 
@@ -82,7 +82,7 @@ class FSP(Method):
         student, teacher = out["student"], out["teacher"]
         init = first_phase(progress.step, self.init_share, student.logits)
         names = common((student.taps, teacher.taps), "stage?")
-        flows = sum(
+        flows = total(
             losses.flow_mse(student.taps[a], student.taps[b], teacher.taps[a], teacher.taps[b])
             for a, b in pairwise(names)
         )

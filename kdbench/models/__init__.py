@@ -58,6 +58,7 @@ MODELS: dict[str, Builder] = {
     "mnist-cnn": _needs(4, MnistCNN),
     "mnist-mlp": _needs(1, MnistMLP),
     "digits-cnn": _needs(4, DigitsCNN),
+    "digits-cnn-medium": _needs(4, partial(DigitsCNN, depth=2)),
     "digits-cnn-small": _needs(4, DigitsCNNSmall),
     # From 4x4 on the last of three stages still has a position to itself.
     **{
@@ -126,7 +127,7 @@ class Tapped(nn.Module):
         for name, child in model.named_children():
             self.add_module(name, child)
         self.nodes: dict[str, str] = model.nodes  # type: ignore[assignment]
-        self.built_as = model.built_as
+        self.built_as: tuple[str, ImageShape, int] = model.built_as  # type: ignore[assignment]
         self.taps = taps
         self._forwards = forwards
         self.training = model.training

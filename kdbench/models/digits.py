@@ -53,13 +53,13 @@ def _width(image_shape: tuple[int, int, int]) -> int:
 
 
 class DigitsCNN(_Digits):
-    """The teacher: per stage three 3x3 convolutions with batch normalisation and ReLU.
+    """The teacher: per stage `depth` 3x3 convolutions with batch normalisation and ReLU.
 
     `stageN` is after the stage's last ReLU, `stageN_pre` before it; `embedding` is the
     flattened output of the second pooling (128 for 1x8x8 images).
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], classes: int):
+    def __init__(self, image_shape: tuple[int, int, int], classes: int, depth: int = 3):
         def stage(inputs: int, outputs: int) -> _Stage:
             def layers(source: int) -> list[nn.Module]:
                 return [
@@ -67,8 +67,9 @@ class DigitsCNN(_Digits):
                     nn.BatchNorm2d(outputs),
                 ]
 
-            first = nn.Sequential(*layers(inputs), nn.ReLU(), *layers(outputs), nn.ReLU())
-            return _Stage(first, nn.Sequential(*layers(outputs)))
+            sources = [inputs] + [outputs] * (depth - 1)
+            first = [part for source in sources[:-1] for part in (*layers(source), nn.ReLU())]
+            return _Stage(nn.Sequential(*first), nn.Sequential(*layers(sources[-1])))
 
         width = _width(image_shape)
         super().__init__(stage(image_shape[0], 16), stage(16, 32), width, classes)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from kdbench.report.board import Leaderboard, leaderboard
 from kdbench.report.files import write
-from kdbench.report.frame import TEACHER, Plan, run_ids, runs_frame
+from kdbench.report.frame import TEACHER, run_ids, runs_frame
 from kdbench.store import Store, read_json
 from kdbench.track import curves, search, tracking_uri
 
@@ -39,7 +39,6 @@ def build(store: Store, study: str) -> tuple[Leaderboard, tuple[Path, ...]]:
     late = behind(store, frame)
     if late:
         raise Behind(study, late)
-    frame["images"] = frame["images"].fillna(images_of_test(store, plan))
     board = leaderboard(frame, plan, cost)
     lines = curves(study, uri, run_ids(plan))
     return board, write(board, store.report_folder(study), frame, lines)
@@ -57,18 +56,10 @@ def _behind(
 ) -> bool:
     record = store.record(run)
     if state == "done":  # its fidelity waits for the teacher's own test scores
-        waits = row != TEACHER and pd.isna(agreement) and teacher is not None
-        return waits and record.test is not None and store.record(teacher).test is not None
+        if row == TEACHER or teacher is None or not pd.isna(agreement):
+            return False
+        return record.test is not None and store.record(teacher).test is not None
     result = record.result
     if result is None or state == result["state"]:
         return False
     return state != "unscored" or record.test is not None
-
-
-def images_of_test(store: Store, plan: Plan) -> int | None:
-    """The size of the test set, from the first scored record; None in a fresh clone."""
-    for run in run_ids(plan):
-        test = store.record(run).test
-        if test is not None:
-            return int(test["images"])
-    return None

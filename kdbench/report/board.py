@@ -36,7 +36,7 @@ COLUMNS = (
     *("method", "row", "state", "n", "wanted", "best"),
     *("accuracy", "accuracy_low", "accuracy_high"),
     *("difference", "difference_low", "difference_high", "difference_n", "difference_sd"),
-    *("p", "p_adjusted", "adjusted_low", "adjusted_high", "p_equal", "verdict"),
+    *("p", "p_adjusted", "adjusted_low", "adjusted_high", "p_equal", "detectable", "verdict"),
     *("versus_second", "versus_second_low", "versus_second_high", "versus_second_n"),
     *("gain", "gain_low", "gain_high", "gain_n"),
     *("f1", "nll", "ece", "agreement", "kl"),
@@ -145,9 +145,7 @@ def leaderboard(
         if not (main and line.label == reference):
             values |= _estimate("difference", _difference(line, base, analysis))
         if second and not (main and line.label == second):
-            values |= _estimate(
-                "versus_second", _difference(line, mains[second].scores, analysis)
-            )
+            values |= _estimate("versus_second", _difference(line, mains[second].scores, analysis))
         if line.row == "tuned":
             default = next((x for x in lines if x.label == line.label and x.row == "default"), None)
             if default:
@@ -242,6 +240,7 @@ def _judged(family: Family, label: str) -> dict[str, Any]:
         "adjusted_low": verdict.low,
         "adjusted_high": verdict.high,
         "p_equal": verdict.p_equal,
+        "detectable": family.detectable_by(label),
         "verdict": verdict.words,
     }
 

@@ -54,6 +54,8 @@ def _scores(context: Context) -> str:
 
 def _test(context: Context) -> str:
     family = context.family
+    if not family.size:
+        return ""
     return (
         f"p: {family.analysis.test} against {context.plan['reference']}, "
         f"{family.analysis.correction_name}-corrected over {_count(family.size, 'comparison')} "
@@ -65,6 +67,8 @@ def _test(context: Context) -> str:
 
 def _equality(context: Context) -> str:
     analysis = context.family.analysis
+    if not context.family.size:
+        return ""
     image = f" (one test image is {context.image:.2g} points)" if context.image else ""
     return (
         f"Practically equal: two one-sided tests against a margin of {analysis.margin:.2g} "
@@ -89,8 +93,8 @@ def _detectable(context: Context) -> str:
     return (
         f"Smallest detectable difference at {_percent(family.analysis.power)} power with "
         f"{family.seeds} seeds and {_count(family.size, 'comparison')}: {family.detectable:.2f} "
-        f"points ({family.detectable_sds:.2f} times the pooled standard deviation of the paired "
-        f"differences, {family.sd:.2f} points)."
+        f"points ({family.detectable_sds:.2f} times the standard deviation of the paired "
+        f"differences, whose median over the comparisons is {family.sd:.2f} points)."
     )
 
 
@@ -123,7 +127,7 @@ def _provenance(context: Context) -> str:
     part = "all training images" if data.get("train_on") == "all" else "the fit part"
     models = plan.get("models") or {}
     parts = [
-        f"Data: {data['name']} (checksum {data['checksum']}), students trained on {part}, "
+        f"Data: {data['name']} (checksum {data['checksum'][:12]}), students trained on {part}, "
         f"augmentation {data.get('augment', 'none')}",
         f"teacher {models.get('teacher')}, student {models.get('student')}" if models else "",
         f"study {plan.get('hash')}" if plan.get("hash") else "",
@@ -182,6 +186,8 @@ def _states(context: Context) -> Iterable[str]:
             rest = ""
             if line.scores and len(line.scores) < len(line.runs):
                 rest = f"; its numbers are over the other {_count(len(line.scores), 'seed')}"
+                if (line.runs["state"] == "diverged").any():
+                    rest += " and so leave out where it fails"
             yield f"{_name(line)}: {line.reason}{rest}."
 
 

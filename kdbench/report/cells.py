@@ -59,17 +59,22 @@ def _columns(board: Leaderboard, narrow: bool) -> Iterable[tuple[str, Any]]:
 
     yield "method", _method
     yield "knobs", lambda row: Cell(row["row"])
-    yield "n", _n
-    yield f"accuracy {bounds}", lambda row: replace(
-        _estimate(row, "accuracy", False, narrow), bold=bool(row["best"])
+    if not (narrow and all(_whole(row) for _, row in board.table.iterrows())):
+        yield "n", lambda row: _n(row, narrow)
+    yield (
+        f"accuracy {bounds}",
+        lambda row: replace(_estimate(row, "accuracy", False, narrow), bold=bool(row["best"])),
     )
     yield f"Δ {ref} {bounds}", estimate("difference", True)
-    yield f"p ({correction})", lambda row: Cell(p_text(row["p_adjusted"]), number=True)
-    yield "verdict", lambda row: Cell(row["verdict"] or _why(row, narrow))
+    yield (
+        "p" if narrow else f"p ({correction})",
+        lambda row: Cell(p_text(row["p_adjusted"], narrow), number=True),
+    )
+    yield "verdict", lambda row: Cell(_verdict(row, narrow))
     if second:
         yield f"Δ {second} {bounds}", estimate("versus_second", True)
     if narrow:
-        yield "agree", _decimal("agreement", 1)
+        yield "agr.", _decimal("agreement", 1)
         yield "cost", _decimal("relative cost (measured)", 2)
         return
     if (board.table["row"] == "tuned").any():
@@ -85,16 +90,22 @@ def _method(row: pd.Series) -> Cell:
     return Cell(row["method"], bold=bool(row["best"]), cite=row["cite"])
 
 
-def _n(row: pd.Series) -> Cell:
-    whole = row["n"] == row["wanted"] or row["row"] == TEACHER
-    return Cell(str(row["n"]) if whole else f"{row['n']} of {row['wanted']} †", number=True)
+def _whole(row: pd.Series) -> bool:
+    return bool(row["n"] == row["wanted"]) or row["row"] == TEACHER
 
 
-def _why(row: pd.Series, narrow: bool) -> str:
-    """What stands where there is no verdict: why the row has too few runs, if so."""
-    if row["state"] == "done":
-        return MISSING
-    return row["state"] if narrow else (row["reason"] or row["state"])
+def _n(row: pd.Series, narrow: bool) -> Cell:
+    if _whole(row):
+        return Cell(str(row["n"]), number=True)
+    mark = "†" if narrow else " †"
+    return Cell(f"{row['n']}{'/' if narrow else ' of '}{row['wanted']}{mark}", number=True)
+
+
+def _verdict(row: pd.Series, narrow: bool) -> str:
+    """The words, or why there is not a single score to speak of."""
+    if row["n"] == 0 and row["state"] != "done":
+        return row["state"] if narrow else (row["reason"] or row["state"])
+    return row["verdict"] or MISSING
 
 
 def _estimate(row: pd.Series, name: str, signed: bool, narrow: bool) -> Cell:
@@ -126,8 +137,10 @@ def signed_text(value: float) -> str:
     return "0.00" if text in ("+0.00", "-0.00") else text
 
 
-def p_text(p: float) -> str:
+def p_text(p: float, narrow: bool = False) -> str:
     """Three decimals, never rounded to zero."""
     if math.isnan(p):
         return MISSING
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
+    if p < 0.001:
+        return "<.001" if narrow else "<0.001"
+    return f"{p:.3f}"

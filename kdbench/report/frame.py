@@ -115,7 +115,9 @@ def _lines(plan: Plan) -> Iterable[dict[str, Any]]:
         knobs = json.dumps(row["knobs"], sort_keys=True)
         base = {"label": row["label"], "row": row["row"], "method": row["method"], "knobs": knobs}
         if row.get("unfit"):
-            yield base | {"state": "unfit", "reason": row["unfit"]}
+            # Before any run a method cannot serve the pair; while tuning, all trials diverge.
+            state = "diverged" if row["row"] == "tuned" else "unfit"
+            yield base | {"state": state, "reason": row["unfit"]}
             continue
         if not row["runs"]:
             yield base | {"state": "missing", "reason": "not tuned yet"}
@@ -213,7 +215,7 @@ def _from_record(store: Store, line: Mapping[str, Any], plan: Plan) -> dict[str,
         values |= {"test": test["checksum"], "images": test["images"]}
         values |= {k: v for k, v in (test[plan["selection"]] or {}).items() if k in SCORES}
         if line["row"] != TEACHER:
-            teacher = store.record(values[TEACHER]) if values[TEACHER] else None
+            teacher = store.record(listed["teacher"]) if listed.get("teacher") else None
             values |= _fidelity(record, teacher, plan["selection"])
     reason = _reason(state, result.get("diverged_epoch"), None)
     return values | {"state": state, "reason": reason}

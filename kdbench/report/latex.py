@@ -62,6 +62,8 @@ def _headline(board: Leaderboard) -> str:
 
 def _cell(cell: Cell) -> str:
     text = escape(cell.text)
+    if text.startswith(("[", "*")):  # after a line's end these would belong to its \\
+        text = f"{{{text[0]}}}{text[1:]}"
     if cell.number and cell.text != MISSING:
         text = re.sub(r"(?<![\w.])-(?=\d)", "$-$", text)
     if cell.bold:

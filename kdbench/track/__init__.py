@@ -1,8 +1,8 @@
 """MLflow, as a mirror of the records on disk. No torch here, and MLflow only when needed.
 
-    Mirror(store, study, uri)   while a study runs: a thread that never stops the training
-    sync(store, study, uri)     bring the experiment level with the records
-    search, curves              what the experiment holds, as pandas frames
+Mirror(store, study, uri)   while a study runs: a thread that never stops the training
+sync(store, study, uri)     bring the experiment level with the records
+search, curves              what the experiment holds, as pandas frames
 """
 
 from kdbench.track.mirror import Mirror

@@ -179,6 +179,8 @@ def results(record: Record, classes: Sequence[str] | None) -> dict[str, float]:
     if result is not None:
         for name in ("parameters", "student_parameters", "macs", "seconds"):
             found[f"cost.{name}"] = result.get(name)
+    if test is not None:
+        found["test.images"] = test.get("images")
     for prefix, scores in (("test", "last"), ("test_best", "best")):
         for name, value in ((test or {}).get(scores) or {}).items():
             if name != "per_class":

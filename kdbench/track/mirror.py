@@ -8,6 +8,7 @@ is left to `kdbench sync`, because the records hold all of it.
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class Mirror:
         self._told = False
         self._dirty: dict[str, Entry | None] = {}  # in the order of being touched
         self._seen: dict[str, Entry | None] = {}
-        self._busy = 0
+        self._working: set[str] = set()
         self._news = threading.Condition()
         self._using = threading.Lock()  # the tracker is for one thread at a time
         self._closing = False
@@ -82,12 +83,12 @@ class Mirror:
 
     def level(self, run_id: str, entry: Entry, live: bool = True) -> bool:
         """Bring one run level now; whether MLflow took it."""
-        return self._attempt(lambda: self._level(run_id, entry, live))
+        return self._attempt(partial(self._level, run_id, entry, live))
 
     def behind(self) -> int:
         """How many runs MLflow does not yet show as their records are."""
         with self._news:
-            return len(self._dirty) + self._busy
+            return len(self._working | set(self._dirty))
 
     def attach_report(self, folder: Path) -> bool:
         """Attach the files of `folder` to the study's own run; whether MLflow took them."""
@@ -135,7 +136,7 @@ class Mirror:
         """Level all that is dirty; whether nothing failed."""
         with self._news:
             batch, self._dirty = self._dirty, {}
-            self._busy = len(batch)
+            self._working = set(batch)
         failed: dict[str, Entry | None] = {}
         in_a_row = 0
         for run_id, entry in batch.items():
@@ -143,15 +144,15 @@ class Mirror:
             if in_a_row >= IN_A_ROW or late:
                 failed[run_id] = entry
                 continue
-            if self._attempt(lambda i=run_id, e=entry: self._level(i, e, live)):  # type: ignore[misc]
+            if self._attempt(partial(self._level, run_id, entry, live)):
                 in_a_row = 0
+                with self._news:
+                    self._working.discard(run_id)
             else:
                 in_a_row += 1
                 failed[run_id] = entry
-            with self._news:
-                self._busy -= 1
         with self._news:
-            self._busy = 0
+            self._working = set()
             self._dirty = failed | self._dirty
         return not failed
 

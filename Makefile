@@ -1,0 +1,36 @@
+# Two commands on a fresh machine: `make study` and `make test`.
+# Needs Python 3.11 or newer, make and a package registry; nothing else.
+
+PYTHON ?= python3
+STUDY  ?= digits
+ROOT   ?= .
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: study test lint venv ui clean
+
+study: venv
+	$(BIN)/kdbench study $(STUDY) --root $(ROOT)
+
+test: venv
+	$(BIN)/python -m pytest
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy kdbench
+
+ui: venv
+	$(BIN)/kdbench ui --root $(ROOT)
+
+venv: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "kdbench needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,dashboard]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,251 @@
+"""`kdbench study` from its options to its leaderboard."""
+
+import os
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from kdbench import data, report, track
+from kdbench.engines.local import LocalEngine
+from kdbench.engines.work import Place
+from kdbench.ledger import Ledger
+from kdbench.plan import Plan, Planner, plan_file
+from kdbench.store import Store
+from kdbench.study import Study, StudyError, did_you_mean, load_study
+from kdbench.sweep import Interrupted, Sweep
+
+#: Seconds between two plain lines of progress where there is no terminal.
+PLAIN_EVERY = 15.0
+#: Seconds that MLflow gets at the end to catch up; `kdbench sync` does the rest.
+MIRROR_PATIENCE = 600.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a person asked for on the command line."""
+
+    study: str
+    root: Path
+    data_dir: Path | None = None
+    workers: int | None = None
+    device: str = "auto"
+    only: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    changes: dict[str, Any] = field(default_factory=dict)
+    tune: bool = True
+    dry_run: bool = False
+
+
+class Usage(Exception):
+    """An option that cannot be met; the message says what to do."""
+
+
+def conduct(options: Options, console: Console) -> int:
+    """Carry the study out; the exit code. Raises the errors that `cli` turns into one line."""
+    study = chosen(options)
+    device = pick_device(options.device)
+    images = data.load(study.data.name, options.data_dir)
+    data.verify_test_files(study.data.name, options.data_dir)
+    store = Store(options.root)
+    planner = Planner(study, images, store, tune=options.tune)
+    if options.dry_run:
+        show_plan(planner, console)
+        return 0
+    uri = track.tracking_uri(options.root)
+    with one_at_a_time(store, study.name), Watch(console) as watcher:
+        mirror = track.Mirror(store, study.name, uri, on_trouble=watcher.say)
+        mirror.open()
+        mirror.start()
+        place = Place(options.root, study.data.name, options.data_dir, device)
+        engine = LocalEngine(place, workers(options.workers, device))
+        sweep = Sweep(planner, store, engine, mirror, watcher, Ledger(options.root), device)
+        try:
+            sweep.run()
+        except Interrupted:
+            console.print(
+                "Stopped. Every finished run and the last epoch of the others are kept; "
+                f"to go on: {again()}"
+            )
+            return 130
+        finally:
+            engine.close()
+            watcher.say("bringing MLflow level ...")
+            behind = mirror.close(MIRROR_PATIENCE)
+            if behind:
+                console.print(
+                    f"MLflow is {behind} runs behind the records; `kdbench sync {study.name}` "
+                    "brings it level."
+                )
+    publish(store, study.name, mirror, console)
+    for name, error in sweep.failures().items():
+        console.print(f"[red]failed[/red] {name}: {error}", highlight=False)
+    return 1 if sweep.failures() else 0
+
+
+def chosen(options: Options) -> Study:
+    """The study with the command line's choices made. Raises `StudyError` on wrong ones."""
+    changes = dict(options.changes)
+    if options.seeds:
+        changes["final.seeds"] = list(options.seeds)
+    study = load_study(options.study, changes)
+    if not options.only:
+        return study
+    labels = [entry.label for entry in study.methods]
+    wrong = [label for label in options.only if label not in labels]
+    if wrong:
+        raise StudyError(
+            study.name, [f"--only: no method {w!r} in it{did_you_mean(w, labels)}" for w in wrong]
+        )
+    # Differences need the reference, whatever else is left out.
+    keep = {*options.only, study.report.reference}
+    return study.model_copy(update={"methods": tuple(e for e in study.methods if e.label in keep)})
+
+
+def pick_device(wanted: str) -> str:
+    """`cpu` or `cuda`. Raises `Usage` where CUDA was asked for and is not there."""
+    import torch
+
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise Usage(f"--device {wanted}: take auto, cpu or cuda")
+    there = torch.cuda.is_available()
+    if wanted == "cuda" and not there:
+        raise Usage(
+            "--device cuda: torch finds no CUDA device here. Check the driver (nvidia-smi) and "
+            "that torch is a CUDA build, or take --device cpu."
+        )
+    return "cuda" if there and wanted != "cpu" else "cpu"
+
+
+def workers(wanted: int | None, device: str) -> int:
+    """How many worker processes: what was asked for, or one a GPU, or one a core."""
+    if wanted is not None:
+        return wanted
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.device_count()
+    usable = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable else os.cpu_count() or 1
+
+
+@contextmanager
+def one_at_a_time(store: Store, study: str) -> Any:
+    """Hold the study in this root. Raises `Usage` where another process has it."""
+    folder = store.plan_path(study).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"{study}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise Usage(
+            f"another `kdbench study {study}` is at work in {store.root}; wait for it, or take "
+            "another --root"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def publish(store: Store, study: str, mirror: track.Mirror, console: Console) -> None:
+    """Build the leaderboard from MLflow, show it, and say where things are."""
+    try:
+        board, paths = report.build(store, study)
+    except report.Behind:
+        track.sync(store, study, track.tracking_uri(store.root))
+        board, paths = report.build(store, study)
+    mirror.attach_report(store.report_folder(study))
+    console.print(report.terminal(board))
+    console.print(f"leaderboard  {paths[0].parent}", highlight=False, soft_wrap=True)
+    uri = track.safe_uri(track.tracking_uri(store.root))
+    console.print(f"MLflow       {uri}  (kdbench ui)", highlight=False, soft_wrap=True)
+    path = store.root / "optuna.journal"
+    console.print(f"Optuna       {path}  (optuna-dashboard)", highlight=False, soft_wrap=True)
+
+
+def show_plan(planner: Planner, console: Console) -> None:
+    """What the study would run, without running it."""
+    plan: Plan = planner.plan()
+    content = plan_file(planner, plan)
+    kinds = [listing["kind"] for listing in content["listing"].values()]
+    table = Table(title=f"{content['study']}: {content['question']}")
+    for heading in ("method", "row", "knobs", "trials", "finals"):
+        table.add_column(heading)
+    for row in content["rows"]:
+        knobs = ", ".join(
+            f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in row["knobs"].items()
+        )
+        if row["unfit"]:
+            knobs = f"cannot serve: {row['unfit']}"
+        elif row["row"] == "tuned" and not row["runs"]:
+            knobs = "tuned: " + ", ".join(row["searched"])
+        finals = len(row["runs"]) or (len(planner.study.final.seeds) if not row["unfit"] else 0)
+        table.add_row(row["label"], row["row"], knobs, str(len(row["trials"]) or ""), str(finals))
+    console.print(table)
+    over = sum(planner.store.record(i).result is not None for i in plan.nodes)
+    later = plan.open * len(planner.study.final.seeds)
+    counts = ", ".join(f"{kinds.count(k)} {k}" for k in dict.fromkeys(kinds))
+    more = f" and up to {later} finals of tuned knobs" if later else ""
+    console.print(f"{len(kinds)} runs known ({counts}){more}; {over} are finished already.")
+
+
+def again() -> str:
+    """The command that was given, for going on with it."""
+    return " ".join(["kdbench", *sys.argv[1:]])
+
+
+class Watch:
+    """Progress for a person: a bar with an estimate on a terminal, plain lines elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._started = time.monotonic()
+        self._first: float | None = None
+        self._printed = 0.0
+        columns: Iterable[Any] = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._task = self._bar.add_task("planning", total=None)
+
+    def __enter__(self) -> "Watch":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def plan(self, runs: int, over: int, work: float, worked: float) -> None:
+        """Show how far the study is."""
+        text = f"{over} of {runs} runs"
+        self._bar.update(self._task, description=text, total=work, completed=worked)
+        if self._first is None:
+            self._first = worked
+        now = time.monotonic()
+        if self.console.is_terminal or now - self._printed < PLAIN_EVERY:
+            return
+        self._printed = now
+        gained = worked - self._first
+        left = (work - worked) * (now - self._started) / gained if gained else None
+        estimate = f", about {left / 60:.1f} min left" if left is not None else ""
+        self.console.print(
+            f"{text}, {100 * worked / work:.0f} % of the work{estimate}", highlight=False
+        )
+
+    def say(self, text: str) -> None:
+        """A line worth reading."""
+        self._bar.console.print(text, highlight=False)

@@ -1,0 +1,602 @@
+"""Data sets: their facts, damaged and missing files, the split, and every view."""
+
+import ast
+import dataclasses
+import hashlib
+import os
+import pickle
+import socket
+import struct
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision.transforms import functional as tv
+
+from kdbench import data as kd
+from kdbench.data import DATASETS, VIEWS, DataError, Views, load, split
+from kdbench.data.sealed import open_test
+from kdbench.data.sources import OWN, File, _digits_parts
+
+ALL_NAMES = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100")
+PER_FILE = 20
+
+
+# --- small files in the layout of the real ones -----------------------------------------
+
+
+def md5(path):
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def fake_file(path, rng, index):
+    """Random content for one file of MNIST's or CIFAR's layout."""
+    if "ubyte" in path.name:
+        if "labels" in path.name:
+            body = np.arange(PER_FILE, dtype=np.uint8) % 10
+            write(path, struct.pack(">II", 2049, PER_FILE) + body.tobytes())
+        else:
+            body = rng.integers(256, size=(PER_FILE, 28, 28), dtype=np.uint8)
+            write(path, struct.pack(">IIII", 2051, PER_FILE, 28, 28) + body.tobytes())
+        return
+    pixels = rng.integers(256, size=(PER_FILE, 3072), dtype=np.uint8)
+    labels = [(index + k) % 10 for k in range(PER_FILE)]
+    batch = {"data": pixels, "labels": labels, "fine_labels": [9 * k for k in labels]}
+    write(path, pickle.dumps(batch))
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    """`fake(name)` writes a small copy of a data set to a folder and has it accepted."""
+
+    def made(name):
+        rng = np.random.default_rng(0)
+        described = dataclasses.replace(OWN[name], download=None)
+        parts = {}
+        for part in ("train_files", "test_files"):
+            files = []
+            for index, file in enumerate(getattr(described, part)):
+                path = tmp_path / file.path
+                fake_file(path, rng, index)
+                files.append(File(file.path, md5(path), path.stat().st_size))
+            parts[part] = tuple(files)
+        monkeypatch.setitem(DATASETS, name, dataclasses.replace(described, **parts))
+        return tmp_path
+
+    return made
+
+
+FILED = ALL_NAMES[1:]
+
+
+@pytest.mark.parametrize("name", FILED)
+def test_files_are_read_in_their_layout(name, fake):
+    folder = fake(name)
+    found = load(name, folder)
+    files = 5 if name == "cifar10" else 1
+    shape = (3, 32, 32) if "cifar" in name else (1, 28, 28)
+    assert found.images.shape == (files * PER_FILE, *shape)
+    assert found.shape == shape
+    assert found.images.dtype == torch.uint8
+    assert found.labels.dtype == torch.int64
+    assert found.labels.shape == (files * PER_FILE,)
+    assert found.classes == len(found.class_names) == (100 if name == "cifar100" else 10)
+    first = DATASETS[name].train_files[0]
+    content = (folder / first.path).read_bytes()
+    if "cifar" in name:
+        batch = pickle.loads(content)
+        assert found.images[1].numpy().tobytes() == batch["data"][1].tobytes()
+        key = "fine_labels" if name == "cifar100" else "labels"
+        assert found.labels[:PER_FILE].tolist() == batch[key]
+    else:
+        assert found.images[1].numpy().tobytes() == content[16 + 784 : 16 + 2 * 784]
+        assert found.labels.tolist() == [k % 10 for k in range(PER_FILE)]
+    test = open_test(name, folder)
+    assert test.images.shape == (PER_FILE, *shape)
+    assert (test.mean, test.std, test.scale) == (found.mean, found.std, found.scale)
+    assert test.checksum != found.checksum
+
+
+def test_torchvision_reads_the_same_from_cifar(fake, monkeypatch):
+    from torchvision.datasets import CIFAR10
+
+    folder = fake("cifar10")
+    described = DATASETS["cifar10"]
+    for kind, files in (("train_list", described.train_files), ("test_list", described.test_files)):
+        monkeypatch.setattr(CIFAR10, kind, [[Path(f.path).name, f.md5] for f in files])
+    monkeypatch.setattr(CIFAR10, "_load_meta", lambda self: None)
+    theirs, ours = CIFAR10(folder), load("cifar10", folder)
+    assert np.array_equal(theirs.data, ours.images.permute(0, 2, 3, 1).numpy())
+    assert theirs.targets == ours.labels.tolist()
+
+
+def test_class_names_are_torchvisions():
+    from torchvision.datasets import MNIST, FashionMNIST
+
+    assert list(OWN["fashion-mnist"].class_names) == FashionMNIST.classes
+    assert [name.split(" ")[0] for name in MNIST.classes] == list(OWN["mnist"].class_names)
+    assert len(set(OWN["cifar100"].class_names)) == 100
+    assert sorted(OWN["cifar100"].class_names) == list(OWN["cifar100"].class_names)
+
+
+def test_md5_lists_are_torchvisions():
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    for name, theirs in (("cifar10", CIFAR10), ("cifar100", CIFAR100)):
+        for part, listed in (("train_files", theirs.train_list), ("test_files", theirs.test_list)):
+            ours = [[Path(f.path).name, f.md5] for f in getattr(OWN[name], part)]
+            assert ours == listed
+
+
+def test_the_folder_comes_from_the_environment(fake, monkeypatch):
+    monkeypatch.setenv("KDBENCH_DATA", str(fake("mnist")))
+    assert len(load("mnist").labels) == PER_FILE
+
+
+def test_data_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("KDBENCH_DATA", "/from/environment")
+    assert kd.data_folder(tmp_path) == tmp_path
+    assert kd.data_folder(None) == Path("/from/environment")
+    monkeypatch.delenv("KDBENCH_DATA")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/some/cache")
+    cache = kd.data_folder()
+    assert cache.parts[-2:] == ("kdbench", "data")
+    assert kd.data_folder("~/images") == Path.home() / "images"
+
+
+# --- the training part does not know the test part --------------------------------------
+
+
+@pytest.mark.parametrize("name", FILED)
+def test_training_data_do_not_depend_on_test_content(name, fake):
+    folder = fake(name)
+    before = load(name, folder)
+    for file in DATASETS[name].test_files:
+        path = folder / file.path
+        path.write_bytes(os.urandom(path.stat().st_size))
+    after = load(name, folder)
+    assert after.checksum == before.checksum
+    assert torch.equal(after.images, before.images)
+    with pytest.raises(DataError, match="is damaged"):
+        open_test(name, folder)
+    with pytest.raises(DataError, match="is damaged"):
+        kd.verify_test_files(name, folder)
+
+
+def test_checksum_is_over_training_images_and_labels(fake, monkeypatch):
+    folder = fake("mnist")
+    found = load("mnist", folder)
+    content = found.images.contiguous().numpy().tobytes() + found.labels.numpy().tobytes()
+    assert found.checksum == hashlib.sha256(content).hexdigest()[:12]
+    path = folder / "MNIST/raw/train-labels-idx1-ubyte"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x07")
+    loose = tuple(File(f.path) for f in DATASETS["mnist"].train_files)
+    changed = dataclasses.replace(DATASETS["mnist"], train_files=loose)
+    monkeypatch.setitem(DATASETS, "mnist", changed)
+    assert load("mnist", folder).checksum != found.checksum
+
+
+def test_only_the_evaluation_opens_the_test_set():
+    package = Path(kd.__file__).parents[1]
+    users = set()
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                modules = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
+            if any(m.startswith("kdbench.data.sealed") for m in modules):
+                users.add(str(path.relative_to(package)))
+    assert users <= {"evaluate.py"}
+
+
+# --- missing and damaged files ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FILED)
+def test_missing_files_are_one_error_with_three_ways_out(name, tmp_path, monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise socket.gaierror("Name or service not known")
+
+    # Every connection fails at once, network or not.
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    with pytest.raises(DataError) as caught:
+        load(name, tmp_path)
+    message = str(caught.value)
+    for file in (*OWN[name].train_files, *OWN[name].test_files):
+        assert file.path in message
+    for part in (str(tmp_path), "--data-dir", "KDBENCH_DATA", "network", "download failed"):
+        assert part in message
+    assert "\n" not in message
+    assert socket.getdefaulttimeout() is None
+
+
+def test_a_download_that_comes_is_used(fake, monkeypatch):
+    folder = fake("cifar10")
+    described, moved = DATASETS["cifar10"], folder / "elsewhere"
+    (folder / "cifar-10-batches-py").rename(moved)
+
+    def download(root):
+        assert socket.getdefaulttimeout() is not None
+        moved.rename(root / "cifar-10-batches-py")
+
+    monkeypatch.setitem(DATASETS, "cifar10", dataclasses.replace(described, download=download))
+    assert len(load("cifar10", folder).labels) == 5 * PER_FILE
+
+
+def test_a_download_that_leaves_something_out(fake, monkeypatch):
+    folder = fake("cifar10")
+    (folder / "cifar-10-batches-py/test_batch").unlink()
+    described = dataclasses.replace(DATASETS["cifar10"], download=lambda root: None)
+    monkeypatch.setitem(DATASETS, "cifar10", described)
+    with pytest.raises(DataError, match=r"for cifar-10-batches-py/test_batch; .* left them out"):
+        load("cifar10", folder)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(DataError, match="the download failed"):
+        load("cifar10", tmp_path / "file")
+
+
+@pytest.mark.parametrize("name", FILED)
+def test_truncated_file(name, fake):
+    folder = fake(name)
+    path = folder / DATASETS[name].train_files[0].path
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[: size // 2])
+    with pytest.raises(DataError) as caught:
+        load(name, folder)
+    message = str(caught.value)
+    assert str(path) in message
+    assert f"{size // 2:,} bytes" in message
+    assert f"{size:,} bytes" in message
+    assert "Replace it with a sound copy" in message
+
+
+@pytest.mark.parametrize("name", FILED)
+def test_garbled_file(name, fake):
+    folder = fake(name)
+    path = folder / DATASETS[name].train_files[-1].path
+    expected = md5(path)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 255
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        load(name, folder)
+    assert str(path) in str(caught.value)
+    assert f"found MD5 {md5(path)}" in str(caught.value)
+    assert f"expected MD5 {expected}" in str(caught.value)
+
+
+def test_published_sizes_catch_what_has_no_published_md5(tmp_path):
+    for file in (*OWN["fashion-mnist"].train_files, *OWN["fashion-mnist"].test_files):
+        write(tmp_path / file.path, b"short")
+    with pytest.raises(DataError, match=r"found 5 bytes, expected 47,040,016 bytes\. Delete it"):
+        load("fashion-mnist", tmp_path)
+
+
+def test_a_file_of_another_kind(fake, monkeypatch):
+    folder = fake("cifar10")
+    path = folder / "cifar-10-batches-py/data_batch_1"
+    path.write_bytes(b"no pickle")
+    loose = tuple(File(f.path) for f in DATASETS["cifar10"].train_files)
+    described = dataclasses.replace(DATASETS["cifar10"], train_files=loose)
+    monkeypatch.setitem(DATASETS, "cifar10", described)
+    with pytest.raises(DataError, match=r"cannot read .*data_batch_1"):
+        load("cifar10", folder)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (np.zeros((3, 1, 2, 2), np.float32), [0, 1, 0], "should be uint8 images"),
+        (np.zeros((3, 2, 2), np.uint8), [0, 1, 0], "of 4 dimensions"),
+        (np.zeros((3, 1, 2, 2), np.uint8), [0, 1], "with a label each"),
+        (np.zeros((3, 1, 2, 2), np.uint8), [0, 1, 2], "should be 0 to 1; found 0 to 2"),
+        (np.zeros((0, 1, 2, 2), np.uint8), [], "should be 0 to 1; found none"),
+    ],
+)
+def test_arrays_of_another_package_are_checked(monkeypatch, images, labels, message):
+    described = kd.DataSet(("a", "b"), lambda part, folder: (images, np.array(labels, int)))
+    monkeypatch.setitem(DATASETS, "theirs", described)
+    with pytest.raises(DataError, match=message):
+        load("theirs")
+
+
+def test_another_packages_data_set_is_loaded_from_its_entry_point(monkeypatch):
+    monkeypatch.setitem(
+        DATASETS, "theirs", EntryPoint("theirs", f"{__name__}:THEIRS", "kdbench.data")
+    )
+    found = load("theirs")
+    assert found.mean == (0.5, 0.25)
+    assert found.shape == (2, 2, 2)
+    assert open_test("theirs").mean == found.mean
+
+
+def _theirs(part, folder):
+    images = np.zeros((4, 2, 2, 2), np.uint8)
+    images[:, 0, 0] = 2
+    images[:, 1, 0, 0] = 2
+    return (images if part == "train" else 0 * images), np.array([0, 1, 0, 1])
+
+
+THEIRS = kd.DataSet(("a", "b"), _theirs, scale=2)
+
+
+def test_unknown_data_set():
+    with pytest.raises(ValueError, match="unknown data set 'cifar01'; did you mean 'cifar10'"):
+        load("cifar01")
+    with pytest.raises(ValueError, match="unknown data set 'qq'; there are cifar10, cifar100"):
+        load("qq")
+
+
+# --- digits -----------------------------------------------------------------------------
+
+
+def test_digits_are_the_1797_of_scikit_learn():
+    from sklearn.datasets import load_digits
+
+    train, test = load("digits"), open_test("digits")
+    assert train.images.shape == (1200, 1, 8, 8)
+    assert test.images.shape == (597, 1, 8, 8)
+    rows = _digits_parts()
+    assert set(rows["train"]).isdisjoint(rows["test"])
+    assert sorted([*rows["train"], *rows["test"]]) == list(range(1797))
+    theirs = load_digits()
+    for part, found in (("train", train), ("test", test)):
+        assert np.array_equal(found.images[:, 0].numpy(), theirs.images[rows[part]])
+        assert np.array_equal(found.labels.numpy(), theirs.target[rows[part]])
+    assert train.images.max() == train.scale == 16
+
+
+def test_digits_parts_are_stratified():
+    train, test = load("digits"), open_test("digits")
+    whole = torch.tensor([178, 182, 177, 183, 181, 182, 181, 179, 174, 180])
+    counts = train.labels.bincount()
+    assert torch.equal(counts + test.labels.bincount(), whole)
+    assert (counts - whole * 1200 / 1797).abs().max() < 1
+
+
+def test_digits_statistics_are_of_the_training_part():
+    found = load("digits")
+    scaled = found.images.double() / 16
+    assert found.mean == (pytest.approx(scaled.mean().item(), abs=1e-6),)
+    assert found.std == (pytest.approx(scaled.std(correction=0).item(), abs=1e-6),)
+    assert open_test("digits").mean == found.mean
+
+
+def test_digits_twice_are_the_same():
+    assert load("digits").checksum == load("digits").checksum
+
+
+# --- the real files, where they are -----------------------------------------------------
+
+REAL = {
+    # Shapes of the training and the test part.
+    "mnist": ((60_000, 1, 28, 28), (10_000, 1, 28, 28)),
+    "cifar10": ((50_000, 3, 32, 32), (10_000, 3, 32, 32)),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_real_files(name):
+    folder = os.environ.get("KDBENCH_DATA")
+    first = OWN[name].train_files[0].path
+    if not folder or not (Path(folder) / first).exists():
+        pytest.skip("KDBENCH_DATA does not hold them")
+    train, test = load(name), open_test(name)
+    kd.verify_test_files(name)
+    assert (tuple(train.images.shape), tuple(test.images.shape)) == REAL[name]
+    scaled = train.images.float().div_(train.scale)
+    mean, std = scaled.mean((0, 2, 3)), scaled.std((0, 2, 3))
+    assert mean.tolist() == pytest.approx(train.mean, abs=2e-4)
+    assert std.tolist() == pytest.approx(train.std, abs=2e-4)
+    if name == "cifar10":
+        assert train.labels.bincount().tolist() == [5000] * 10
+        assert test.labels.bincount().tolist() == [1000] * 10
+
+
+# --- the split --------------------------------------------------------------------------
+
+
+@given(
+    classes=st.integers(2, 7),
+    each=st.integers(4, 30),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 2**31 - 1),
+)
+@settings(max_examples=40, deadline=None)
+def test_split(classes, each, share, seed):
+    labels = torch.arange(classes * each) % classes
+    validation = classes + round(share * (classes * each - 2 * classes))
+    fit, held_out = split(labels, validation, seed)
+    assert fit.dtype == held_out.dtype == torch.int64
+    assert len(held_out) == validation
+    assert torch.equal(torch.cat([fit, held_out]).sort().values, torch.arange(len(labels)))
+    assert torch.equal(fit, fit.sort().values)
+    assert torch.equal(held_out, held_out.sort().values)
+    counts = labels[held_out].bincount(minlength=classes)
+    assert counts.max() - counts.min() <= 1
+    again = split(labels, validation, seed)
+    assert torch.equal(fit, again[0])
+    assert torch.equal(held_out, again[1])
+
+
+def test_split_depends_on_its_seed_alone():
+    labels = torch.arange(1000) % 10
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    first, other = split(labels, 200, 0), split(labels, 200, 1)
+    assert not torch.equal(first[1], other[1])
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.array_equal(np.random.get_state()[1], before[1])
+    torch.manual_seed(5)
+    np.random.seed(5)
+    assert torch.equal(split(labels, 200, 0)[1], first[1])
+
+
+def test_split_of_nothing():
+    fit, held_out = split(torch.arange(30) % 3, 0, 0)
+    assert torch.equal(fit, torch.arange(30))
+    assert held_out.shape == (0,)
+    assert held_out.dtype == torch.int64
+
+
+@pytest.mark.parametrize("validation", [-1, 2, 28, 30, 31])
+def test_split_that_cannot_be(validation):
+    message = f"cannot hold out {validation} of 30 images .* takes 3 to 27"
+    with pytest.raises(ValueError, match=message):
+        split(torch.arange(30) % 3, validation, 0)
+
+
+def test_split_with_a_class_of_one():
+    with pytest.raises(ValueError, match="class 1 has only one image"):
+        split(torch.tensor([0, 0, 0, 0, 0, 1]), 2, 0)
+
+
+# --- views ------------------------------------------------------------------------------
+
+
+def small(channels=3, height=8, width=8, count=6, scale=255):
+    rng = np.random.default_rng(4)
+    images = rng.integers(scale + 1, size=(count, channels, height, width), dtype=np.uint8)
+    return kd.TrainingData(
+        name="small",
+        images=torch.from_numpy(images),
+        labels=torch.arange(count) % 2,
+        class_names=("a", "b"),
+        scale=scale,
+        mean=(0.4914, 0.4822, 0.4465)[:channels],
+        std=(0.2470, 0.2435, 0.2616)[:channels],
+        checksum="",
+    )
+
+
+def reference(data, position, augment, view):
+    """One view of one example by torchvision's own operations."""
+    image = data.images[position]
+    flip = 0
+    if augment.endswith("flip"):
+        view, flip = divmod(view, 2)
+    if augment.startswith("crop"):
+        top, left = divmod(view, 9)
+        image = tv.crop(tv.pad(image, [4]), top, left, *image.shape[1:])
+    if flip:
+        image = tv.hflip(image)
+    scaled = image.float().div(data.scale)
+    return tv.normalize(scaled, data.mean, data.std)
+
+
+@pytest.mark.parametrize("augment", VIEWS)
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 7, 10)])
+def test_every_view_is_torchvisions_bit_for_bit(augment, shape):
+    data = small(*shape)
+    views = Views(data, augment)
+    assert views.count == VIEWS[augment]
+    position = torch.tensor([5, 0, 2])
+    for view in range(VIEWS[augment]):
+        batch = views.take(position, view)
+        expected = torch.stack([reference(data, p, augment, view) for p in position.tolist()])
+        assert torch.equal(batch, expected)
+        assert batch.dtype == torch.float32
+        assert batch.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("augment", VIEWS)
+def test_a_value_does_not_depend_on_its_batch(augment):
+    data = small(height=13, width=11, count=20)
+    views = Views(data, augment)
+    rng = np.random.default_rng(0)
+    position = torch.from_numpy(rng.integers(20, size=77))
+    view = views.draw(77, rng)
+    batch = views.take(position, view)
+    for k in range(77):
+        alone = views.take(position[k : k + 1], view[k : k + 1])
+        assert torch.equal(alone[0], batch[k])
+    order = torch.from_numpy(rng.permutation(77))
+    assert torch.equal(views.take(position[order], view[order]), batch[order])
+
+
+@pytest.mark.parametrize("augment", VIEWS)
+def test_the_plain_view_is_the_image(augment):
+    data = small()
+    views = Views(data, augment)
+    every = torch.arange(len(views))
+    plain = torch.stack([reference(data, k, "none", 0) for k in range(len(views))])
+    assert torch.equal(views.take(every), plain)
+    assert torch.equal(views.take(every, views.plain), plain)
+    assert torch.equal(views.take(every, torch.full_like(every, views.plain)), plain)
+    assert {"none": 0, "flip": 0, "crop": 40, "crop-flip": 80}[augment] == views.plain
+
+
+def test_outside_the_image_is_the_pixel_value_zero():
+    data = small(channels=1)
+    corner = Views(data, "crop").take(torch.tensor([0]), 0)
+    nothing = (torch.zeros(()) - data.mean[0]) / data.std[0]
+    assert torch.equal(corner[0, 0, :4], nothing.expand(4, 8))
+    assert torch.equal(corner[0, 0, :, :4], nothing.expand(8, 4))
+    assert not (corner[0, 0, 4:, 4:] == nothing).all()
+
+
+def test_normalised_training_images_have_mean_0_and_deviation_1():
+    batch = Views(load("digits")).take(torch.arange(1200))
+    assert batch.mean().item() == pytest.approx(0, abs=1e-4)
+    assert batch.std().item() == pytest.approx(1, abs=1e-3)
+
+
+def test_taking_leaves_the_images_alone():
+    data = small()
+    before = data.images.clone()
+    for augment in VIEWS:
+        Views(data, augment).take(torch.arange(6)).add_(1)
+    assert torch.equal(data.images, before)
+
+
+@pytest.mark.parametrize("augment", VIEWS)
+def test_draws_are_uniform_and_repeatable(augment):
+    views = Views(small(), augment)
+    drawn = views.draw(200 * views.count, np.random.default_rng(3))
+    assert drawn.dtype == torch.int64
+    counts = drawn.bincount(minlength=views.count).double()
+    assert len(counts) == views.count
+    # Chi-squared with count - 1 degrees of freedom: mean count - 1, variance twice that.
+    excess = ((counts - 200) ** 2 / 200).sum() - (views.count - 1)
+    assert abs(excess) <= 5 * (2 * views.count) ** 0.5
+    assert torch.equal(views.draw(50, np.random.default_rng(3)), drawn[:50])
+
+
+def test_labels_stand_beside_the_views():
+    data = small()
+    assert torch.equal(Views(data).labels, data.labels)
+
+
+def test_images_are_kept_once_on_the_cpu():
+    data = load("digits")
+    rgb = dataclasses.replace(
+        small(), images=small().images.contiguous(memory_format=torch.channels_last)
+    )
+    for held in (data, rgb):
+        assert Views(held)._store.data_ptr() == held.images.data_ptr()
+
+
+def test_unknown_augmentation():
+    with pytest.raises(ValueError, match="unknown augmentation 'mixup'; there are none, flip"):
+        Views(small(), "mixup")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("augment", VIEWS)
+def test_views_on_cuda_are_those_of_the_cpu(augment):
+    data = small()
+    here, there = Views(data, augment), Views(data, augment, "cuda")
+    position = torch.arange(6)
+    for view in range(here.count):
+        assert torch.equal(there.take(position, view).cpu(), here.take(position, view))
