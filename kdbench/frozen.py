@@ -24,7 +24,7 @@ from kdbench.types import Output
 #: A tap is tabled up to this many bytes (float32, all training images).
 TABLE_LIMIT = 2 << 30
 #: Tables are filled in blocks of this many images, in index order, whoever asks.
-BLOCK = 500
+BLOCK = 250
 
 
 def tabled(spec: RunSpec, examples: int, taps: Mapping[str, tuple[int, ...]]) -> bool:

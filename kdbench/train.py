@@ -33,7 +33,7 @@ from kdbench.types import Batch, Output, Progress, Shapes
 #: Seconds between two checkpoints of a run on disk; a clean stop always keeps the last epoch.
 CHECKPOINT_EVERY = 5.0
 #: Images a forward of an evaluation.
-EVALUATION_BATCH = 1000
+EVALUATION_BATCH = 250
 
 
 @dataclass(frozen=True)
@@ -411,6 +411,8 @@ def train_cohort(
     fit, held_out = training_positions(spec, bench)
     kept = {m.spec.id: m.checkpoint() if m.epoch else None for m in members}
     for epoch in range(members[0].epoch, spec.recipe.epochs):
+        if not members:
+            return
         batches = epoch_batches(bench, fit, epoch, members)
         for member in members:
             member.begin_epoch(len(batches))
