@@ -125,6 +125,11 @@ class CohortBatch:
         """The same batch, with nothing computed yet."""
         return CohortBatch(self.views, self.position, self.view_ids, self.asked)
 
+    def release(self) -> None:
+        """Let go of what was computed: an epoch's images together would fill the memory."""
+        self._images.clear()
+        self._live.clear()
+
     def images(self, view: int) -> Tensor:
         """batch x channels x height x width, normalised."""
         if view not in self._images:
@@ -422,6 +427,7 @@ def train_cohort(
                     emit(member.epochs_event(kept[member.spec.id]))
                 return
             members = [m for m in members if _guarded(m.spec.id, emit, m.step, batch)]
+            batch.release()
         sound = []
         for member in members:
             if not member.end_epoch(held_out):
