@@ -47,15 +47,16 @@ class SP(Method):
     beta: float = knob(
         3000.0, Range(30.0, 30000.0, log=True), low=0, help="weight of the representation term"
     )
+    stages: str = knob("stage?", help="which taps, by name or pattern; the last of them is read")
 
     def networks(self):
         return {"student": Trained("student"), "teacher": Frozen()}
 
     def taps(self):
-        return ("stage?",)
+        return (self.stages,)
 
     def helpers(self, shapes):
-        stages(shapes, self.networks(), "stage?")
+        stages(shapes, self.networks(), self.stages)
         return super().helpers(shapes)
 
     def weights(self):
@@ -63,7 +64,7 @@ class SP(Method):
 
     def loss(self, out, batch, helpers, progress):
         student, teacher = out["student"], out["teacher"]
-        last = common((student.taps, teacher.taps), "stage?")[-1]
+        last = common((student.taps, teacher.taps), self.stages)[-1]
         return weighted(
             self.weights(),
             task=F.cross_entropy(student.logits, batch.labels),
