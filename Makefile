@@ -7,7 +7,7 @@ ROOT   ?= .
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: study test lint venv ui clean
+.PHONY: study test lint venv docs ui clean
 
 study: venv
 	$(BIN)/kdbench study $(STUDY) --root $(ROOT)
@@ -19,6 +19,9 @@ lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy kdbench
+
+docs: venv
+	$(BIN)/python -c 'from kdbench.catalogue import markdown; print(markdown(), end="")' > docs/methods.md
 
 ui: venv
 	$(BIN)/kdbench ui --root $(ROOT)

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from kdbench.train import Bench, Job, Member, epoch_batches, training_positions
+from kdbench.cohort import Bench, Job, epoch_batches, training_positions
+from kdbench.member import Member
 
 #: Steps a turn, and turns a method. Short: ratios settle within a few per cent.
 STEPS, TURNS = 4, 5

@@ -21,6 +21,10 @@ Root = Annotated[
 ]
 
 
+#: Seeds in one range at the most: more is a slip of the finger.
+MOST_SEEDS = 1000
+
+
 @app.command()
 def study(
     name: Annotated[str, typer.Argument(help="A shipped study's name, or a path to a YAML file.")],
@@ -56,7 +60,7 @@ def study(
             data_dir and data_dir.resolve(),
             workers,
             device,
-            tuple(filter(None, only.split(","))),
+            parse_labels(only),
             parse_seeds(seeds),
             dict(parse_change(change) for change in set_ or ()),
             tune,
@@ -143,14 +147,25 @@ def ui(
     leave(act, False)
 
 
+def parse_labels(text: str) -> tuple[str, ...]:
+    """`kd,rkd` as labels. Raises `Refused` where a label is empty."""
+    labels = tuple(part.strip() for part in text.split(",")) if text else ()
+    if "" in labels:
+        raise Refused(f"--only {text}: write labels with commas between, as in kd,rkd")
+    return labels
+
+
 def parse_seeds(text: str) -> tuple[int, ...]:
     """`0-4` or `0,2,7` as numbers. Raises `Refused` on anything else."""
     seeds: list[int] = []
-    for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
-        if not first.isdigit() or (last and not last.isdigit()):
+    for part in text.split(",") if text else ():
+        first, dash, last = (word.strip() for word in part.partition("-"))
+        last = last if dash else first
+        if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
             raise Refused(f"--seeds {text}: write 0-4 or 0,2,7")
-        seeds += range(int(first), int(last or first) + 1)
+        if int(last) - int(first) >= MOST_SEEDS:
+            raise Refused(f"--seeds {text}: {part} is more than {MOST_SEEDS} seeds")
+        seeds += range(int(first), int(last) + 1)
     return tuple(seeds)
 
 
@@ -180,6 +195,7 @@ def expected() -> tuple[type[Exception], ...]:
         "kdbench.conduct": ("Usage",),
         "kdbench.sweep": ("TeacherFailed",),
         "kdbench.store": ("RecordBusy",),
+        "kdbench.engines.local": ("WorkerLost",),
         "kdbench.report.assemble": ("Behind", "NoPlan"),
         "kdbench.report.frame": ("MixedRuns",),
         "kdbench.catalogue": ("UnknownMethod",),

@@ -1,6 +1,7 @@
 """`kdbench study` from its options to its leaderboard."""
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from kdbench import data, report, track
 from kdbench.engines.local import LocalEngine
@@ -71,9 +73,10 @@ def conduct(options: Options, console: Console) -> int:
         try:
             sweep.run()
         except Interrupted:
-            console.print(
+            plain(
+                console,
                 "Stopped. Every finished run and the last epoch of the others are kept; "
-                f"to go on: {again()}"
+                f"to go on: {again()}",
             )
             return 130
         finally:
@@ -81,13 +84,14 @@ def conduct(options: Options, console: Console) -> int:
             watcher.say("bringing MLflow level ...")
             behind = mirror.close(MIRROR_PATIENCE)
             if behind:
-                console.print(
+                plain(
+                    console,
                     f"MLflow is {behind} runs behind the records; `kdbench sync {study.name}` "
-                    "brings it level."
+                    "brings it level.",
                 )
     publish(store, study.name, mirror, console)
     for name, error in sweep.failures().items():
-        console.print(f"[red]failed[/red] {name}: {error}", highlight=False)
+        plain(console, f"failed  {name}: {error}")
     return 1 if sweep.failures() else 0
 
 
@@ -165,11 +169,16 @@ def publish(store: Store, study: str, mirror: track.Mirror, console: Console) ->
         board, paths = report.build(store, study)
     mirror.attach_report(store.report_folder(study))
     console.print(report.terminal(board))
-    console.print(f"leaderboard  {paths[0].parent}", highlight=False, soft_wrap=True)
+    plain(console, f"leaderboard  {paths[0].parent}")
     uri = track.safe_uri(track.tracking_uri(store.root))
-    console.print(f"MLflow       {uri}  (kdbench ui)", highlight=False, soft_wrap=True)
+    plain(console, f"MLflow       {uri}  (kdbench ui)")
     path = store.root / "optuna.journal"
-    console.print(f"Optuna       {path}  (optuna-dashboard)", highlight=False, soft_wrap=True)
+    plain(console, f"Optuna       {path}  (optuna-dashboard)")
+
+
+def plain(console: Console, text: str) -> None:
+    """A line as it is: what looks like markup is none, and a command or path stays whole."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def show_plan(planner: Planner, console: Console) -> None:
@@ -177,7 +186,7 @@ def show_plan(planner: Planner, console: Console) -> None:
     plan: Plan = planner.plan()
     content = plan_file(planner, plan)
     kinds = [listing["kind"] for listing in content["listing"].values()]
-    table = Table(title=f"{content['study']}: {content['question']}")
+    table = Table(title=Text(f"{content['study']}: {content['question']}"))
     for heading in ("method", "row", "knobs", "trials", "finals"):
         table.add_column(heading)
     for row in content["rows"]:
@@ -189,7 +198,8 @@ def show_plan(planner: Planner, console: Console) -> None:
         elif row["row"] == "tuned" and not row["runs"]:
             knobs = "tuned: " + ", ".join(row["searched"])
         finals = len(row["runs"]) or (len(planner.study.final.seeds) if not row["unfit"] else 0)
-        table.add_row(row["label"], row["row"], knobs, str(len(row["trials"]) or ""), str(finals))
+        trials = str(len(row["trials"]) or "")
+        table.add_row(row["label"], row["row"], Text(knobs), trials, str(finals))
     console.print(table)
     over = sum(planner.store.record(i).result is not None for i in plan.nodes)
     later = plan.open * len(planner.study.final.seeds)
@@ -200,7 +210,7 @@ def show_plan(planner: Planner, console: Console) -> None:
 
 def again() -> str:
     """The command that was given, for going on with it."""
-    return " ".join(["kdbench", *sys.argv[1:]])
+    return shlex.join(["kdbench", *sys.argv[1:]])
 
 
 class Watch:
@@ -242,10 +252,8 @@ class Watch:
         gained = worked - self._first
         left = (work - worked) * (now - self._started) / gained if gained else None
         estimate = f", about {left / 60:.1f} min left" if left is not None else ""
-        self.console.print(
-            f"{text}, {100 * worked / work:.0f} % of the work{estimate}", highlight=False
-        )
+        plain(self.console, f"{text}, {100 * worked / work:.0f} % of the work{estimate}")
 
     def say(self, text: str) -> None:
         """A line worth reading."""
-        self._bar.console.print(text, highlight=False)
+        plain(self._bar.console, text)

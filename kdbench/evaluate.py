@@ -20,8 +20,8 @@ from kdbench import models
 from kdbench.data import TrainingData, Views
 from kdbench.data.sealed import TestData, open_test
 from kdbench.frozen import load_student
+from kdbench.member import EVALUATION_BATCH
 from kdbench.store import Store
-from kdbench.train import EVALUATION_BATCH
 
 #: Bins of the expected calibration error (Guo et al. 2017 use 15).
 ECE_BINS = 15
@@ -60,10 +60,14 @@ def score(logits: Tensor, labels: Tensor, classes: int) -> dict[str, Any]:
     """Accuracy, NLL (nats), ECE (15 bins), macro F1 and per-class accuracy of `logits`
     (images x classes) against `labels` (images)."""
     per_class = multiclass_accuracy(logits, labels, classes, average="none")
+    # torchmetrics would give confidences of exactly 1 a sixteenth bin, and take logits that
+    # all lie in [0, 1] for probabilities.
+    below_one = 1 - torch.finfo(torch.float32).eps / 2
+    probabilities = logits.softmax(1).clamp(max=below_one)
     return {
         "accuracy": float((logits.argmax(1) == labels).double().mean()),
         "nll": float(torch.nn.functional.cross_entropy(logits.double(), labels)),
-        "ece": float(multiclass_calibration_error(logits, labels, classes, n_bins=ECE_BINS)),
+        "ece": float(multiclass_calibration_error(probabilities, labels, classes, n_bins=ECE_BINS)),
         "f1": float(multiclass_f1_score(logits, labels, classes, average="macro")),
         "per_class": [float(v) for v in per_class],
     }

@@ -60,7 +60,8 @@ class Snapshot:
 @dataclass(frozen=True)
 class Average:
     """A running mean of the network `of`, moved after each step:
-    `mean <- decay * mean + (1 - decay) * weights`; no gradient, eval mode."""
+    `mean <- decay * mean + (1 - decay) * weights`, beginning with the weights after the
+    first step (torch's convention); no gradient, eval mode."""
 
     of: str = "student"
     decay: float = 0.999

@@ -6,13 +6,13 @@ records.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from kdbench import ledger, models
-from kdbench.data import TrainingData
+from kdbench.data import TrainingData, split
 from kdbench.methods import METHODS, origin
 from kdbench.methods.base import Method, Range, Unfit
 from kdbench.networks import TEACHER, Frozen, Stage, Trained
@@ -86,14 +86,10 @@ class Planner:
         self.store = store
         self.tune = study.tune if tune else None
         self.shape, self.classes = data.shape, data.classes
-        if study.data.validation >= len(data.labels):
-            raise StudyError(
-                study.name,
-                [
-                    f"data.validation: {study.data.validation} of {len(data.labels)} training "
-                    "images leave nothing to train on"
-                ],
-            )
+        try:
+            split(data.labels, study.data.validation, SPLIT_SEED)
+        except ValueError as error:
+            raise StudyError(study.name, [f"data.validation: {error}"]) from None
         self.unfit = {entry.label: self._unfit(entry) for entry in study.methods}
         self._known: dict[str, Any] = {}
 
@@ -121,6 +117,7 @@ class Planner:
         if reason:
             return
         first.runs = self._finals(plan, entry, Point(entry.knobs), default=bool(searched))
+        first.unfit = self._without_source(plan, first)
         if searched:
             self._tuned(plan, entry, searched, first)
 
@@ -184,6 +181,7 @@ class Planner:
         if best.lr is not None:
             row.knobs["recipe.lr"] = best.lr
         row.runs = self._finals(plan, entry, best, default=False)
+        row.unfit = self._without_source(plan, row)
 
     def _trial(
         self, plan: Plan, entry: Entry, number: int, values: Mapping[str, Any]
@@ -197,7 +195,7 @@ class Planner:
             name = f"{entry.label} trial {number}{more}"
             listing = {"name": name, "kind": "trial", "trial": number, "seed": seed}
             runs.append(self._run(plan, entry, point, seed, "fit", listing, self.tune.epochs))
-        results = [self._result(run) for run in runs]
+        results = [self.diverged_source(plan, run) or self._result(run) for run in runs]
         over = [r for r in results if r is not None]
         score = None
         if len(over) == len(runs) and all(r["state"] == "done" for r in over):
@@ -278,15 +276,21 @@ class Planner:
                 continue
             need = source.run
             if need == TEACHER and not self._fills(entry, "teacher"):
-                frozen[role] = self._teacher(plan, seed, train_on, score=False)
+                above_it = (*above, here)
+                frozen[role] = self._teacher(plan, seed, train_on, score=False, above=above_it)
                 continue
+            if need == replace(TEACHER, member=need.member):
+                need = replace(need, method=self.study.teacher.method)
+            if need.model == "student":  # of the run that needs it, which may be a stage itself
+                need = replace(need, model=stage.model)
             its_seed = seed if need.own_seed else self._teacher_seed(seed)
             further = lineage + 1 + need.member
             name = f"{listing['label']} stage {self._model(entry, need.model)} {need.method}"
             number = f" {further}" if further else ""
+            part = "" if train_on == self.study.final.train_on else " (for tuning)"
             stage_listing = {
                 **listing,
-                "name": f"{name}{number} seed {its_seed}",
+                "name": f"{name}{number} seed {its_seed}{part}",
                 "kind": "stage",
                 "seed": its_seed,
                 "trial": None,
@@ -318,7 +322,9 @@ class Planner:
         )
         return _add(plan, Node(spec, score, listing))
 
-    def _teacher(self, plan: Plan, seed: int, train_on: str, score: bool) -> str:
+    def _teacher(
+        self, plan: Plan, seed: int, train_on: str, score: bool, above: tuple[Any, ...] = ()
+    ) -> str:
         """The study's teacher for runs of this seed; its id."""
         its_seed = self._teacher_seed(seed)
         teacher = self.study.teacher
@@ -338,12 +344,13 @@ class Planner:
             None,
             Stage("teacher", teacher.method),
             its_seed,
-            0,
+            # A teacher of the student's own kind is no twin of the student with its seed.
+            int(teacher.model == self.study.student.model),
             train_on,
             self.study.recipe.resolve(),
             listing,
             score,
-            (),
+            above,
         )
 
     def _teacher_seed(self, seed: int) -> int:
@@ -375,6 +382,25 @@ class Planner:
             part.name, self.data.checksum, part.validation, SPLIT_SEED, part.augment, train_on
         )
 
+    def diverged_source(self, plan: Plan, run_id: str) -> dict[str, Any] | None:
+        """The result of a diverged run whose weights this one needs, so that it can never be
+        trained; None where there is none."""
+        for source in plan.nodes[run_id].spec.frozen.values():
+            result = self._result(source)
+            if result is not None and result["state"] == "diverged":
+                return result
+            if result is None and (deeper := self.diverged_source(plan, source)):
+                return deeper
+        return None
+
+    def _without_source(self, plan: Plan, row: Row) -> str | None:
+        """Why none of a row's runs can ever be trained, or None."""
+        lost = [self.diverged_source(plan, run) for run in row.runs.values()]
+        if not lost or None in lost:
+            return None
+        names = sorted({plan.nodes[r["id"]].listing["name"] for r in lost if r})
+        return f"what it learns from diverged: {', '.join(names)}"
+
     def _result(self, run_id: str) -> dict[str, Any] | None:
         """A run's result; results never change, so each is read once."""
         if run_id not in self._known:
@@ -392,7 +418,8 @@ class Planner:
         try:
             shapes = self.shapes(entry, method)
         except ValueError as error:
-            if entry.knobs:  # somebody asked for this very tap, so it is a mistake
+            # Taps that somebody asked for are a mistake; the method's own, a reason.
+            if method.taps() != METHODS[entry.method]().taps():
                 raise StudyError(self.study.name, [f"methods ({entry.label}): {error}"]) from None
             return str(error)
         try:
@@ -450,7 +477,11 @@ def plan_file(planner: Planner, plan: Plan) -> dict[str, Any]:
             "sampler": planner.tune.sampler,
         },
         "teachers": plan.teachers,
-        "complete": not plan.open and all(_over(planner.store, n) for n in plan.nodes.values()),
+        "complete": not plan.open
+        and all(
+            _over(planner.store, n) or planner.diverged_source(plan, n.id)
+            for n in plan.nodes.values()
+        ),
         "rows": [_row(row) for row in plan.rows],
         "listing": {id: dict(node.listing) for id, node in plan.nodes.items()},
     }

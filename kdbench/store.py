@@ -92,17 +92,17 @@ class Record:
     # -- while it trains
 
     def add_epochs(self, rows: Sequence[Mapping[str, Any]], checkpoint: bytes | None) -> None:
-        """Keep epochs: the checkpoint first, so that no metric is without its state.
+        """Keep epochs: the metrics first, so that no state is without its metrics.
 
         What stood there from the first row's epoch on is replaced: a run that went
         back to its checkpoint says those epochs again.
         """
-        if checkpoint is not None:
-            write_whole(self.folder / "checkpoint.pt", checkpoint)
         if rows:
             kept = [r for r in self.epochs() if r["epoch"] < rows[0]["epoch"]]
             text = "".join(json.dumps(r, sort_keys=True) + "\n" for r in [*kept, *rows])
             write_whole(self.folder / "metrics.jsonl", text.encode())
+        if checkpoint is not None:
+            write_whole(self.folder / "checkpoint.pt", checkpoint)
 
     def epochs(self) -> list[dict[str, Any]]:
         """One mapping an epoch, in order."""

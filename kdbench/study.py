@@ -5,6 +5,7 @@ No inheritance and no interpolation: what stands in the file is what runs.
 
 import difflib
 import re
+import reprlib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -16,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from kdbench import models
 from kdbench.data import DATASETS, VIEWS
 from kdbench.methods import METHODS
-from kdbench.networks import Frozen, Trained
+from kdbench.networks import TEACHER, Frozen, Stage, Trained
 from kdbench.run import Recipe
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -31,10 +32,16 @@ class StudyError(Exception):
         super().__init__(f"{where}: {len(self.faults)} to mend{lines}")
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+#: Values as they are shown in a fault: a line at the most.
+SHORT = reprlib.Repr()
+SHORT.maxlevel, SHORT.maxstring, SHORT.maxother, SHORT.maxlong = 2, 60, 60, 60
+
+
+def did_you_mean(word: Any, known: Iterable[str]) -> str:
     """` (did you mean 'kd'?)`, or the known words where none is near."""
     known = sorted(known)
-    near = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
+    word = word[:100] if isinstance(word, str) else ""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f" (did you mean '{near[0]}'?)" if near else f"; known: {', '.join(known)}"
 
 
@@ -44,14 +51,16 @@ def one_of(what: str, known: Iterable[str]) -> BeforeValidator:
 
     def check(value: Any) -> Any:
         if value not in known:
-            raise ValueError(f"unknown {what} {value!r}{did_you_mean(value, known)}")
+            raise ValueError(f"unknown {what} {SHORT.repr(value)}{did_you_mean(value, known)}")
         return value
 
     return BeforeValidator(check)
 
 
 def number(value: Any) -> Any:
-    """YAML 1.1 reads `5e-4` as text: take it as the number that was meant."""
+    """YAML 1.1 reads `5e-4` as text: take it as the number that was meant, and `yes` as none."""
+    if isinstance(value, bool):
+        raise ValueError("input should be a number")
     if isinstance(value, str):
         try:
             return float(value)
@@ -64,7 +73,7 @@ def safe_name(value: Any) -> Any:
     """A name becomes folders and files: nothing in it may leave them."""
     if not isinstance(value, str) or not NAME.fullmatch(value):
         raise ValueError(
-            f"{value!r} is not a name: use lower-case letters, digits, '.', '_' and '-'"
+            f"{SHORT.repr(value)} is not a name: use lower-case letters, digits, '.', '_' and '-'"
         )
     return value
 
@@ -102,7 +111,7 @@ class Slot(Part):
 class Teacher(Slot):
     """The teacher: a run like any other. `seed: per-seed` gives each seed its own."""
 
-    method: MethodKey = "ce"
+    method: MethodKey = TEACHER.method
     seed: Seed | Literal["per-seed"] = 0
 
 
@@ -204,6 +213,25 @@ class Study(Part):
     report: Report
 
 
+class Loader(yaml.SafeLoader):
+    """YAML's safe part, where a key that stands twice is an error: one of the two would be
+    lost without a word."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """A mapping, after a look at its keys."""
+        seen = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if (key.tag, key.value) in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key '{key.value}' stands there twice",
+                    problem_mark=key.start_mark,
+                )
+            seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+
 def entry_of(raw: Any) -> Any:
     """A method's line as a mapping: `kd`, or `{method: kd, label: ..., knobs: ..., SLOT: ...}`."""
     if isinstance(raw, str):
@@ -227,26 +255,65 @@ def parse_study(text: str, where: str, changes: Mapping[str, Any] | None = None)
     Raises `StudyError` with every fault that was found.
     """
     try:
-        raw = yaml.safe_load(text)
+        raw = yaml.load(text, Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" at line {mark.line + 1}" if mark else ""
         raise StudyError(where, [f"not readable as YAML{place}: {_problem(error)}"]) from None
-    except (ValueError, RecursionError) as error:
+    # What a value's own constructor raises: `!!timestamp x`, `!!int ""`, `!!bool x`.
+    except (ValueError, ArithmeticError, AttributeError, LookupError, RecursionError) as error:
         raise StudyError(where, [f"not readable as YAML: {error}"]) from None
     if not isinstance(raw, dict):
         raise StudyError(where, ["a study is a mapping of keys: name, data, student, ..."])
     faults = [fault for key, value in (changes or {}).items() for fault in _set(raw, key, value)]
     if isinstance(raw.get("methods"), list):
+        faults += [
+            f"{_place(['methods', index], raw)}unknown key 'slots'; name the slot itself, as in "
+            "{method: ..., teacher: {model: ...}}"
+            for index, item in enumerate(raw["methods"])
+            if isinstance(item, Mapping) and "slots" in item
+        ]
         raw["methods"] = [entry_of(item) for item in raw["methods"]]
     try:
         study = Study.model_validate(raw)
     except ValidationError as error:
-        raise StudyError(where, faults + [_fault(e, raw) for e in error.errors()]) from None
+        faults += [_fault(e, raw) for e in error.errors()]
+        raise StudyError(where, faults + check(_sound_parts(raw))) from None
     faults += check(study)
     if faults:
         raise StudyError(where, faults)
     return study
+
+
+def _sound_parts(raw: Mapping[str, Any]) -> Any:
+    """What can be read of a file that has faults, as a study: a part that cannot is None, and
+    an entry that cannot has no method. So that `check` tells what else is wrong."""
+
+    def read(kind: type[Part], value: Any) -> Any:
+        try:
+            return kind.model_validate(value)
+        except ValidationError:
+            return None
+
+    def entry(item: Any) -> Any:
+        label = item.get("label") if isinstance(item, Mapping) else None
+        unread = Entry.model_construct(method="", label=label, knobs={}, slots={})
+        bare = {k: item[k] for k in ("method", "label", "knobs") if k in item} if label else None
+        return read(Entry, item) or read(Entry, bare) or unread
+
+    kinds: dict[str, type[Part]] = {
+        "data": Data,
+        "student": Slot,
+        "teacher": Teacher,
+        "recipe": RecipePart,
+        "tune": Tune,
+        "final": Final,
+        "report": Report,
+    }
+    parts = {name: read(kind, raw.get(name)) for name, kind in kinds.items()}
+    items = raw.get("methods")
+    entries = tuple(map(entry, items)) if isinstance(items, list) else ()
+    return Study.model_construct(**parts, methods=entries)
 
 
 def _problem(error: yaml.YAMLError) -> str:
@@ -270,6 +337,8 @@ def _fault(error: Any, raw: Mapping[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
         known = _fields_at(path[:-1])
         place = _place(path[:-1], raw)
+        if path[0] == "methods" and path[-1] in known:  # a slot, but not in its form
+            return f"{place}'{path[-1]}' should name a model: {{model: ...}}"
         return f"{place}unknown key '{path[-1]}'{did_you_mean(str(path[-1]), known)}"
     if error["type"] == "missing":
         return f"{_place(path[:-1], raw)}'{path[-1]}' is missing"
@@ -279,7 +348,7 @@ def _fault(error: Any, raw: Mapping[str, Any]) -> str:
     given = (
         ""
         if text.startswith("unknown") or "is not a name" in text
-        else (f", not {error['input']!r}")
+        else f", not {SHORT.repr(error['input'])}"
     )
     return f"{_place(path, raw)}{text[0].lower()}{text[1:]}{given}"
 
@@ -290,7 +359,8 @@ def _place(path: list[Any], raw: Mapping[str, Any]) -> str:
     for depth, part in enumerate(path):
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
         if isinstance(part, int) and path[0] == "methods" and depth == 1:
-            item = raw["methods"][part]
+            items = raw["methods"]
+            item = items[part] if isinstance(items, list) else None
             text += f" ({item.get('method')})" if isinstance(item, Mapping) else ""
     return f"{text}: " if text else ""
 
@@ -314,43 +384,60 @@ def _fields_at(path: list[Any]) -> set[str]:
 
 
 def check(study: Study) -> list[str]:
-    """Faults that lie between the parts: overlaps, doubles, knobs, what a method needs."""
+    """Faults that lie between the parts: overlaps, doubles, knobs, what a method needs.
+
+    Parts that are None have faults of their own already.
+    """
     faults: list[str] = []
-    labels = [entry.label for entry in study.methods]
+    tune, final, recipe = study.tune, study.final, study.recipe
+    labels = [entry.label for entry in study.methods if isinstance(entry.label, str)]
     for label in sorted({x for x in labels if labels.count(x) > 1}):
         faults.append(f"methods: two entries are called '{label}'; give one of them a label")
     for place, numbers in (
-        ("final.seeds", study.final.seeds),
-        ("tune.seeds", study.tune.seeds if study.tune else ()),
+        ("final.seeds", final.seeds if final else ()),
+        ("tune.seeds", tune.seeds if tune else ()),
     ):
         for double in sorted({n for n in numbers if numbers.count(n) > 1}):
             faults.append(f"{place}: seed {double} stands there twice")
-    if study.tune:
-        both = sorted(set(study.tune.seeds) & set(study.final.seeds))
+    if tune:
+        both = sorted(set(tune.seeds) & set(final.seeds)) if final else []
         if both:
             faults.append(
                 f"tune.seeds and final.seeds share {both}: a seed that chose the knobs cannot "
                 "judge them; take other seeds for one of the two"
             )
-        lr = study.tune.shared.lr
+        lr = tune.shared.lr
         if lr and lr.low >= lr.high:
             faults.append(f"tune.shared.lr: low {lr.low:g} is not below high {lr.high:g}")
-    if study.report.reference not in labels:
+    if study.report and study.methods and study.report.reference not in labels:
         near = did_you_mean(study.report.reference, labels)
         faults.append(f"report.reference: no method is called '{study.report.reference}'{near}")
-    if study.final.train_on == "all" and study.final.epoch == "best":
+    if final and final.train_on == "all" and final.epoch == "best":
         faults.append("final: train_on: all leaves no validation images, so the epoch is 'last'")
-    if study.recipe.schedule == "step" and not study.recipe.milestones:
+    if recipe and recipe.schedule == "step" and not recipe.milestones:
         faults.append("recipe: schedule: step needs milestones (shares of the epochs)")
-    if study.recipe.frozen == "table" and VIEWS[study.data.augment] > 1:
+    if recipe and study.data and recipe.frozen == "table" and VIEWS[study.data.augment] > 1:
         faults.append(
             f"recipe.frozen: a table needs one view of each image, and augment: "
             f"{study.data.augment} has {VIEWS[study.data.augment]}; use auto or live"
         )
+    if study.teacher:
+        faults += teacher_faults(study.teacher)
     for index, entry in enumerate(study.methods):
-        place = f"methods[{index}] ({entry.method})"
-        faults += [f"{place}: {fault}" for fault in knob_faults(entry)]
+        if entry.method:
+            place = f"methods[{index}] ({entry.method})"
+            faults += [f"{place}: {fault}" for fault in knob_faults(entry)]
     return faults
+
+
+def teacher_faults(teacher: Teacher) -> list[str]:
+    """A teacher learns from the labels or from its own kind: nothing else is there yet."""
+    needed = sorted(slots_of(METHODS[teacher.method]()) - {"student"})
+    return [
+        f"teacher.method: '{teacher.method}' learns from another network ('{slot}'), and a "
+        "teacher has none; take a method without"
+        for slot in needed
+    ]
 
 
 def knob_faults(entry: Entry) -> list[str]:
@@ -362,33 +449,47 @@ def knob_faults(entry: Entry) -> list[str]:
         for name in entry.knobs
         if name not in known
     ]
-    if faults:
-        return faults
+    sound = {}
+    for name, value in entry.knobs.items():
+        if name not in known:
+            continue
+        try:
+            kind(**{name: value})
+        except (ValueError, OverflowError) as error:
+            faults.append(str(error))
+        else:
+            sound[name] = value
     try:
-        method = kind(**entry.knobs)
-    except ValueError as error:
-        return [str(error)]
-    needed = slots_of(method) | {"teacher"}
-    faults = [
-        f"it uses no model called '{slot}'{did_you_mean(slot, needed)}"
-        for slot in entry.slots
-        if slot not in needed
-    ]
+        method = kind(**sound)
+    except ValueError as error:  # sound one by one, but not together
+        return [*faults, str(error)]
+    needed = slots_of(method) - {"student"}
+    for slot in entry.slots:
+        if slot == "student":
+            faults.append("every method trains the study's student; leave 'student' out")
+        elif slot not in needed:
+            near = did_you_mean(slot, needed) if needed else "; it uses the student alone"
+            faults.append(f"it uses no model called '{slot}'{near}")
     faults += [
         f"it needs a model for '{slot}': write {{method: {entry.method}, {slot}: {{model: ...}}}}"
-        for slot in sorted(needed - {"student", "teacher"} - set(entry.slots))
+        for slot in sorted(needed - {"teacher"} - set(entry.slots))
     ]
     return faults
 
 
-def slots_of(method: Any) -> set[str]:
-    """The slots whose models a method's networks take."""
+def slots_of(method: Any, above: tuple[Stage, ...] = ()) -> set[str]:
+    """The slots whose models a method's networks take, those of the runs it needs included."""
     slots = set()
     for source in method.networks().values():
         if isinstance(source, Trained):
             slots.add(source.slot)
         elif isinstance(source, Frozen):
-            slots.add(source.run.model)
+            stage = source.run
+            slots.add(stage.model)
+            if stage != TEACHER and stage not in above:
+                # In the stage's own run, `student` is the model that the stage names.
+                its_own = METHODS[stage.method](**stage.knobs)
+                slots |= slots_of(its_own, (*above, stage)) - {"student"}
     return slots
 
 

@@ -13,11 +13,11 @@ from typing import Any, Protocol
 
 from kdbench.engines import Engine
 from kdbench.engines.work import Calibrated, Scored, Task
+from kdbench.events import Epochs, Failed, Finished
 from kdbench.ledger import Ledger, Trial
 from kdbench.plan import Node, Plan, Planner, plan_file
 from kdbench.provenance import provenance
 from kdbench.store import Store, read_json, write_json
-from kdbench.train import Epochs, Failed, Finished
 
 #: Runs in a cohort at the most: enough to share a live teacher, few enough to balance.
 COHORT = 12
@@ -73,6 +73,8 @@ class Sweep:
     _costing: bool = False
     _cost_tried: bool = False
     _logged: dict[str, int] = field(default_factory=dict)
+    _last_rows: dict[str, Epochs] = field(default_factory=dict)
+    _locks: dict[str, ExitStack] = field(default_factory=dict)
 
     def run(self) -> dict[str, Any]:
         """Carry out the study; the plan file as it stands at the end.
@@ -80,8 +82,8 @@ class Sweep:
         Raises `Interrupted` after Ctrl-C or SIGTERM, `TeacherFailed` where the teacher
         diverged. Runs of a method that raised are said, kept with their error, and left out.
         """
-        with ExitStack() as locks, _signals(self._ask_to_stop):
-            self._locks = locks
+        with ExitStack() as at_end, _signals(self._ask_to_stop):
+            at_end.callback(self._unlock)
             self._beside = provenance()
             while True:
                 if self._changed:
@@ -101,6 +103,11 @@ class Sweep:
                         return self._write_plan(plan)
                 for message in self.engine.messages(0.5):
                     self._take(message, plan)
+
+    def _unlock(self) -> None:
+        for lock in self._locks.values():
+            lock.close()
+        self._locks.clear()
 
     def _log_trials(self, plan: Plan) -> None:
         """Write finished trials into the Optuna study that people look at."""
@@ -132,14 +139,11 @@ class Sweep:
         known = read_json(path) or {}
         machine = f"{self._beside['hardware']}, {self.device}"
         wanted = {
-            row.label: plan.nodes[next(iter(row.runs.values()))].spec
+            row.label: plan.nodes[run].spec
             for row in plan.rows
-            if row.runs and row.row != "tuned"
-        }
-        wanted = {
-            label: spec
-            for label, spec in wanted.items()
-            if all(self._usable(i) for i in spec.frozen.values())
+            if row.row != "tuned"
+            for run in list(row.runs.values())[:1]
+            if self._usable(run)
         }
         reference = self.planner.study.report.reference
         same = known.get("machine") == machine
@@ -237,7 +241,8 @@ class Sweep:
 
     def _begin(self, node: Node) -> None:
         record = self.store.record(node.id)
-        self._locks.enter_context(record.writing())
+        lock = self._locks[node.id] = ExitStack()
+        lock.enter_context(record.writing())
         record.begin(node.spec)
         self._running.add(node.id)
         self.mirror.touch(node.id, node.listing)
@@ -248,19 +253,28 @@ class Sweep:
         if isinstance(message, Calibrated):
             self._take_costs(message, plan)
             return
-        if self._costing and isinstance(message, Failed):
+        if isinstance(message, Failed) and message.id not in self._running | self._scoring:
+            # One of the runs whose cost was being measured: it is finished, and stays so.
+            if self._costing:
+                self.watcher.say(f"costs could not be measured: {message.error['message']}")
             self._costing = False
-            self.watcher.say(f"costs could not be measured: {message.error['error']}")
             return
         if not isinstance(message, Epochs | Finished | Failed | Scored):
             return
         record = self.store.record(message.id)
         node = plan.nodes[message.id]
         if isinstance(message, Epochs):
+            if message.rows and message.checkpoint is None:
+                # The run's last ones: kept together with its result, which is on its way, so
+                # that no record says more epochs than its checkpoint has.
+                self._last_rows[message.id] = message
+                return
             record.add_epochs(message.rows, message.checkpoint)
             if self._stopping:
                 self._running.discard(message.id)
         elif isinstance(message, Finished):
+            if rows := self._last_rows.pop(message.id, None):
+                record.add_epochs(rows.rows, None)
             record.finish(message.result | self._stamp(), message.weights)
             self._settle(node, plan)
             if message.result["state"] == "diverged":
@@ -271,7 +285,7 @@ class Sweep:
             self._failed[message.id] = message.error["message"]
             self._scoring.discard(message.id)
             self._settle(node, plan)
-            self.watcher.say(f"{node.listing['name']} failed: {message.error['error']}")
+            self.watcher.say(f"{node.listing['name']} failed: {message.error['message']}")
         else:
             record.score(message.test, message.arrays)
             self._scoring.discard(message.id)
@@ -291,14 +305,22 @@ class Sweep:
         """A run has ended. The plan knows more only once all trials of a row that were
         asked for have ended, so it is not made anew after each run."""
         self._running.discard(node.id)
+        if lock := self._locks.pop(node.id, None):
+            lock.close()
         self._show(plan)
         kind, label = node.listing["kind"], node.listing["label"]
         if kind == "teacher":
             self._check_teachers(plan)
-        if kind == "trial":
+        if kind == "trial" or (kind == "stage" and self._state(node.id) == "diverged"):
             mates = [n for n in plan.nodes.values() if n.listing["label"] == label]
             trials = [n for n in mates if n.listing["kind"] == "trial"]
-            self._changed |= all(self._state(n.id) or n.id in self._failed for n in trials)
+            self._changed |= all(self._ended(n, plan) for n in trials)
+
+    def _ended(self, node: Node, plan: Plan) -> bool:
+        """Whether nothing more is to be known of a run: over, failed, or never to be trained."""
+        if self._state(node.id) or node.id in self._failed:
+            return True
+        return self.planner.diverged_source(plan, node.id) is not None
 
     def _stamp(self) -> dict[str, Any]:
         """What is recorded beside a result and is not in the run's id."""

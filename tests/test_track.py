@@ -181,8 +181,9 @@ def test_a_final_run_has_its_names(bench: Bench) -> None:
     expected_metrics = {
         "train.loss", "train.loss.kl", "train.accuracy", "val.accuracy", "val.nll", "lr",
         "seconds", "test.accuracy", "test.nll", "test.ece", "test.f1", "test.accuracy.0",
-        "test.accuracy.1", "test.accuracy.2", "test.agreement", "test.kl", "cost.parameters",
-        "cost.student_parameters", "cost.macs", "cost.seconds", "cost.relative", "cost.peak_mb",
+        "test.accuracy.1", "test.accuracy.2", "test.images", "test.agreement", "test.kl",
+        "cost.parameters", "cost.student_parameters", "cost.macs", "cost.seconds",
+        "cost.relative", "cost.peak_mb",
     }  # fmt: skip
     assert set(metrics) == expected_metrics
     assert metrics["cost.relative"] == 1.03

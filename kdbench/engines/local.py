@@ -3,8 +3,10 @@
 import multiprocessing
 import os
 import signal
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.synchronize import Event as Flag
 from typing import Any
@@ -25,18 +27,26 @@ ENVIRONMENT = {
 }
 
 
+class WorkerLost(Exception):
+    """A worker cannot even start, so starting another would not help."""
+
+
+#: Seconds that a worker gets to end by itself.
+PATIENCE = 10.0
+
+
 class LocalEngine:
-    """`count` worker processes. Each has a pipe of its own, so one that dies is seen at once."""
+    """`count` worker processes, started with the first task. Each has a pipe of its own, so
+    one that dies is seen at once."""
 
     def __init__(self, place: Place, count: int) -> None:
         self._context = multiprocessing.get_context("spawn")
         self._flag: Flag = self._context.Event()
         self._places = [_device_of(place, index) for index in range(count)]
         self._workers: list[tuple[Any, Connection]] = []
-        self._tasks: list[Task | None] = []
-        for each in self._places:
-            self._workers.append(self._start(each))
-            self._tasks.append(None)
+        self._tasks: list[Task | None] = [None] * count
+        #: Workers that have finished a task since they were started.
+        self._proven: set[int] = set()
 
     def _start(self, place: Place) -> tuple[Any, Connection]:
         ours, theirs = self._context.Pipe()
@@ -46,7 +56,8 @@ class LocalEngine:
             process = self._context.Process(
                 target=serve, args=(theirs, self._flag, place), daemon=True
             )
-            process.start()
+            with _signals_ignored():
+                process.start()
         finally:
             for key, value in before.items():
                 if value is None:
@@ -62,9 +73,12 @@ class LocalEngine:
 
     def submit(self, task: Task) -> None:
         """Give a task to an idle worker."""
+        if not self._workers:
+            self._workers = [self._start(place) for place in self._places]
         index = self._tasks.index(None)
         self._tasks[index] = task
-        self._workers[index][1].send(task)
+        with suppress(OSError):  # a worker that died idle: `messages` sees it
+            self._workers[index][1].send(task)
 
     def messages(self, patience: float) -> Iterator[Message]:
         """What the workers have said; waits at most `patience` seconds for the first word."""
@@ -76,6 +90,7 @@ class LocalEngine:
                     message = self._workers[index][1].recv()
                     if isinstance(message, Idle):
                         self._tasks[index] = None
+                        self._proven.add(index)
                     yield message
             except (EOFError, OSError):
                 yield from self._died(index)
@@ -87,6 +102,12 @@ class LocalEngine:
         process.join()
         pipe.close()
         task, self._tasks[index] = self._tasks[index], None
+        if task is None and index not in self._proven:
+            raise WorkerLost(
+                f"a worker process ended with code {process.exitcode} before it had anything to "
+                "do; what it printed above says why"
+            )
+        self._proven.discard(index)
         self._workers[index] = self._start(self._places[index])
         message = f"the worker process ended with code {process.exitcode}"
         for spec in task.specs if task else ():
@@ -99,13 +120,35 @@ class LocalEngine:
     def close(self) -> None:
         """End the workers."""
         self._flag.set()
-        for process, pipe in self._workers:
+        for _, pipe in self._workers:
             with suppress(OSError):  # it may be gone already, which is what is wanted
                 pipe.send(None)
-            process.join(10)
+        end = time.monotonic() + PATIENCE
+        for process, pipe in self._workers:
+            # What it still says is taken off the pipe: a full pipe would hold it up.
+            with suppress(EOFError, OSError):
+                while time.monotonic() < end:
+                    if pipe.poll(0.1):
+                        pipe.recv_bytes()
+            process.join(max(0.1, end - time.monotonic()))
             if process.is_alive():
                 process.kill()
             pipe.close()
+
+
+@contextmanager
+def _signals_ignored() -> Iterator[None]:
+    """Ignore Ctrl-C and SIGTERM for a moment: a process that is started now inherits that,
+    so none dies with a traceback before it can say so itself. The main thread alone can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {kind: signal.signal(kind, signal.SIG_IGN) for kind in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
 def _device_of(place: Place, index: int) -> Place:

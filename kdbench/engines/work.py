@@ -11,14 +11,16 @@ import torch
 
 from kdbench import models
 from kdbench.calibrate import calibrate
+from kdbench.cohort import Bench, Job
 from kdbench.data import TrainingData, load
 from kdbench.evaluate import open_sealed, score_run
+from kdbench.events import Event, Failed
 from kdbench.methods import METHODS
 from kdbench.networks import Frozen, Trained
 from kdbench.run import RunSpec
 from kdbench.store import Store
 from kdbench.taps import resolve_taps
-from kdbench.train import Bench, Event, Failed, Job, train_cohort
+from kdbench.train import train_cohort
 
 
 @dataclass(frozen=True)

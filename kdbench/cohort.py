@@ -1,0 +1,136 @@
+"""What the runs of a cohort share: the bench they train at, and each batch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from kdbench import seeds
+from kdbench.data import TrainingData, Views, split
+from kdbench.frozen import FrozenNetwork
+from kdbench.methods.base import Method
+from kdbench.run import RunSpec
+from kdbench.store import Store
+from kdbench.types import Output
+
+if TYPE_CHECKING:
+    from kdbench.member import Member
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to train: its spec, its method, the taps the method reads, and where it stopped."""
+
+    spec: RunSpec
+    method: Method
+    taps: tuple[str, ...]
+    checkpoint: bytes | None = None
+
+
+@dataclass
+class Bench:
+    """Where cohorts run: the store, the training images, a device, and the frozen
+    networks that have been loaded so far."""
+
+    store: Store
+    data: TrainingData
+    device: torch.device
+    _views: dict[str, Views] = field(default_factory=dict)
+    _frozen: dict[tuple[str, str, str], FrozenNetwork] = field(default_factory=dict)
+
+    def views(self, augment: str) -> Views:
+        """The training images on the device under an augmentation."""
+        if augment not in self._views:
+            self._views[augment] = Views(self.data, augment, self.device)
+        return self._views[augment]
+
+    def frozen(self, run_id: str, which: str, augment: str) -> FrozenNetwork:
+        """A finished run's student as a source of outputs."""
+        key = (run_id, which, augment)
+        if key not in self._frozen:
+            self._frozen[key] = FrozenNetwork(
+                self.store, run_id, which, self.data, self.views(augment)
+            )
+        return self._frozen[key]
+
+
+class CohortBatch:
+    """One batch, shared: images by view, and the frozen outputs as somebody asks for them."""
+
+    def __init__(
+        self,
+        views: Views,
+        position: Tensor,
+        view_ids: Sequence[Tensor],
+        asked: Mapping[int, Sequence[str]],
+    ) -> None:
+        self.views = views
+        self.position = position
+        self.view_ids = view_ids
+        self.asked = asked
+        self.labels = views.labels[position]
+        self._images: dict[int, Tensor] = {}
+        self._live: dict[int, Output] = {}
+
+    def again(self) -> "CohortBatch":
+        """The same batch, with nothing computed yet."""
+        return CohortBatch(self.views, self.position, self.view_ids, self.asked)
+
+    def release(self) -> None:
+        """Let go of what was computed: an epoch's images together would fill the memory."""
+        self._images.clear()
+        self._live.clear()
+
+    def images(self, view: int) -> Tensor:
+        """batch x channels x height x width, normalised."""
+        if view not in self._images:
+            self._images[view] = self.views.take(self.position, self.view_ids[view])
+        return self._images[view]
+
+    def live(self, network: FrozenNetwork) -> Output:
+        """The frozen network's outputs on view 0, with every tap that a member asked for:
+        one forward a batch for the whole cohort."""
+        if id(network) not in self._live:
+            taps = self.asked[id(network)]
+            self._live[id(network)] = network.live(self.images(0), taps)
+        return self._live[id(network)]
+
+
+def training_positions(spec: RunSpec, bench: Bench) -> tuple[Tensor, Tensor]:
+    """What a run trains on and what it is validated on, as positions in the training file."""
+    fit, held_out = split(bench.data.labels, spec.data.validation, spec.data.split_seed)
+    if spec.data.train_on == "all":
+        fit, held_out = torch.arange(len(bench.data.labels)), held_out[:0]
+    return fit.to(bench.device), held_out.to(bench.device)
+
+
+def epoch_batches(
+    bench: Bench, fit: Tensor, epoch: int, members: Sequence["Member"]
+) -> list[CohortBatch]:
+    """The batches of an epoch, the same for every method of this setting and seed.
+
+    The last batch is as large as what is left; one single example is left out, since
+    batch normalisation and relations need two.
+    """
+    spec = members[0].spec
+    views = bench.views(spec.data.augment)
+    order = seeds.stream(spec, "order", epoch=epoch).permutation(len(fit))
+    positions = fit[torch.from_numpy(order).to(fit.device)]
+    looks = 1 + max((v for m in members for v in m.method.views.values()), default=0)
+    drawn = [
+        views.draw(len(fit), seeds.stream(spec, f"views{k}", epoch=epoch)) for k in range(looks)
+    ]
+    asked: dict[int, tuple[str, ...]] = {}
+    for member in members:
+        for network, from_table in member.frozen.values():
+            if not from_table:
+                known = asked.get(id(network), ())
+                asked[id(network)] = tuple(sorted({*known, *member.job.taps}))
+    size = spec.recipe.batch
+    return [
+        CohortBatch(views, part, [ids[start : start + size] for ids in drawn], asked)
+        for start in range(0, len(positions), size)
+        if len(part := positions[start : start + size]) > 1
+    ]

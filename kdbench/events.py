@@ -1,0 +1,33 @@
+"""What a run says while it trains. Plain records, so that a driver needs no torch for them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """Epochs that a run has finished, and its state after the last of them."""
+
+    id: str
+    rows: list[dict[str, Any]]
+    checkpoint: bytes | None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run has ended (`done` or `diverged`); weights as safetensors bytes."""
+
+    id: str
+    result: dict[str, Any]
+    weights: bytes | None
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A run's method raised; its mates went on."""
+
+    id: str
+    error: dict[str, Any]
+
+
+Event = Epochs | Finished | Failed
