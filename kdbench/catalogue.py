@@ -8,7 +8,7 @@ from rich.text import Text
 
 from kdbench.methods import METHODS, origin
 from kdbench.methods.base import Knob
-from kdbench.study import did_you_mean
+from kdbench.schema import did_you_mean
 
 
 class UnknownMethod(Exception):

@@ -21,8 +21,9 @@ from kdbench.engines.local import LocalEngine
 from kdbench.engines.work import Place
 from kdbench.ledger import Ledger
 from kdbench.plan import Plan, Planner, plan_file
+from kdbench.schema import Study, did_you_mean
 from kdbench.store import Store
-from kdbench.study import Study, StudyError, did_you_mean, load_study
+from kdbench.study import StudyError, load_study
 from kdbench.sweep import Interrupted, Sweep
 
 #: Seconds between two plain lines of progress where there is no terminal.

@@ -17,8 +17,9 @@ from kdbench.methods import METHODS, origin
 from kdbench.methods.base import Method, Range, Unfit
 from kdbench.networks import TEACHER, Frozen, Stage, Trained
 from kdbench.run import DataSpec, Recipe, RunSpec, digest
+from kdbench.schema import Entry, Study
 from kdbench.store import Store
-from kdbench.study import Entry, Study, StudyError
+from kdbench.study import StudyError
 from kdbench.taps import resolve_taps
 from kdbench.types import Shapes
 

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from kdbench.cohort import Bench, Job
 from kdbench.data import TrainingData, load
 from kdbench.events import Epochs, Event, Failed, Finished
+from kdbench.faults import slots_of
 from kdbench.models import MODELS
 from kdbench.plan import Node, Planner
 from kdbench.run import RunSpec
+from kdbench.schema import Entry, Study
 from kdbench.store import Store
-from kdbench.study import Entry, Study, slots_of
 from kdbench.train import train_cohort
 
 #: The name under which tests find the student below in the zoo.

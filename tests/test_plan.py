@@ -16,8 +16,9 @@ from kdbench.methods import METHODS
 from kdbench.methods.base import Method, Paper, Unfit
 from kdbench.networks import Frozen, Stage, Trained
 from kdbench.plan import Node, Plan, Planner, Row, plan_file
+from kdbench.schema import Entry, Study
 from kdbench.store import Store
-from kdbench.study import Entry, Study, StudyError, parse_study
+from kdbench.study import StudyError, parse_study
 
 COUNT, CLASSES = 1200, 10
 

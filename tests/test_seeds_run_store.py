@@ -14,8 +14,8 @@ import torch
 from kdbench import seeds, store
 from kdbench.methods import METHODS
 from kdbench.run import DataSpec, Recipe, RunSpec, canonical, digest
+from kdbench.schema import RecipePart
 from kdbench.store import RecordBusy, Store, read_json, write_json, write_whole
-from kdbench.study import RecipePart
 
 SPEC = RunSpec(
     data=DataSpec("digits", "0123456789ab", 200, 0, "none", "fit"),

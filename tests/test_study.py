@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdbench.methods import METHODS
-from kdbench.study import Study, StudyError, load_study, parse_study, shipped
+from kdbench.schema import Study
+from kdbench.study import StudyError, load_study, parse_study, shipped
 
 SOUND: dict[str, Any] = {
     "name": "small",

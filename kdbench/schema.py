@@ -1,0 +1,214 @@
+"""What a study file may hold, part by part: pydantic's models and the types of their values."""
+
+import difflib
+import re
+import reprlib
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from kdbench import models
+from kdbench.data import DATASETS, VIEWS
+from kdbench.methods import METHODS
+from kdbench.networks import TEACHER
+from kdbench.run import Recipe
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+#: Values as they are shown in a fault: a line at the most.
+SHORT = reprlib.Repr()
+SHORT.maxlevel, SHORT.maxstring, SHORT.maxother, SHORT.maxlong = 2, 60, 60, 60
+
+
+def did_you_mean(word: Any, known: Iterable[str]) -> str:
+    """` (did you mean 'kd'?)`, or the known words where none is near."""
+    known = sorted(known)
+    word = word[:100] if isinstance(word, str) else ""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" (did you mean '{near[0]}'?)" if near else f"; known: {', '.join(known)}"
+
+
+def one_of(what: str, known: Iterable[str]) -> BeforeValidator:
+    """A validator that takes one of `known` and otherwise says which is near."""
+    known = list(known)
+
+    def check(value: Any) -> Any:
+        if value not in known:
+            raise ValueError(f"unknown {what} {SHORT.repr(value)}{did_you_mean(value, known)}")
+        return value
+
+    return BeforeValidator(check)
+
+
+def number(value: Any) -> Any:
+    """YAML 1.1 reads `5e-4` as text: take it as the number that was meant, and `yes` as none."""
+    if isinstance(value, bool):
+        raise ValueError("input should be a number")
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def safe_name(value: Any) -> Any:
+    """A name becomes folders and files: nothing in it may leave them."""
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        raise ValueError(
+            f"{SHORT.repr(value)} is not a name: use lower-case letters, digits, '.', '_' and '-'"
+        )
+    return value
+
+
+Number = Annotated[float, BeforeValidator(number)]
+Name = Annotated[str, BeforeValidator(safe_name)]
+Positive = Annotated[float, BeforeValidator(number), Field(gt=0)]
+NotNegative = Annotated[float, BeforeValidator(number), Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+ModelName = Annotated[str, one_of("model", models.MODELS)]
+MethodKey = Annotated[str, one_of("method", METHODS)]
+
+
+class Part(BaseModel):
+    """A part of a study file: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Data(Part):
+    """Which images, how many of the training images validate, and which views are drawn."""
+
+    name: Annotated[str, one_of("data set", DATASETS)]
+    validation: Annotated[int, Field(ge=1, strict=True)]
+    augment: Annotated[str, one_of("augmentation", VIEWS)] = "none"
+
+
+class Slot(Part):
+    """A model for one of the study's slots."""
+
+    model: ModelName
+
+
+class Teacher(Slot):
+    """The teacher: a run like any other. `seed: per-seed` gives each seed its own."""
+
+    method: MethodKey = TEACHER.method
+    seed: Seed | Literal["per-seed"] = 0
+
+
+class RecipePart(Part):
+    """How every network of the study is trained. `milestones` are shares of the epochs."""
+
+    epochs: Count
+    batch: Annotated[int, Field(ge=2, strict=True)]
+    optimizer: Annotated[str, one_of("optimizer", ("adam", "adamw", "sgd"))] = "adam"
+    lr: Positive
+    momentum: Annotated[float, BeforeValidator(number), Field(ge=0, lt=1)] = 0.9
+    weight_decay: NotNegative = 0.0
+    schedule: Annotated[str, one_of("schedule", ("constant", "cosine", "step"))] = "constant"
+    milestones: tuple[Annotated[float, BeforeValidator(number), Field(gt=0, lt=1)], ...] = ()
+    gamma: Annotated[float, BeforeValidator(number), Field(gt=0, le=1)] = 0.1
+    precision: Annotated[str, one_of("precision", ("fp32", "bf16"))] = "fp32"
+    frozen: Annotated[str, one_of("way of frozen outputs", ("auto", "table", "live"))] = "auto"
+
+    def resolve(self, epochs: int | None = None, lr: float | None = None) -> Recipe:
+        """The recipe of a run: what does not act on it is set to nothing, so that two
+        ways to write one recipe are one recipe."""
+        steps = self.schedule == "step"
+        return Recipe(
+            epochs=epochs or self.epochs,
+            batch=self.batch,
+            optimizer=self.optimizer,
+            lr=self.lr if lr is None else lr,
+            momentum=self.momentum if self.optimizer == "sgd" else 0.0,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+            milestones=self.milestones if steps else (),
+            gamma=self.gamma if steps else 0.0,
+            precision=self.precision,
+            frozen=self.frozen,
+        )
+
+
+class Entry(Part):
+    """A method of the study. What `knobs` sets stays as it is, and tuning moves the rest;
+    a slot may be filled with another model than the study's."""
+
+    method: MethodKey
+    label: Name
+    knobs: Mapping[str, Any] = {}
+    slots: Mapping[str, ModelName] = {}
+
+
+class LrRange(Part):
+    """The interval in which a recipe value is tuned, in log scale."""
+
+    low: Positive
+    high: Positive
+
+
+class Shared(Part):
+    """Recipe values that are tuned for every method, the one without a teacher included."""
+
+    lr: LrRange | None = None
+
+
+class Tune(Part):
+    """The budget that every method with knobs gets, on validation data."""
+
+    trials: Count
+    epochs: Count
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    sampler: Annotated[str, one_of("sampler", ("random", "tpe"))] = "random"
+    seed: Seed = 0
+    shared: Shared = Shared()
+
+
+class Final(Part):
+    """The runs that make the leaderboard."""
+
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    epoch: Annotated[str, one_of("selection rule", ("last", "best"))] = "last"
+    train_on: Annotated[str, one_of("training part", ("fit", "all"))] = "fit"
+
+
+class Report(Part):
+    """What the leaderboard compares with, and the margin (points) of practical equality."""
+
+    reference: str
+    margin: Positive = 0.2
+
+
+class Study(Part):
+    """One study: question, setting, methods, budget."""
+
+    name: Name
+    question: str = ""
+    data: Data
+    student: Slot
+    teacher: Teacher
+    recipe: RecipePart
+    methods: Annotated[tuple[Entry, ...], Field(min_length=1)]
+    tune: Tune | None = None
+    final: Final
+    report: Report
+
+
+def entry_of(raw: Any) -> Any:
+    """A method's line as a mapping: `kd`, or `{method: kd, label: ..., knobs: ..., SLOT: ...}`."""
+    if isinstance(raw, str):
+        return {"method": raw, "label": raw}
+    if not isinstance(raw, Mapping):
+        return raw
+    known = {"method", "label", "knobs"}
+    slots = {
+        key: value["model"]
+        for key, value in raw.items()
+        if key not in known and isinstance(value, Mapping) and set(value) == {"model"}
+    }
+    rest = {key: value for key, value in raw.items() if key not in slots}
+    rest.setdefault("label", rest.get("method"))
+    return {**rest, "slots": slots}
