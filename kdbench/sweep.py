@@ -320,7 +320,7 @@ class Sweep:
         """Whether nothing more is to be known of a run: over, failed, or never to be trained."""
         if self._state(node.id) or node.id in self._failed:
             return True
-        return self.planner.diverged_source(plan, node.id) is not None
+        return self.planner.graph.diverged_source(plan, node.id) is not None
 
     def _stamp(self) -> dict[str, Any]:
         """What is recorded beside a result and is not in the run's id."""

@@ -21,6 +21,7 @@ from kdbench.events import Epochs, Event, Failed, Finished
 from kdbench.faults import slots_of
 from kdbench.models import MODELS
 from kdbench.plan import Node, Planner
+from kdbench.plan.fit import tap_shapes
 from kdbench.run import RunSpec
 from kdbench.schema import Entry, Study
 from kdbench.store import Store
@@ -166,7 +167,7 @@ class World:
     def _as_job(self, planner: Planner, spec: RunSpec) -> Job:
         one = entry(spec.method, spec.knobs)
         method = _method(spec)
-        shapes = planner.shapes(one, method)
+        shapes = tap_shapes(planner.study, planner.data, one, method)
         return Job(spec, method, tuple(sorted(shapes.taps["student"])))
 
     def keep(self, job: Job) -> Outcome:

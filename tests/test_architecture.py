@@ -35,6 +35,7 @@ LAYERS: list[set[str]] = [
     {"sweep"},
     {"conduct"},
     {"cli"},
+    {"__main__"},
 ]
 #: Parts that a report goes through: a machine without torch can draw it.
 TORCHLESS = ("run", "store", "stats", "track", "report", "ledger", "fidelity", "plugins", "cli")

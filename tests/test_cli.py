@@ -303,3 +303,9 @@ def test_workers_default_to_what_is_there() -> None:
 @pytest.mark.parametrize("name", sorted(set(shipped()) - {"cifar10", "mnist"}))
 def test_shipped_studies_on_embedded_data_can_be_planned(name: str, tmp_path: Path) -> None:
     assert kdbench("study", name, "--dry-run", "--root", str(tmp_path)).exit_code == 0
+
+
+def test_the_package_runs_as_the_command() -> None:
+    command = [sys.executable, "-m", "kdbench", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "knowledge-distillation" in done.stdout

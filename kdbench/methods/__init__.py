@@ -59,7 +59,7 @@ BUILTIN: dict[str, type[Method]] = {
 }
 
 #: All methods by key, those of the entry-point group `kdbench.methods` included.
-METHODS = Table(BUILTIN, list(entry_points(group="kdbench.methods")))
+METHODS = Table(BUILTIN, entry_points(group="kdbench.methods"))
 
 
 def origin(key: str) -> str:

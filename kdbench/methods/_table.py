@@ -1,14 +1,10 @@
 """The table of methods: kdbench's own, and those of other packages by entry point."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint
 
 from kdbench.methods.base import Method
-
-
-def source(entry: EntryPoint) -> str:
-    """The distribution an entry point comes from, as `name==version`."""
-    return f"{entry.dist.name}=={entry.dist.version}" if entry.dist else "unknown==?"
+from kdbench.plugins import by_name, source
 
 
 class Table(Mapping[str, type[Method]]):
@@ -22,18 +18,11 @@ class Table(Mapping[str, type[Method]]):
     names the distribution.
     """
 
-    def __init__(self, own: Mapping[str, type[Method]], entries: list[EntryPoint]) -> None:
+    def __init__(self, own: Mapping[str, type[Method]], entries: Iterable[EntryPoint]) -> None:
         self._loaded = dict(own)
+        self._entries = by_name(entries, own)
         self._origins = dict.fromkeys(own, "kdbench")
-        self._entries: dict[str, EntryPoint] = {}
-        for entry in sorted(entries, key=lambda e: (e.name, e.value, source(e))):
-            if entry.name in self._origins:
-                raise ValueError(
-                    f"two methods are called {entry.name}: one of {self._origins[entry.name]}, "
-                    f"one of {source(entry)} ({entry.value}); rename one or uninstall its package"
-                )
-            self._origins[entry.name] = source(entry)
-            self._entries[entry.name] = entry
+        self._origins |= {name: source(entry) for name, entry in self._entries.items()}
 
     def __getitem__(self, key: str) -> type[Method]:
         if key not in self._loaded:

@@ -91,6 +91,7 @@ def entry(name, load=lambda: Plugin, dist=("other-kd", "2.1")):
         name=name,
         value="other_kd:Plugin",
         load=load,
+        group="kdbench.methods",
         dist=SimpleNamespace(name=dist[0], version=dist[1]),
     )
 
@@ -117,7 +118,7 @@ def test_a_plugin_is_imported_when_it_is_looked_up_and_once():
 
 
 def test_a_clash_names_both():
-    with pytest.raises(ValueError, match=r"called kd: one of kdbench, one of other-kd==2\.1"):
+    with pytest.raises(ValueError, match=r"'kd' is taken by kdbench itself and by other-kd==2\.1"):
         Table(METHODS, [entry("kd")])
     with pytest.raises(ValueError, match=r"other-kd==2\.1.*third==1"):
         Table(METHODS, [entry("x", dist=("third", "1")), entry("x")])
