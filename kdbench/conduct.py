@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ from kdbench.plan import Plan, Planner, plan_file
 from kdbench.schema import Study, did_you_mean
 from kdbench.store import Store
 from kdbench.study import StudyError, load_study
-from kdbench.sweep import Interrupted, Sweep
+from kdbench.sweep import Interrupted, Mirror, Sweep
 
 #: Seconds between two plain lines of progress where there is no terminal.
 PLAIN_EVERY = 15.0
@@ -68,11 +68,8 @@ def conduct(options: Options, console: Console) -> int:
         mirror = track.Mirror(store, study.name, uri, on_trouble=watcher.say)
         mirror.open()
         mirror.start()
-        place = Place(options.root, study.data.name, options.data_dir, device)
-        engine = LocalEngine(place, workers(options.workers, device))
-        sweep = Sweep(planner, store, engine, mirror, watcher, Ledger(options.root), device)
         try:
-            sweep.run()
+            sweep = carry_out(planner, store, options, device, mirror, watcher)
         except Interrupted:
             plain(
                 console,
@@ -81,7 +78,6 @@ def conduct(options: Options, console: Console) -> int:
             )
             return 130
         finally:
-            engine.close()
             watcher.say("bringing MLflow level ...")
             behind = mirror.close(MIRROR_PATIENCE)
             if behind:
@@ -94,6 +90,32 @@ def conduct(options: Options, console: Console) -> int:
     for name, error in sweep.failures().items():
         plain(console, f"failed  {name}: {error}")
     return 1 if sweep.failures() else 0
+
+
+def carry_out(
+    planner: Planner,
+    store: Store,
+    options: Options,
+    device: str,
+    mirror: Mirror,
+    watcher: "Watch",
+) -> Sweep:
+    """Train and score everything that the plan needs, with worker processes."""
+    place = Place(options.root, planner.study.data.name, options.data_dir, device)
+    engine = LocalEngine(place, workers(options.workers, device))
+    sweep = Sweep(planner, store, engine, mirror, watcher, Ledger(options.root), device)
+    try:
+        sweep.run()
+    finally:
+        engine.close()
+    return sweep
+
+
+class Quiet:
+    """A mirror without MLflow behind it, for runs that belong to no study."""
+
+    def touch(self, run_id: str, listing: Mapping[str, Any]) -> None:
+        """Nobody is told."""
 
 
 def chosen(options: Options) -> Study:

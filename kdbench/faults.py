@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from kdbench import references
 from kdbench.data import VIEWS
 from kdbench.methods import METHODS
 from kdbench.networks import TEACHER, Frozen, Stage, Trained
@@ -15,10 +16,12 @@ from kdbench.schema import (
     Final,
     LrRange,
     Part,
+    Published,
     RecipePart,
     Report,
     Shared,
     Slot,
+    Source,
     Study,
     Teacher,
     Tune,
@@ -69,13 +72,11 @@ def sentence(error: Any, raw: Mapping[str, Any]) -> str:
     if error["type"] == "missing":
         return f"{place_of(path[:-1], raw)}'{path[-1]}' is missing"
     # Pydantic ends a union's path with the branch it tried; that says nothing to a reader.
-    path = [p for p in path if not str(p).startswith(("literal[", "constrained-"))]
+    # A mapping's key that is wrong has `[key]` there.
+    path = [p for p in path if not str(p).startswith(("literal[", "constrained-", "[key]"))]
     text = error["msg"].removeprefix("Value error, ")
-    given = (
-        ""
-        if text.startswith("unknown") or "is not a name" in text
-        else f", not {SHORT.repr(error['input'])}"
-    )
+    told = text.startswith("unknown") or "is not a name" in text or "is not a citation" in text
+    given = "" if told else f", not {SHORT.repr(error['input'])}"
     return f"{place_of(path, raw)}{text[0].lower()}{text[1:]}{given}"
 
 
@@ -103,10 +104,14 @@ def _fields_at(path: list[Any]) -> set[str]:
         ("tune", "shared", "lr"): LrRange,
         ("final",): Final,
         ("report",): Report,
+        ("report", "published"): Published,
     }
     if path[:1] == ["methods"]:
         return {"method", "label", "knobs", "assistant", "teacher"}
-    return set(parts.get(tuple(map(str, path)), Part).model_fields)
+    if path[:2] == ["report", "sources"]:
+        return set(Source.model_fields)
+    names = tuple(str(part) for part in path if not isinstance(part, int))
+    return set(parts.get(names, Part).model_fields)
 
 
 def check(study: Study) -> list[str]:
@@ -149,6 +154,7 @@ def check(study: Study) -> list[str]:
         )
     if study.teacher:
         faults += teacher_faults(study.teacher)
+    faults += references.faults(study)
     for index, entry in enumerate(study.methods):
         if entry.method:
             place = f"methods[{index}] ({entry.method})"

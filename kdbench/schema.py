@@ -6,12 +6,13 @@ import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from kdbench import models
 from kdbench.data import DATASETS, VIEWS
 from kdbench.methods import METHODS
 from kdbench.networks import TEACHER
+from kdbench.paper import KEY, KINDS, Paper, balanced
 from kdbench.run import Recipe
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -62,12 +63,23 @@ def safe_name(value: Any) -> Any:
     return value
 
 
+def cite_key(value: Any) -> Any:
+    """A citation key is written into LaTeX as it stands."""
+    if not isinstance(value, str) or not KEY.fullmatch(value):
+        raise ValueError(
+            f"{SHORT.repr(value)} is not a citation key: use letters, digits and any of :._/+-"
+        )
+    return value
+
+
 Number = Annotated[float, BeforeValidator(number)]
 Name = Annotated[str, BeforeValidator(safe_name)]
 Positive = Annotated[float, BeforeValidator(number), Field(gt=0)]
 NotNegative = Annotated[float, BeforeValidator(number), Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
 Count = Annotated[int, Field(ge=1, strict=True)]
+Text = Annotated[str, Field(pattern=r"\S")]
+CiteKey = Annotated[str, BeforeValidator(cite_key)]
 ModelName = Annotated[str, one_of("model", models.MODELS)]
 MethodKey = Annotated[str, one_of("method", METHODS)]
 
@@ -175,11 +187,50 @@ class Final(Part):
     train_on: Annotated[str, one_of("training part", ("fit", "all"))] = "fit"
 
 
+class Published(Part):
+    """A number copied from elsewhere, test accuracy in percent: shown, and in no test.
+
+    `seeds`: over how many runs it is a mean, where its source says so. `cite`: the key of a
+    source, or of a paper that the study's methods, models or data come from.
+    """
+
+    label: Text
+    accuracy: Annotated[float, BeforeValidator(number), Field(ge=0, le=100)]
+    seeds: Count | None = None
+    note: str = ""
+    cite: CiteKey
+
+
+class Source(Part):
+    """Where published numbers stand, as a `Paper` without its key."""
+
+    authors: Text
+    title: Text
+    venue: Text
+    year: Annotated[int, Field(ge=1900, le=2100, strict=True)]
+    kind: Annotated[str, one_of("kind", KINDS)] = "misc"
+    url: Annotated[str, Field(pattern=r"^https?://[^\s{}\\]+$")] | None = None
+
+    @field_validator("authors")
+    @classmethod
+    def _pairs_up(cls, value: str) -> str:
+        if not balanced(value):
+            raise ValueError("its braces should pair up")
+        return value
+
+    def paper(self, key: str) -> Paper:
+        """The source under its key."""
+        return Paper(key=key, **self.model_dump())
+
+
 class Report(Part):
-    """What the leaderboard compares with, and the margin (points) of practical equality."""
+    """What the leaderboard compares with, the margin (points) of practical equality, and what
+    others published."""
 
     reference: str
     margin: Positive = 0.2
+    published: tuple[Published, ...] = ()
+    sources: Mapping[CiteKey, Source] = {}
 
 
 class Study(Part):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from typer.testing import CliRunner, Result
 from kdbench import conduct
 from kdbench.catalogue import UnknownMethod, page
 from kdbench.cli import Refused, app, parse_change, parse_labels, parse_seeds
+from kdbench.cli.base import HOMES
 from kdbench.engines.inline import InlineEngine
 from kdbench.methods import METHODS
 from kdbench.store import Store
@@ -309,3 +311,10 @@ def test_the_package_runs_as_the_command() -> None:
     command = [sys.executable, "-m", "kdbench", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "knowledge-distillation" in done.stdout
+
+
+def test_names_of_errors_exist() -> None:
+    """The command line looks for its expected errors by name."""
+    for module, names in HOMES.items():
+        for name in names:
+            assert issubclass(getattr(import_module(module), name), Exception)

@@ -332,6 +332,13 @@ def _theirs(part, folder):
 THEIRS = kd.DataSet(("a", "b"), _theirs, scale=2)
 
 
+def test_where_a_data_set_was_published():
+    assert all(described.paper for described in OWN.values())
+    assert OWN["cifar10"].paper == OWN["cifar100"].paper
+    assert (OWN["mnist"].paper.kind, OWN["cifar10"].paper.kind) == ("article", "techreport")
+    assert THEIRS.paper is None
+
+
 def test_unknown_data_set():
     with pytest.raises(ValueError, match="unknown data set 'cifar01'; did you mean 'cifar10'"):
         load("cifar01")

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from kdbench import plugins
-from kdbench.models import MODELS, build, macs, tapped, taps_of, to_device
+from kdbench import models, plugins
+from kdbench.models import MODELS, build, macs, paper_of, tapped, taps_of, to_device
 from kdbench.models import _forwards as traced
+from kdbench.models.papers import PAPERS
 
 DIGITS, MNIST, CIFAR = (1, 8, 8), (1, 28, 28), (3, 32, 32)
 
@@ -456,6 +457,29 @@ def test_entry_points_that_clash(monkeypatch, first):
     monkeypatch.setattr(plugins, "entry_points", lambda group: found)
     with pytest.raises(ValueError, match=f"the name '{first}' is taken by"):
         plugins.plugins("kdbench.models", MODELS)
+
+
+# --- where a model comes from -----------------------------------------------------------
+
+
+def test_all_but_our_own_small_nets_have_a_paper():
+    assert set(PAPERS) == {name for name in EVERY if not name.startswith(("digits", "mnist"))}
+    assert paper_of("lightnn") == paper_of("deepnn")
+    assert paper_of("resnet20").key == "he2016deep"
+    assert paper_of("resnet8x4").key == "tian2020contrastive"
+    assert paper_of("wrn-40-2").key == "zagoruyko2016wide"
+    assert paper_of("digits-cnn") is None
+
+
+def theirs(image_shape, classes):
+    """A builder as a plug-in brings it."""
+
+
+def test_a_plug_in_may_name_its_paper(monkeypatch):
+    monkeypatch.setitem(models._THEIRS, "theirs", entry("theirs", f"{__name__}:theirs"))
+    assert paper_of("theirs") is None
+    monkeypatch.setattr(theirs, "paper", PAPERS["resnet8"], raising=False)
+    assert paper_of("theirs").key == "he2016deep"
 
 
 # --- the digits student learns ----------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from kdbench.data import TrainingData
+from kdbench.data import DATASETS, TrainingData
 from kdbench.ledger import ROUND
 from kdbench.methods import METHODS
 from kdbench.methods.base import Method, Paper, Unfit
@@ -431,6 +431,62 @@ def test_the_plan_file_names_only_what_the_study_now_reads(desk: Desk) -> None:
     named = {run for row in second["rows"] for run in row["runs"].values()}
     assert named <= set(second["listing"])
     json.dumps(second, allow_nan=False)
+
+
+# -- papers
+
+SOURCE = {"authors": "Rossi, Ada", "title": "A Table", "venue": "A Journal", "year": 2024}
+NUMBER = {"label": "theirs", "accuracy": 70, "cite": "rossi2024table"}
+
+
+def written(desk: Desk, study: Study) -> dict[str, Any]:
+    planner = desk.planner(study)
+    return json.loads(json.dumps(plan_file(planner, planner.plan())))
+
+
+def test_the_plan_file_names_exactly_the_papers_in_use(desk: Desk) -> None:
+    entry = {"method": "takd", "assistant": {"model": "wrn-16-1"}}
+    report = {"reference": "ce", "published": [NUMBER], "sources": {"rossi2024table": SOURCE}}
+    study = study_of(
+        "ce", "hint", "feature-mse", entry, teacher={"model": "resnet8"}, report=report
+    )
+    found = written(desk, study)
+    assert set(found["references"]) == {
+        *{METHODS[key].paper.key for key in ("ce", "hint", "takd")},
+        *("alpaydin1998optical", "he2016deep", "zagoruyko2016wide", "rossi2024table"),
+    }
+    assert list(found["references"]) == sorted(found["references"])
+    assert found["references"]["rossi2024table"] == {**SOURCE, "kind": "misc", "url": None}
+    assert found["cites"] == {
+        "data": "alpaydin1998optical",
+        "models": {"resnet8": "he2016deep", "wrn-16-1": "zagoruyko2016wide"},
+    }
+    assert {row["cite"] for row in found["rows"]} <= set(found["references"])
+    assert found["published"] == [{**NUMBER, "seeds": None, "note": ""}]
+
+
+def test_data_and_models_without_a_paper(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = dataclasses.replace(DATASETS["digits"], paper=None)  # type: ignore[type-var]
+    monkeypatch.setitem(DATASETS, "digits", bare)
+    found = written(desk, study_of("ce"))
+    assert found["cites"] == {"data": None, "models": {}}
+    assert set(found["references"]) == {METHODS["ce"].paper.key}
+    assert found["published"] == []
+
+
+def test_two_papers_under_one_key_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = dataclasses.replace(METHODS["kd"].paper, title="Another")
+    monkeypatch.setattr(METHODS["dml"], "paper", other)
+    with pytest.raises(StudyError, match=r"two papers .*'hinton2015distilling'.*'Another'"):
+        study_of("ce", "kd", "dml")
+
+
+def test_words_and_copied_numbers_are_no_part_of_the_hash(desk: Desk) -> None:
+    report = {"reference": "ce", "published": [NUMBER], "sources": {"rossi2024table": SOURCE}}
+    plain = written(desk, study_of())["hash"]
+    assert written(desk, study_of(question="Why?", report=report))["hash"] == plain
+    assert written(desk, study_of(report={"reference": "kd"}))["hash"] != plain
+    assert written(desk, study_of(report={"reference": "ce", "margin": 0.5}))["hash"] != plain
 
 
 # -- teachers and stages

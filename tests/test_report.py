@@ -1,11 +1,8 @@
 """The leaderboard of a study that was made up: every kind of row, and every way to lack a run."""
 
-import csv
 import dataclasses
 import gc
-import gzip
 import io
-import json
 import math
 import re
 import shutil
@@ -17,6 +14,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up import COST, IMAGES, ODD, RIGHT, SEEDS, MadeUp
 from scipy import stats as scipy_stats
 
 from kdbench.report import (
@@ -33,127 +31,9 @@ from kdbench.report import cells as cells_module
 from kdbench.report import latex as latex_module
 from kdbench.report import markdown as markdown_module
 from kdbench.report.assemble import behind
-from kdbench.report.files import squeeze
-from kdbench.run import DataSpec, Recipe, RunSpec
+from kdbench.report.evidence import NoEvidence, load, squeeze, tidy_curves
 from kdbench.stats import Analysis, holm
 from kdbench.store import Store, write_json
-from kdbench.track import content
-
-ODD = "a_b%&#"
-IMAGES, CLASSES, SEEDS = 1000, 4, 5
-#: Test images out of 1000 that each method has right on seeds 0 to 4.
-RIGHT = {
-    ("ce", "only"): (900, 905, 898, 910, 903),
-    ("kd", "default"): (915, 921, 911, 926, 917),
-    ("kd", "tuned"): (930, 936, 926, 941, 932),
-    ("rkd", "tuned"): (901, 904, 900, 909, 905),
-    (ODD, "default"): (899, 906, 899, 909, 903),
-    (ODD, "tuned"): (890, 896, 887, 902, 894),
-    ("kd-tutorial", "pinned"): (912, 914, 910, 921, 915),
-    ("dml", "only"): (908, 915, 902, None, 911),
-    ("at", "only"): (880, 930, 905, 870, None),
-    ("bad", "default"): (700, 710, 690, 705, 702),
-}
-COST = {
-    "machine": "2 cores",
-    "rows": {"ce": {"relative": 1.0}, "kd": {"relative": 1.034, "peak_mb": 210.0}},
-}
-
-
-class MadeUp:
-    """Records on disk, the plan that names them, and what MLflow would say of them."""
-
-    def __init__(self, root):
-        self.store = Store(root)
-        self.listing = {}
-        self.rng = np.random.default_rng(0)
-        self.teacher = self.run("teacher", "ce", "teacher", 0, 960, {})
-        rows = []
-        for (label, row), right in RIGHT.items():
-            knobs = {"temperature": 4.0, "alpha": 0.9} if label != "ce" else {}
-            knobs |= {"row": row} if row in ("tuned", "pinned") else {}
-            runs = {
-                str(s): self.run("final", label, label, s, r, knobs) for s, r in enumerate(right)
-            }
-            rows.append(self.row(label, row, runs, knobs, searched=["alpha"] * (row == "tuned")))
-        tuned = next(r for r in rows if r["label"] == "rkd")
-        rows.insert(0, {**tuned, "row": "default", "searched": []})
-        rows.append(self.row("fsp", "default", {}, {}, unfit="taps differ in channels: 16 and 32"))
-        rows.append(self.row("bad", "tuned", {}, {}, unfit="all 8 trials diverged"))
-        self.plan = {
-            "study": "made_up", "question": "Which one?", "hash": "0123",
-            "data": {"name": "digits", "checksum": "c" * 64, "validation": 200,
-                     "augment": "none", "train_on": "fit"},
-            "models": {"student": "small", "teacher": "large"}, "recipe": {},
-            "selection": "last", "reference": "ce", "margin": 0.2,
-            "tune": {"trials": 8, "epochs": 3, "seeds": [100], "sampler": "random"},
-            "teachers": {"0": self.teacher}, "complete": False,
-            "rows": rows, "listing": self.listing,
-        }  # fmt: skip
-        write_json(self.store.plan_path("made_up"), self.plan)
-        write_json(self.store.calibration_path("made_up"), COST)
-
-    @staticmethod
-    def row(label, row, runs, knobs, searched=(), unfit=None):
-        return {"label": label, "row": row, "method": label, "knobs": knobs, "runs": runs,
-                "searched": list(searched), "trials": [], "best_trial": None,
-                "unfit": unfit}  # fmt: skip
-
-    def run(self, kind, method, label, seed, right, knobs):
-        """A record whose student has `right` of the test images right; its id. None: it
-        diverged (dml) or was never begun (at)."""
-        spec = RunSpec(
-            DataSpec("digits", "c" * 64, 200, 0, "none", "fit"),
-            {"student": "large" if kind == "teacher" else "small"}, method, 1, "", knobs,
-            Recipe(2, 32, "adam", 1e-3, 0.9, 0.0, "constant", (), 0.1, "fp32", "auto"), seed,
-        )  # fmt: skip
-        self.listing[spec.id] = {
-            "name": f"{label} seed {seed}", "kind": kind, "method": method, "label": label,
-            "group": "teachers" if kind == "teacher" else label, "seed": seed, "trial": None,
-            "teacher": None if kind == "teacher" else self.teacher,
-        }  # fmt: skip
-        if right is None and label == "at":
-            return spec.id
-        record = self.store.record(spec.id)
-        record.begin(spec)
-        write_json(record.folder / "result.json", {
-            "id": spec.id, "state": "done" if right else "diverged", "epochs": 2,
-            "diverged_epoch": None if right else 2, "last": {}, "best": {},
-            "weights": {"task": 1.0}, "parameters": 110, "student_parameters": 100,
-            "macs": 1000, "seconds": 1.5 + seed, "device": "cpu", "hardware": "a machine",
-            "commit": "f00d", "dirty": False, "versions": {"torch": "2.11"},
-            "finished": "2026-01-02T03:04:05+00:00",
-        })  # fmt: skip
-        if right:
-            labels = np.arange(IMAGES) % CLASSES
-            said = np.where(np.arange(IMAGES) < right, labels, (labels + 1) % CLASSES)
-            logits = np.eye(CLASSES, dtype=np.float32)[said] * 3
-            logits += self.rng.normal(0, 0.1, logits.shape).astype(np.float32)
-            scores = {"accuracy": right / IMAGES, "nll": 0.3 + seed / 100, "ece": 0.02,
-                      "f1": right / IMAGES - 0.01, "per_class": [0.9] * CLASSES}  # fmt: skip
-            test = {"checksum": "t" * 64, "images": IMAGES, "last": scores, "best": None}
-            record.score(test, {"last": logits, "labels": labels})
-        return spec.id
-
-    def search(self):
-        """What `mlflow.search_runs` gives after a sync, with a group's run among the rows."""
-        rows = [{"run_id": "g", "status": "FINISHED", "tags.kdbench.kind": "method"}]
-        for run, entry in self.listing.items():
-            record = self.store.record(run)
-            spec = record.spec()
-            if spec is None:
-                continue
-            word, status = content.state(record, live=False)
-            metrics = content.results(record, None)
-            if entry["teacher"] and record.test:
-                teacher = self.store.record(entry["teacher"])
-                metrics |= content.fidelity(record, teacher, "last")
-            row = {"run_id": f"m{run}", "status": status}
-            row |= {f"metrics.{k}": v for k, v in metrics.items()}
-            row |= {f"params.{k}": v for k, v in content.params(spec, record.result).items()}
-            tags = content.tags(record, spec, entry, "made_up", word)
-            rows.append(row | {f"tags.{k}": v for k, v in tags.items()})
-        return pd.DataFrame(rows)
 
 
 @pytest.fixture(autouse=True)
@@ -187,10 +67,19 @@ def points(label, row):
     return np.array([r / 10 for r in RIGHT[label, row]])
 
 
+DIGEST = "0123456789abcdef"
 CURVES = pd.DataFrame(
     [("b", 1, "train.loss", 0.1 + 0.2), ("a", 2, "seconds", 1.25), ("a", 1, "train.loss", 0.5)],
     columns=["id", "epoch", "metric", "value"],
 )
+
+
+def as_markdown(board):
+    return markdown_module.markdown(cells_module.sheet(board, DIGEST))
+
+
+def as_latex(board):
+    return latex_module.latex(cells_module.sheet(board, DIGEST))
 
 
 # -- the frame
@@ -399,7 +288,7 @@ def test_two_seeds_give_no_verdict_and_no_bold(made, frame):
     assert not board.table["best"].any()
     assert "Bold" not in "".join(board.captions)
     assert any("no verdict and no bold" in n for n in board.notes)
-    assert "*" not in markdown_module.markdown(board).split("Scores in")[0].replace("\\*", "!")
+    assert "*" not in as_markdown(board).split("Scores in")[0].replace("\\*", "!")
 
 
 def test_one_seed_and_no_runs_at_all(made, frame):
@@ -408,8 +297,8 @@ def test_one_seed_and_no_runs_at_all(made, frame):
     none = leaderboard(runs_frame(pd.DataFrame(), made.plan), made.plan)
     assert (none.table["n"] == 0).all()
     for each in (one, none):
-        assert markdown_module.markdown(each)
-        assert latex_module.latex(each)
+        assert as_markdown(each)
+        assert as_latex(each)
 
 
 def test_the_margin_is_never_less_than_one_image(made, frame, board):
@@ -508,49 +397,86 @@ def test_teachers_by_seed(made, frame):
 # -- files
 
 
-def test_csv_reads_back_to_the_same_numbers(board, frame, tmp_path):
-    paths = write(board, tmp_path, frame, CURVES)
-    assert [p.name for p in paths] == [
-        "leaderboard.csv", "leaderboard.md", "leaderboard.tex", "runs.csv.gz", "curves.csv.gz",
-    ]  # fmt: skip
-    read = pd.read_csv(paths[0])
+def test_csv_holds_the_tables_numbers(made, board, tmp_path):
+    evidence = made.evidence()
+    _, paths = write(evidence, tmp_path)
+    read = pd.read_csv(tmp_path / "leaderboard.csv")
     for column in ("accuracy", "difference_low", "p_adjusted", "agreement"):
-        np.testing.assert_array_equal(read[column], board.table[column].astype(float))
-    runs = pd.read_csv(paths[3])
-    assert list(runs.columns) == list(frame.columns)
-    np.testing.assert_array_equal(runs["kl"], frame["kl"])
-    assert {"measured.seconds", "measured.relative", "measured.peak_mb"} <= set(runs.columns)
-    assert json.loads(runs.loc[runs["label"] == "kd", "knobs"].iloc[0])["temperature"] == 4.0
+        np.testing.assert_allclose(read[column], board.table[column].astype(float), rtol=1e-9)
+    assert set(read["made from"]) == {evidence.digest}
     measured = [c for c in read.columns if "seconds" in c or "cost" in c or "memory" in c]
     assert measured
     assert all(c.endswith(" (measured)") for c in measured)
+    assert all(p.is_file() for p in paths)
+    names = {str(p.relative_to(tmp_path)) for p in paths}
+    assert names >= {"index.html", "references.bib", "methods.tex", "figures/forest.pdf"}
+    found = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert found == names
 
 
-def test_curves_are_sorted_and_marked(board, frame, tmp_path):
-    *_, path = write(board, tmp_path, frame, CURVES)
-    rows = list(csv.reader(io.StringIO(gzip.decompress(path.read_bytes()).decode())))
+def test_evidence_reads_back_to_the_same_numbers(made, tmp_path):
+    evidence = made.evidence()
+    for name, content in evidence.files().items():
+        (tmp_path / name).write_bytes(content)
+    again = load(tmp_path)
+    for name in ("runs", "curves", "trials", "confusions"):
+        pd.testing.assert_frame_equal(getattr(again, name), getattr(evidence, name))
+    assert (again.digest, again.files()) == (evidence.digest, evidence.files())
+    board = leaderboard(again.runs, again.plan, again.cost)
+    expected = leaderboard(evidence.runs, evidence.plan, evidence.cost)
+    pd.testing.assert_frame_equal(board.table, expected.table)
+    (tmp_path / "trials.csv.gz").unlink()
+    with pytest.raises(NoEvidence, match=r"holds no trials\.csv\.gz"):
+        load(tmp_path)
+
+
+def test_the_digest_does_not_know_the_clock(made):
+    evidence = made.evidence()
+    runs = evidence.runs.assign(**{"measured.seconds": 1.0})
+    curves = evidence.curves.copy()
+    curves.loc[curves["metric"] == "measured.seconds", "value"] += 1
+    assert dataclasses.replace(evidence, runs=runs, curves=curves, cost={}).digest == (
+        evidence.digest
+    )
+    for name, column in (("runs", "nll"), ("curves", "value"), ("confusions", "count")):
+        frame = getattr(evidence, name).copy()
+        frame[column] += 1
+        assert dataclasses.replace(evidence, **{name: frame}).digest != evidence.digest
+
+
+def test_curves_are_sorted_and_marked():
+    rows = tidy_curves(CURVES).to_numpy().tolist()
     assert rows == [
-        ["id", "epoch", "metric", "value"],
-        ["a", "2", "measured.seconds", "1.25"],
-        ["a", "1", "train.loss", "0.5"],
-        ["b", "1", "train.loss", "0.30000000000000004"],
+        ["a", 2, "measured.seconds", 1.25],
+        ["a", 1, "train.loss", 0.5],
+        ["b", 1, "train.loss", 0.30000000000000004],
     ]
 
 
-def test_equal_numbers_give_equal_bytes(made, board, frame, tmp_path):
-    first = write(board, tmp_path / "a", frame, CURVES)
-    again = records_frame(made.store, made.plan, COST)
-    second = write(
-        leaderboard(again, made.plan, COST), tmp_path / "b", again, CURVES.iloc[[2, 0, 1]]
-    )
+def test_confusions_count_every_image_of_every_run(made, frame):
+    found = made.evidence().confusions
+    truth = found[found["against"] == "truth"].groupby(["label", "row"])["count"].sum()
+    assert truth["kd", "tuned"] == 5 * IMAGES
+    assert truth["at", "only"] == 4 * IMAGES
+    kd = found[(found["label"] == "kd") & (found["row"] == "tuned")]
+    right = kd[(kd["against"] == "truth") & (kd["expected"] == kd["predicted"])]["count"].sum()
+    assert right == sum(RIGHT["kd", "tuned"])
+    same = kd[(kd["against"] == "teacher") & (kd["expected"] == kd["predicted"])]["count"].sum()
+    rows = frame[(frame["label"] == "kd") & (frame["row"] == "tuned")]
+    assert same == pytest.approx(rows["agreement"].sum() * IMAGES)
+
+
+def test_equal_numbers_give_equal_bytes(made, tmp_path):
+    evidence = made.evidence()
+    _, first = write(evidence, tmp_path / "a")
+    _, second = write(dataclasses.replace(evidence, curves=evidence.curves), tmp_path / "b")
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes(), one.name
     assert squeeze(b"x")[4:8] == b"\0\0\0\0"  # gzip's time
-    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == sorted(p.name for p in first)
 
 
 def test_markdown(board):
-    text = markdown_module.markdown(board)
+    text = as_markdown(board)
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len(rows) == 2 + len(board.table)
     pipes = [len(re.findall(r"(?<!\\)\|", line)) for line in rows]
@@ -562,7 +488,7 @@ def test_markdown(board):
     assert "a\\_b%&#" in text
     assert "4 of 5 †" in text
     assert "taps differ in channels: 16 and 32" in text
-    assert text.startswith("# made\\_up (incomplete)\n\nWhich one?\n")
+    assert text.startswith(f"<!-- made from {DIGEST} -->\n# made\\_up (incomplete)\n\nWhich one?\n")
     assert "relative cost (measured)" in text
 
 
@@ -574,7 +500,7 @@ def test_no_number_reads_minus_nothing():
 
 
 def test_latex_structure(board):
-    text = latex_module.latex(board)
+    text = as_latex(board)
     body = text[text.index(r"\midrule") : text.index(r"\bottomrule")].splitlines()[1:]
     columns = re.search(r"\\begin\{tabular\}\{([lr]+)\}", text).group(1)
     assert len(body) == len(board.table)
@@ -611,14 +537,15 @@ def test_latex_escapes_everything(text):
 def test_latex_cites(made, frame):
     rows = [r | ({"cite": "hinton2015"} if r["label"] == "kd" else {}) for r in made.plan["rows"]]
     board = leaderboard(frame, {**made.plan, "rows": rows})
-    assert latex_module.latex(board).count(r"~\cite{hinton2015}") == 2
-    assert "hinton2015" not in markdown_module.markdown(board)
+    assert as_latex(board).count(r"~\cite{hinton2015}") == 2
+    assert "hinton2015" not in as_markdown(board)
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX installed to compile it")
 def test_latex_compiles(board, tmp_path):
-    head = "\\documentclass{article}\\usepackage[utf8]{inputenc}\\usepackage{booktabs,graphicx}"
-    text = f"{head}\\begin{{document}}{latex_module.latex(board)}\\end{{document}}"
+    packages = "\\usepackage[utf8]{inputenc}\\usepackage{booktabs,graphicx,xcolor}"
+    head = f"\\documentclass{{article}}{packages}"
+    text = f"{head}\\begin{{document}}{as_latex(board)}\\end{{document}}"
     (tmp_path / "t.tex").write_text(text)
     done = subprocess.run(
         ["pdflatex", "-halt-on-error", "t.tex"], cwd=tmp_path, capture_output=True, text=True

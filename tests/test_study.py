@@ -97,6 +97,109 @@ def test_changes_of_the_command_line_are_checked_like_the_file() -> None:
             parse_study(text, "x", {key: 7})
 
 
+SOURCE = {
+    "authors": "Rossi, Ada and {The Team}",
+    "title": "A Table",
+    "venue": "A Journal",
+    "year": 2024,
+    "kind": "article",
+    "url": "https://example.org/a_b?c=d%20e",
+}
+NUMBER = {"label": "LightNN, as they say", "accuracy": 69.9, "cite": "rossi2024table"}
+
+
+def test_published_numbers_are_read_as_they_stand() -> None:
+    rows = [
+        NUMBER,
+        {**NUMBER, "accuracy": "7e1", "seeds": 3, "note": "x", "cite": "hinton2015distilling"},
+    ]
+    report = study_with(report__published=rows, report__sources={"rossi2024table": SOURCE}).report
+    first, second = report.published
+    assert (first.label, first.accuracy, first.seeds, first.note) == (
+        NUMBER["label"],
+        69.9,
+        None,
+        "",
+    )
+    assert (second.accuracy, second.seeds, second.note) == (70.0, 3, "x")
+    assert report.sources["rossi2024table"].paper("rossi2024table").kind == "article"
+    bare = {k: v for k, v in SOURCE.items() if k not in ("kind", "url")}
+    report = study_with(report__published=[NUMBER], report__sources={"rossi2024table": bare}).report
+    assert report.sources["rossi2024table"].kind == "misc"
+
+
+@pytest.mark.parametrize("key", ["hinton2015distilling", "alpaydin1998optical", "he2016deep"])
+def test_published_numbers_may_cite_a_paper_of_the_study(key: str) -> None:
+    """A method's, the data set's, or a model's."""
+    rows = [{**NUMBER, "cite": key}]
+    assert study_with(teacher__model="resnet8", report__published=rows).report.published
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"accuracy": 100.1}, ["accuracy", "less than or equal to 100", "100.1"]),
+        ({"accuracy": -1}, ["accuracy", "0", "-1"]),
+        ({"accuracy": True}, ["accuracy", "number"]),
+        ({"accuracy": ...}, ["'accuracy' is missing"]),
+        ({"seeds": 0}, ["seeds", "0"]),
+        ({"seeds": 1.5}, ["seeds", "integer"]),
+        ({"label": " "}, ["label"]),
+        ({"note": 3}, ["note", "string"]),
+        ({"cite": ...}, ["'cite' is missing"]),
+        ({"cite": "a,b}"}, ["cite", "'a,b}' is not a citation key"]),
+        ({"acuracy": 1}, ["unknown key 'acuracy'", "did you mean 'accuracy'"]),
+    ],
+    ids=str,
+)
+def test_a_published_number_with_a_fault(change: Any, words: list[str]) -> None:
+    row = {
+        k: v
+        for k, v in {**NUMBER, "cite": "hinton2015distilling", **change}.items()
+        if v is not ...
+    }
+    only(faults(report__published=[row]), "report.published[0]", *words)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"authors": ...}, ["'authors' is missing"]),
+        ({"authors": "{The Team"}, ["authors", "braces"]),
+        ({"year": "2024"}, ["year", "integer"]),
+        ({"year": 24}, ["year", "24"]),
+        ({"kind": "artcle"}, ["kind", "did you mean 'article'"]),
+        ({"url": "example.org"}, ["url", "'example.org'"]),
+        ({"url": "https://a b}"}, ["url"]),
+        ({"tilte": "x"}, ["unknown key 'tilte'", "did you mean 'title'"]),
+    ],
+    ids=str,
+)
+def test_a_source_with_a_fault(change: Any, words: list[str]) -> None:
+    source = {k: v for k, v in {**SOURCE, **change}.items() if v is not ...}
+    found = faults(report__published=[NUMBER], report__sources={"rossi2024table": source})
+    only(found, "report.sources.rossi2024table", *words)
+
+
+def test_citations_that_lead_nowhere_and_sources_that_nothing_cites() -> None:
+    rows = [{**NUMBER, "cite": "rosi2024table"}, {**NUMBER, "cite": "hinton2015destilling"}]
+    sources = {"rossi2024table": SOURCE, "hinton2015distilling": SOURCE}
+    found = faults(report__published=rows, report__sources=sources)
+    for words in (
+        ("report.published[0]", "'rosi2024table'", "did you mean 'rossi2024table'"),
+        ("report.published[1]", "did you mean 'hinton2015distilling'"),
+        ("report.sources.rossi2024table", "no published number cites it"),
+        ("report.sources.hinton2015distilling", "has that paper already"),
+    ):
+        assert any(all(word in fault for word in words) for fault in found), (words, found)
+    assert len(found) == 4
+    only(
+        faults(report__sources={"a key": SOURCE}), "report.sources", "'a key' is not a citation key"
+    )
+    unknown = faults(report__published=[{**NUMBER, "cite": "he2016deep"}])
+    only(unknown, "no source and no paper of the study", "he2016deep")  # of no model in use
+
+
 # -- one fault each
 
 

@@ -15,6 +15,9 @@ from typing import Any, Literal
 import numpy as np
 import platformdirs
 
+from kdbench.data.papers import FASHION, LENET, TINY, UCI
+from kdbench.paper import Paper
+
 Part = Literal["train", "test"]
 #: uint8 images (N x channels x height x width) and int64 labels (N).
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -45,7 +48,7 @@ class DataSet:
     files of that part were checked, and reading one part must not read the other. `scale`
     is the pixel value that counts as 1. `mean` and `std` are per channel, of images scaled
     to [0, 1]; None has them computed from the training part. `download(folder)` fetches all
-    the files, or is None.
+    the files, or is None. `paper` is where the images were published, or None.
     """
 
     class_names: tuple[str, ...]
@@ -56,6 +59,7 @@ class DataSet:
     train_files: tuple[File, ...] = ()
     test_files: tuple[File, ...] = ()
     download: Callable[[Path], Any] | None = field(default=None, repr=False)
+    paper: Paper | None = None
 
 
 def data_folder(folder: Path | str | None = None) -> Path:
@@ -293,13 +297,14 @@ train trout tulip turtle wardrobe whale willow_tree wolf woman worm
 
 #: kdbench's own data sets. Statistics are those commonly published for each training part.
 OWN: dict[str, DataSet] = {
-    "digits": DataSet(_DIGIT_NAMES, _read_digits, scale=16),
+    "digits": DataSet(_DIGIT_NAMES, _read_digits, scale=16, paper=UCI),
     "mnist": DataSet(
         _DIGIT_NAMES,
         _read_mnist("MNIST"),
         mean=(0.1307,),
         std=(0.3081,),
         download=_download("MNIST"),
+        paper=LENET,
         train_files=_mnist_files("MNIST", "train", 60_000, _MNIST_MD5),
         test_files=_mnist_files("MNIST", "t10k", 10_000, _MNIST_MD5),
     ),
@@ -309,6 +314,7 @@ OWN: dict[str, DataSet] = {
         mean=(0.2860,),
         std=(0.3530,),
         download=_download("FashionMNIST"),
+        paper=FASHION,
         train_files=_mnist_files("FashionMNIST", "train", 60_000),
         test_files=_mnist_files("FashionMNIST", "t10k", 10_000),
     ),
@@ -323,6 +329,7 @@ OWN: dict[str, DataSet] = {
         ),
         test_files=(File("cifar-10-batches-py/test_batch", "40351d587109b95175f43aff81a1287e"),),
         download=_download("CIFAR10"),
+        paper=TINY,
     ),
     "cifar100": DataSet(
         tuple(_CIFAR100.split()),
@@ -332,5 +339,6 @@ OWN: dict[str, DataSet] = {
         train_files=(File("cifar-100-python/train", "16019d7e3df5f24257cddd939b257f8d"),),
         test_files=(File("cifar-100-python/test", "f0ef6b0ae62326f3e7ffdfab6717acfc"),),
         download=_download("CIFAR100"),
+        paper=TINY,
     ),
 }

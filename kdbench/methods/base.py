@@ -8,18 +8,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from kdbench.networks import Source, Trained
+from kdbench.paper import Paper
 from kdbench.types import Batch, Output, Progress, Shapes
-
-
-@dataclass(frozen=True)
-class Paper:
-    """Where a method comes from. `key` is its BibTeX key, `authors` as BibTeX wants them."""
-
-    key: str
-    authors: str
-    title: str
-    venue: str
-    year: int
 
 
 @dataclass(frozen=True)

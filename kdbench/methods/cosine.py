@@ -39,6 +39,8 @@ class Cosine(Method):
         title="Knowledge Distillation Tutorial",
         venue="PyTorch Tutorials",
         year=2023,
+        kind="misc",
+        url="https://docs.pytorch.org/tutorials/beginner/knowledge_distillation_tutorial.html",
     )
 
     beta: float = knob(

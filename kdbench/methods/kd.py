@@ -41,6 +41,7 @@ class KD(Method):
         title="Distilling the Knowledge in a Neural Network",
         venue="arXiv:1503.02531 (NIPS Deep Learning Workshop 2014)",
         year=2015,
+        kind="misc",
     )
 
     temperature: float = knob(

@@ -40,6 +40,7 @@ class MSE(Method):
         title="KD-Lib: A PyTorch library for Knowledge Distillation, Pruning and Quantization",
         venue="arXiv:2011.14691",
         year=2020,
+        kind="misc",
     )
 
     temperature: float = knob(

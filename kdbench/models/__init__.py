@@ -6,7 +6,8 @@ logits (batch x classes) with an attribute `nodes` that maps tap names to node n
 (before the activation), `embedding` (the vector before the classifier) and `logits`.
 
 Other packages join through the entry-point group `kdbench.models`: the entry's name is
-the model's, its object a callable `(image_shape, classes) -> nn.Module` of that kind.
+the model's, its object a callable `(image_shape, classes) -> nn.Module` of that kind. An
+attribute `paper` of the object says where the model comes from.
 """
 
 import difflib
@@ -20,13 +21,15 @@ from torch import Tensor, nn
 
 from kdbench.models.digits import DigitsCNN, DigitsCNNSmall
 from kdbench.models.mnist import MnistCNN, MnistMLP
+from kdbench.models.papers import PAPERS
 from kdbench.models.resnet import ResNet
 from kdbench.models.tutorial import DeepNN, LightNN
 from kdbench.models.wrn import WideResNet
+from kdbench.paper import Paper
 from kdbench.plugins import plugins
 from kdbench.types import Output
 
-__all__ = ["MODELS", "Tapped", "build", "macs", "tapped", "taps_of", "to_device"]
+__all__ = ["MODELS", "Tapped", "build", "macs", "paper_of", "tapped", "taps_of", "to_device"]
 
 ImageShape = tuple[int, int, int]
 Builder = Callable[[ImageShape, int], nn.Module]
@@ -74,9 +77,15 @@ MODELS: dict[str, Builder] = {
         for depth, width in ((16, 1), (16, 2), (40, 1), (40, 2))
     },
 }
-MODELS.update(
-    {name: _from_plugin(entry) for name, entry in plugins("kdbench.models", MODELS).items()}
-)
+_THEIRS = plugins("kdbench.models", MODELS)
+MODELS.update({name: _from_plugin(entry) for name, entry in _THEIRS.items()})
+
+
+def paper_of(name: str) -> Paper | None:
+    """Where the model `name` comes from, or None where it has no paper."""
+    if name in _THEIRS:
+        return getattr(_THEIRS[name].load(), "paper", None)
+    return PAPERS.get(name)
 
 
 def build(name: str, image_shape: ImageShape, classes: int) -> nn.Module:

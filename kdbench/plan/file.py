@@ -1,21 +1,28 @@
 """The plan as it is kept on disk, for reports and for people."""
 
+from dataclasses import asdict
 from typing import Any
 
+from kdbench import references
+from kdbench.paper import Paper
 from kdbench.plan.parts import Node, Plan, Row
 from kdbench.plan.planner import Planner
 from kdbench.run import digest
+from kdbench.schema import Study
 from kdbench.store import Store
+
+#: What only words and copied numbers of a report depend on: no part of the study's hash.
+WORDS: dict[str, Any] = {"question": True, "report": {"published": True, "sources": True}}
 
 
 def plan_file(planner: Planner, plan: Plan) -> dict[str, Any]:
-    """Ids, chosen knobs, listing: all that a report takes from a study."""
+    """Ids, chosen knobs, listing, papers: all that a report takes from a study."""
     study = planner.study
     first = next(iter(plan.nodes.values())).spec
     return {
         "study": study.name,
         "question": study.question,
-        "hash": digest(study.model_dump(mode="json")),
+        "hash": digest(study.model_dump(mode="json", exclude=WORDS)),
         "data": {
             "name": study.data.name,
             "checksum": planner.data.checksum,
@@ -23,6 +30,8 @@ def plan_file(planner: Planner, plan: Plan) -> dict[str, Any]:
             "augment": study.data.augment,
             "train_on": study.final.train_on,
             "classes": list(planner.data.class_names),
+            "images": len(planner.data.labels),
+            "shape": list(planner.data.shape),
         },
         "models": {"student": study.student.model, "teacher": study.teacher.model},
         "recipe": {**first.recipe.__dict__, "milestones": list(first.recipe.milestones)},
@@ -37,6 +46,8 @@ def plan_file(planner: Planner, plan: Plan) -> dict[str, Any]:
             "sampler": planner.tune.sampler,
         },
         "teachers": plan.teachers,
+        "published": [row.model_dump() for row in study.report.published],
+        **_papers(study),
         "complete": not plan.open
         and all(
             _over(planner.store, n) or planner.graph.diverged_source(plan, n.id)
@@ -45,6 +56,23 @@ def plan_file(planner: Planner, plan: Plan) -> dict[str, Any]:
         "rows": [_row(row) for row in plan.rows],
         "listing": {id: dict(node.listing) for id, node in plan.nodes.items()},
     }
+
+
+def _papers(study: Study) -> dict[str, Any]:
+    """`references`: the fields of each paper by its key; `cites`: the key of the data set's
+    and of each model's paper (rows have theirs)."""
+    known = references.of_data(study)
+    return {
+        "references": {key: _fields(paper) for key, paper in references.references(study).items()},
+        "cites": {
+            "data": known and known.key,
+            "models": {name: paper.key for name, paper in references.of_models(study).items()},
+        },
+    }
+
+
+def _fields(paper: Paper) -> dict[str, Any]:
+    return {name: value for name, value in asdict(paper).items() if name != "key"}
 
 
 def _over(store: Store, node: Node) -> bool:

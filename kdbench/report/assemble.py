@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from kdbench.report.board import Leaderboard, leaderboard
+from kdbench.report.board import Leaderboard
+from kdbench.report.confusion import confusions_frame
+from kdbench.report.evidence import Evidence, slim, tidy_curves, trials_frame
 from kdbench.report.files import write
 from kdbench.report.frame import TEACHER, run_ids, runs_frame
 from kdbench.store import Store, read_json
@@ -22,8 +24,8 @@ class Behind(RuntimeError):
         )
 
 
-def build(store: Store, study: str) -> tuple[Leaderboard, tuple[Path, ...]]:
-    """The leaderboard of a study from MLflow, and the files written to its report folder.
+def gather(store: Store, study: str) -> Evidence:
+    """All that a study's report is made from: its plan, MLflow, the records' predictions.
 
     Raises `FileNotFoundError` where the study has no plan, `LookupError` where MLflow has
     no such experiment, `Behind` where MLflow lacks results that the records have.
@@ -34,14 +36,20 @@ def build(store: Store, study: str) -> tuple[Leaderboard, tuple[Path, ...]]:
             f"no plan of study '{study}' under {store.root}: run `kdbench study {study}` first"
         )
     uri = tracking_uri(store.root)
-    cost = read_json(store.calibration_path(study))
+    cost = read_json(store.calibration_path(study)) or {}
     frame = runs_frame(search(study, uri), plan, cost)
     late = behind(store, frame)
     if late:
         raise Behind(study, late)
-    board = leaderboard(frame, plan, cost)
-    lines = curves(study, uri, run_ids(plan))
-    return board, write(board, store.report_folder(study), frame, lines)
+    lines = tidy_curves(curves(study, uri, run_ids(plan)))
+    confusions = confusions_frame(store, plan, frame)
+    return Evidence(slim(plan), cost, frame, lines, trials_frame(plan), confusions)
+
+
+def build(store: Store, study: str) -> tuple[Leaderboard, tuple[Path, ...]]:
+    """The leaderboard of a study from MLflow, and the files written to its report folder.
+    Raises what `gather` raises."""
+    return write(gather(store, study), store.report_folder(study))
 
 
 def behind(store: Store, frame: pd.DataFrame) -> int:

@@ -6,14 +6,15 @@ All scores of the table are in percentage points (accuracy, agreement, F1, ECE) 
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from kdbench.report import captions
-from kdbench.report.frame import SCORES, TEACHER, UNFINISHED, Plan, refuse_mixture
+from kdbench.report.evidence import Evidence
+from kdbench.report.frame import PUBLISHED, SCORES, TEACHER, UNFINISHED, Plan, refuse_mixture
 from kdbench.stats import (
     Analysis,
     BestSet,
@@ -21,13 +22,19 @@ from kdbench.stats import (
     Family,
     Interval,
     best_set,
+    gap_recovered,
+    iqm,
     judge,
     mean_interval,
     paired_difference,
+    win_probability,
 )
 
 SECOND = "kd"
 """The method that a second column of differences is taken from, where it is on the board."""
+
+SCORE = "Test accuracy"
+"""What a study of ours measures, as captions call it."""
 
 PRECEDENCE = ("tuned", "only", "pinned", "default")
 """Which row stands for a method: the first that it has."""
@@ -42,18 +49,26 @@ COLUMNS = (
     *("f1", "nll", "ece", "agreement", "kl"),
     *("parameters", "student_parameters", "macs"),
     *("relative cost (measured)", "peak memory in MB (measured)", "seconds (measured)"),
+    *("iqm (descriptive)", "probability of improvement, paired (descriptive)"),
+    *("probability of improvement, unpaired (descriptive)", "gap recovered (descriptive)"),
     *("knobs", "cite", "reason"),
 )
 
 
+class UnknownRow(Exception):
+    """A report has no row of that name."""
+
+
 @dataclass(frozen=True, eq=False)
 class Leaderboard:
-    """`table` has the columns `COLUMNS`, best method first; `captions` say how it was
-    made, `notes` what a reader must know of single rows. `second` is None where no second
-    column of differences makes sense."""
+    """`table` has the columns `COLUMNS`, best method first, then the teacher, then what
+    papers say; `captions` say how it was made, `notes` what a reader must know of single
+    rows. `score` is what the accuracy column holds, in words. `second` is None where no
+    second column of differences makes sense."""
 
     study: str
     question: str
+    score: str
     reference: str
     second: str | None
     selection: str
@@ -123,21 +138,23 @@ def leaderboard(
     images = frame["images"].dropna()
     image = 100 / int(images.iloc[0]) if len(images) else 0.0
     analysis = analysis or Analysis(margin=max(float(plan["margin"]), image))
-    lines = [_line(frame, row) for row in plan["rows"]]
-    mains = _mains(lines)
+    lines = lines_of(frame, plan)
+    mains = mains_of(lines)
     reference = str(plan["reference"])
     if reference not in mains:
         raise ValueError(
             f"the reference '{reference}' is no method of this study: {', '.join(sorted(mains))}"
         )
     second = SECOND if SECOND in mains and reference != SECOND else None
-    members = {k: v for k, v in mains.items() if k == reference or _in_family(v)}
+    members = {k: v for k, v in mains.items() if k == reference or in_family(v)}
     base = mains[reference].scores
     family = judge(
         {k: _difference(v, base, analysis) for k, v in members.items() if k != reference}, analysis
     )
     best = best_set({k: v.scores for k, v in members.items()}, analysis)
     wanted = {s for r in plan["rows"] for s in r["runs"]}
+    teachers = frame[frame["row"] == TEACHER]
+    taught = mean_interval(_scores(teachers)).mean
     rows = []
     for line in _sorted(lines, mains):
         main = line is mains[line.label]
@@ -153,11 +170,11 @@ def leaderboard(
         if main and line.label in family.verdicts:
             values |= _judged(family, line.label)
         values["best"] = main and line.label in best.members
-        rows.append(values)
-    teachers = frame[frame["row"] == TEACHER]
+        rows.append(values | _described(line, base, taught))
     if len(teachers):
         line = Line({"label": TEACHER, "row": TEACHER, "knobs": {}}, teachers, _scores(teachers))
         rows.append(_summary(line, len(teachers), cost, analysis) | {"best": False})
+    rows += [_published(found) for found in plan.get("published") or ()]
     unfinished = frame["state"].isin([*UNFINISHED, "failed"]).any()
     incomplete = bool(unfinished or not plan.get("complete", False))
     context = captions.Context(
@@ -166,6 +183,7 @@ def leaderboard(
     return Leaderboard(
         study=str(plan["study"]),
         question=str(plan.get("question") or ""),
+        score=str(plan.get("score") or SCORE),
         reference=reference,
         second=second,
         selection=str(plan["selection"]),
@@ -187,12 +205,17 @@ def _scores(runs: pd.DataFrame) -> dict[int, float]:
     return {int(s): 100 * float(a) for s, a in sorted(pairs)}
 
 
+def lines_of(frame: pd.DataFrame, plan: Plan) -> list[Line]:
+    """The plan's rows with their runs and scores, in the plan's order."""
+    return [_line(frame, row) for row in plan["rows"]]
+
+
 def _line(frame: pd.DataFrame, row: Mapping[str, Any]) -> Line:
     runs = frame[(frame["label"] == row["label"]) & (frame["row"] == row["row"])]
     return Line(row, runs, _scores(runs))
 
 
-def _mains(lines: list[Line]) -> dict[str, Line]:
+def mains_of(lines: Iterable[Line]) -> dict[str, Line]:
     """The row that stands for each method, in the plan's order."""
     mains: dict[str, Line] = {}
     for line in lines:
@@ -202,11 +225,27 @@ def _mains(lines: list[Line]) -> dict[str, Line]:
     return mains
 
 
-def _in_family(line: Line) -> bool:
+def in_family(line: Line) -> bool:
     """Tuned rows, and the only row of a method where nothing is tuned. A method that
     cannot serve the pair was known before any number, so it does not count; one whose
     runs or trials all diverged does."""
     return line.row == "tuned" or (line.row == "only" and not line.plan.get("unfit"))
+
+
+def find_line(evidence: Evidence, name: str) -> Line:
+    """The row called `kd` (the one that stands for it) or `kd:default`.
+
+    Raises `UnknownRow` with the rows there are.
+    """
+    label, _, row = name.partition(":")
+    lines = lines_of(evidence.runs, evidence.plan)
+    found = mains_of(lines).get(label)
+    if row:
+        found = next((x for x in lines if (x.label, x.row) == (label, row)), None)
+    if found is None:
+        known = ", ".join(f"{x.label}:{x.row}" for x in lines)
+        raise UnknownRow(f"study '{evidence.plan['study']}' has no row {name!r}; it has {known}")
+    return found
 
 
 def _sorted(lines: list[Line], mains: Mapping[str, Line]) -> list[Line]:
@@ -273,6 +312,32 @@ def _summary(
         "seconds (measured)": done["measured.seconds"].median(),
     }
     return values | measured
+
+
+def _described(line: Line, base: Mapping[int, float], teacher: float) -> dict[str, Any]:
+    """What no verdict rests on."""
+    wins = "probability of improvement, {} (descriptive)"
+    found = {"iqm (descriptive)": iqm(line.scores)}
+    if line.scores is not base:
+        found[wins.format("paired")] = win_probability(line.scores, base, paired=True)
+        found[wins.format("unpaired")] = win_probability(line.scores, base, paired=False)
+        ours, reference = mean_interval(line.scores).mean, mean_interval(base).mean
+        found["gap recovered (descriptive)"] = gap_recovered(ours, reference, teacher)
+    return found
+
+
+def _published(found: Mapping[str, Any]) -> dict[str, Any]:
+    """A row that was copied: a number, its citation, and nothing that a test could use."""
+    return {
+        "method": found["label"],
+        "row": PUBLISHED,
+        "state": PUBLISHED,
+        "n": found.get("seeds"),
+        "best": False,
+        "accuracy": found["accuracy"],
+        "knobs": found.get("note") or "",
+        "cite": found["cite"],
+    }
 
 
 def knobs_text(row: Mapping[str, Any]) -> str:

@@ -1,53 +1,59 @@
-"""What a reader must be told, in words made from the objects that did the computation."""
+"""How a leaderboard was made, in words from the objects that did the computation.
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+Whole sentences: the table prints all of them, and the paragraph for a paper takes those it
+needs by what they are about.
+"""
+
+from collections.abc import Iterable
 
 import pandas as pd
 
-from kdbench.report.frame import TEACHER, Plan
-from kdbench.stats import BestSet, Family
+from kdbench.report.context import Context, Sentence, count, percent
+from kdbench.report.frame import MEASURED, TEACHER, Plan
+from kdbench.report.notes import notes
+from kdbench.stats import FEWEST_SEEDS, mean_interval, paired_difference, seeds_to_tell_apart
 
-if TYPE_CHECKING:
-    from kdbench.report.board import Line
+__all__ = ["Context", "Sentence", "captions", "notes"]
 
+RULES = {"last": "the last epoch", "best": "the epoch of best validation accuracy"}
+"""The selection rules, in words."""
 
-@dataclass(frozen=True)
-class Context:
-    """All that the sentences are made from. `image` is what one test image is worth, in
-    percentage points, or 0 where the size of the test set is not known."""
-
-    plan: Plan
-    frame: pd.DataFrame
-    lines: "Sequence[Line]"
-    mains: "Mapping[str, Line]"
-    family: Family
-    best: BestSet
-    image: float
-    second: str | None
-    incomplete: bool
-    cost: Mapping[str, Any]
+ORIGINS = ("commit", "torch", "device", "hardware")
 
 
-def captions(context: Context) -> tuple[str, ...]:
+def captions(context: Context) -> tuple[Sentence, ...]:
     """How the table was made."""
-    made = (
-        _scores(context), _test(context), _equality(context), _bold(context),
-        _detectable(context), _tuning(context), _teacher(context), _provenance(context),
-        _measured(context),
-    )  # fmt: skip
-    return tuple(sentence for sentence in made if sentence)
+    family, plan, frame = context.family, context.plan, context.frame
+    said = {
+        "scores": _scores(context),
+        "test": _test(context),
+        "marks": "What is significant is marked *." if family.size else "",
+        "equality": _equality(context),
+        "bold": _bold(context),
+        "detectable": _detectable(context),
+        "apart": _apart(context),
+        "tuning": _tuning(plan),
+        "teacher": _teacher(plan, frame),
+        "data": _data(plan),
+        "origin": _origin(frame),
+        "measured": _measured(context),
+        "descriptive": _descriptive(context),
+        "published": "Grey rows (slanted in Markdown) are copied from their sources and enter "
+        "no test."
+        if plan.get("published")
+        else "",
+    }
+    return tuple(Sentence(text, about) for about, text in said.items() if text)
 
 
 def _scores(context: Context) -> str:
-    analysis = context.family.analysis
-    rule = {"last": "the last epoch", "best": "the epoch of best validation accuracy"}
+    level = percent(context.family.analysis.level)
     seeds = sorted({int(s) for line in context.lines for s in line.plan["runs"]})
-    said = ", ".join(map(str, seeds))
+    rule = RULES.get(context.plan["selection"])
     return (
-        f"Test accuracy in %, mean over {_count(len(seeds), 'seed')} ({said}) of the weights of "
-        f"{rule[context.plan['selection']]}, with a {_percent(analysis.level)} Student t interval. "
+        f"{context.plan.get('score') or 'Test accuracy'} is given in %, as the mean over "
+        f"{count(len(seeds), 'seed')} ({_listed(seeds)})"
+        f"{f' of the weights of {rule}' if rule else ''}, with a {level} Student t interval. "
         "Differences are in percentage points, paired by seed, with intervals of the same kind."
     )
 
@@ -57,11 +63,11 @@ def _test(context: Context) -> str:
     if not family.size:
         return ""
     return (
-        f"p: {family.analysis.test} against {context.plan['reference']}, "
-        f"{family.analysis.correction_name}-corrected over {_count(family.size, 'comparison')} "
-        "(the tuned row of every method, or its only row where nothing is tuned) at a "
-        f"family-wise error of {_percent(family.analysis.alpha)}; * marks what is significant. "
-        "All other differences show intervals only."
+        f"The p values are those of the {family.analysis.test} against "
+        f"{context.plan['reference']}, {family.analysis.correction_name}-corrected over "
+        f"{count(family.size, 'comparison')} (the tuned row of every method, or its only row "
+        f"where nothing is tuned) at a family-wise error of {percent(family.analysis.alpha)}. All "
+        "other differences show intervals only."
     )
 
 
@@ -71,8 +77,9 @@ def _equality(context: Context) -> str:
         return ""
     image = f" (one test image is {context.image:.2g} points)" if context.image else ""
     return (
-        f"Practically equal: two one-sided tests against a margin of {analysis.margin:.2g} "
-        f"points{image}, {analysis.correction_name}-corrected over the same comparisons."
+        "A method is called practically equal to the reference by two one-sided tests against "
+        f"a margin of {analysis.margin:.2g} points{image}, {analysis.correction_name}-corrected "
+        "over the same comparisons."
     )
 
 
@@ -82,7 +89,7 @@ def _bold(context: Context) -> str:
         return ""
     return (
         f"Bold: not told apart from the highest mean ({best.best}) by {best.analysis.test}s of "
-        f"{_count(best.comparisons, 'pair')}, {best.analysis.correction_name}-corrected."
+        f"{count(best.comparisons, 'pair')}, {best.analysis.correction_name}-corrected."
     )
 
 
@@ -91,30 +98,54 @@ def _detectable(context: Context) -> str:
     if not family.size or family.seeds < 2 or family.sd != family.sd:
         return ""
     return (
-        f"Smallest detectable difference at {_percent(family.analysis.power)} power with "
-        f"{family.seeds} seeds and {_count(family.size, 'comparison')}: {family.detectable:.2f} "
-        f"points ({family.detectable_sds:.2f} times the standard deviation of the paired "
-        f"differences, whose median over the comparisons is {family.sd:.2f} points)."
+        f"Smallest detectable difference at {percent(family.analysis.power)} power with "
+        f"{count(family.seeds, 'seed')} and {count(family.size, 'comparison')} is "
+        f"{family.detectable:.2f} points ({family.detectable_sds:.2f} times the standard "
+        "deviation of the paired differences, whose median over the comparisons is "
+        f"{family.sd:.2f} points)."
     )
 
 
-def _tuning(context: Context) -> str:
-    tune = context.plan.get("tune")
+def _apart(context: Context) -> str:
+    """How many seeds a next study would need to tell the two highest means apart."""
+    best, analysis = context.best, context.best.analysis
+    if best.best is None:
+        return ""
+    labels = (context.plan["reference"], *context.family.verdicts)
+    scores = {label: context.mains[label].scores for label in labels}
+    means = {k: mean_interval(v).mean for k, v in scores.items() if len(v) >= FEWEST_SEEDS}
+    second = max((k for k in means if k != best.best), key=lambda k: means[k])
+    found = paired_difference(scores[best.best], scores[second], analysis.level)
+    if second not in best.members or found.n < 2 or found.mean == 0:
+        return ""
+    needed = seeds_to_tell_apart(found, analysis, best.comparisons)
+    seeds = "more than 10,000 seeds" if needed is None else f"about {count(needed, 'seed')}"
+    return (
+        f"The two highest means, {best.best} and {second}, are {abs(found.mean):.2f} points apart; "
+        f"to tell them apart a next study would need {seeds} (at {percent(analysis.power)} power "
+        f"and {count(best.comparisons, 'pair')}, if difference and spread are as observed here)."
+    )
+
+
+def _tuning(plan: Plan) -> str:
+    if "tune" not in plan:  # results made elsewhere
+        return ""
+    tune = plan["tune"]
     if not tune:
         return "Nothing was tuned: every method has its published default knobs or those shown."
     return (
-        f"Tuning budget: {_count(tune['trials'], 'trial')} of {_count(tune['epochs'], 'epoch')} "
-        f"for each method with knobs ({tune['sampler']} sampler, seeds "
-        f"{', '.join(map(str, tune['seeds']))}), scored on validation data; trial 0 is the "
-        "published default. Final runs have fresh seeds."
+        "Every method with knobs was tuned at the same budget, "
+        f"{count(tune['trials'], 'trial')} of {count(tune['epochs'], 'epoch')} "
+        f"({tune['sampler']} sampler, seeds {_listed(tune['seeds'])}), scored on validation "
+        "data; trial 0 is the published default. Final runs have fresh seeds."
     )
 
 
-def _teacher(context: Context) -> str:
-    ids = list(dict.fromkeys((context.plan.get("teachers") or {}).values()))
+def _teacher(plan: Plan, frame: pd.DataFrame) -> str:
+    ids = list(dict.fromkeys((plan.get("teachers") or {}).values()))
     if not ids:
         return ""
-    runs = context.frame[context.frame["row"] == TEACHER]
+    runs = frame[frame["row"] == TEACHER]
     known = 100 * runs["accuracy"].dropna()
     score = f" ({known.mean():.2f} % on test)" if len(known) else ""
     if len(ids) == 1:
@@ -122,34 +153,31 @@ def _teacher(context: Context) -> str:
     return f"Each seed has a teacher of its own: {', '.join(ids)}{score}."
 
 
-def _provenance(context: Context) -> str:
-    plan, data = context.plan, context.plan["data"]
+def _data(plan: Plan) -> str:
+    data, models = plan.get("data") or {}, plan.get("models") or {}
+    checksum = f" (checksum {data['checksum'][:12]})" if data.get("checksum") else ""
     part = "all training images" if data.get("train_on") == "all" else "the fit part"
-    models = plan.get("models") or {}
     parts = [
-        f"Data: {data['name']} (checksum {data['checksum'][:12]}), students trained on {part}, "
-        f"augmentation {data.get('augment', 'none')}",
+        f"Data: {data['name']}{checksum}, students trained on {part}, "
+        f"augmentation {data.get('augment', 'none')}"
+        if data
+        else "",
         f"teacher {models.get('teacher')}, student {models.get('student')}" if models else "",
-        f"study {plan.get('hash')}" if plan.get("hash") else "",
-        *(_origin(context.frame, c, w) for c, w in ORIGINS.items()),
+        f"study {plan['hash']}" if plan.get("hash") else "",
     ]
-    return "; ".join(p for p in parts if p) + "."
+    text = "; ".join(p for p in parts if p)
+    return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
-ORIGINS = {
-    "commit": "commit",
-    "torch": "torch",
-    "device": "device",
-    "hardware": "hardware",
-}
-
-
-def _origin(frame: pd.DataFrame, column: str, word: str) -> str:
-    found = sorted({str(v) for v in frame[column].dropna()})
-    return f"{word} {', '.join(found)}" if found else ""
+def _origin(frame: pd.DataFrame) -> str:
+    found = {word: sorted({str(v) for v in frame[word].dropna()}) for word in ORIGINS}
+    parts = [f"{word} {', '.join(values)}" for word, values in found.items() if values]
+    return f"Made with {'; '.join(parts)}." if parts else ""
 
 
 def _measured(context: Context) -> str:
+    if not context.frame[list(MEASURED)].notna().any(axis=None):
+        return ""
     machine = context.cost.get("machine")
     where = f" on {machine}" if machine else ""
     return (
@@ -158,95 +186,15 @@ def _measured(context: Context) -> str:
     )
 
 
-# -- notes
+def _descriptive(context: Context) -> str:
+    reference = context.plan["reference"]
+    gap = f", gap between {reference} and the teacher recovered"
+    return (
+        "Columns marked (descriptive) stand in the CSV file and on the web page only, and no "
+        "verdict rests on them: interquartile mean, probability of improvement over "
+        f"{reference}{gap if context.plan.get('teachers') else ''}."
+    )
 
 
-def notes(context: Context) -> tuple[str, ...]:
-    """What is out of the ordinary, and where."""
-    found = [
-        *_incomplete(context), *_short(context), *_states(context), *_same(context),
-        *_constant(context), *_pairs(context), *_mixed(context),
-    ]  # fmt: skip
-    return tuple(found)
-
-
-def _incomplete(context: Context) -> Iterable[str]:
-    if context.incomplete:
-        yield "Incomplete: not every run that the study wants is finished and scored."
-
-
-def _short(context: Context) -> Iterable[str]:
-    if context.family.seeds < 3 and context.family.size:
-        yield "Fewer than 3 seeds: numbers only, no verdict and no bold."
-
-
-def _states(context: Context) -> Iterable[str]:
-    for line in context.lines:
-        if line.reason:
-            rest = ""
-            if line.scores and len(line.scores) < len(line.runs):
-                rest = f"; its numbers are over the other {_count(len(line.scores), 'seed')}"
-                if (line.runs["state"] == "diverged").any():
-                    rest += " and so leave out where it fails"
-            yield f"{_name(line)}: {line.reason}{rest}."
-
-
-def _same(context: Context) -> Iterable[str]:
-    for line in context.lines:
-        if line.row != "tuned" or not line.plan["runs"]:
-            continue
-        for other in context.lines:
-            same = other.row == "default" and other.label == line.label
-            if same and other.plan["runs"] == line.plan["runs"]:
-                yield (
-                    f"{line.label}: tuning chose the published defaults (trial 0), so both its "
-                    "rows are the same runs."
-                )
-
-
-def _constant(context: Context) -> Iterable[str]:
-    for label, verdict in context.family.verdicts.items():
-        if verdict.difference.constant:
-            yield (
-                f"{label}: the difference is the same on every seed, so its interval has no "
-                "width; p is the exact sign-flip test's."
-            )
-
-
-def _pairs(context: Context) -> Iterable[str]:
-    base = context.mains[context.plan["reference"]]
-    for label, verdict in context.family.verdicts.items():
-        ours, n = len(context.mains[label].scores), verdict.difference.n
-        if n < max(ours, len(base.scores)) and ours and base.scores:
-            seeds = ", ".join(map(str, verdict.difference.seeds)) or "none"
-            yield (
-                f"{label}: compared with {base.label} on the {_count(n, 'seed')} that both "
-                f"have ({seeds})."
-            )
-
-
-def _mixed(context: Context) -> Iterable[str]:
-    for column, word in (("commit", "commits"), ("hardware", "machines")):
-        groups = context.frame.dropna(subset=[column]).groupby(column, sort=True)
-        if len(groups) > 1:
-            parts = (f"{value} ({_count(len(set(g['id'])), 'run')})" for value, g in groups)
-            yield f"The runs come from several {word}: {', '.join(parts)}."
-    dirty = context.frame[context.frame["dirty"].eq(True)]
-    if len(dirty):
-        count = _count(len(set(dirty["id"])), "run")
-        yield f"Code with uncommitted changes made {count}."
-
-
-# -- words
-
-
-def _name(line: "Line") -> str:
-    return line.label if line.row in ("only", "pinned") else f"{line.label} ({line.row})"
-
-
-def _count(n: int, word: str) -> str:
-    return f"{n} {word}" if n == 1 else f"{n} {word}s"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:g} %"
+def _listed(values: Iterable[object]) -> str:
+    return ", ".join(map(str, values))

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from kdbench.report.board import Leaderboard
-from kdbench.report.frame import TEACHER
+from kdbench.report.frame import PUBLISHED, TEACHER
 
 MISSING = "–"
 
@@ -30,11 +30,43 @@ class Cell:
 @dataclass(frozen=True)
 class Grid:
     """Headers and rows of cells, all rows as long as the headers. `groups`: the method's
-    label of each row, for rules between methods."""
+    label of each row, for rules between methods; `kinds`: which of its rows it is
+    (tuned, default, ..., published)."""
 
     headers: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     groups: tuple[str, ...]
+    kinds: tuple[str, ...]
+
+    @property
+    def right(self) -> tuple[bool, ...]:
+        """Which columns hold numbers, set flush right."""
+        return tuple(any(r[k].number for r in self.rows) for k in range(len(self.headers)))
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table with all its words, ready for a writer. `name` is short, for labels and
+    anchors; `headline` the one sentence above the table; `digest` says what it was made
+    from."""
+
+    name: str
+    title: str
+    question: str
+    headline: str
+    grid: Grid
+    captions: tuple[str, ...]
+    notes: tuple[str, ...]
+    digest: str
+
+
+def sheet(board: Leaderboard, digest: str) -> Sheet:
+    """A leaderboard's table and words."""
+    headline = f"{board.score} in the study {board.title}, in %, differences in percentage points."
+    return Sheet(
+        board.study, board.title, board.question, headline, grid(board),
+        board.captions, board.notes, digest,
+    )  # fmt: skip
 
 
 def grid(board: Leaderboard, narrow: bool = False) -> Grid:
@@ -44,8 +76,12 @@ def grid(board: Leaderboard, narrow: bool = False) -> Grid:
     rows = []
     for _, row in board.table.iterrows():
         rows.append(tuple(make(row) for _, make in columns))
-    groups = tuple(str(m) for m in board.table["method"])
-    return Grid(tuple(h for h, _ in columns), tuple(rows), groups)
+    return Grid(
+        tuple(h for h, _ in columns),
+        tuple(rows),
+        tuple(str(m) for m in board.table["method"]),
+        tuple(str(r) for r in board.table["row"]),
+    )
 
 
 def _columns(board: Leaderboard, narrow: bool) -> Iterable[tuple[str, Any]]:
@@ -74,16 +110,25 @@ def _columns(board: Leaderboard, narrow: bool) -> Iterable[tuple[str, Any]]:
     if second:
         yield f"Δ {second} {bounds}", estimate("versus_second", True)
     if narrow:
-        yield "agr.", _decimal("agreement", 1)
-        yield "cost", _decimal("relative cost (measured)", 2)
+        for header, column, digits in (
+            ("agr.", "agreement", 1),
+            ("cost", "relative cost (measured)", 2),
+        ):
+            if board.table[column].notna().any():
+                yield header, _decimal(column, digits)
         return
     if (board.table["row"] == "tuned").any():
         yield f"gain from tuning {bounds}", estimate("gain", True)
-    yield "agreement", _decimal("agreement", 2)
-    yield "ECE", _decimal("ece", 2)
-    yield "NLL", _decimal("nll", 3)
-    yield "relative cost (measured)", _decimal("relative cost (measured)", 2)
-    yield "values of the knobs", lambda row: Cell(row["knobs"] or MISSING)
+    for header, column, digits in (
+        ("agreement", "agreement", 2),
+        ("ECE", "ece", 2),
+        ("NLL", "nll", 3),
+        ("relative cost (measured)", "relative cost (measured)", 2),
+    ):
+        if board.table[column].notna().any():  # results made elsewhere may have none
+            yield header, _decimal(column, digits)
+    if board.table["knobs"].fillna("").ne("").any():
+        yield "values of the knobs", lambda row: Cell(row["knobs"] or MISSING)
 
 
 def _method(row: pd.Series) -> Cell:
@@ -91,30 +136,47 @@ def _method(row: pd.Series) -> Cell:
 
 
 def _whole(row: pd.Series) -> bool:
-    return bool(row["n"] == row["wanted"]) or row["row"] == TEACHER
+    if row["row"] in (TEACHER, PUBLISHED):
+        return True
+    return bool(row["n"] == row["wanted"])
 
 
 def _n(row: pd.Series, narrow: bool) -> Cell:
     if _whole(row):
-        return Cell(str(row["n"]), number=True)
+        return Cell(MISSING if pd.isna(row["n"]) else str(row["n"]), number=True)
     mark = "†" if narrow else " †"
     return Cell(f"{row['n']}{'/' if narrow else ' of '}{row['wanted']}{mark}", number=True)
 
 
 def _verdict(row: pd.Series, narrow: bool) -> str:
     """The words, or why there is not a single score to speak of."""
+    if row["row"] == PUBLISHED:
+        return MISSING
     if row["n"] == 0 and row["state"] != "done":
         return row["state"] if narrow else (row["reason"] or row["state"])
     return row["verdict"] or MISSING
 
 
 def _estimate(row: pd.Series, name: str, signed: bool, narrow: bool) -> Cell:
-    mean, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
+    star = name == "difference" and str(row["verdict"] or "").startswith(("better", "worse"))
+    return interval_cell(
+        row[name], row[f"{name}_low"], row[f"{name}_high"], star, signed=signed, narrow=narrow
+    )
+
+
+def interval_cell(
+    mean: float,
+    low: float,
+    high: float,
+    star: bool = False,
+    *,
+    signed: bool = True,
+    narrow: bool = False,
+) -> Cell:
+    """A mean with its interval: bounds, or half the width where it must be `narrow`."""
     if math.isnan(mean):
         return Cell(MISSING, number=True)
-    text = signed_text(mean) if signed else f"{mean:.2f}"
-    if name == "difference" and str(row["verdict"] or "").startswith(("better", "worse")):
-        text += "*"
+    text = (signed_text(mean) if signed else f"{mean:.2f}") + "*" * star
     if math.isnan(low):
         return Cell(text, number=True)
     if narrow:

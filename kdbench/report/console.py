@@ -1,10 +1,12 @@
 """The leaderboard in a terminal of 100 columns."""
 
+from collections.abc import Sequence
 from textwrap import fill
 from typing import Any
 
 from kdbench.report.board import Leaderboard
-from kdbench.report.cells import grid
+from kdbench.report.cells import Sheet, grid
+from kdbench.report.frame import PUBLISHED
 
 NAME = 11
 """Longer labels go on over several lines, broken at their hyphens."""
@@ -13,7 +15,7 @@ NAME = 11
 def terminal(board: Leaderboard) -> Any:
     """A rich renderable: the table, and beneath it what must be known to read it.
 
-    Rows other than the one that stands for a method are dimmed.
+    Rows other than the one that stands for a method are dimmed, and those from papers.
     """
     from rich import box
     from rich.console import Group
@@ -23,20 +25,39 @@ def terminal(board: Leaderboard) -> Any:
     cells = grid(board, narrow=True)
     table = Table(title=Text(board.title), box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     for k, header in enumerate(cells.headers):
-        right = any(row[k].number for row in cells.rows)
         table.add_column(
             Text(header),
-            justify="right" if right else "left",
+            justify="right" if cells.right[k] else "left",
             overflow="fold",
             no_wrap=header != "verdict",  # the numbers stay whole
         )
     seen: set[str] = set()
-    for label, row in zip(cells.groups, cells.rows, strict=True):
-        style = "dim" if label in seen else ""
+    for label, kind, row in zip(cells.groups, cells.kinds, cells.rows, strict=True):
+        style = "dim" if label in seen or kind == PUBLISHED else ""
         seen.add(label)
         texts = (fill(row[0].text, NAME), *(cell.text for cell in row[1:]))
         bold = ("bold" if cell.bold else "" for cell in row)
         table.add_row(*map(Text, texts, bold), style=style)
-    lines = [Text(s, style="dim") for s in board.captions]
-    lines += [Text(f"† {note}", style="yellow") for note in board.notes]
-    return Group(table, *lines)
+    return Group(table, *_words(board.captions, board.notes))
+
+
+def terminal_sheet(sheet: Sheet) -> Any:
+    """Any other table with its words, as wide as it is."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(sheet.title), box=box.SIMPLE, pad_edge=False)
+    for header, right in zip(sheet.grid.headers, sheet.grid.right, strict=True):
+        table.add_column(Text(header), justify="right" if right else "left")
+    for row in sheet.grid.rows:
+        table.add_row(*(Text(cell.text, "bold" if cell.bold else "") for cell in row))
+    return Group(table, *_words(sheet.captions, sheet.notes))
+
+
+def _words(captions: Sequence[str], notes: Sequence[str]) -> list[Any]:
+    from rich.text import Text
+
+    said = [Text(s, style="dim") for s in captions]
+    return said + [Text(f"† {note}", style="yellow") for note in notes]

@@ -1,56 +1,62 @@
 """The leaderboard's files: each written whole, the same bytes from the same numbers."""
 
-import gzip
-import io
 from pathlib import Path
 
 import pandas as pd
 
-from kdbench.report.board import Leaderboard
-from kdbench.report.frame import COLUMNS
+from kdbench.report.bibtex import bibtex
+from kdbench.report.board import Leaderboard, leaderboard
+from kdbench.report.cells import Sheet, sheet
+from kdbench.report.evidence import Evidence
+from kdbench.report.figures import figures
 from kdbench.report.latex import latex
 from kdbench.report.markdown import markdown
+from kdbench.report.page import page
+from kdbench.report.paragraph import paragraph
 from kdbench.store import write_whole
 
-WALL_CLOCK = ("seconds",)
-"""Metrics over epochs that two equal runs may differ in."""
+PAGE = "index.html"
 
 
-def write(
-    board: Leaderboard, folder: Path, runs: pd.DataFrame, curves: pd.DataFrame
-) -> tuple[Path, ...]:
-    """Write leaderboard.csv, .md, .tex, runs.csv.gz and curves.csv.gz; their paths.
+def tables(board: Leaderboard, evidence: Evidence) -> dict[str, bytes]:
+    """The faces made of text alone, by file name."""
+    whole = sheet(board, evidence.digest)
+    return {
+        "leaderboard.csv": board_csv(board.table, evidence.digest),
+        **text_tables(whole),
+        "references.bib": bibtex(evidence.plan).encode(),
+        "methods.tex": paragraph(board, evidence.plan).encode(),
+    }
 
-    `runs` is a frame of `frame.COLUMNS`; `curves` has `id`, `epoch`, `metric`, `value`.
-    Floats are written with all the digits that reading them back needs.
-    """
-    contents = {
-        "leaderboard.csv": _csv(board.table),
-        "leaderboard.md": markdown(board).encode(),
-        "leaderboard.tex": latex(board).encode(),
-        "runs.csv.gz": squeeze(_csv(runs[list(COLUMNS)])),
-        "curves.csv.gz": squeeze(_csv(_curves(curves))),
+
+def write(evidence: Evidence, folder: Path) -> tuple[Leaderboard, tuple[Path, ...]]:
+    """Judge the evidence and write all of it: tables, page, figures, BibTeX, the paragraph
+    on how it was done, and the numbers beside them. The board, and the files' paths."""
+    board = judge(evidence)
+    drawn = figures(board, evidence)
+    contents: dict[str, bytes] = {
+        **tables(board, evidence),
+        PAGE: page(board, evidence, drawn).encode(),
+        **evidence.files(),
+        **{f"figures/{name}": content for name, content in drawn.files().items()},
     }
     for name, content in contents.items():
         write_whole(folder / name, content)
-    return tuple(folder / name for name in contents)
+    return board, tuple(folder / name for name in contents)
 
 
-def _csv(frame: pd.DataFrame) -> bytes:
-    return frame.to_csv(index=False, lineterminator="\n").encode()
+def judge(evidence: Evidence) -> Leaderboard:
+    """The leaderboard of what a report is made from."""
+    return leaderboard(evidence.runs, evidence.plan, evidence.cost)
 
 
-def _curves(curves: pd.DataFrame) -> pd.DataFrame:
-    """In one order, with wall-clock metrics marked."""
-    curves = curves[["id", "epoch", "metric", "value"]].copy()
-    measured = curves["metric"].isin(WALL_CLOCK)
-    curves["metric"] = curves["metric"].where(~measured, "measured." + curves["metric"])
-    return curves.sort_values(["id", "metric", "epoch"], kind="stable", ignore_index=True)
+def text_tables(whole: Sheet) -> dict[str, bytes]:
+    """A sheet in every form that is text, by file name."""
+    return {"leaderboard.md": markdown(whole).encode(), "leaderboard.tex": latex(whole).encode()}
 
 
-def squeeze(content: bytes) -> bytes:
-    """gzip without the name and the time, so that equal content gives equal bytes."""
-    buffer = io.BytesIO()
-    with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, compresslevel=9, mtime=0) as file:
-        file.write(content)
-    return buffer.getvalue()
+def board_csv(table: pd.DataFrame, digest: str) -> bytes:
+    """The table with ten digits, which no rounding of another machine moves, and on every
+    line the digest of what it was made from."""
+    told = table.assign(**{"made from": digest})
+    return told.to_csv(index=False, lineterminator="\n", float_format="%.10g").encode()

@@ -30,6 +30,7 @@ COLUMNS = (
     *ORIGIN,
     "knobs",
 )
+TEXTS = ("label", "row", "method", "id", "name", "state", "reason", "teacher", *ORIGIN, "knobs")
 UNFINISHED = {
     "missing": "not run yet",
     "running": "not finished",
@@ -40,6 +41,9 @@ UNFINISHED = {
 
 TEACHER = "teacher"
 """The value of `row` in a teacher's line."""
+
+PUBLISHED = "published"
+"""The value of `row` in a line that was copied from a paper."""
 
 NEVER_MIXED = {
     "device": "devices",
@@ -148,7 +152,12 @@ def _frame(plan: Plan, cost: Mapping[str, Any] | None, read: Any) -> pd.DataFram
         if line["row"] == TEACHER:  # a teacher agrees with itself: nothing to report
             line["agreement"] = line["kl"] = None
         rows.append(line)
-    frame = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
+    return typed(pd.DataFrame(rows, columns=list(COLUMNS), dtype=object))
+
+
+def typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns as whole numbers, floats, truth values and texts; None where there is none."""
+    frame = frame[list(COLUMNS)].astype(object)
     for column in ("seed", "images", *COSTS):
         frame[column] = pd.to_numeric(frame[column]).astype("Int64")
     for column in (*SCORES, *MEASURED):

@@ -2,8 +2,8 @@
 
 import re
 
-from kdbench.report.board import Leaderboard
-from kdbench.report.cells import MISSING, Cell, grid
+from kdbench.report.cells import MISSING, Cell, Sheet
+from kdbench.report.frame import PUBLISHED
 
 SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -27,40 +27,43 @@ SPECIAL = {
 }
 
 
-def latex(board: Leaderboard) -> str:
+def latex(sheet: Sheet) -> str:
     """A `table*` with caption, label and the notes beneath, as wide as the text."""
-    cells = grid(board)
-    right = [any(row[k].number for row in cells.rows) for k in range(len(cells.headers))]
+    cells = sheet.grid
     lines = [
-        r"% \usepackage{booktabs,graphicx}",
+        r"% \usepackage{booktabs,graphicx,xcolor}",
+        f"% made from {sheet.digest}",
         r"\begin{table*}",
         r"\centering",
-        rf"\caption{{{escape(_headline(board))}}}",
-        rf"\label{{tab:{re.sub('[^A-Za-z0-9:-]+', '-', board.study)}}}",
+        rf"\caption{{{escape(f'{sheet.question} {sheet.headline}')}}}",
+        rf"\label{{tab:{re.sub('[^A-Za-z0-9:-]+', '-', sheet.name)}}}",
         r"\resizebox{\textwidth}{!}{%",
-        rf"\begin{{tabular}}{{{''.join('r' if r else 'l' for r in right)}}}",
+        rf"\begin{{tabular}}{{{''.join('r' if r else 'l' for r in cells.right)}}}",
         r"\toprule",
         " & ".join(escape(h) for h in cells.headers) + r" \\",
         r"\midrule",
-        *(" & ".join(_cell(c) for c in row) + r" \\" for row in cells.rows),
+    ]
+    before = ""
+    for row, kind in zip(cells.rows, cells.kinds, strict=True):
+        grey = kind == PUBLISHED
+        if grey and before != PUBLISHED:
+            lines.append(r"\midrule")
+        lines.append(" & ".join(_cell(c, grey) for c in row) + r" \\")
+        before = kind
+    lines += [
         r"\bottomrule",
         r"\end{tabular}}",
         r"\par\smallskip",
         r"\begin{minipage}{\textwidth}\footnotesize",
-        *(escape(sentence) for sentence in board.captions),
+        *(escape(sentence) for sentence in sheet.captions),
     ]
-    if board.notes:
-        lines += [r"\par $\dagger$ Notes:", *(escape(note) for note in board.notes)]
+    if sheet.notes:
+        lines += [r"\par $\dagger$ Notes:", *(escape(note) for note in sheet.notes)]
     lines += [r"\end{minipage}", r"\end{table*}"]
     return "\n".join(lines) + "\n"
 
 
-def _headline(board: Leaderboard) -> str:
-    text = f"Test accuracy in the study {board.title}, in %, differences in percentage points."
-    return f"{board.question} {text}" if board.question else text
-
-
-def _cell(cell: Cell) -> str:
+def _cell(cell: Cell, grey: bool) -> str:
     text = escape(cell.text)
     if text.startswith(("[", "*")):  # after a line's end these would belong to its \\
         text = f"{{{text[0]}}}{text[1:]}"
@@ -68,7 +71,9 @@ def _cell(cell: Cell) -> str:
         text = re.sub(r"(?<![\w.])-(?=\d)", "$-$", text)
     if cell.bold:
         text = rf"\textbf{{{text}}}"
-    return rf"{text}~\cite{{{cell.cite}}}" if cell.cite else text
+    if cell.cite:
+        text = rf"{text}~\cite{{{cell.cite}}}"
+    return rf"\textcolor{{gray}}{{{text}}}" if grey else text
 
 
 def escape(text: str) -> str:

@@ -2,30 +2,32 @@
 
 import re
 
-from kdbench.report.board import Leaderboard
-from kdbench.report.cells import Cell, grid
+from kdbench.report.cells import MISSING, Cell, Sheet
+from kdbench.report.frame import PUBLISHED
 
 
-def markdown(board: Leaderboard) -> str:
+def markdown(sheet: Sheet) -> str:
     """Title, question, table, captions, notes."""
-    cells = grid(board)
-    right = [any(row[k].number for row in cells.rows) for k in range(len(cells.headers))]
-    lines = [f"# {escape(board.title)}", ""]
-    if board.question:
-        lines += [escape(board.question), ""]
+    cells = sheet.grid
+    lines = [f"<!-- made from {sheet.digest} -->", f"# {escape(sheet.title)}", ""]
+    if sheet.question:
+        lines += [escape(sheet.question), ""]
     lines.append("| " + " | ".join(escape(h) for h in cells.headers) + " |")
-    lines.append("|" + "|".join("---:" if r else "---" for r in right) + "|")
-    lines += ["| " + " | ".join(_cell(c) for c in row) + " |" for row in cells.rows]
-    lines += ["", "Scores in %, differences in percentage points.", ""]
-    lines += [f"- {escape(sentence)}" for sentence in board.captions]
-    if board.notes:
+    lines.append("|" + "|".join("---:" if r else "---" for r in cells.right) + "|")
+    for row, kind in zip(cells.rows, cells.kinds, strict=True):
+        lines.append("| " + " | ".join(_cell(c, kind == PUBLISHED) for c in row) + " |")
+    lines += ["", escape(sheet.headline), ""]
+    lines += [f"- {escape(sentence)}" for sentence in sheet.captions]
+    if sheet.notes:
         lines += ["", "† Notes", ""]
-        lines += [f"- {escape(note)}" for note in board.notes]
+        lines += [f"- {escape(note)}" for note in sheet.notes]
     return "\n".join(lines) + "\n"
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: Cell, grey: bool) -> str:
     text = escape(cell.text)
+    if grey:  # Markdown knows no grey
+        return f"*{text}*" if cell.text != MISSING else text
     return f"**{text}**" if cell.bold else text
 
 

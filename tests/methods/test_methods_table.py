@@ -10,8 +10,10 @@ import pytest
 import torch
 
 import kdbench.methods
+from kdbench.data.sources import OWN
 from kdbench.methods import BUILTIN, METHODS, origin
 from kdbench.methods.base import Method, Paper, Unfit
+from kdbench.models.papers import PAPERS
 from kdbench.networks import Average, Frozen, Snapshot, Trained
 from kdbench.types import Output, Progress
 
@@ -40,6 +42,12 @@ def test_the_key_is_the_file(key):
     file = Path(inspect.getfile(BUILTIN[key]))
     assert file == Path(kdbench.methods.__file__).parent / f"{key.replace('-', '_')}.py"
     assert origin(key) == "kdbench"
+
+
+def test_a_key_belongs_to_one_paper():
+    papers = [*(kind.paper for kind in METHODS.values()), *PAPERS.values()]
+    papers += [found.paper for found in OWN.values()]
+    assert len({paper.key for paper in papers}) == len(set(papers))
 
 
 @pytest.mark.parametrize("key", KEYS)

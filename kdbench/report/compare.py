@@ -1,0 +1,99 @@
+"""One pair of rows, seed by seed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kdbench.report.board import find_line
+from kdbench.report.cells import p_text, signed_text
+from kdbench.report.evidence import Evidence
+from kdbench.report.files import judge
+from kdbench.stats import (
+    Analysis,
+    Difference,
+    Verdict,
+    detectable,
+    paired_difference,
+    win_probability,
+)
+from kdbench.stats import judge as judge_family
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two rows of a report: `first` minus `second`, in percentage points by seed."""
+
+    study: str
+    first: str
+    second: str
+    scores: tuple[Mapping[int, float], Mapping[int, float]]
+    verdict: Verdict
+    analysis: Analysis
+
+    @property
+    def difference(self) -> Difference:
+        """The paired difference."""
+        return self.verdict.difference
+
+
+def compare(evidence: Evidence, first: str, second: str) -> Pair:
+    """Compare two rows, named as `find_line` takes them; the analysis is the report's.
+
+    A pair that was picked is one comparison, so its p is not corrected for the others that
+    might have been picked: `sentences` says so. Raises `UnknownRow`.
+    """
+    analysis = judge(evidence).family.analysis
+    one, other = find_line(evidence, first), find_line(evidence, second)
+    difference = paired_difference(one.scores, other.scores, analysis.level)
+    found = judge_family({"pair": difference}, analysis)
+    return Pair(
+        study=str(evidence.plan["study"]),
+        first=f"{one.label} ({one.row})",
+        second=f"{other.label} ({other.row})",
+        scores=(one.scores, other.scores),
+        verdict=found.verdicts["pair"],
+        analysis=analysis,
+    )
+
+
+def sentences(pair: Pair) -> list[str]:
+    """What the pair gave, in words made from what computed it."""
+    d, analysis = pair.difference, pair.analysis
+    if d.n == 0:
+        return ["The two rows have no seed in common."]
+    level = f"{100 * analysis.level:g} %"
+    interval = f" [{signed_text(d.low)}, {signed_text(d.high)}]" if d.n > 1 else ""
+    better = sum(v > 0 for v in d.values)
+    said = [
+        f"{pair.first} minus {pair.second}: {signed_text(d.mean)}{interval} points "
+        f"({level} Student t interval over {d.n} paired seeds), better on {better} of {d.n}."
+    ]
+    if d.n > 1:
+        least = detectable(d.n, analysis.alpha, analysis.power) * d.sd
+        paired, unpaired = (win_probability(*pair.scores, paired=p) for p in (True, False))
+        said += [
+            f"{analysis.test}: p = {p_text(d.p)}, not corrected: right for one pair that was "
+            f"chosen before the numbers were seen. Verdict: {pair.verdict.words} (margin "
+            f"{analysis.margin:.2g} points).",
+            f"Smallest detectable difference at {100 * analysis.power:g} % power: {least:.2f} "
+            "points.",
+            f"Descriptive: probability of improvement {paired:.2f} paired, {unpaired:.2f} "
+            "unpaired.",
+        ]
+    return said
+
+
+def table(pair: Pair) -> Any:
+    """A rich table: one line a seed that either row has."""
+    from rich.table import Table
+    from rich.text import Text
+
+    found = Table(title=Text(pair.study))
+    for heading in ("seed", pair.first, pair.second, "difference"):
+        found.add_column(Text(heading), justify="right")
+    a, b = pair.scores
+    for seed in sorted({*a, *b}):
+        both = signed_text(a[seed] - b[seed]) if seed in a and seed in b else "–"
+        shown = (f"{s[seed]:.2f}" if seed in s else "–" for s in (a, b))
+        found.add_row(str(seed), *shown, both)
+    return found

@@ -1,0 +1,198 @@
+"""Each method's difference to the reference: the figure to show where there is room for one."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kdbench.report.figures.lines import legend
+from kdbench.report.figures.rows import mains
+from kdbench.report.figures.style import (
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    WIDTH,
+    short,
+)
+from kdbench.report.figures.window import window
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from kdbench.report.board import Leaderboard
+    from kdbench.report.evidence import Evidence
+
+PINNED = "pinned, no verdict"
+KINDS = {
+    "better": ("^", BLUE),
+    "worse": ("v", VERMILION),
+    "better but practically equal": ("P", SKY),
+    "worse but practically equal": ("X", ORANGE),
+    "practically equal": ("s", GREEN),
+    "cannot tell": ("o", INK),
+    "no verdict": ("D", PURPLE),
+    PINNED: ("d", MUTED),
+}
+"""Marker and colour, by what the verdict begins with."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line: the mean difference, its interval, the one at the corrected level, and
+    each seed's difference. `said` stands where there is no number."""
+
+    label: str
+    kind: str
+    mean: float
+    low: float
+    high: float
+    corrected: tuple[float, float] = (math.nan, math.nan)
+    dots: tuple[float, ...] = ()
+    said: str = ""
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """From the lowest to the highest of what is drawn."""
+        drawn = [self.mean, self.low, self.high, *self.corrected, *self.dots]
+        known = [v for v in drawn if not math.isnan(v)]
+        return (min(known), max(known)) if known else (math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class Forest:
+    """`entries` from top to bottom."""
+
+    entries: tuple[Entry, ...]
+    reference: str
+    score: str
+    margin: float
+    level: float
+    comparisons: int
+
+    @property
+    def title(self) -> str:
+        """What is shown."""
+        return (
+            f"{self.score}: difference of each method to {self.reference} in percentage points, "
+            f"paired by seed: mean, one dot a seed, the {100 * self.level:g} % t interval (thick) "
+            f"and the interval corrected for {self.comparisons} comparisons (thin); within the "
+            f"band of ±{self.margin:.2g} points methods are practically equal."
+        )
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Higher with every line."""
+        return WIDTH, 1.0 + 0.27 * max(len(self.entries), 3)
+
+    def draw(self, figure: "Figure") -> None:
+        """One line an entry, the first on top."""
+        axes = figure.add_subplot()
+        ends = [e.ends for e in self.entries]
+        axes.set_xlim(
+            *window([-self.margin, *(e[0] for e in ends)], [self.margin, *(e[1] for e in ends)])
+        )
+        axes.axvspan(-self.margin, self.margin, color=GREEN, alpha=0.13, lw=0, zorder=0)
+        axes.axvline(0, color=INK, lw=0.8, zorder=1)
+        for y, entry in enumerate(self.entries):
+            _line(axes, -y, entry)
+        pinned = sum(e.kind == PINNED for e in self.entries)
+        if 0 < pinned < len(self.entries):
+            axes.axhline(pinned - len(self.entries) + 0.5, color=INK, lw=0.5, alpha=0.5)
+        _names(axes, self.entries)
+        axes.set_xlabel(f"difference to {short(self.reference)} in percentage points")
+        _legend(figure, self.entries)
+
+
+def prepare(board: "Leaderboard", evidence: "Evidence") -> Forest | None:
+    """The family in the board's order, and beneath it pinned rows, which have no verdict."""
+    table = mains(board)
+    lines = [row for _, row in table.iterrows()]
+    family = [_member(board, r) for r in lines if r["method"] in board.family.verdicts]
+    pinned = [_pinned(r) for r in lines if _is_pinned(board, r)]
+    entries = (*family, *pinned)
+    if all(math.isnan(e.mean) for e in entries):
+        return None
+    analysis = board.family.analysis
+    return Forest(
+        entries, board.reference, board.score, analysis.margin, analysis.level, board.family.size
+    )
+
+
+def _member(board: "Leaderboard", row: "pd.Series") -> Entry:
+    verdict = board.family.verdicts[row["method"]]
+    found = verdict.difference
+    kind = next(k for k in reversed(KINDS) if verdict.words.startswith(k))
+    said = "" if found.n else (row["state"] if row["state"] != "done" else "no seed in common")
+    return Entry(
+        row["method"], kind, found.mean, found.low, found.high,
+        (verdict.low, verdict.high), found.values, said,
+    )  # fmt: skip
+
+
+def _is_pinned(board: "Leaderboard", row: "pd.Series") -> bool:
+    compared = row["method"] not in board.family.verdicts and row["method"] != board.reference
+    return bool(compared and row["row"] == "pinned" and not math.isnan(row["difference"]))
+
+
+def _pinned(row: "pd.Series") -> Entry:
+    low, high = row["difference_low"], row["difference_high"]
+    return Entry(row["method"], PINNED, row["difference"], low, high)
+
+
+def _line(axes: "Axes", y: float, entry: Entry) -> None:
+    if math.isnan(entry.mean):
+        axes.text(0.01, y, entry.said, transform=axes.get_yaxis_transform(), fontsize=7.5,
+                  va="center_baseline")  # fmt: skip
+        return
+    marker, colour = KINDS[entry.kind]
+    pale = entry.kind == PINNED
+    axes.plot(entry.corrected, (y, y), color=colour, lw=0.8, zorder=2)
+    axes.plot((entry.low, entry.high), (y, y), color=colour, lw=1.2 if pale else 2.6, zorder=2.5)
+    beneath = [y - 0.3] * len(entry.dots)
+    axes.plot(entry.dots, beneath, "o", color=INK, alpha=0.45, ms=2.6, mew=0, zorder=3)
+    left, right = axes.get_xlim()
+    shown = min(max(entry.mean, left), right)
+    if shown == entry.mean:
+        axes.plot([shown], [y], marker, ms=5.5 if pale else 7, color=colour, mew=0, zorder=4)
+    else:
+        _beyond(axes, y, entry, shown)
+
+
+def _beyond(axes: "Axes", y: float, entry: Entry, edge: float) -> None:
+    """An arrow at the edge and the number, for what lies far from all others."""
+    inward = 1 if entry.mean < edge else -1
+    number = f"{entry.mean:+.1f}".replace("-", "\N{MINUS SIGN}")
+    marker, side = ("<", "left") if inward > 0 else (">", "right")
+    left, right = axes.get_xlim()
+    place = edge + inward * 0.015 * (right - left)
+    axes.plot([place], [y], marker, color=KINDS[entry.kind][1], ms=7, mew=0, zorder=4)
+    axes.annotate(
+        number, (place, y), xytext=(inward * 8, 0), fontsize=7.5, textcoords="offset points",
+        ha=side, va="center_baseline",
+    )  # fmt: skip
+
+
+def _names(axes: "Axes", entries: Sequence[Entry]) -> None:
+    axes.set_yticks([-y for y in range(len(entries))], [short(e.label) for e in entries])
+    axes.set_ylim(0.3 - len(entries), 0.7)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(False, axis="y")
+    axes.spines["left"].set_visible(False)
+
+
+def _legend(figure: "Figure", entries: Sequence[Entry]) -> None:
+    from matplotlib.lines import Line2D
+
+    kinds = [k for k in KINDS if any(e.kind == k and not math.isnan(e.mean) for e in entries)]
+    handles = [
+        Line2D([], [], color=colour, marker=marker, ms=6, lw=2, mew=0)
+        for marker, colour in (KINDS[k] for k in kinds)
+    ]
+    legend(figure, handles, kinds)

@@ -1,0 +1,124 @@
+"""How all figures look: one ink, colours that colour-blind eyes tell apart, one font."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kdbench.report.figures.rows import mains
+
+if TYPE_CHECKING:
+    from kdbench.report.board import Leaderboard
+
+INK = "#010203"
+"""Text and axes: black to the eye, and found again in an SVG, where it becomes the colour
+of the page's text. Nothing else may have this colour."""
+
+MUTED = "#8a8f98"
+"""What stands in the background: readable on white and on black."""
+
+WIDTH = 7.2
+"""Inches: a page's text column, and about 690 pixels on the web."""
+
+BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
+ORANGE, SKY, PURPLE = "#E69F00", "#56B4E9", "#CC79A7"
+"""From Okabe and Ito (2008), without the yellow, which is lost on white."""
+
+LONGEST = 26
+"""Characters of a name that are drawn."""
+
+RC: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "text.parse_math": False,  # a name may hold a dollar sign
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.facecolor": "none",
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
+    "grid.color": INK,
+    "grid.alpha": 0.12,
+    "grid.linewidth": 0.6,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.solid_capstyle": "butt",
+    "figure.facecolor": "white",
+    "figure.constrained_layout.w_pad": 0.07,
+    "figure.constrained_layout.h_pad": 0.06,
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,  # some publishers refuse Type 3
+}
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Matplotlib as shipped and `RC`, whatever the user has set, and afterwards as before."""
+    from matplotlib import style
+
+    with style.context(["default", RC]), warnings.catch_warnings():
+        # A name in a script that the font lacks is drawn as boxes, and as itself in an SVG.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How a method is told from others: never by its colour alone."""
+
+    colour: str
+    marker: str
+    dash: str | tuple[int, tuple[float, ...]] = "-"
+
+
+REFERENCE = Mark(INK, "D", (0, (4, 2)))
+MARKS = (
+    Mark(BLUE, "o"),
+    Mark(VERMILION, "s"),
+    Mark(GREEN, "^"),
+    Mark(ORANGE, "v", (0, (6, 1.5))),
+    Mark(PURPLE, "P", (0, (6, 1.5))),
+    Mark(SKY, "X", (0, (6, 1.5))),
+)
+
+
+def highlights(board: "Leaderboard", among: Sequence[str]) -> dict[str, Mark]:
+    """The methods that are drawn in colour, in the board's order: the best, the reference
+    and the second, and where some of them are not in `among`, its first others in their
+    place. A method's mark is the same in all figures that show the best methods."""
+    table = mains(board)
+    order = [str(m) for m in table.loc[table["n"] > 0, "method"]]
+    second = [m for m in order if m == board.second]
+    rest = [m for m in order if m not in (board.reference, board.second)]
+    best = {*second, *rest[: len(MARKS) - len(second)]}
+    marks = dict(zip((m for m in order if m in best), MARKS, strict=False))
+    marks = {m: mark for m, mark in marks.items() if m in among}
+    free = [mark for mark in MARKS if mark not in marks.values()]
+    more = [m for m in among if m in rest and m not in marks]
+    marks |= dict(zip(more, free, strict=False))
+    marks[board.reference] = REFERENCE
+    return {m: marks[m] for m in order if m in marks and m in among}
+
+
+def short(name: str, longest: int = LONGEST) -> str:
+    """A name on one line, its middle left out where it is long: ends tell variants apart."""
+    name = " ".join(name.split())
+    if len(name) <= longest:
+        return name
+    head = (longest - 1) // 2
+    return f"{name[:head]}…{name[head + 1 - longest :]}"
+
+
+def named(board: "Leaderboard", label: str) -> str:
+    """A method's name in a legend."""
+    return f"{short(label)} (reference)" if label == board.reference else short(label)

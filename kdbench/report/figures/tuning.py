@@ -1,0 +1,119 @@
+"""What tuning saw: how the validation score of trials goes with each knob."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kdbench.report.figures.lines import name_all
+from kdbench.report.figures.rows import mains
+from kdbench.report.figures.scale import spread
+from kdbench.report.figures.style import INK, MUTED, WIDTH, Mark, highlights, named
+from kdbench.report.figures.window import window
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from kdbench.report.board import Leaderboard
+    from kdbench.report.evidence import Evidence
+
+KNOBS = ("temperature", "alpha", "beta")
+"""What most methods share."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One value of a knob, and the validation accuracy it gave in percent."""
+
+    label: str
+    value: float
+    accuracy: float
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The trials by knob."""
+
+    panels: Mapping[str, tuple[Trial, ...]]
+    marks: Mapping[str, Mark]
+    names: Mapping[str, str]
+
+    @property
+    def title(self) -> str:
+        """What is shown."""
+        return (
+            "Validation accuracy of the trials of tuning against each knob; what each method's "
+            "tuning chose has a ring. Knobs were searched together, so a trial differs from its "
+            "neighbour in more than the knob shown."
+        )
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Always the same."""
+        return WIDTH, 3.6
+
+    def draw(self, figure: "Figure") -> None:
+        """One panel a knob, all with the same accuracies."""
+        panels = figure.subplots(1, len(self.panels), squeeze=False, sharey=True)[0]
+        every = [t.accuracy for trials in self.panels.values() for t in trials]
+        panels[0].set_ylim(*window(every, every, air=0.07))
+        for axes, (knob, trials) in zip(panels, self.panels.items(), strict=True):
+            axes.set_xlabel(knob)
+            spread(axes.xaxis, [t.value for t in trials])
+            for trial in trials:
+                _dot(axes, trial, self.marks.get(trial.label))
+        panels[0].set_ylabel("validation accuracy in %")
+        self._legend(figure)
+
+    def _legend(self, figure: "Figure") -> None:
+        from matplotlib.lines import Line2D
+
+        def dot(**look: Any) -> Line2D:
+            return Line2D([], [], ls="", **look)
+
+        handles = [dot(color=m.colour, marker=m.marker, ms=5.5, mew=0) for m in self.marks.values()]
+        behind = dot(color=MUTED, marker="o", ms=3, mew=0, alpha=0.6)
+        ring = dot(marker="o", ms=9, mfc="none", mec=INK, mew=0.9)
+        name_all(figure, self.names, self.marks, handles, behind, (ring, "chosen"))
+
+
+def _dot(axes: "Axes", trial: Trial, mark: Mark | None) -> None:
+    low, high = axes.get_ylim()
+    y = min(max(trial.accuracy, low), high)
+    marker: str | int = mark.marker if mark else "o"
+    if y != trial.accuracy:  # far from all others
+        marker = 7 if y == low else 6  # carets
+    axes.plot(
+        [trial.value], [y], marker=marker, ls="", mew=0, clip_on=False,
+        color=mark.colour if mark else MUTED, ms=5.5 if mark else 3,
+        alpha=0.9 if mark else 0.6, zorder=3 if mark else 2,
+    )  # fmt: skip
+    if trial.chosen:
+        axes.plot([trial.value], [y], marker="o", ls="", ms=9 if mark else 6, mfc="none",
+                  mec=INK, mew=0.9 if mark else 0.5, zorder=4, clip_on=False)  # fmt: skip
+
+
+def prepare(board: "Leaderboard", evidence: "Evidence") -> Tuning | None:
+    """All scored trials of methods that searched a knob."""
+    order = list(mains(board)["method"])
+    searched = {row["label"]: set(row.get("searched") or ()) for row in evidence.plan["rows"]
+                if row["row"] == "tuned"}  # fmt: skip
+    trials = evidence.trials.dropna(subset="accuracy")
+    panels: dict[str, list[Trial]] = {}
+    columns = (trials[c] for c in ("label", "knobs", "accuracy", "chosen"))
+    for label, knobs, accuracy, chosen in zip(*columns, strict=True):
+        for knob, value in json.loads(str(knobs)).items():
+            if knob in KNOBS and knob in searched.get(label, ()):
+                trial = Trial(label, float(value), 100 * accuracy, bool(chosen))
+                panels.setdefault(knob, []).append(trial)
+    if not panels:
+        return None
+    shown = {t.label for found in panels.values() for t in found}
+    labels = [label for label in order if label in shown]
+    names = {label: named(board, label) for label in labels}
+    # Methods that stand in more panels first: colour is for following one from knob to knob.
+    within = {m: sum(any(t.label == m for t in found) for found in panels.values()) for m in labels}
+    marks = highlights(board, sorted(labels, key=lambda m: -within[m]))
+    return Tuning({k: tuple(panels[k]) for k in KNOBS if k in panels}, marks, names)

@@ -1,0 +1,111 @@
+"""What may be said about scores that are paired by seed. No torch, no MLflow, no tables.
+
+The unit of replication is a seed. Scores, margins and differences are in one unit,
+which the caller chooses (the leaderboard uses percentage points of test accuracy).
+
+- Interval: Student's t over the seeds. Not a bootstrap: with 3, 5, 10 seeds a
+  percentile bootstrap's 95 % interval covers about 75, 83, 90 %.
+- Test: the two-sided paired t test; corrected over a declared family (Holm 1979).
+- Equality: two one-sided tests against a margin (Schuirmann 1987), corrected over the
+  same family, so that a study says "practically equal" wrongly as rarely as "better".
+- Several settings: the mean of their paired differences, by seed where a seed means the
+  same in all of them, else stratified and confirmed by sign flips; see `pool`.
+- Descriptive, without a verdict: `iqm`, `performance_profile`, `win_probability`,
+  `gap_recovered`, `budget_curve`.
+
+A member of a family that could not be tested (a method that failed, or has one seed)
+still counts in the family's size: losing runs must not make the other tests easier.
+"""
+
+from kdbench.stats.across import SeveralFamily, best_set_several, judge_several
+from kdbench.stats.describe import (
+    SMALLEST_GAP,
+    budget_curve,
+    gap_recovered,
+    iqm,
+    performance_profile,
+    win_probability,
+)
+from kdbench.stats.family import (
+    CORRECTIONS,
+    Analysis,
+    BestSet,
+    Family,
+    Verdict,
+    adjust,
+    best_of,
+    best_set,
+    holm,
+    judge,
+    step_alphas,
+    words,
+)
+from kdbench.stats.paired import (
+    FEWEST_SEEDS,
+    Difference,
+    Interval,
+    Scores,
+    equality_p,
+    interval_at,
+    mean_interval,
+    paired_difference,
+    t_intervals,
+)
+from kdbench.stats.power import detectable, seeds_needed, seeds_to_tell_apart
+from kdbench.stats.predict import lies_within, prediction_interval
+from kdbench.stats.several import (
+    FEWEST_SETTINGS,
+    Pooled,
+    confirmed,
+    confirmed_equality_p,
+    flip_p,
+    pool,
+    settings_needed,
+    wilcoxon_p,
+)
+
+__all__ = [
+    "CORRECTIONS",
+    "FEWEST_SEEDS",
+    "FEWEST_SETTINGS",
+    "SMALLEST_GAP",
+    "Analysis",
+    "BestSet",
+    "Difference",
+    "Family",
+    "Interval",
+    "Pooled",
+    "Scores",
+    "SeveralFamily",
+    "Verdict",
+    "adjust",
+    "best_of",
+    "best_set",
+    "best_set_several",
+    "budget_curve",
+    "confirmed",
+    "confirmed_equality_p",
+    "detectable",
+    "equality_p",
+    "flip_p",
+    "gap_recovered",
+    "holm",
+    "interval_at",
+    "iqm",
+    "judge",
+    "judge_several",
+    "lies_within",
+    "mean_interval",
+    "paired_difference",
+    "performance_profile",
+    "pool",
+    "prediction_interval",
+    "seeds_needed",
+    "seeds_to_tell_apart",
+    "settings_needed",
+    "step_alphas",
+    "t_intervals",
+    "wilcoxon_p",
+    "win_probability",
+    "words",
+]

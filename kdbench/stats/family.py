@@ -1,0 +1,233 @@
+"""A declared family of comparisons: corrected, judged, and put in words."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from kdbench.stats.paired import (
+    FEWEST_SEEDS,
+    Difference,
+    Scores,
+    equality_p,
+    interval_at,
+    known,
+    paired_difference,
+)
+from kdbench.stats.power import detectable
+
+CORRECTIONS = {"holm": "Holm", "bonferroni": "Bonferroni"}
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What was decided before the numbers were seen.
+
+    `margin`: two methods closer than this are practically equal (the scores' unit).
+    `alpha`: family-wise error. `level`: coverage of the printed intervals. `power`: for
+    the smallest detectable difference. Raises `ValueError` on values that make no sense.
+    """
+
+    margin: float
+    alpha: float = 0.05
+    level: float = 0.95
+    power: float = 0.8
+    correction: str = "holm"
+
+    def __post_init__(self) -> None:
+        if self.correction not in CORRECTIONS:
+            known = ", ".join(sorted(CORRECTIONS))
+            raise ValueError(f"unknown correction {self.correction!r}; known: {known}")
+        if not self.margin > 0:
+            raise ValueError(f"the margin must be positive, not {self.margin}")
+        for name in ("alpha", "level", "power"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
+
+    @property
+    def test(self) -> str:
+        """The test's name, as captions print it."""
+        return "two-sided paired t test"
+
+    @property
+    def correction_name(self) -> str:
+        """The correction's name, as captions print it."""
+        return CORRECTIONS[self.correction]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One comparison of a family, judged.
+
+    `p_adjusted` is the corrected p, `p_equal` the corrected p of the two one-sided
+    tests, `low` and `high` the interval at `level`, that of the step at which the
+    correction decided: it leaves out 0 exactly when the difference is significant
+    (save for constant differences, and those of several settings that sign flips do
+    not confirm; see `judge_several`).
+    """
+
+    difference: Difference
+    p_adjusted: float
+    p_equal: float
+    level: float
+    low: float
+    high: float
+    words: str
+
+    @property
+    def significant(self) -> bool:
+        """Whether the words say better or worse."""
+        return self.words.startswith(("better", "worse"))
+
+
+@dataclass(frozen=True)
+class Family:
+    """The declared comparisons, all of them against one reference."""
+
+    analysis: Analysis
+    verdicts: Mapping[str, Verdict]
+
+    @property
+    def size(self) -> int:
+        """The number of comparisons that the correction counts."""
+        return len(self.verdicts)
+
+    @property
+    def seeds(self) -> int:
+        """The number of seeds that most comparisons have (the larger of two equals)."""
+        counts = [v.difference.n for v in self.verdicts.values() if v.difference.n]
+        return max(counts, key=lambda n: (counts.count(n), n), default=0)
+
+    @property
+    def sd(self) -> float:
+        """The standard deviation of the paired differences: its median over the
+        comparisons, which one unsteady method does not move."""
+        found = [v.difference.sd for v in self.verdicts.values() if v.difference.n > 1]
+        return float(np.median(found)) if found else math.nan
+
+    @property
+    def df(self) -> float:
+        """The degrees of freedom: their median over the comparisons that have `seeds`."""
+        seeds = self.seeds
+        found = [v.difference.df for v in self.verdicts.values() if v.difference.n == seeds]
+        return float(np.median(found)) if found else math.nan
+
+    @property
+    def detectable_sds(self) -> float:
+        """The smallest detectable difference in units of `sd`."""
+        analysis, m = self.analysis, max(self.size, 1)
+        return detectable(self.seeds, analysis.alpha, analysis.power, m, self.df)
+
+    @property
+    def detectable(self) -> float:
+        """The smallest detectable difference in the scores' unit."""
+        return self.detectable_sds * self.sd
+
+    def detectable_by(self, name: str) -> float:
+        """The same for one comparison, with its own standard deviation and seeds."""
+        analysis, d = self.analysis, self.verdicts[name].difference
+        return detectable(d.n, analysis.alpha, analysis.power, self.size, d.df) * d.sd
+
+
+def adjust(ps: Sequence[float], correction: str = "holm") -> list[float]:
+    """Corrected p values. A NaN counts in the family's size and stays NaN."""
+    if len(ps) == 0:
+        return []
+    from statsmodels.stats.multitest import multipletests
+
+    raw = np.asarray(ps, dtype=float)
+    missing = np.isnan(raw)
+    adjusted = multipletests(np.where(missing, 1.0, raw), method=correction)[1]
+    return [math.nan if m else float(p) for m, p in zip(missing, adjusted, strict=True)]
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm's step-down p values (Holm 1979), as statsmodels computes them."""
+    return adjust(ps, "holm")
+
+
+def step_alphas(ps: Sequence[float], alpha: float, correction: str = "holm") -> list[float]:
+    """The error at which the correction decided each comparison.
+
+    Holm tests the j-th smallest of m p values at alpha / (m - j + 1) and stops at the
+    first that fails; all that are not rejected were decided at that step. So the
+    interval at 1 - step_alpha leaves out 0 exactly for the rejected.
+    """
+    m = len(ps)
+    if correction == "bonferroni":
+        return [alpha / m] * m
+    adjusted = adjust(ps, correction)
+    rejected = [p <= alpha for p in adjusted]  # NaN compares false
+    stop = alpha / max(m - sum(rejected), 1)
+    below = [sum(q < p for q in ps) for p in ps]
+    return [alpha / (m - b) if r else stop for b, r in zip(below, rejected, strict=True)]
+
+
+def words(mean: float, n: int, p_adjusted: float, p_equal: float, alpha: float) -> str:
+    """The verdict on one comparison, in words."""
+    if n < FEWEST_SEEDS:
+        return f"no verdict below {FEWEST_SEEDS} seeds"
+    differs, equal = p_adjusted <= alpha, p_equal <= alpha
+    if differs:
+        direction = "better" if mean > 0 else "worse"
+        return f"{direction} but practically equal" if equal else direction
+    return "practically equal" if equal else f"cannot tell at {n} seeds"
+
+
+def judge(
+    differences: Mapping[str, Difference],
+    analysis: Analysis,
+    equal: Callable[[Difference, float], float] = equality_p,
+) -> Family:
+    """Correct and judge a family of differences from one reference; `equal` gives the p
+    that one of them lies within a margin."""
+    found = list(differences.values())
+    raw = [d.p for d in found]
+    adjusted = adjust(raw, analysis.correction)
+    equals = adjust([equal(d, analysis.margin) for d in found], analysis.correction)
+    steps = step_alphas(raw, analysis.alpha, analysis.correction)
+    verdicts = {}
+    for name, d, p, q, step in zip(differences, found, adjusted, equals, steps, strict=True):
+        low, high = interval_at(d, 1 - step)
+        said = words(d.mean, d.n, p, q, analysis.alpha)
+        verdicts[name] = Verdict(d, p, q, 1 - step, low, high, said)
+    return Family(analysis, verdicts)
+
+
+@dataclass(frozen=True)
+class BestSet:
+    """The highest mean, and all that the corrected tests do not tell apart from it."""
+
+    best: str | None
+    members: frozenset[str]
+    comparisons: int
+    analysis: Analysis
+
+
+def best_set(scores: Mapping[str, Scores], analysis: Analysis) -> BestSet:
+    """Test all pairs, correct over all pairs, and keep what is not rejected against the
+    best. Methods with fewer than 3 scored seeds take no part, and with fewer than two
+    methods there is no set."""
+    entered = {k: known(v) for k, v in scores.items() if len(known(v)) >= FEWEST_SEEDS}
+    means = {k: float(np.mean(list(v.values()))) for k, v in entered.items()}
+    pairs = combinations(entered, 2)
+    found = {(a, b): paired_difference(entered[a], entered[b]) for a, b in pairs}
+    return best_of(means, found, analysis)
+
+
+def best_of(
+    means: Mapping[str, float],
+    differences: Mapping[tuple[str, str], Difference],
+    analysis: Analysis,
+) -> BestSet:
+    """The set for methods of which the mean scores and all pairs' differences are known.
+    A pair with fewer than 3 seeds cannot be told apart, but counts."""
+    if len(means) < 2:
+        return BestSet(None, frozenset(), 0, analysis)
+    ps = [d.p if d.n >= FEWEST_SEEDS else math.nan for d in differences.values()]
+    adjusted = dict(zip(differences, adjust(ps, analysis.correction), strict=True))
+    best = max(means, key=lambda k: means[k])
+    told = {k for pair, p in adjusted.items() if best in pair and p <= analysis.alpha for k in pair}
+    return BestSet(best, frozenset(means) - (told - {best}), len(adjusted), analysis)

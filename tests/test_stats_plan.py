@@ -1,0 +1,118 @@
+"""What further seeds would give: the next one's score, and how many tell apart."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from kdbench.stats import (
+    Analysis,
+    lies_within,
+    mean_interval,
+    paired_difference,
+    pool,
+    prediction_interval,
+    seeds_needed,
+    seeds_to_tell_apart,
+)
+
+ANALYSIS = Analysis(margin=0.2)
+
+
+def series(values):
+    return dict(enumerate(float(v) for v in values))
+
+
+def difference(values):
+    return paired_difference(series(values), series([0.0] * len(values)))
+
+
+# -- one further seed
+
+
+@pytest.mark.parametrize("n", [2, 3, 10])
+def test_prediction_interval_by_hand(n):
+    values = np.random.default_rng(n).normal(90, 0.3, n)
+    found = prediction_interval(series(values), level=0.9)
+    spread = values.std(ddof=1) * math.sqrt(1 + 1 / n)
+    low, high = scipy_stats.t.interval(0.9, n - 1, values.mean(), spread)
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert (found.mean, found.n) == (pytest.approx(values.mean()), n)
+
+
+def test_prediction_is_wider_than_the_mean():
+    scores = series([90.0, 90.4, 90.1])
+    assert prediction_interval(scores).half == pytest.approx(2 * mean_interval(scores).half)
+
+
+def test_lies_within():
+    found = prediction_interval(series([90.0, 90.4, 90.1]))
+    assert lies_within(found, found.mean)
+    assert lies_within(found, found.low)
+    assert lies_within(found, found.high)
+    assert lies_within(found, found.high + 0.01) is False
+    assert lies_within(found, found.low - 0.01) is False
+
+
+def test_a_steady_series_holds_its_own_number():
+    found = prediction_interval(series([0.1 + 0.2] * 3))
+    assert found.low == found.high
+    assert lies_within(found, 0.3)
+    assert lies_within(found, 0.3001) is False
+
+
+@pytest.mark.parametrize("values", [[], [90.0]])
+def test_nothing_is_said_below_two_seeds(values):
+    found = prediction_interval(series(values))
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+    assert lies_within(found, 90.0) is None
+    assert lies_within(prediction_interval(series([1.0, 2.0])), math.nan) is None
+
+
+# -- how many would tell apart
+
+
+def test_seeds_to_tell_apart():
+    values = np.array([0.1, 0.3, -0.1, 0.4, 0.2])
+    effect = values.mean() / values.std(ddof=1)
+    for sign in (1, -1):
+        found = seeds_to_tell_apart(difference(sign * values), ANALYSIS, comparisons=4)
+        assert found == seeds_needed(effect, comparisons=4)
+    one, many = (seeds_to_tell_apart(difference(values), ANALYSIS, m) for m in (1, 20))
+    assert one < many
+    strict = Analysis(margin=0.2, alpha=0.01, power=0.95)
+    assert seeds_to_tell_apart(difference(values), strict, 1) == seeds_needed(effect, 0.01, 0.95)
+
+
+def test_many_seeds_tell_a_small_difference_apart_and_too_many_are_none():
+    values = np.array([-1.0, 0.0, 1.0])
+    assert seeds_to_tell_apart(difference(values), ANALYSIS, 1) is None  # no difference
+    assert seeds_to_tell_apart(difference(values + 0.1), ANALYSIS, 1) == seeds_needed(0.1)
+    assert seeds_to_tell_apart(difference(values + 0.01), ANALYSIS, 1) is None  # > 10,000
+
+
+def test_three_seeds_at_least():
+    assert seeds_needed(1000.0) == 2
+    assert seeds_to_tell_apart(difference([10.0, 10.01, 9.99]), ANALYSIS, 1) == 3
+
+
+@pytest.mark.parametrize("comparisons", [1, 5, 9])
+def test_a_steady_difference_needs_its_sign_flips(comparisons):
+    found = seeds_to_tell_apart(difference([0.5] * 3), ANALYSIS, comparisons)
+    below, enough = (paired_difference(series([0.5] * n), series([0.0] * n)).p * comparisons
+                     for n in (found - 1, found))  # fmt: skip
+    assert enough <= 0.05 < below
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [0.0] * 4])
+def test_no_plan_from_nothing(values):
+    assert seeds_to_tell_apart(difference(values), ANALYSIS, 1) is None
+
+
+def test_plan_over_several_settings():
+    values = [np.array([0.1, 0.3, -0.1, 0.4]), np.array([0.2, 0.1, 0.0, 0.2])]
+    shared = pool({str(k): difference(v) for k, v in enumerate(values)}, shared=True)
+    by_seed = difference(np.mean(values, axis=0))
+    assert seeds_to_tell_apart(shared, ANALYSIS, 3) == seeds_to_tell_apart(by_seed, ANALYSIS, 3)
