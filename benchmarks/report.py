@@ -21,6 +21,7 @@ from kdbench.store import Store, write_json
 from kdbench.track import sync, tracking_uri
 
 METHODS, SEEDS, TRIALS, EPOCHS, IMAGES, CLASSES = 30, 10, 30, 10, 10_000, 10
+RECIPE = Recipe(EPOCHS, 128, "adam", 1e-3, 0.0, 0.0, "constant", (), 0.0, "fp32", "auto")
 
 
 class Made:
@@ -37,7 +38,7 @@ class Made:
             "study": "speed", "question": "How fast?", "hash": "0123", "selection": "last",
             "data": {"name": "made-up", "checksum": "c" * 12, "augment": "none",
                      "train_on": "fit", "classes": [str(c) for c in range(CLASSES)]},
-            "models": {"student": "small", "teacher": "large"}, "recipe": {"epochs": EPOCHS},
+            "models": {"student": "small", "teacher": "large"}, "recipe": vars(RECIPE),
             "reference": "method-00", "margin": 0.2, "complete": True,
             "tune": {"trials": TRIALS, "epochs": 3, "seeds": [100], "sampler": "random"},
             "teachers": {"0": self.teacher}, "rows": rows, "listing": self.listing,
@@ -75,8 +76,7 @@ class Made:
     ) -> str:
         """One record, scored where it is a final run or a teacher."""
         data = DataSpec("made-up", "c" * 12, 200, 0, "none", "fit")
-        recipe = Recipe(EPOCHS, 128, "adam", 1e-3, 0.9, 0.0, "constant", (), 0.1, "fp32", "auto")
-        spec = RunSpec(data, {"student": kind}, label, 1, "", knobs, recipe, seed)
+        spec = RunSpec(data, {"student": kind}, label, 1, "", knobs, RECIPE, seed)
         self.listing[spec.id] = {
             "name": f"{label} seed {seed}", "kind": kind, "method": label, "label": label,
             "group": label, "seed": seed, "trial": trial,

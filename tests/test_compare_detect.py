@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from kdbench.cli import app
 from kdbench.report.board import UnknownRow
+from kdbench.report.check import check
 from kdbench.report.compare import compare, sentences
 from kdbench.report.detect import NothingStored, forecast
 from kdbench.report.detect import sentences as forecast_sentences
@@ -129,3 +130,17 @@ def test_the_commands(evidence, tmp_path):
         assert refused.exit_code == 2
         assert message in " ".join(refused.output.split())
         assert "unexpected" not in refused.output
+
+
+def test_a_report_is_drawn_again_from_its_own_numbers(evidence, tmp_path):
+    folder = tmp_path / "reports" / "made_up"
+    folder.mkdir(parents=True)
+    for name, content in evidence.files().items():
+        (folder / name).write_bytes(content)
+    done = CliRunner().invoke(app, ["report", "made_up", "--root", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert "from the numbers that the report keeps" in done.output
+    assert check(folder) == []
+    missing = CliRunner().invoke(app, ["report", "other", "--root", str(tmp_path)])
+    assert missing.exit_code == 2
+    assert "run `kdbench study other` first" in " ".join(missing.output.split())

@@ -538,6 +538,15 @@ def test_a_report_is_attached_to_the_study(bench: Bench, tmp_path: Path) -> None
 # -- reading
 
 
+def test_trials_are_left_out_where_nobody_asks_for_them(bench: Bench) -> None:
+    final = bench.final()
+    bench.begin("trial", seed=100, trial=0)
+    sync(bench.store, STUDY, bench.uri)
+    ids = search(STUDY, bench.uri, trials=False)["tags.kdbench.id"].dropna()
+    assert list(ids) == [final.id]
+    assert len(search(STUDY, bench.uri)["tags.kdbench.id"].dropna()) == 2
+
+
 def test_search_equals_the_records(bench: Bench) -> None:
     records = [bench.final(seed) for seed in range(3)]
     sync(bench.store, STUDY, bench.uri)

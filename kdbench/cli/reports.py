@@ -1,5 +1,8 @@
 """Commands on reports. None of them needs torch."""
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +11,17 @@ import typer
 from kdbench.cli.base import Refused, Root, Traceback, app, leave
 
 Study = Annotated[str, typer.Argument(help="A study that has a report in this root.")]
+
+
+@contextmanager
+def unswept() -> Iterator[None]:
+    """Without the garbage collector. A report makes millions of small objects that live to
+    its end, which comes in seconds; looking for garbage among them takes a fifth of these."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 @app.command()
@@ -41,11 +55,11 @@ def report(
 
         if bool(names) == bool(results):
             raise Refused("name one or more studies, or a file of results with --from")
-        if results is None:
-            return command.studies(root.resolve(), names or [], Console())
-        return command.elsewhere(
-            root.resolve(), results, reference, margin, shared_seeds, Console()
-        )
+        home, console = root.resolve(), Console()
+        with unswept():
+            if results is None:
+                return command.studies(home, names or [], console)
+            return command.elsewhere(home, results, reference, margin, shared_seeds, console)
 
     leave(act, traceback)
 

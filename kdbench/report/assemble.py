@@ -24,6 +24,11 @@ class Behind(RuntimeError):
         )
 
 
+def no_plan(store: Store, study: str) -> str:
+    """What to do about a study that never ran in a root."""
+    return f"no plan of study '{study}' under {store.root}: run `kdbench study {study}` first"
+
+
 def gather(store: Store, study: str) -> Evidence:
     """All that a study's report is made from: its plan, MLflow, the records' predictions.
 
@@ -32,16 +37,15 @@ def gather(store: Store, study: str) -> Evidence:
     """
     plan = read_json(store.plan_path(study))
     if plan is None:
-        raise FileNotFoundError(
-            f"no plan of study '{study}' under {store.root}: run `kdbench study {study}` first"
-        )
+        raise FileNotFoundError(no_plan(store, study))
     uri = tracking_uri(store.root)
     cost = read_json(store.calibration_path(study)) or {}
-    frame = runs_frame(search(study, uri), plan, cost)
+    found = search(study, uri, trials=False)
+    frame = runs_frame(found, plan, cost)
     late = behind(store, frame)
     if late:
         raise Behind(study, late)
-    lines = tidy_curves(curves(study, uri, run_ids(plan)))
+    lines = tidy_curves(curves(study, uri, run_ids(plan), found))
     confusions = confusions_frame(store, plan, frame)
     return Evidence(slim(plan), cost, frame, lines, trials_frame(plan), confusions)
 

@@ -12,24 +12,37 @@ from kdbench.report import check as checking
 from kdbench.report import compare as comparing
 from kdbench.report import detect as detecting
 from kdbench.report import files, outside, several
-from kdbench.report.assemble import Behind, gather
+from kdbench.report.assemble import Behind, gather, no_plan
 from kdbench.report.console import terminal, terminal_sheet
-from kdbench.report.evidence import Evidence, load
+from kdbench.report.evidence import Evidence, NoEvidence, load
 from kdbench.store import Store, read_json
 
 
 def studies(root: Path, names: Sequence[str], console: Console) -> int:
-    """The reports of studies, from MLflow; several are also pooled."""
+    """The reports of studies, from MLflow; several are also pooled. A study that never ran in
+    this root but has a report in it (a fresh clone) is drawn again from the report's numbers."""
     store = Store(root)
-    found = {name: gather(store, name) for name in names}
+    ran = {name: store.plan_path(name).exists() for name in names}
+    found = {name: gather(store, name) if ran[name] else _kept(store, name) for name in names}
     for name, evidence in found.items():
         folder = store.report_folder(name)
         _publish(evidence, folder, console)
-        track.Mirror(store, name, track.tracking_uri(root)).attach_report(folder)
+        if ran[name]:
+            track.attach_report(store, name, track.tracking_uri(root), folder)
+        else:
+            say(console, "(no runs in this root: from the numbers that the report keeps)")
     if len(found) > 1:
-        places = {name: f"../{name}" for name in found}
-        _pool("+".join(found), found, None, store.report_folder("+".join(found)), places, console)
+        name = "+".join(found)
+        places = {part: f"../{part}" for part in found}
+        _pool(name, found, None, store.report_folder(name), places, console)
     return 0
+
+
+def _kept(store: Store, study: str) -> Evidence:
+    try:
+        return load(store.report_folder(study))
+    except NoEvidence:
+        raise FileNotFoundError(no_plan(store, study)) from None
 
 
 def elsewhere(

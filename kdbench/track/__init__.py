@@ -3,8 +3,10 @@
 Mirror(store, study, uri)   while a study runs: a thread that never stops the training
 sync(store, study, uri)     bring the experiment level with the records
 search, curves              what the experiment holds, as pandas frames
+attach_report               a report's files in the study's own run
 """
 
+from kdbench.track.attach import attach_report
 from kdbench.track.mirror import Mirror
 from kdbench.track.read import curves, search
 from kdbench.track.tracker import Tracker, sync
@@ -13,6 +15,7 @@ from kdbench.track.uris import safe_uri, tracking_uri, ui_command
 __all__ = [
     "Mirror",
     "Tracker",
+    "attach_report",
     "curves",
     "safe_uri",
     "search",

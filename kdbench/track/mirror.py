@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kdbench.store import Store
+from kdbench.track.attach import attach_report
 from kdbench.track.tracker import Tracker
 from kdbench.track.uris import redact, safe_uri
 
@@ -95,7 +96,7 @@ class Mirror:
 
         def attach() -> None:
             self._open()
-            self.tracker.attach_report(folder)
+            attach_report(self.tracker.store, self.tracker.study, self.tracker.uri, folder)
 
         return self._attempt(attach)
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from kdbench.track import uris
 from kdbench.track.content import ONCE
-from kdbench.track.tracker import all_runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,8 +16,9 @@ if TYPE_CHECKING:
 CHUNK = 500
 
 
-def search(study: str, uri: str) -> "pd.DataFrame":
-    """The experiment's runs, oldest first, from `mlflow.search_runs`: one row a run.
+def search(study: str, uri: str, trials: bool = True) -> "pd.DataFrame":
+    """The experiment's runs, oldest first, from `mlflow.search_runs`: one row a run, those
+    of tuning left out unless `trials`.
 
     Columns are MLflow's: `run_id`, `status`, `params.*` (text), `metrics.*`, `tags.*`.
     The groups' and the study's own runs are rows too, told apart by
@@ -31,6 +31,7 @@ def search(study: str, uri: str) -> "pd.DataFrame":
     with pointing_at(uri):
         frame = mlflow.search_runs(
             experiment_names=[study],
+            filter_string="" if trials else "tags.`kdbench.kind` != 'trial'",
             max_results=1_000_000,
             order_by=["attributes.start_time ASC"],
         )
@@ -42,26 +43,31 @@ def search(study: str, uri: str) -> "pd.DataFrame":
     return frame[~doubled].reset_index(drop=True)
 
 
-def curves(study: str, uri: str, ids: Iterable[str] | None = None) -> "pd.DataFrame":
+def curves(
+    study: str, uri: str, ids: Iterable[str] | None = None, found: "pd.DataFrame | None" = None
+) -> "pd.DataFrame":
     """The metrics over epochs of the runs in `ids` (all by default), one row a value.
 
-    Columns: `id`, `epoch`, `metric`, `value`, sorted by the first three. Raises
-    `LookupError` where there is no such experiment.
+    `found` is what `search` gave, where the caller has it. Columns: `id`, `epoch`,
+    `metric`, `value`, sorted by the first three. Raises `LookupError` where there is no
+    such experiment.
     """
     import pandas as pd
 
-    client, where = experiment(study, uri)
-    wanted = None if ids is None else set(ids)
-    runs: dict[str, str] = {}
-    keys: set[str] = set()
-    for run in all_runs(client, where):
-        run_id = run.data.tags.get("kdbench.id")
-        if run_id is not None and (wanted is None or run_id in wanted):
-            runs[run.info.run_id] = run_id
-            keys.update(key for key in run.data.metrics if not key.startswith(ONCE))
+    client, _ = experiment(study, uri)
+    listed = search(study, uri) if found is None else found
+    if "tags.kdbench.id" not in listed:
+        return pd.DataFrame([], columns=["id", "epoch", "metric", "value"])
+    wanted = listed["tags.kdbench.id"].notna()
+    if ids is not None:
+        wanted &= listed["tags.kdbench.id"].isin(set(ids))
+    listed = listed[wanted].dropna(axis=1, how="all")
+    runs = dict(zip(listed["run_id"], listed["tags.kdbench.id"], strict=True))
+    columns = [str(c) for c in listed]
+    metrics = [c.removeprefix("metrics.") for c in columns if c.startswith("metrics.")]
     rows = [
         (runs[run], step, key, value)
-        for key in sorted(keys)
+        for key in sorted(m for m in metrics if not m.startswith(ONCE))
         for run, step, value in histories(client, list(runs), key)
     ]
     frame = pd.DataFrame(rows, columns=["id", "epoch", "metric", "value"])

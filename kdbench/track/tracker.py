@@ -310,29 +310,6 @@ class Tracker:
                 self.client.set_terminated(run, "FINISHED")
                 self._groups[name] = (run, "FINISHED")
 
-    def attach_report(self, folder: Path) -> str:
-        """Put the files of `folder` under `report` in the study's own run; its MLflow id.
-
-        That run is named after the study and has the tag `kdbench.kind` = `study`.
-        """
-        query = "tags.`kdbench.kind` = 'study'"
-        found = self.client.search_runs([self.experiment], query, max_results=1)
-        tags = {
-            "kdbench.kind": "study",
-            "kdbench.study": self.study,
-            "mlflow.source.name": "kdbench",
-            "mlflow.note.content": self.plan.get("question", ""),
-            "kdbench.plan": self.plan.get("hash", ""),
-        }
-        if found:
-            run = found[0].info.run_id
-            self._log(run, [], {}, tags)
-        else:
-            run = self.client.create_run(self.experiment, None, tags, self.study).info.run_id
-        self.client.log_artifacts(run, str(folder), "report")
-        self.client.set_terminated(run, "FINISHED")
-        return run
-
     # -- all of it
 
     def distrust(self, record: Record) -> None:

@@ -1,7 +1,7 @@
 """What tuning saw: how the validation score of trials goes with each knob."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -62,8 +62,8 @@ class Tuning:
         for axes, (knob, trials) in zip(panels, self.panels.items(), strict=True):
             axes.set_xlabel(knob)
             spread(axes.xaxis, [t.value for t in trials])
-            for trial in trials:
-                _dot(axes, trial, self.marks.get(trial.label))
+            for label in dict.fromkeys(t.label for t in trials):
+                _dots(axes, [t for t in trials if t.label == label], self.marks.get(label))
         panels[0].set_ylabel("validation accuracy in %")
         self._legend(figure)
 
@@ -79,20 +79,27 @@ class Tuning:
         name_all(figure, self.names, self.marks, handles, behind, (ring, "chosen"))
 
 
-def _dot(axes: "Axes", trial: Trial, mark: Mark | None) -> None:
+def _dots(axes: "Axes", trials: Sequence[Trial], mark: Mark | None) -> None:
+    """A method's trials; those far from all others as carets at the edge."""
     low, high = axes.get_ylim()
-    y = min(max(trial.accuracy, low), high)
-    marker: str | int = mark.marker if mark else "o"
-    if y != trial.accuracy:  # far from all others
-        marker = 7 if y == low else 6  # carets
-    axes.plot(
-        [trial.value], [y], marker=marker, ls="", mew=0, clip_on=False,
-        color=mark.colour if mark else MUTED, ms=5.5 if mark else 3,
-        alpha=0.9 if mark else 0.6, zorder=3 if mark else 2,
-    )  # fmt: skip
-    if trial.chosen:
-        axes.plot([trial.value], [y], marker="o", ls="", ms=9 if mark else 6, mfc="none",
-                  mec=INK, mew=0.9 if mark else 0.5, zorder=4, clip_on=False)  # fmt: skip
+    colour, size = (mark.colour, 5.5) if mark else (MUTED, 3.0)
+    groups: tuple[tuple[str | int, Any], ...] = (
+        (mark.marker if mark else "o", lambda y: low <= y <= high),
+        (7, lambda y: y < low),
+        (6, lambda y: y > high),
+    )
+    for marker, here in groups:
+        points = [(t.value, min(max(t.accuracy, low), high)) for t in trials if here(t.accuracy)]
+        if points:
+            axes.plot(
+                *zip(*points, strict=True), marker=marker, ls="", mew=0, clip_on=False,
+                color=colour, ms=size, alpha=0.9 if mark else 0.6, zorder=3 if mark else 2,
+            )  # fmt: skip
+    for t in trials:
+        if t.chosen:
+            axes.plot([t.value], [min(max(t.accuracy, low), high)], marker="o", ls="",
+                      ms=9 if mark else 6, mfc="none", mec=INK, mew=0.9 if mark else 0.5,
+                      zorder=4, clip_on=False)  # fmt: skip
 
 
 def prepare(board: "Leaderboard", evidence: "Evidence") -> Tuning | None:

@@ -1,0 +1,33 @@
+"""A report's files as artifacts of the study's own run in MLflow."""
+
+from pathlib import Path
+
+from kdbench.store import Store, read_json
+from kdbench.track.read import experiment
+
+
+def attach_report(store: Store, study: str, uri: str, folder: Path) -> str:
+    """Put the files of `folder` under `report` in the study's own run; its MLflow id.
+
+    That run is named after the study and has the tag `kdbench.kind` = `study`. Raises
+    `LookupError` where there is no such experiment, and what MLflow raises.
+    """
+    client, where = experiment(study, uri)
+    plan = read_json(store.plan_path(study)) or {}
+    tags = {
+        "kdbench.kind": "study",
+        "kdbench.study": study,
+        "mlflow.source.name": "kdbench",
+        "mlflow.note.content": plan.get("question", ""),
+        "kdbench.plan": plan.get("hash", ""),
+    }
+    found = client.search_runs([where], "tags.`kdbench.kind` = 'study'", max_results=1)
+    if found:
+        run = found[0].info.run_id
+        for name, value in tags.items():
+            client.set_tag(run, name, value)
+    else:
+        run = client.create_run(where, None, tags, study).info.run_id
+    client.log_artifacts(run, str(folder), "report")
+    client.set_terminated(run, "FINISHED")
+    return str(run)
