@@ -51,15 +51,26 @@ def test_pooled_by_hand(evidence):
     assert table.loc["kd", "verdict"] == "better"
 
 
-def test_a_method_that_a_setting_lacks_has_no_pooled_value(evidence):
+def test_a_method_that_a_setting_did_not_declare_is_not_counted(evidence):
     rows = [r for r in evidence.plan["rows"] if r["label"] != "rkd"]
     found = several("both", {"a": evidence, "b": other(evidence, rows=rows)})
+    whole = several("both", {"a": evidence, "b": other(evidence)})
+    assert "rkd" not in set(frame(found)["method"])
+    assert found.family.family.size == whole.family.family.size - 1
+    assert any("not counted: " in note and "rkd" in note for note in sheet(found).notes)
+
+
+def test_a_method_that_failed_in_a_setting_has_no_pooled_value_but_counts(evidence):
+    there = other(evidence)
+    runs = there.runs.copy()
+    lost = runs["label"] == "rkd"
+    runs.loc[lost, "state"] = "diverged"
+    runs.loc[lost, "accuracy"] = np.nan
+    found = several("both", {"a": evidence, "b": replace(there, runs=runs)})
     table = frame(found).set_index("method")
     assert np.isnan(table.loc["rkd", "difference"])
-    assert (
-        found.family.family.size
-        == several("both", {"a": evidence, "b": other(evidence)}).family.family.size
-    )
+    whole = several("both", {"a": evidence, "b": there})
+    assert found.family.family.size == whole.family.family.size
     assert any("rkd: no score in b" in note for note in sheet(found).notes)
 
 

@@ -88,7 +88,7 @@ def _pool(
 ) -> None:
     pooled = several.several(name, found, shared)
     several.write(pooled, folder, places)
-    console.print(terminal_sheet(several.sheet(pooled)))
+    console.print(terminal_sheet(several.sheet(pooled), columns=5))
     say(console, f"pooled       {folder}")
 
 

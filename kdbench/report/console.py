@@ -41,18 +41,18 @@ def terminal(board: Leaderboard) -> Any:
     return Group(table, *_words(board.captions, board.notes))
 
 
-def terminal_sheet(sheet: Sheet) -> Any:
-    """Any other table with its words, as wide as it is."""
+def terminal_sheet(sheet: Sheet, columns: int) -> Any:
+    """The first `columns` of any other table with its words: what decides."""
     from rich import box
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(sheet.title), box=box.SIMPLE, pad_edge=False)
-    for header, right in zip(sheet.grid.headers, sheet.grid.right, strict=True):
-        table.add_column(Text(header), justify="right" if right else "left")
+    table = Table(title=Text(sheet.title), box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    for header, right in list(zip(sheet.grid.headers, sheet.grid.right, strict=True))[:columns]:
+        table.add_column(Text(header), justify="right" if right else "left", overflow="fold")
     for row in sheet.grid.rows:
-        table.add_row(*(Text(cell.text, "bold" if cell.bold else "") for cell in row))
+        table.add_row(*(Text(c.text, "bold" if c.bold else "") for c in row[:columns]))
     return Group(table, *_words(sheet.captions, sheet.notes))
 
 

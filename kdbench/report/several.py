@@ -37,7 +37,8 @@ class Several:
     """The pooled verdict over settings, best method first.
 
     `means` are the methods' mean scores over the settings (percentage points; NaN where
-    one is missing), `digests` say what each setting was made from.
+    one is missing), `digests` say what each setting was made from; methods that stand
+    `apart` are not in the family of every setting.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Several:
     family: SeveralFamily
     best: BestSet
     means: Mapping[str, float]
+    apart: tuple[str, ...]
 
     @property
     def analysis(self) -> Analysis:
@@ -78,16 +80,17 @@ def several(name: str, settings: Mapping[str, Evidence], shared: bool | None = N
     reference = next(iter(references.values()))
     mains = {s: mains_of(lines_of(e.runs, e.plan)) for s, e in settings.items()}
     scores = _scores(mains)
-    labels = [k for k in scores if k != reference and _in_any_family(k, mains)]
+    pooled = [k for k in scores if k != reference and _declared(k, mains)]
+    apart = [k for k in scores if k != reference and k not in pooled]
     differences = {
         label: {
             s: paired_difference(found, scores[reference][s], widest.level)
             for s, found in scores[label].items()
         }
-        for label in labels
+        for label in pooled
     }
     shared = _share(settings) if shared is None else shared
-    entered = {k: scores[k] for k in (reference, *labels)}
+    entered = {k: scores[k] for k in (reference, *pooled)}
     means = {k: _mean(v, settings) for k, v in entered.items()}
     return Several(
         name,
@@ -97,11 +100,14 @@ def several(name: str, settings: Mapping[str, Evidence], shared: bool | None = N
         judge_several(differences, list(settings), shared, widest),
         best_set_several(entered, list(settings), shared, widest),
         means,
+        tuple(apart),
     )
 
 
-def _in_any_family(label: str, mains: Mapping[str, Mapping[str, Line]]) -> bool:
-    return any(label in lines and in_family(lines[label]) for lines in mains.values())
+def _declared(label: str, mains: Mapping[str, Mapping[str, Line]]) -> bool:
+    """Whether every setting declared the method, which was known before any number. One
+    that failed in a setting stays declared, and counts in the correction."""
+    return all(label in lines and in_family(lines[label]) for lines in mains.values())
 
 
 def _scores(mains: Mapping[str, Mapping[str, Line]]) -> dict[str, dict[str, Scores]]:
@@ -264,6 +270,11 @@ def _detectable(family: SeveralFamily) -> str:
 
 def _notes(found: Several) -> Sequence[str]:
     notes = []
+    if found.apart:
+        notes.append(
+            "Not tuned (or run without knobs) in every setting, so not pooled and not counted: "
+            f"{', '.join(found.apart)}."
+        )
     alpha = found.analysis.alpha
     for label, verdict in found.family.family.verdicts.items():
         d = verdict.difference
