@@ -7,13 +7,22 @@ ROOT   ?= .
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: study test lint venv docs ui clean
+.PHONY: study test fuzz crash-test lint venv docs ui clean
 
 study: venv
 	$(BIN)/kdbench study $(STUDY) --root $(ROOT)
 
 test: venv
 	$(BIN)/python -m pytest
+
+fuzz: venv
+	KDBENCH_FUZZ=5000 $(BIN)/python -m pytest tests/test_fuzz.py
+
+crash-test: venv
+	$(BIN)/python tests/crash.py random --kills 100
+	$(BIN)/python tests/crash.py random --kills 30 --processes 2 --seed 1
+	$(BIN)/python tests/crash.py random --kills 30 --processes 4 --seed 2
+	$(BIN)/python tests/crash.py boundaries
 
 lint: venv
 	$(BIN)/ruff check .

@@ -5,12 +5,10 @@ import shlex
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -46,6 +44,7 @@ class Options:
     changes: dict[str, Any] = field(default_factory=dict)
     tune: bool = True
     dry_run: bool = False
+    retry: bool = True
 
 
 class Usage(Exception):
@@ -64,7 +63,7 @@ def conduct(options: Options, console: Console) -> int:
         show_plan(planner, console)
         return 0
     uri = track.tracking_uri(options.root)
-    with one_at_a_time(store, study.name), Watch(console) as watcher:
+    with Watch(console) as watcher:
         mirror = track.Mirror(store, study.name, uri, on_trouble=watcher.say)
         mirror.open()
         mirror.start()
@@ -103,7 +102,16 @@ def carry_out(
     """Train and score everything that the plan needs, with worker processes."""
     place = Place(options.root, planner.study.data.name, options.data_dir, device)
     engine = LocalEngine(place, workers(options.workers, device))
-    sweep = Sweep(planner, store, engine, mirror, watcher, Ledger(options.root), device)
+    sweep = Sweep(
+        planner,
+        store,
+        engine,
+        mirror,
+        watcher,
+        Ledger(options.root, watcher.say),
+        device,
+        options.retry,
+    )
     try:
         sweep.run()
     finally:
@@ -164,25 +172,6 @@ def workers(wanted: int | None, device: str) -> int:
     return len(usable(0)) if usable else os.cpu_count() or 1
 
 
-@contextmanager
-def one_at_a_time(store: Store, study: str) -> Any:
-    """Hold the study in this root. Raises `Usage` where another process has it."""
-    folder = store.plan_path(study).parent
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"{study}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise Usage(
-            f"another `kdbench study {study}` is at work in {store.root}; wait for it, or take "
-            "another --root"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def publish(store: Store, study: str, mirror: track.Mirror, console: Console) -> None:
     """Build the leaderboard from MLflow, show it, and say where things are."""
     try:
@@ -195,8 +184,7 @@ def publish(store: Store, study: str, mirror: track.Mirror, console: Console) ->
     plain(console, f"leaderboard  {paths[0].parent}")
     uri = track.safe_uri(track.tracking_uri(store.root))
     plain(console, f"MLflow       {uri}  (kdbench ui)")
-    path = store.root / "optuna.journal"
-    plain(console, f"Optuna       {path}  (optuna-dashboard)")
+    plain(console, f"Optuna       {Ledger(store.root).where()}  (optuna-dashboard)")
 
 
 def plain(console: Console, text: str) -> None:

@@ -1,5 +1,6 @@
 """What a run says while it trains. Plain records, so that a driver needs no torch for them."""
 
+import traceback
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +25,19 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """A run's method raised; its mates went on."""
+    """A run's method raised; its mates went on. `error` is what `cause` makes of it."""
 
     id: str
     error: dict[str, Any]
 
 
 Event = Epochs | Finished | Failed
+
+
+def cause(error: BaseException) -> dict[str, Any]:
+    """What is kept of an error: a message, the traceback, and the system's number for it."""
+    return {
+        "message": f"{type(error).__name__}: {error}",
+        "traceback": "".join(traceback.format_exception(error)),
+        "errno": getattr(error, "errno", None),
+    }

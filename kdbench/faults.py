@@ -1,5 +1,6 @@
 """What is wrong with a study file, as sentences: each with its place and what to do."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -88,7 +89,9 @@ def place_of(path: list[Any], raw: Mapping[str, Any]) -> str:
         if isinstance(part, int) and path[0] == "methods" and depth == 1:
             items = raw["methods"]
             item = items[part] if isinstance(items, list) else None
-            text += f" ({item.get('method')})" if isinstance(item, Mapping) else ""
+            if isinstance(item, Mapping):
+                method = item.get("method")
+                text += f" ({method if isinstance(method, str) else SHORT.repr(method)})"
     return f"{text}: " if text else ""
 
 
@@ -122,13 +125,13 @@ def check(study: Study) -> list[str]:
     faults: list[str] = []
     tune, final, recipe = study.tune, study.final, study.recipe
     labels = [entry.label for entry in study.methods if isinstance(entry.label, str)]
-    for label in sorted({x for x in labels if labels.count(x) > 1}):
+    for label in sorted(x for x, times in Counter(labels).items() if times > 1):
         faults.append(f"methods: two entries are called '{label}'; give one of them a label")
     for place, numbers in (
         ("final.seeds", final.seeds if final else ()),
         ("tune.seeds", tune.seeds if tune else ()),
     ):
-        for double in sorted({n for n in numbers if numbers.count(n) > 1}):
+        for double in sorted(n for n, times in Counter(numbers).items() if times > 1):
             faults.append(f"{place}: seed {double} stands there twice")
     if tune:
         both = sorted(set(tune.seeds) & set(final.seeds)) if final else []
@@ -185,9 +188,14 @@ def knob_faults(entry: Entry) -> list[str]:
     for name, value in entry.knobs.items():
         if name not in known:
             continue
+        if isinstance(value, str) and not value.isprintable():
+            faults.append(f"{name} = {SHORT.repr(value)} should hold no control characters")
+            continue
         try:
             kind(**{name: value})
-        except (ValueError, OverflowError) as error:
+        except OverflowError:
+            faults.append(f"{name} = {SHORT.repr(value)} is too large")
+        except ValueError as error:
             faults.append(str(error))
         else:
             sound[name] = value

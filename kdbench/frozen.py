@@ -6,19 +6,26 @@ Otherwise one live forward a batch serves the whole cohort. The two agree only t
 rounding, so the choice follows from the spec alone (`tabled`).
 """
 
+import hashlib
+import io
+import math
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from filelock import FileLock
-from safetensors.torch import load_file
+from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
 from kdbench import models
 from kdbench.data import VIEWS, TrainingData, Views
+from kdbench.durable import replacing
 from kdbench.run import RunSpec, digest
-from kdbench.store import Store
+from kdbench.store import DamagedRecord, Store
 from kdbench.types import Output
 
 #: A tap is tabled up to this many bytes (float32, all training images).
@@ -38,7 +45,8 @@ def tabled(spec: RunSpec, examples: int, taps: Mapping[str, tuple[int, ...]]) ->
 def load_student(store: Store, run_id: str, which: str, data: TrainingData) -> nn.Module:
     """The student that run `run_id` made, in eval mode; `which` is `last` or `best`.
 
-    Raises `FileNotFoundError` where the run is unfinished.
+    Raises `FileNotFoundError` where the run is unfinished, `DamagedRecord` where its
+    weights are not whole.
     """
     record = store.record(run_id)
     spec = record.spec()
@@ -46,11 +54,14 @@ def load_student(store: Store, run_id: str, which: str, data: TrainingData) -> n
         raise FileNotFoundError(f"run {run_id} is not finished, so its weights cannot be used")
     with torch.random.fork_rng(devices=[]):
         network = models.build(spec.models["student"], data.shape, data.classes)
-    stored = load_file(record.weights_path)
+    stored = load_tensors(record.weights())
     prefix = f"{which}/"
-    network.load_state_dict(
-        {name.removeprefix(prefix): v for name, v in stored.items() if name.startswith(prefix)}
-    )
+    try:
+        network.load_state_dict(
+            {name.removeprefix(prefix): v for name, v in stored.items() if name.startswith(prefix)}
+        )
+    except RuntimeError as error:
+        raise DamagedRecord(record.weights_path, str(error)) from error
     return network.eval().requires_grad_(False)
 
 
@@ -63,8 +74,10 @@ class FrozenNetwork:
         self.folder = store.tables
         self.data = data
         self.views = views
-        self.key = {"run": run_id, "weights": which, "data": data.checksum}
         model = load_student(store, run_id, which, data)
+        # The weights' content too: a teacher trained again on a GPU is another network.
+        content = hashlib.sha256(store.record(run_id).weights()).hexdigest()
+        self.key = {"run": run_id, "weights": which, "content": content, "data": data.checksum}
         self.model = models.to_device(model, views.device)
         spec = store.record(run_id).spec()
         assert spec is not None, "a run whose weights were loaded has a spec"
@@ -94,7 +107,7 @@ class FrozenNetwork:
     def _open(self, names: Sequence[str]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / f"{self.key['run']}.lock"):
-            absent = [name for name in names if not self._path(name).exists()]
+            absent = [name for name in names if not self._whole(name)]
             if absent:
                 self._fill(absent)
         for name in names:
@@ -103,22 +116,52 @@ class FrozenNetwork:
             on_cpu = self.views.device.type == "cpu"
             self._tables[name] = mapped if on_cpu else mapped.to(self.views.device)
 
+    def _shape(self, name: str) -> tuple[int, ...]:
+        row = (self.data.classes,) if name == "logits" else self.shapes[name]
+        return (len(self.data.labels), *row)
+
+    def _whole(self, name: str) -> bool:
+        """Whether the file is there with the right header and length.
+
+        Its content is not looked at: that would read gigabytes at every start.
+        """
+        head = _header(self._shape(name))
+        try:
+            with self._path(name).open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                right = size == len(head) + _bytes(self._shape(name))
+                return right and file.read(len(head)) == head
+        except FileNotFoundError:
+            return False
+
     def _fill(self, names: Sequence[str]) -> None:
-        """Compute and keep the outputs of all training images: whole files or none."""
+        """Compute and keep the outputs of all training images: whole files or none.
+
+        Written block after block, not through a map: on a full disk a map kills the process.
+        """
         taps = [name for name in names if name != "logits"]
         count = len(self.data.labels)
-        files: dict[str, np.memmap] = {}
-        parts = {name: self._path(name).with_suffix(".part") for name in names}
-        for start in range(0, count, BLOCK):
-            position = torch.arange(start, min(start + BLOCK, count), device=self.views.device)
-            out = self.live(self.views.take(position), taps)
+        with ExitStack() as written:
+            files: dict[str, BinaryIO] = {}
             for name in names:
-                value = (out.logits if name == "logits" else out.taps[name]).float().cpu()
-                if name not in files:
-                    files[name] = np.lib.format.open_memmap(
-                        parts[name], "w+", np.float32, (count, *value.shape[1:])
-                    )
-                files[name][start : start + len(value)] = value.numpy()
-        for name in names:
-            files[name].flush()
-            parts[name].replace(self._path(name))
+                size = _bytes(self._shape(name))
+                files[name] = written.enter_context(replacing(self._path(name), size))
+                files[name].write(_header(self._shape(name)))
+            for start in range(0, count, BLOCK):
+                position = torch.arange(start, min(start + BLOCK, count), device=self.views.device)
+                out = self.live(self.views.take(position), taps)
+                for name in names:
+                    value = (out.logits if name == "logits" else out.taps[name]).float().cpu()
+                    files[name].write(value.contiguous().numpy().data)
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """The first bytes of an npy file of float32."""
+    content = io.BytesIO()
+    about = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(content, about)
+    return content.getvalue()
+
+
+def _bytes(shape: tuple[int, ...]) -> int:
+    return 4 * math.prod(shape)

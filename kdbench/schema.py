@@ -3,10 +3,11 @@
 import difflib
 import re
 import reprlib
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from kdbench import models
 from kdbench.data import DATASETS, VIEWS
@@ -15,7 +16,9 @@ from kdbench.networks import TEACHER
 from kdbench.paper import KEY, KINDS, Paper, balanced
 from kdbench.run import Recipe
 
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+#: Folders of these names cannot be copied to Windows.
+RESERVED = r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|\Z)"
+NAME = re.compile(rf"(?!{RESERVED})[a-z0-9](?:[a-z0-9._-]{{0,62}}[a-z0-9_-])?")
 
 #: Values as they are shown in a fault: a line at the most.
 SHORT = reprlib.Repr()
@@ -58,8 +61,16 @@ def safe_name(value: Any) -> Any:
     """A name becomes folders and files: nothing in it may leave them."""
     if not isinstance(value, str) or not NAME.fullmatch(value):
         raise ValueError(
-            f"{SHORT.repr(value)} is not a name: use lower-case letters, digits, '.', '_' and '-'"
+            f"{SHORT.repr(value)} is not a name: use lower-case letters, digits, '.', '_' and '-', "
+            "64 at the most, and no name that a system keeps for itself"
         )
+    return value
+
+
+def readable(value: str) -> str:
+    """Text goes into pages, databases and terminals: no control character, no half of one."""
+    if any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" for c in value):
+        raise ValueError("it should hold no control characters")
     return value
 
 
@@ -77,8 +88,9 @@ Name = Annotated[str, BeforeValidator(safe_name)]
 Positive = Annotated[float, BeforeValidator(number), Field(gt=0)]
 NotNegative = Annotated[float, BeforeValidator(number), Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
-Count = Annotated[int, Field(ge=1, strict=True)]
-Text = Annotated[str, Field(pattern=r"\S")]
+Count = Annotated[int, Field(ge=1, lt=2**31, strict=True)]
+Prose = Annotated[str, AfterValidator(readable)]
+Text = Annotated[Prose, Field(pattern=r"\S")]
 CiteKey = Annotated[str, BeforeValidator(cite_key)]
 ModelName = Annotated[str, one_of("model", models.MODELS)]
 MethodKey = Annotated[str, one_of("method", METHODS)]
@@ -94,7 +106,7 @@ class Data(Part):
     """Which images, how many of the training images validate, and which views are drawn."""
 
     name: Annotated[str, one_of("data set", DATASETS)]
-    validation: Annotated[int, Field(ge=1, strict=True)]
+    validation: Count
     augment: Annotated[str, one_of("augmentation", VIEWS)] = "none"
 
 
@@ -115,7 +127,7 @@ class RecipePart(Part):
     """How every network of the study is trained. `milestones` are shares of the epochs."""
 
     epochs: Count
-    batch: Annotated[int, Field(ge=2, strict=True)]
+    batch: Annotated[int, Field(ge=2, lt=2**31, strict=True)]
     optimizer: Annotated[str, one_of("optimizer", ("adam", "adamw", "sgd"))] = "adam"
     lr: Positive
     momentum: Annotated[float, BeforeValidator(number), Field(ge=0, lt=1)] = 0.9
@@ -197,7 +209,7 @@ class Published(Part):
     label: Text
     accuracy: Annotated[float, BeforeValidator(number), Field(ge=0, le=100)]
     seeds: Count | None = None
-    note: str = ""
+    note: Prose = ""
     cite: CiteKey
 
 
@@ -237,7 +249,7 @@ class Study(Part):
     """One study: question, setting, methods, budget."""
 
     name: Name
-    question: str = ""
+    question: Prose = ""
     data: Data
     student: Slot
     teacher: Teacher

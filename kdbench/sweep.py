@@ -1,28 +1,39 @@
 """Carry out a plan: skip what is done, go on with what was begun, run what is missing.
 
 The driver alone writes: records first, then it tells the mirror. Workers only compute.
+Several drivers may carry out one study: each takes the runs whose records it can lock,
+and waits for those that another has. The system drops a dead process's locks.
 """
 
 import datetime
+import errno
+import shutil
 import signal
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
+from filelock import FileLock, Timeout
+
+from kdbench.durable import DiskFull
 from kdbench.engines import Engine
-from kdbench.engines.work import Calibrated, Scored, Task
+from kdbench.engines.work import Calibrated, Lost, Scored, Task
 from kdbench.events import Epochs, Failed, Finished
 from kdbench.ledger import Ledger, Trial
 from kdbench.plan import Node, Plan, Planner, plan_file
 from kdbench.provenance import provenance
-from kdbench.store import Store, read_json, write_json
+from kdbench.store import RecordBusy, Store, read_json, write_json
 
 #: Runs in a cohort at the most: enough to share a live teacher, few enough to balance.
 COHORT = 12
 #: Runs scored by one task.
 SCORES = 16
+#: Seconds until a run that another driver had is asked for again.
+ASK_AGAIN = 1.0
 
 
 class Interrupted(Exception):
@@ -64,6 +75,7 @@ class Sweep:
     watcher: Watcher
     ledger: Ledger
     device: str
+    retry: bool = True
     _running: set[str] = field(default_factory=set)
     _scoring: set[str] = field(default_factory=set)
     _failed: dict[str, str] = field(default_factory=dict)
@@ -75,6 +87,13 @@ class Sweep:
     _logged: dict[str, int] = field(default_factory=dict)
     _last_rows: dict[str, Epochs] = field(default_factory=dict)
     _locks: dict[str, ExitStack] = field(default_factory=dict)
+    #: Runs that another driver has, and since when (our clock) nobody has asked again.
+    _elsewhere: dict[str, float] = field(default_factory=dict)
+    #: Errors that stood in the records when this driver started.
+    _old_errors: dict[str, Any] = field(default_factory=dict)
+    #: The largest cohort that a run may train in, where a larger one was killed.
+    _most: dict[str, int] = field(default_factory=dict)
+    _waiting: bool = False
 
     def run(self) -> dict[str, Any]:
         """Carry out the study; the plan file as it stands at the end.
@@ -91,6 +110,7 @@ class Sweep:
                     self._changed = False
                     self._write_plan(plan)
                     self._log_trials(plan)
+                    self._look_back(plan)
                     self._check_teachers(plan)
                     self._show(plan)
                 if not self._stopping:
@@ -99,8 +119,11 @@ class Sweep:
                     if self._stopping:
                         self._write_plan(plan)
                         raise Interrupted
-                    if not self._measure_costs(plan):
+                    if self._outdated(plan):
+                        self._changed = True
+                    elif not self._elsewhere and not self._measure_costs(plan):
                         return self._write_plan(plan)
+                self._wait_for_others()
                 for message in self.engine.messages(0.5):
                     self._take(message, plan)
 
@@ -151,6 +174,11 @@ class Sweep:
             return False
         if self._cost_tried:
             return False
+        lock = self._locks["cost"] = ExitStack()
+        try:
+            lock.enter_context(holding(path.with_suffix(".lock")))
+        except RecordBusy:
+            return True  # another driver measures; what it finds is read in a moment
         self._cost_tried = self._costing = True
         self.watcher.say("measuring what each method costs ...")
         labels = tuple(wanted)
@@ -169,12 +197,16 @@ class Sweep:
         for node in plan.nodes.values():
             if node.id in self._running or node.id in self._failed or self._state(node.id):
                 continue
+            if node.id in self._elsewhere:
+                continue
             if all(self._usable(i) for i in node.spec.frozen.values()):
                 yield node
 
     def _unscored(self, plan: Plan) -> Iterator[Node]:
         for node in plan.nodes.values():
             if not node.score or node.id in self._scoring or node.id in self._failed:
+                continue
+            if node.id in self._elsewhere:
                 continue
             if self._usable(node.id) and self.store.record(node.id).test is None:
                 yield node
@@ -194,17 +226,16 @@ class Sweep:
     def _dispatch(self, plan: Plan) -> None:
         """Give every idle worker a cohort, or runs to score where nothing can be trained."""
         while self.engine.idle():
-            cohort = self._next_cohort(plan)
-            if cohort:
-                for node in cohort:
-                    self._begin(node)
-                self.engine.submit(Task("train", tuple(node.spec for node in cohort)))
+            if cohort := self._next_cohort(plan):
+                if mine := [node for node in cohort if self._begin(node)]:
+                    self.engine.submit(Task("train", tuple(node.spec for node in mine)))
                 continue
             unscored = list(self._unscored(plan))[:SCORES]
             if not unscored:
                 return
-            self._scoring |= {node.id for node in unscored}
-            self.engine.submit(Task("score", tuple(node.spec for node in unscored)))
+            if mine := [node for node in unscored if self._lock(node.id)]:
+                self._scoring |= {node.id for node in mine}
+                self.engine.submit(Task("score", tuple(node.spec for node in mine)))
 
     def _next_cohort(self, plan: Plan) -> list[Node]:
         """The largest group of runs that can share batches, split to keep workers busy."""
@@ -222,7 +253,7 @@ class Sweep:
 
         group = max(groups.values(), key=weight)
         share = -(-len(group) // max(1, self.engine.idle()))
-        return group[: min(COHORT, share)]
+        return group[: min(COHORT, share, self._most.get(group[0].id, COHORT))]
 
     def _company(self, node: Node) -> tuple[Any, ...]:
         """What runs must share to train in lockstep: batches, length, and epochs done."""
@@ -237,15 +268,75 @@ class Sweep:
             spec.seed,
             spec.lineage,
             epochs,
+            self._most.get(node.id),
         )
 
-    def _begin(self, node: Node) -> None:
+    def _begin(self, node: Node) -> bool:
+        """Take a run; False where another driver has it, or has ended it meanwhile."""
+        if not self._lock(node.id):
+            return False
         record = self.store.record(node.id)
-        lock = self._locks[node.id] = ExitStack()
-        lock.enter_context(record.writing())
+        if record.result is not None:
+            self._release(node.id)
+            self._changed = True
+            return False
+        error = record.error
+        if error is not None and error != self._old_errors.get(node.id):
+            self._failed[node.id] = error["message"]  # another driver has just tried it
+            self._release(node.id)
+            self._changed = True
+            return False
         record.begin(node.spec)
         self._running.add(node.id)
         self.mirror.touch(node.id, node.listing)
+        return True
+
+    def _lock(self, run_id: str) -> bool:
+        """Whether this driver may write the record now."""
+        lock = ExitStack()
+        try:
+            lock.enter_context(self.store.record(run_id).writing())
+        except RecordBusy:
+            self._elsewhere[run_id] = time.monotonic()
+            return False
+        self._locks[run_id] = lock
+        return True
+
+    def _release(self, name: str) -> None:
+        if lock := self._locks.pop(name, None):
+            lock.close()
+
+    # -- other drivers, earlier starts
+
+    def _outdated(self, plan: Plan) -> bool:
+        """Whether other drivers have ended trials that the plan does not know of."""
+        fresh = self.planner.plan()
+        return (fresh.nodes.keys(), fresh.open) != (plan.nodes.keys(), plan.open)
+
+    def _wait_for_others(self) -> None:
+        """Ask again, now and then, for the runs that another driver had."""
+        idle = not (self._running or self._scoring or self._costing)
+        if self._elsewhere and idle and not self._waiting and not self._stopping:
+            self._waiting = True
+            count = len(self._elsewhere)
+            self.watcher.say(f"waiting for {count} runs that another process works on ...")
+        if self._elsewhere and idle:
+            time.sleep(0.1)
+        before = time.monotonic() - ASK_AGAIN
+        for run_id in [i for i, since in self._elsewhere.items() if since < before]:
+            del self._elsewhere[run_id]
+            self._changed |= self._state(run_id) is not None
+
+    def _look_back(self, plan: Plan) -> None:
+        """Note the errors of earlier starts; without `retry` their runs have failed. Show
+        MLflow what had ended before: whoever trained it may have died before saying so."""
+        for run_id in plan.nodes.keys() - self._old_errors.keys():
+            if self._state(run_id):
+                self.mirror.touch(run_id, plan.nodes[run_id].listing)
+            error = self.store.record(run_id).error
+            self._old_errors[run_id] = error
+            if error is not None and not self.retry and not self._state(run_id):
+                self._failed[run_id] = error["message"]
 
     # -- what has been said
 
@@ -257,7 +348,11 @@ class Sweep:
             # One of the runs whose cost was being measured: it is finished, and stays so.
             if self._costing:
                 self.watcher.say(f"costs could not be measured: {message.error['message']}")
+                self._release("cost")
             self._costing = False
+            return
+        if isinstance(message, Lost):
+            self._split(message)
             return
         if not isinstance(message, Epochs | Finished | Failed | Scored):
             return
@@ -281,18 +376,25 @@ class Sweep:
                 epoch = message.result["diverged_epoch"]
                 self.watcher.say(f"{node.listing['name']} diverged in epoch {epoch}")
         elif isinstance(message, Failed):
+            if message.error.get("errno") == errno.ENOSPC:
+                # No fault of the run; and the next one would fare the same.
+                raise DiskFull(errno.ENOSPC, full(self.store.root))
             record.fail(message.error)
             self._failed[message.id] = message.error["message"]
+            self._old_errors[message.id] = message.error
             self._scoring.discard(message.id)
             self._settle(node, plan)
             self.watcher.say(f"{node.listing['name']} failed: {message.error['message']}")
         else:
-            record.score(message.test, message.arrays)
+            if record.test is None:
+                record.score(message.test, message.arrays)
             self._scoring.discard(message.id)
+            self._release(message.id)
         self.mirror.touch(message.id, node.listing)
 
     def _take_costs(self, message: Calibrated, plan: Plan) -> None:
         self._costing = False
+        self._release("cost")
         if message.rows:
             path = self.store.calibration_path(self.planner.study.name)
             machine = f"{self._beside['hardware']}, {self.device}"
@@ -301,12 +403,21 @@ class Sweep:
             if node.listing["kind"] == "final":
                 self.mirror.touch(node.id, node.listing)
 
+    def _split(self, message: Lost) -> None:
+        """A worker was killed over a cohort: its runs go on in cohorts half as large."""
+        size = len(message.specs) // 2
+        self.watcher.say(f"{message.message}; its {len(message.specs)} runs go on {size} at a time")
+        for spec in message.specs:
+            if spec.id in self._running:
+                self._most[spec.id] = size
+                self._running.discard(spec.id)
+                self._release(spec.id)
+
     def _settle(self, node: Node, plan: Plan) -> None:
         """A run has ended. The plan knows more only once all trials of a row that were
         asked for have ended, so it is not made anew after each run."""
         self._running.discard(node.id)
-        if lock := self._locks.pop(node.id, None):
-            lock.close()
+        self._release(node.id)
         self._show(plan)
         kind, label = node.listing["kind"], node.listing["label"]
         if kind == "teacher":
@@ -363,6 +474,29 @@ class Sweep:
             self.watcher.say("stopping: finishing the step and keeping the last epoch ...")
         self._stopping = True
         self.engine.stop()
+
+
+def full(root: Path) -> str:
+    """What to do about a full disk."""
+    free = shutil.disk_usage(root).free / 1e6
+    return (
+        f"the disk is full ({free:.1f} MB free); make room and give the same command again, "
+        "which goes on where this one stopped"
+    )
+
+
+@contextmanager
+def holding(path: Path) -> Iterator[None]:
+    """Hold a lock file. Raises `RecordBusy` where another process has it."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RecordBusy(f"{path} is held by another process") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -6,13 +6,13 @@ numbers do not depend on its company. The loop knows roles and sources, never a
 method's name.
 """
 
-import traceback
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from kdbench.cohort import Bench, Job, epoch_batches, training_positions
-from kdbench.events import Event, Failed
+from kdbench.events import Event, Failed, cause
 from kdbench.member import Member
+from kdbench.memory import CohortTooLarge, out_of_memory
 
 T = TypeVar("T")
 
@@ -29,15 +29,45 @@ def train_cohort(
     every member's last whole epoch is said with its checkpoint, and the cohort ends.
     Runs whose checkpoints are of different ages, as a driver that was killed may leave
     them, are trained one age after the other.
+
+    Raises `CohortTooLarge` where memory runs out for several runs, after saying every
+    unfinished one's last whole epoch; a run for which it runs out alone has failed.
     """
+    #: The last whole epoch of every run that has not ended.
+    kept = {job.spec.id: job.checkpoint for job in jobs}
     members: list[Member] = []
-    for job in jobs:
-        _guarded(job.spec.id, emit, lambda each: members.append(Member(each, bench)), job)
-    ages: dict[int, list[Member]] = {}
-    for member in members:
-        ages.setdefault(member.epoch, []).append(member)
-    for mates in ages.values():
-        _lockstep(mates, bench, emit, stopping)
+
+    def guarded(run_id: str, act: Callable[[T], object], what: T) -> bool:
+        """Whether `act(what)` went well; if not, the run has failed, and only that run."""
+        try:
+            act(what)
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            emit(Failed(run_id, cause(error)))
+            del kept[run_id]
+            return False
+        return True
+
+    try:
+        for job in jobs:
+            guarded(job.spec.id, lambda each: members.append(Member(each, bench)), job)
+        ages: dict[int, list[Member]] = {}
+        for member in members:
+            ages.setdefault(member.epoch, []).append(member)
+        for mates in ages.values():
+            _lockstep(mates, bench, emit, stopping, kept, guarded)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        if len(kept) == 1:
+            (alone,) = kept
+            emit(Failed(alone, cause(error)))
+            return
+        for member in members:
+            if state := kept.get(member.spec.id):
+                emit(member.epochs_event(state))
+        raise CohortTooLarge(kept) from error
 
 
 def _lockstep(
@@ -45,16 +75,21 @@ def _lockstep(
     bench: Bench,
     emit: Callable[[Event], None],
     stopping: Callable[[], bool],
+    kept: dict[str, bytes | None],
+    guarded: Callable[..., bool],
 ) -> None:
     """Train members that have done the same number of epochs."""
     spec = members[0].spec
     fit, held_out = training_positions(spec, bench)
-    kept = {m.spec.id: m.checkpoint() if m.epoch else None for m in members}
 
-    def end(member: Member) -> None:
+    def finish(member: Member) -> None:
         result = member.finished("done" if member.sound else "diverged")
         emit(member.epochs_event(None))
         emit(result)
+
+    def end(member: Member) -> None:
+        if guarded(member.spec.id, finish, member):
+            del kept[member.spec.id]
 
     for epoch in range(members[0].epoch, spec.recipe.epochs):
         if not members:
@@ -67,29 +102,16 @@ def _lockstep(
                 for member in members:
                     emit(member.epochs_event(kept[member.spec.id]))
                 return
-            members = [m for m in members if _guarded(m.spec.id, emit, m.step, batch)]
+            members = [m for m in members if guarded(m.spec.id, m.step, batch)]
             batch.release()
-        members = [m for m in members if _guarded(m.spec.id, emit, m.end_epoch, held_out)]
+        members = [m for m in members if guarded(m.spec.id, m.end_epoch, held_out)]
         for member in members:
             if not member.sound:
-                _guarded(member.spec.id, emit, end, member)
+                end(member)
                 continue
             kept[member.spec.id] = member.checkpoint()
             if member.due() and member.epoch < spec.recipe.epochs:
                 emit(member.epochs_event(kept[member.spec.id]))
         members = [m for m in members if m.sound]
     for member in members:
-        _guarded(member.spec.id, emit, end, member)
-
-
-def _guarded(
-    run_id: str, emit: Callable[[Event], None], act: Callable[[T], object], what: T
-) -> bool:
-    """Whether `act(what)` went well; if not, the run `run_id` has failed, and only that run."""
-    try:
-        act(what)
-    except Exception as error:
-        text = "".join(traceback.format_exception(error))
-        emit(Failed(run_id, {"message": f"{type(error).__name__}: {error}", "traceback": text}))
-        return False
-    return True
+        end(member)

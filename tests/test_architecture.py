@@ -22,20 +22,20 @@ MODULES = {
 LAYERS: list[set[str]] = [
     # What flows, and what a run is.
     {"types", "networks", "run", "plugins", "stats", "fidelity", "losses", "provenance", "events"}
-    | {"paper"},
+    | {"paper", "memory"},
     # Methods, models, images, records.
-    {"methods", "models", "data", "store", "seeds", "optim", "ledger", "taps"},
+    {"methods", "models", "data", "store", "seeds", "optim", "taps"} | {"damage", "durable"},
     # What a study file may hold.
     {"schema"},
     # What a study rests on.
     {"references"},
     # For people to look at.
-    {"track", "report"},
+    {"track", "report", "ledger"},
     # Training, and the question that a study asks.
     {"frozen", "cohort", "member", "train", "evaluate", "calibrate", "faults", "study"},
     # What to run, and where.
     {"plan", "engines", "catalogue"},
-    {"sweep"},
+    {"sweep", "doctor"},
     {"conduct"},
     {"reproduce"},
     {"cli"},

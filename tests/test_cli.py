@@ -16,7 +16,6 @@ from kdbench.cli import Refused, app, parse_change, parse_labels, parse_seeds
 from kdbench.cli.base import HOMES
 from kdbench.engines.inline import InlineEngine
 from kdbench.methods import METHODS
-from kdbench.store import Store
 from kdbench.study import shipped
 
 TINY = """
@@ -257,13 +256,6 @@ def test_a_traceback_is_there_for_who_asks() -> None:
 
 
 # -- while a study runs
-
-
-def test_a_second_study_on_one_root_is_refused(tiny: Path, tmp_path: Path) -> None:
-    with conduct.one_at_a_time(Store(tmp_path), "tiny"):
-        text = refused("study", str(tiny), "--root", str(tmp_path))
-    for word in ("another `kdbench study tiny`", str(tmp_path), "--root"):
-        assert word in text.replace(" /", "/") or word in text
 
 
 @pytest.mark.usefixtures("inside")

@@ -346,6 +346,176 @@ def test_unknown_data_set():
         load("qq")
 
 
+# --- files whose MD5 is theirs, and that are wrong all the same -----------------------------
+
+
+def accepted(monkeypatch, name, folder, path, content):
+    """`content` as the file at `path`, with no MD5 or size to be held against it."""
+    write(folder / path, content)
+    loose = {
+        part: tuple(File(file.path) for file in getattr(DATASETS[name], part))
+        for part in ("train_files", "test_files")
+    }
+    monkeypatch.setitem(DATASETS, name, dataclasses.replace(DATASETS[name], **loose))
+
+
+def why(name, folder):
+    """What `load` says: one line with what to do."""
+    with pytest.raises(DataError) as caught:
+        load(name, folder)
+    assert "\n" not in str(caught.value)
+    assert "Replace it" in str(caught.value)
+    return str(caught.value)
+
+
+class Evil:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["MD5 known", "MD5 not known"])
+def test_a_pickle_that_would_write_a_file_does_not(known, fake, monkeypatch, tmp_path):
+    folder, path = fake("cifar10"), "cifar-10-batches-py/data_batch_2"
+    evil = pickle.dumps({"data": Evil(tmp_path / "executed"), "labels": []})
+    if known:
+        write(folder / path, evil)
+        assert "is damaged" in why("cifar10", folder)
+    else:
+        accepted(monkeypatch, "cifar10", folder, path, evil)
+        assert "data_batch_2: it asks for io.open" in why("cifar10", folder)
+    assert not (tmp_path / "executed").exists()
+    pickle.loads(evil)
+    assert (tmp_path / "executed").exists()  # so the pickle would have
+
+
+def test_cifars_pickles_are_of_python_2(fake, monkeypatch):
+    # As the published files name NumPy's parts.
+    folder, path = fake("cifar100"), "cifar-100-python/train"
+    before = load("cifar100", folder)
+    batch = pickle.loads((folder / path).read_bytes())
+    content = pickle.dumps(batch, 2).replace(b"numpy._core.", b"numpy.core.")
+    accepted(monkeypatch, "cifar100", folder, path, content)
+    assert load("cifar100", folder).checksum == before.checksum
+
+
+LABELS = [k % 10 for k in range(PER_FILE)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"labels": [1.7, *LABELS[1:]]}, "should be whole numbers, not float64"),
+        ({"labels": [10, *LABELS[1:]]}, "should be 0 to 9; found 0 to 10"),
+        ({"labels": ["a", *LABELS[1:]]}, "should be whole numbers"),
+        ({"labels": [2**70, *LABELS[1:]]}, "should be whole numbers, not object"),
+        ({"labels": LABELS[1:]}, "data_batch_1: it should hold rows of 3,072 pixels with a label"),
+        ({"labels": None}, "data_batch_1: it should hold"),
+        ({"data": [[1, 2], [3]]}, "data_batch_1: "),
+        ({"data": np.zeros((PER_FILE, 3071), np.uint8)}, "found (20, 3071)"),
+        ({"data": np.zeros((PER_FILE, 3072), np.float32)}, "should be uint8 images"),
+    ],
+    ids=str,
+)
+def test_a_cifar_batch_that_does_not_hold_together(changes, words, fake, monkeypatch):
+    folder, path = fake("cifar10"), "cifar-10-batches-py/data_batch_1"
+    batch = {**pickle.loads((folder / path).read_bytes()), **changes}
+    accepted(monkeypatch, "cifar10", folder, path, pickle.dumps(batch))
+    assert words in why("cifar10", folder)
+
+
+def test_counts_that_are_right_in_sum_only(fake, monkeypatch):
+    folder = fake("cifar10")
+    for number, count in ((1, PER_FILE - 1), (2, PER_FILE + 1)):
+        path = f"cifar-10-batches-py/data_batch_{number}"
+        batch = pickle.loads((folder / path).read_bytes())
+        batch["labels"] = (LABELS * 2)[:count]
+        accepted(monkeypatch, "cifar10", folder, path, pickle.dumps(batch))
+    assert "data_batch_1" in why("cifar10", folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04.", b"cos\nsystem\n.", b"(lp0\n0.", b"K\x01."])
+def test_a_garbled_pickle_is_a_data_error(content, fake, monkeypatch):
+    folder = fake("cifar10")
+    accepted(monkeypatch, "cifar10", folder, "cifar-10-batches-py/data_batch_1", content)
+    assert "data_batch_1" in why("cifar10", folder)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        (2051, PER_FILE, 14, 56),
+        (2051, PER_FILE, 56, 14),
+        (2051, 2**32 - 1, 28, 28),
+        (2051, PER_FILE, 2**32 - 1, 2**32 - 1),
+        (2049, PER_FILE, 28, 28),
+        (0, PER_FILE, 28, 28),
+        (2**32 - 1, PER_FILE, 28, 28),
+        (0x0C03, PER_FILE, 28, 28),
+    ],
+    ids=str,
+)
+def test_a_header_that_is_not_mnists(header, fake, monkeypatch):
+    folder, path = fake("fashion-mnist"), "FashionMNIST/raw/train-images-idx3-ubyte"
+    content = struct.pack(">IIII", *header) + (folder / path).read_bytes()[16:]
+    write(folder / path, content)
+    described = DATASETS["fashion-mnist"]
+    loose = tuple(File(f.path, size=f.size) for f in described.train_files)
+    monkeypatch.setitem(
+        DATASETS, "fashion-mnist", dataclasses.replace(described, train_files=loose)
+    )
+    assert f"found {header}" in why("fashion-mnist", folder)
+
+
+@pytest.mark.parametrize("size", [0, 1, 3, 15, 16, 17])
+def test_a_file_shorter_than_its_header(size, fake, monkeypatch):
+    folder, path = fake("mnist"), "MNIST/raw/train-images-idx3-ubyte"
+    accepted(monkeypatch, "mnist", folder, path, (folder / path).read_bytes()[:size])
+    assert "train-images-idx3-ubyte should begin with" in why("mnist", folder)
+
+
+def test_files_that_may_not_be_read(fake, monkeypatch):
+    folder = fake("mnist")
+
+    def refuse(self, *_args, **_kwargs):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    for act in (load, kd.verify_test_files, open_test):
+        with pytest.raises(DataError, match=r"cannot read .*idx3-ubyte: Permission denied\. Check"):
+            act("mnist", folder)
+
+
+def test_verifying_files_that_are_not_there(fake):
+    folder = fake("mnist")
+    (folder / "MNIST/raw/t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(DataError, match=r"cannot read .*t10k-labels.*: No such file"):
+        kd.verify_test_files("mnist", folder)
+
+
+def test_verifying_a_folder_in_place_of_a_file(fake, monkeypatch):
+    folder, path = fake("mnist"), "MNIST/raw/t10k-labels-idx1-ubyte"
+    accepted(monkeypatch, "mnist", folder, path, b"")
+    (folder / path).unlink()
+    (folder / path).mkdir()
+    with pytest.raises(DataError, match=r"cannot read .*t10k-labels.*: Is a directory"):
+        kd.verify_test_files("mnist", folder)
+
+
+def test_a_reader_of_another_package_that_fails(monkeypatch):
+    def read(part, folder):
+        raise AssertionError("of\nits own")
+
+    monkeypatch.setitem(DATASETS, "theirs", kd.DataSet(("a", "b"), read))
+    assert "cannot read its source: AssertionError: of its own. Replace" in why("theirs", None)
+
+
+def test_a_home_folder_of_nobody(monkeypatch):
+    assert kd.data_folder("~no-such-user/x") == Path("~no-such-user/x")
+
+
 # --- digits -----------------------------------------------------------------------------
 
 

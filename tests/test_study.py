@@ -435,6 +435,104 @@ def test_unknown_studies_and_unreadable_files(tmp_path: Any) -> None:
             load_study(name)
 
 
+def told(text: str, changes: dict | None = None) -> list[str]:
+    """The faults of a text, each one line that a terminal shows."""
+    with pytest.raises(StudyError) as raised:
+        parse_study(text, "x.yaml", changes)
+    assert all(fault.isprintable() for fault in raised.value.faults)
+    return raised.value.faults
+
+
+def test_a_study_takes_no_values_from_elsewhere() -> None:
+    text = yaml.safe_dump(SOUND) + "x: {<<: {a: 1}}\n"
+    only(told(text), "at line", "'<<'", "write them out")
+
+
+def test_aliases_are_written_out_before_a_change() -> None:
+    raw = copy.deepcopy(SOUND)
+    raw["teacher"] = raw["student"]
+    text = yaml.safe_dump(raw)
+    assert "*id001" in text
+    study = parse_study(text, "x", {"student.model": "digits-cnn"})
+    assert (study.student.model, study.teacher.model) == ("digits-cnn", "digits-cnn-small")
+
+
+def test_limits_of_a_file() -> None:
+    only(told("a: " + "x" * 100_000), "100,000 characters")
+    laughs = "a: &a [1]\n" + "".join(
+        f"{below}: &{below} [{', '.join(['*' + above] * 9)}]\n"
+        for above, below in zip("abcdefgh", "bcdefghi", strict=True)
+    )
+    only(told(laughs), "10,000 values")
+    only(told("a: " + "[" * 60 + "]" * 60), "50 deep")
+    only(told("[" * 3000), "50 deep")
+    only(told("a: &a [*a]"), "alias of itself")
+    itself: list[Any] = []
+    itself.append(itself)
+    only(told(yaml.safe_dump(SOUND), {"final.seeds": itself}), "--set final.seeds", "50 deep")
+    with pytest.raises(StudyError, match="100,000 characters"):
+        load_study("/dev/zero")
+
+
+def test_numbers_that_python_will_not_write() -> None:
+    huge = "0x" + "f" * 5000
+    for key in ("epochs: 2", "lr: 0.01", "batch: 64"):
+        text = yaml.safe_dump(SOUND).replace(key, f"{key.split()[0]} {huge}")
+        only(told(text), f"recipe.{key.split(':')[0]}", "4,000 digits")
+    only(told(f"? {huge}\n: 1"), "4,000 digits")
+    only(told(yaml.safe_dump(SOUND), {"recipe.epochs": 16**6000}), "--set recipe.epochs")
+    only(faults(recipe__epochs=2**31), "recipe.epochs", "less than")
+    only(faults(data__validation=2**31), "data.validation", "less than")
+    only(faults(recipe__batch=2**31), "recipe.batch", "less than")
+    one = {"method": "kd", "knobs": {"temperature": 10**400}}
+    only(faults(methods=["ce", one]), "methods[1] (kd)", "temperature", "too large")
+
+
+def test_a_value_that_is_none_of_its_kind_has_its_line() -> None:
+    for value in ("!!timestamp x", '!!int ""', "!!bool x", "2020-13-45", "9" * 5000):
+        only(told(f"name: x\nquestion: {value}"), "line 2", "not a value of the kind")
+
+
+def test_faults_are_lines_whatever_the_file_says() -> None:
+    for odd in ("\\e[31m", "\\n", "\\ud800", "\\0", "\\u202e", "y" * 5000):
+        text = yaml.safe_dump(SOUND)
+        found = told(text.replace("name: small", f'name: small\n? "{odd}"\n: 1'))
+        assert len(found) == 1
+        assert len(found[0]) <= 1000 + 100
+        only(told(text, {f"recipe.{odd}": 1}), "recipe")
+    assert "#x0000 at position 3" in told("a: \0")[0]
+    many = told("".join(f"k{n}: 1\n" for n in range(500)))
+    assert len(many) == 101
+    assert "more" in many[-1]
+
+
+def test_text_that_no_page_or_database_takes() -> None:
+    for odd in ("a\0", "a\x1b[2J", "\ud800"):
+        only(faults(question=odd), "question", "no control characters")
+        number = {**NUMBER, "note": odd, "cite": "hinton2015distilling"}
+        only(faults(report__published=[number]), "note", "no control characters")
+        one = {"method": "hint", "knobs": {"tap": odd}}
+        only(faults(methods=["ce", one]), "tap", "no control characters")
+    assert study_with(question="Does it?\n\tOr not?").question.endswith("not?")
+
+
+@pytest.mark.parametrize("name", ["con", "nul", "aux.txt", "com1", "lpt9.x", "a.", "a\n", "x" * 65])
+def test_names_that_no_folder_may_have(name: str) -> None:
+    only(faults(name=name), "name", "is not a name")
+    only(faults(methods=["ce", {"method": "kd", "label": name}]), "label", "is not a name")
+
+
+def test_a_path_that_no_file_can_have() -> None:
+    for name in ("a\0b", "\ud800", "a\0b.yaml"):
+        with pytest.raises(StudyError, match="no file can have that name"):
+            load_study(name)
+
+
+def test_a_place_shows_a_method_that_is_no_word_in_short() -> None:
+    (fault, *_) = faults(methods=["ce", {"method": [["x"] * 500] * 9, "label": "x"}])
+    assert len(fault) < 700
+
+
 # -- fuzz: a study or a StudyError, never another exception
 
 WORDS = st.sampled_from(

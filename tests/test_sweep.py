@@ -9,8 +9,10 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,15 +21,17 @@ import pandas as pd
 import pytest
 import torch
 
+from kdbench import train
 from kdbench.data import TrainingData
 from kdbench.engines.inline import InlineEngine
 from kdbench.engines.local import LocalEngine
 from kdbench.engines.work import Idle, Message, Place, Task
 from kdbench.ledger import Ledger
+from kdbench.member import Member
 from kdbench.methods import METHODS
-from kdbench.plan import Planner
+from kdbench.plan import Node, Planner
 from kdbench.report.frame import records_frame
-from kdbench.store import RecordBusy, Store, read_json
+from kdbench.store import Store, read_json
 from kdbench.study import parse_study
 from kdbench.sweep import Interrupted, Sweep, TeacherFailed
 
@@ -462,13 +466,98 @@ def test_an_assistant_that_diverges_is_the_reason_in_its_rows(
     assert any("diverged in epoch 1" in text for text in ear.said)
 
 
-def test_a_record_that_another_process_writes_is_left_to_it(bench: Bench) -> None:
+def test_a_record_that_another_process_writes_is_waited_for(bench: Bench) -> None:
+    bench.changes = SMALL
+    sweep, ear = bench.sweep()
+    teacher = next(iter(sweep.planner.plan().nodes))
+    held = ExitStack()
+    held.enter_context(Store(bench.root).record(teacher).writing())
+    began: list[bool] = []
+
+    def release() -> None:
+        began.append(Store(bench.root).record(teacher).spec() is not None)
+        held.close()
+
+    timer = threading.Timer(1.5, release)
+    timer.start()
+    assert sweep.run()["complete"]
+    timer.join()
+    assert began == [False]  # nobody touched it while it was held
+    assert any("another process" in text for text in ear.said)
+
+
+def test_two_drivers_share_a_study_and_train_nothing_twice(bench: Bench) -> None:
+    """Their turns are interleaved at every message."""
+    first, _ = bench.sweep()
+    second, _ = bench.sweep()
+    begun: list[str] = []
+    for sweep in (first, second):
+
+        def begin(node: Node, real: Callable[[Node], bool] = sweep._begin) -> bool:
+            taken = real(node)
+            begun.extend([node.id] * taken)
+            return taken
+
+        sweep._begin = begin  # type: ignore[method-assign]
+    messages = first.engine.messages
+    plans: list[dict[str, Any]] = []
+
+    def in_between(patience: float) -> Iterator[Message]:
+        yield from messages(patience)
+        if not plans and len(results(bench.root)) > 3:
+            first.engine.messages = messages  # type: ignore[method-assign]
+            plans.append(second.run())
+
+    first.engine.messages = in_between  # type: ignore[method-assign]
+    plans.append(first.run())
+    assert len(plans) == 2
+    assert all(plan["complete"] for plan in plans)
+    assert plans[0] == plans[1]
+    assert sorted(begun) == sorted(set(begun)) == sorted(results(bench.root))
+
+
+def test_a_failed_run_is_tried_at_the_next_start_unless_told_otherwise(bench: Bench) -> None:
     bench.changes = SMALL
     sweep, _ = bench.sweep()
-    teacher = next(iter(sweep.planner.plan().nodes))
-    with Store(bench.root).record(teacher).writing(), pytest.raises(RecordBusy, match=teacher):
-        sweep.run()
-    assert bench.run()[0]["complete"]
+    (final,) = [n for n in sweep.planner.plan().nodes.values() if n.listing["name"] == "kd seed 1"]
+    record = Store(bench.root).record(final.id)
+    record.begin(final.spec)
+    record.fail({"message": "it broke", "traceback": "", "errno": None})
+    sweep, _ = bench.sweep()
+    sweep.retry = False
+    assert not sweep.run()["complete"]
+    assert sweep.failures() == {"kd seed 1": "it broke"}
+    plan, sweep, _ = bench.run()
+    assert plan["complete"]
+    assert sweep.failures() == {}
+
+
+def test_memory_that_runs_out_splits_the_cohort_and_changes_no_number(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bench.changes = {**SMALL, "methods": ["ce", "kd", "label-smoothing", "dkd"]}
+    bench.run()
+    whole = scores(bench.root)
+    bench.root = tmp_path / "short of memory"
+    together: list[int] = []
+    lockstep, step = train._lockstep, Member.step
+
+    def counted(members: list[Member], *rest: Any) -> None:
+        together.append(len(members))
+        lockstep(members, *rest)
+
+    def short(self: Member, batch: Any) -> None:
+        if self.epoch == 1 and together[-1] > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        step(self, batch)
+
+    monkeypatch.setattr(train, "_lockstep", counted)
+    monkeypatch.setattr(Member, "step", short)
+    again, sweep, _ = bench.run()
+    assert sweep.failures() == {}
+    assert again["complete"]
+    assert 4 in together
+    assert scores(bench.root) == whole
 
 
 def test_locks_are_given_back_as_runs_end(bench: Bench) -> None:
@@ -516,7 +605,9 @@ class Rough(LocalEngine):
             self.send(signal.SIGKILL)
 
 
-def test_a_worker_that_is_killed_fails_its_runs_and_another_takes_its_place(bench: Bench) -> None:
+def test_a_worker_that_is_killed_is_replaced_and_its_runs_go_on_in_smaller_cohorts(
+    bench: Bench,
+) -> None:
     bench.changes = SMALL
     engine = Rough(bench.place())
     assert engine._workers == []  # none is started before there is work
@@ -524,13 +615,15 @@ def test_a_worker_that_is_killed_fails_its_runs_and_another_takes_its_place(benc
         plan, sweep, ear = bench.run(engine)
     finally:
         engine.close()
-    lost = {spec.id for task in engine.tasks[1:3] for spec in task.specs}
-    names = {plan["listing"][run]["name"] for run in lost}
-    assert names == set(sweep.failures())
-    assert all("worker process ended with code -9" in e for e in sweep.failures().values())
-    assert all(any(name in text for text in ear.said) for name in names)
-    (teacher,) = results(bench.root)
-    assert Store(bench.root).record(teacher).test is not None  # the next worker went on
+    _, together, alone, *_ = engine.tasks
+    assert (len(together.specs), len(alone.specs)) == (2, 1)
+    assert any("go on 1 at a time" in text for text in ear.said)
+    (lost,) = alone.specs  # killed a second time, and with nobody to blame but itself
+    name = plan["listing"][lost.id]["name"]
+    assert set(sweep.failures()) == {name}
+    assert "worker process ended with code -9" in sweep.failures()[name]
+    assert any(name in text for text in ear.said)
+    assert set(results(bench.root)) == set(plan["listing"]) - {lost.id}
     plan, sweep, _ = bench.run()
     assert plan["complete"]
     assert sweep.failures() == {}

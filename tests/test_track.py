@@ -508,7 +508,7 @@ def test_no_store_at_all_stops_nothing(bench: Bench, tmp_path: Path) -> None:
 
 def test_a_bad_record_does_not_hold_up_the_others(bench: Bench) -> None:
     bad, good = bench.final(0), bench.final(1)
-    (bad.folder / "metrics.jsonl").write_text("{not json")
+    (bad.folder / "spec.json").write_text("{not json")
     told: list[str] = []
     mirror = Mirror(bench.store, STUDY, bench.uri, told.append)
     mirror.open()

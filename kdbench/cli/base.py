@@ -37,7 +37,7 @@ HOMES = {
     "kdbench.data": ("DataError",),
     "kdbench.conduct": ("Usage",),
     "kdbench.sweep": ("TeacherFailed",),
-    "kdbench.store": ("RecordBusy",),
+    "kdbench.store": ("DamagedRecord", "RecordBusy"),
     "kdbench.engines.local": ("WorkerLost",),
     "kdbench.reproduce": ("CannotReproduce",),
     "kdbench.report.assemble": ("Behind",),

@@ -24,6 +24,9 @@ def study(
     workers: Workers = None,
     device: Device = "auto",
     tune: Annotated[bool, typer.Option("--tune/--no-tune", help="Tune the knobs.")] = True,
+    retry: Annotated[
+        int, typer.Option(min=0, max=1, help="Tries for a run that failed at an earlier start.")
+    ] = 1,
     root: Root = Path(),
     data_dir: DataDir = None,
     traceback: Traceback = False,
@@ -46,6 +49,7 @@ def study(
             dict(parse_change(change) for change in set_ or ()),
             tune,
             dry_run,
+            bool(retry),
         )
         return conduct(options, Console())
 
@@ -115,6 +119,35 @@ def sync(
         counts = track.sync(Store(root.resolve()), name, track.tracking_uri(root.resolve()))
         print(", ".join(f"{count} {word}" for word, count in counts.items()))
         return 0
+
+    leave(act, traceback)
+
+
+@app.command()
+def doctor(
+    dry_run: Annotated[bool, typer.Option(help="Show what would be done, and do nothing.")] = False,
+    root: Root = Path(),
+    traceback: Traceback = False,
+) -> None:
+    """Find and mend what killed processes and broken disks have left."""
+
+    def act() -> int:
+        from kdbench.doctor import examine
+        from kdbench.store import Store
+
+        left = found = 0
+        for finding in examine(Store(root.resolve())):
+            found += 1
+            print(finding.what)
+            if finding.mend is None:
+                print("    for a person to look at")
+            elif dry_run:
+                left += 1
+                print("    can be mended")
+            else:
+                print(f"    {finding.mend()}")
+        print("nothing is wrong" if not found else f"{found} findings")
+        return 1 if left else 0
 
     leave(act, traceback)
 

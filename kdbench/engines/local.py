@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.synchronize import Event as Flag
 from typing import Any
 
-from kdbench.engines.work import Failed, Idle, Message, Place, Task, Worker
+from kdbench.engines.work import Failed, Idle, Lost, Message, Place, Task, Worker
 
 #: Set before a worker loads torch. Two workers must never share OpenMP's threads, and
 #: glibc gives freed pages back to the system after each step unless told otherwise.
@@ -110,6 +110,9 @@ class LocalEngine:
         self._proven.discard(index)
         self._workers[index] = self._start(self._places[index])
         message = f"the worker process ended with code {process.exitcode}"
+        if task and task.kind == "train" and len(task.specs) > 1:
+            yield Lost(task.specs, message)
+            return
         for spec in task.specs if task else ():
             yield Failed(spec.id, {"message": message, "traceback": ""})
 

@@ -1,8 +1,7 @@
 """What a worker does: tasks in, messages out. The same code in every engine."""
 
-import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from kdbench.calibrate import calibrate
 from kdbench.cohort import Bench, Job
 from kdbench.data import TrainingData, load
 from kdbench.evaluate import open_sealed, score_run
-from kdbench.events import Event, Failed
+from kdbench.events import Event, Failed, cause
+from kdbench.memory import CohortTooLarge, release
 from kdbench.methods import METHODS
 from kdbench.networks import Frozen, Trained
 from kdbench.run import RunSpec
@@ -67,7 +67,16 @@ class Idle:
     """The task is over."""
 
 
-Message = Event | Scored | Calibrated | Idle
+@dataclass(frozen=True)
+class Lost:
+    """The worker was killed over a cohort: for its memory, most likely, so that fewer runs
+    together may go well."""
+
+    specs: tuple[RunSpec, ...]
+    message: str
+
+
+Message = Event | Scored | Calibrated | Idle | Lost
 
 
 class Worker:
@@ -86,19 +95,34 @@ class Worker:
         """Do one task; a fault of the task as a whole fails its runs, never the worker."""
         try:
             if task.kind == "train":
-                jobs = [self._job(spec) for spec in task.specs]
-                train_cohort(jobs, self.bench, say, stopping)
+                self._train([self._job(spec) for spec in task.specs], say, stopping)
             elif task.kind == "score":
                 self._score(task, say)
             else:
                 specs = dict(zip(task.labels, map(self._job, task.specs), strict=True))
                 say(Calibrated(calibrate(specs, task.reference, self.bench, stopping)))
         except Exception as error:
-            text = "".join(traceback.format_exception(error))
             for spec in task.specs:
-                cause = {"message": f"{type(error).__name__}: {error}", "traceback": text}
-                say(Failed(spec.id, cause))
+                say(Failed(spec.id, cause(error)))
         say(Idle())
+
+    def _train(
+        self, jobs: list[Job], say: Callable[[Message], None], stopping: Callable[[], bool]
+    ) -> None:
+        """Train a cohort; where it does not fit into memory, in two halves one after the
+        other. A run's numbers do not depend on its company, so the split changes none."""
+        try:
+            train_cohort(jobs, self.bench, say, stopping)
+        except CohortTooLarge as error:
+            kept = error.kept
+        else:
+            return
+        # Out of the handler, which would hold what filled the memory.
+        release()
+        left = [replace(job, checkpoint=kept[job.spec.id]) for job in jobs if job.spec.id in kept]
+        middle = len(left) // 2
+        for half in (left[:middle], left[middle:]):
+            self._train(half, say, stopping)
 
     def _score(self, task: Task, say: Callable[[Message], None]) -> None:
         test = open_sealed(self.data, self.place.data_dir)

@@ -1,8 +1,10 @@
 """A report's files as artifacts of the study's own run in MLflow."""
 
 from pathlib import Path
+from typing import Any
 
 from kdbench.store import Store, read_json
+from kdbench.track.find import found_or_made
 from kdbench.track.read import experiment
 
 
@@ -21,13 +23,15 @@ def attach_report(store: Store, study: str, uri: str, folder: Path) -> str:
         "mlflow.note.content": plan.get("question", ""),
         "kdbench.plan": plan.get("hash", ""),
     }
-    found = client.search_runs([where], "tags.`kdbench.kind` = 'study'", max_results=1)
-    if found:
-        run = found[0].info.run_id
+
+    def make() -> Any:
+        return client.create_run(where, None, tags, study)
+
+    found, made = found_or_made(client, store.root, where, "kdbench.kind", "study", make)
+    run = found.info.run_id
+    if not made:
         for name, value in tags.items():
             client.set_tag(run, name, value)
-    else:
-        run = client.create_run(where, None, tags, study).info.run_id
     client.log_artifacts(run, str(folder), "report")
     client.set_terminated(run, "FINISHED")
     return str(run)

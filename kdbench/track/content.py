@@ -75,17 +75,9 @@ def state(record: Record, live: bool) -> tuple[str, str]:
     result = record.result
     if result is not None:
         return result["state"], "FINISHED" if result["state"] == "done" else "FAILED"
-    if record.error is not None and newest(record, "error.json") >= newest(record, "metrics.jsonl"):
+    if record.error is not None:
         return "failed", "FAILED"
     return ("running", "RUNNING") if live else ("interrupted", "KILLED")
-
-
-def newest(record: Record, name: str) -> float:
-    """When a file of the record was written, in seconds; 0 where there is none."""
-    try:
-        return (record.folder / name).stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
 
 
 def tags(
@@ -137,7 +129,10 @@ def nonfinite(rows: Iterable[Mapping[str, Any]]) -> str | None:
 
 def start_of(record: Record) -> int:
     """When the run was begun, in milliseconds since 1970: the age of its spec."""
-    return int(newest(record, "spec.json") * 1000)
+    try:
+        return int((record.folder / "spec.json").stat().st_mtime * 1000)
+    except FileNotFoundError:
+        return 0
 
 
 def end_of(result: Mapping[str, Any] | None) -> int | None:

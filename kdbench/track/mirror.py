@@ -14,7 +14,8 @@ from typing import Any
 
 from kdbench.store import Store
 from kdbench.track.attach import attach_report
-from kdbench.track.tracker import Tracker
+from kdbench.track.find import Levelling
+from kdbench.track.tracker import Tracker, is_busy
 from kdbench.track.uris import redact, safe_uri
 
 #: Waits between tries in seconds: the first, and the longest.
@@ -22,6 +23,9 @@ FIRST, LONGEST = 1.0, 60.0
 
 #: After so many failures in a row MLflow is taken to be away, and the rest waits.
 IN_A_ROW = 3
+
+#: Seconds that one request may hold up the next caller.
+HELD = 60.0
 
 Entry = Mapping[str, Any]
 
@@ -31,6 +35,7 @@ class Mirror:
 
     `on_trouble` gets one plain sentence the first time something fails. `close` must be
     called at the end; until then the runs that were touched count as being trained.
+    Several processes may have one each for the same study and root.
     """
 
     def __init__(
@@ -103,8 +108,9 @@ class Mirror:
     def close(self, timeout: float = 60.0) -> int:
         """Log what is left, for at most `timeout` seconds; how many runs stay behind.
 
-        Runs that are not finished are shown as interrupted from now on, and finals get
-        what became known after them: the teacher's scores, the calibrated costs.
+        Runs that are not finished are shown as interrupted from now on, unless another
+        process trains them, and finals get what became known after them: the teacher's
+        scores, the calibrated costs.
         """
         with self._news:
             for run_id, entry in self._seen.items():
@@ -175,16 +181,24 @@ class Mirror:
         entry = entry or self.tracker.plan.get("listing", {}).get(run_id)
         if entry is None:
             raise LookupError(f"run {run_id} is not in the plan of {self.tracker.study}")
+        live = live or is_busy(self.tracker.store.record(run_id))
         self.tracker.level(run_id, entry, live)
 
     def _attempt(self, work: Callable[[], Any]) -> bool:
         """Do `work` and swallow what it raises, after telling it once."""
+        # A thread that still waits for an answer after `close` must not hold up a report.
+        if not self._using.acquire(timeout=HELD):
+            self._tell(TimeoutError(f"no answer within {HELD:g} s"))
+            return False
         try:
-            with self._using:
-                work()
+            work()
+        except Levelling:
+            return False  # no trouble: another process is at it, and this is tried again
         except Exception as error:
             self._tell(error)
             return False
+        finally:
+            self._using.release()
         return True
 
     def _tell(self, error: Exception) -> None:
@@ -192,7 +206,8 @@ class Mirror:
             return
         self._told = True
         uri = self.tracker.uri
-        why = redact(" ".join(str(error).split())[:200], uri) or type(error).__name__
+        # Made safe before it is cut: half an address can hold a whole password.
+        why = redact(" ".join(str(error).split()), uri)[:200] or type(error).__name__
         self._on_trouble(
             f"MLflow at {safe_uri(uri)} does not take what is logged ({why}). The training "
             "goes on and the records are complete; this is tried again, and `kdbench sync "

@@ -3,26 +3,28 @@
 `level` looks at what the record says and at what MLflow is known to hold, and logs the
 difference; calling it again changes nothing. What MLflow holds is remembered beside the
 record, in mlflow.json, and read from MLflow where that memory is missing or wrong.
+
+Any number of processes may do this for one study on one root: see `find` for what keeps
+runs single, and for what holds where machines share a server and nothing else.
 """
 
 import hashlib
 import json
+import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 from kdbench.run import RunSpec
 from kdbench.store import Record, RecordBusy, Store, read_json, write_json
-from kdbench.track import artifacts, content
+from kdbench.track import artifacts, content, find
 from kdbench.track.uris import artifact_location, client, safe_uri
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import Experiment, Run
 
 #: MLflow takes so many metrics, and so many parameters or tags, in one request.
 METRICS, NAMES = 1000, 100
@@ -30,19 +32,30 @@ METRICS, NAMES = 1000, 100
 #: Kinds of runs whose files are kept in MLflow.
 WITH_FILES = ("final", "teacher")
 
+#: What is remembered of a run; see `blank`.
+KNOWN = ("run", "start", "status", "epochs", "params", "tags", "once", "inputs", "files")
+
 Known = dict[str, Any]
 
 
 class Tracker:
-    """The MLflow side of a study. Not for several threads at once."""
+    """The MLflow side of a study. Not for several threads at once.
 
-    def __init__(self, store: Store, study: str, uri: str) -> None:
+    `patience` is for how many seconds it waits for another process that is bringing the
+    same record level.
+    """
+
+    def __init__(self, store: Store, study: str, uri: str, patience: float = 5.0) -> None:
         self.store = store
         self.study = study
         self.uri = uri
-        #: By which mlflow.json knows this store and experiment; the address may hold secrets.
-        self.key = hashlib.sha256(f"{uri}\n{study}".encode()).hexdigest()[:12]
+        self.patience = patience
+        #: By which mlflow.json knows this store and experiment. The address may hold
+        #: secrets, and a short hash of a weak one could be guessed.
+        self.key = hashlib.sha256(f"{safe_uri(uri)}\n{study}".encode()).hexdigest()[:12]
         self.experiment = ""
+        #: Ids that had more than one run when the experiment was looked at.
+        self.doubled: set[str] = set()
         self._runs: dict[str, Run] = {}
         self._groups: dict[str, tuple[str, str]] = {}
         self._plan: tuple[float, dict[str, Any]] = (-1.0, {})
@@ -60,31 +73,43 @@ class Tracker:
         To be done before any worker starts: MLflow's database fails when several
         processes create it at once, hence the lock.
         """
-        self.store.root.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.store.root / ".mlflow.lock"):
+        with find.making(self.store.root):
             self.client = client(self.uri)
             found = self.client.get_experiment_by_name(self.study)
             if found is None:
-                where = artifact_location(self.store.root, self.study, self.uri)
-                experiment = self.client.create_experiment(self.study, where)
-            else:
-                experiment = found.experiment_id
-                if found.lifecycle_stage == "deleted":
-                    self.client.restore_experiment(experiment)
+                found = self._create()
+            elif found.lifecycle_stage == "deleted":
+                self.client.restore_experiment(found.experiment_id)
+        experiment = found.experiment_id
         note = self.plan.get("question") or f"The runs of the study {self.study}."
-        if found is None or found.tags.get("mlflow.note.content") != note:
+        if found.tags.get("mlflow.note.content") != note:
             self.client.set_experiment_tag(experiment, "mlflow.note.content", note)
             self.client.set_experiment_tag(experiment, "kdbench.study", self.study)
         self._look(experiment)
         self.experiment = experiment
 
+    def _create(self) -> "Experiment":
+        """Make the experiment, or take the one that another machine has made just before."""
+        from mlflow.exceptions import MlflowException
+
+        where = artifact_location(self.store.root, self.study, self.uri)
+        try:
+            return self.client.get_experiment(self.client.create_experiment(self.study, where))
+        except MlflowException:
+            found = self.client.get_experiment_by_name(self.study)
+            if found is None:
+                raise
+            return found
+
     def _look(self, experiment: str) -> None:
-        """Find the runs that are there, oldest first, so that a doubled one is never chosen."""
-        self._runs, self._groups = {}, {}
-        for run in all_runs(self.client, experiment):
+        """Find the runs that are there; a doubled one is not chosen."""
+        self._runs, self._groups, self.doubled = {}, {}, set()
+        for run in sorted(find.all_runs(self.client, experiment), key=find.preference):
             tags = run.data.tags
             if "kdbench.id" in tags:
-                self._runs.setdefault(tags["kdbench.id"], run)
+                run_id = tags["kdbench.id"]
+                if self._runs.setdefault(run_id, run) is not run:
+                    self.doubled.add(run_id)
             elif "kdbench.group" in tags:
                 found = (run.info.run_id, run.info.status)
                 self._groups.setdefault(tags["kdbench.group"], found)
@@ -118,26 +143,31 @@ class Tracker:
 
         `entry` is the run's line of the plan's listing; `live` says that the run is being
         trained now, otherwise an unfinished one counts as interrupted. A record that has
-        not been begun is left out. Raises what MLflow raises.
+        not been begun is left out. Raises `find.Levelling` where another process is at
+        this very record, and what MLflow raises.
         """
         record = self.store.record(run_id)
         spec = record.spec()
         if spec is None:
             return False
+        # All is read under the lock, so that what is logged is never older than what
+        # another process has logged before.
+        with find.levelling(record, self.patience):
+            try:
+                return self._level(record, spec, entry, live)
+            except Exception:
+                # What was known of the run may be what is wrong: it may be deleted.
+                self._runs.pop(run_id, None)
+                raise
+
+    def _level(self, record: Record, spec: RunSpec, entry: Mapping[str, Any], live: bool) -> bool:
         word, status = content.state(record, live)
         result, epochs, start = record.result, record.epochs(), content.start_of(record)
         wanted = content.tags(record, spec, entry, self.study, word)
         wanted["mlflow.parentRunId"] = self._group(entry["group"])
         wanted["mlflow.runName"] = entry["name"]
-        known = self._known(record)
+        known = self._known(record, wanted, start)
         before = json.dumps(known, sort_keys=True)
-        if not known:
-            run = self.client.create_run(
-                self.experiment, start_time=start, tags=wanted, run_name=entry["name"]
-            )
-            known |= blank(run)
-            self._runs[run_id] = run
-            self._remember(record, known)
         start = known["start"]
 
         params = content.params(spec, result)
@@ -162,19 +192,42 @@ class Tracker:
             known["files"] = self._log_files(known["run"], record)
         self._set_status(known, status, content.end_of(result))
         changed = json.dumps(known, sort_keys=True) != before
-        if changed:
+        if changed or self._remembered(record) != known:
             self._remember(record, known)
         return changed
 
-    def _known(self, record: Record) -> Known:
-        """What MLflow holds of a record, as far as is known; {} where it has no such run."""
-        known = (read_json(record.folder / "mlflow.json") or {}).get(self.key)
+    def _known(self, record: Record, tags: dict[str, str], start: int) -> Known:
+        """What MLflow holds of a record, as far as is known; its run is made where missing."""
+        remembered = self._remembered(record)
         run = self._runs.get(record.id)
-        if run is None:
-            return {}
-        if known is None or known["run"] != run.info.run_id:
-            return self._recover(run, record)
+        if run is not None and remembered and remembered["run"] == run.info.run_id:
+            return remembered
+
+        def make() -> "Run":
+            name = tags["mlflow.runName"]
+            return self.client.create_run(
+                self.experiment, start_time=start, tags=tags, run_name=name
+            )
+
+        known: Known = {}
+        while not known:
+            run, made = find.found_or_made(
+                self.client, self.store.root, self.experiment, "kdbench.id", record.id, make
+            )
+            self._runs[record.id] = run
+            if made:
+                known = blank(run)
+                self._remember(record, known)
+            elif remembered and remembered["run"] == run.info.run_id:
+                known = remembered
+            else:
+                known = self._recover(run, record)
         return known
+
+    def _remembered(self, record: Record) -> Known | None:
+        """What mlflow.json says of this store and experiment."""
+        known = book(record).get(self.key, {})
+        return {name: known[name] for name in KNOWN} if set(KNOWN) <= set(known) else None
 
     def _recover(self, run: "Run", record: Record) -> Known:
         """What MLflow holds of a run, asked of MLflow itself.
@@ -183,7 +236,8 @@ class Tracker:
         but not take them back.
         """
         run_id = run.info.run_id
-        data = self.client.get_run(run_id).data
+        run = self.client.get_run(run_id)  # what was listed may be older
+        data = run.data
         said = {
             (content.name_of(key), row["epoch"]): value
             for row in record.epochs()
@@ -213,9 +267,8 @@ class Tracker:
 
     def _remember(self, record: Record, known: Known) -> None:
         """Write what MLflow holds beside the record."""
-        path = record.folder / "mlflow.json"
         where = {"store": safe_uri(self.uri), "experiment": self.study}
-        write_json(path, (read_json(path) or {}) | {self.key: known | where})
+        write_json(record.folder / "mlflow.json", book(record) | {self.key: known | where})
 
     # -- its parts
 
@@ -233,13 +286,22 @@ class Tracker:
     def _once_points(
         self, record: Record, once: Mapping[str, float], known: Known, step: int
     ) -> list[content.Point]:
-        """`once` as points: at the end of the run, or now where a value is replaced."""
+        """`once` as points: at the end of the run, or after the one that is replaced."""
         end = content.end_of(record.result) or known["start"]
-        return [
-            # MLflow shows the latest timestamp as the value.
-            content.Point(key, value, content.now() if key in known["once"] else end, step)
-            for key, value in once.items()
-        ]
+        points = []
+        for key, value in once.items():
+            if key not in known["once"]:
+                points.append(content.Point(key, value, end, step))
+                continue
+            # MLflow shows the latest of the highest step as the value. "Latest" is made
+            # from what is there and not from a clock, which may have been set back; and
+            # what is there may be this value, where only the answer was lost.
+            history = self.client.get_metric_history(known["run"], key)
+            last = max(history, key=lambda p: (p.step, p.timestamp))
+            if last.value != value:
+                step_now = max(step, last.step)
+                points.append(content.Point(key, value, last.timestamp + 1, step_now))
+        return points
 
     def _log(
         self,
@@ -271,6 +333,8 @@ class Tracker:
         """Copy a run's files into MLflow; False where they are not all there yet."""
         if record.test is None and record.result["state"] == "done":  # type: ignore[index]
             return False
+        for left in record.folder.glob(".mlflow.*"):  # by a process that was killed here
+            shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=record.folder, prefix=".mlflow.") as name:
             artifacts.gather(record, Path(name), self.selection, self.classes)
             self.client.log_artifacts(run, name)
@@ -299,8 +363,15 @@ class Tracker:
                 "mlflow.source.name": "kdbench",
                 "mlflow.note.content": f"{about} the study {self.study}.",
             }
-            run = self.client.create_run(self.experiment, tags=tags, run_name=name)
-            self._groups[name] = (run.info.run_id, "RUNNING")
+            run, _ = find.found_or_made(
+                self.client,
+                self.store.root,
+                self.experiment,
+                "kdbench.group",
+                name,
+                lambda: self.client.create_run(self.experiment, tags=tags, run_name=name),
+            )
+            self._groups[name] = (run.info.run_id, run.info.status)
         return self._groups[name][0]
 
     def settle(self) -> None:
@@ -314,13 +385,12 @@ class Tracker:
 
     def distrust(self, record: Record) -> None:
         """Forget what is remembered of a record where MLflow holds something else."""
-        path = record.folder / "mlflow.json"
-        book = read_json(path) or {}
-        known, run = book.get(self.key), self._runs.get(record.id)
-        if known is None or (run is not None and self._agrees(known, run, record)):
-            return
-        del book[self.key]
-        write_json(path, book)
+        with find.levelling(record, self.patience):
+            known, run = self._remembered(record), self._runs.get(record.id)
+            if known is None or (run is not None and self._agrees(known, run, record)):
+                return
+            rest = {key: other for key, other in book(record).items() if key != self.key}
+            write_json(record.folder / "mlflow.json", rest)
 
     def _agrees(self, known: Known, run: "Run", record: Record) -> bool:
         """Whether MLflow holds what is remembered: cheap, from the run as it was listed."""
@@ -339,6 +409,14 @@ class Tracker:
         )
 
 
+def book(record: Record) -> dict[str, Any]:
+    """The record's mlflow.json; {} where it is missing or cannot be read, as MLflow knows."""
+    try:
+        return read_json(record.folder / "mlflow.json") or {}
+    except ValueError:
+        return {}
+
+
 def blank(run: "Run") -> Known:
     """What is known of a run that holds nothing but its tags."""
     return {
@@ -354,22 +432,6 @@ def blank(run: "Run") -> Known:
     }
 
 
-def all_runs(client: Any, experiment: str) -> Iterable["Run"]:
-    """Every run of an experiment that is not deleted, oldest first."""
-    token = None
-    while True:
-        page = client.search_runs(
-            [experiment],
-            max_results=1000,
-            order_by=["attributes.start_time ASC"],
-            page_token=token,
-        )
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
 def sync(
     store: Store,
     study: str,
@@ -379,16 +441,20 @@ def sync(
     """Bring the study's experiment level with the records of its plan.
 
     Nothing remembered is believed unless MLflow agrees, so a lost database is rebuilt.
-    Returns how many runs were `level` already, `updated`, and `absent` (not begun).
-    `progress` is told (runs done, runs in all). Raises `LookupError` where the study has
-    no plan, and what MLflow raises.
+    Returns how many runs were `level` already, `updated`, and `absent` (not begun), and
+    where there are any, how many ids are `doubled`: `stale` names their runs. `progress`
+    is told (runs done, runs in all). Raises `LookupError` where the study has no plan,
+    `find.Levelling` where another process holds a record for minutes, and what MLflow
+    raises.
     """
-    tracker = Tracker(store, study, uri)
+    tracker = Tracker(store, study, uri, patience=find.PATIENCE)
     if not tracker.plan:
         raise LookupError(f"study {study!r} has no plan in {store.root}: it was never run there")
     tracker.open()
     listing = tracker.plan["listing"]
     counts: Counter[str] = Counter(level=0, updated=0, absent=0)
+    if tracker.doubled:
+        counts["doubled"] = len(tracker.doubled)
     for done, (run_id, entry) in enumerate(listing.items(), 1):
         record = store.record(run_id)
         if record.spec() is None:
@@ -404,7 +470,10 @@ def sync(
 
 
 def is_busy(record: Record) -> bool:
-    """Whether another process is writing the record just now."""
+    """Whether the record is unfinished and another process is writing it just now."""
+    # Asking takes the lock for a moment, and makes the folder where there is none.
+    if record.result is not None or not (record.folder / "spec.json").exists():
+        return False
     with suppress(RecordBusy), record.writing():
         return False
     return True

@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,17 +37,35 @@ def tracking_uri(root: Path) -> str:
 
 def safe_uri(uri: str) -> str:
     """`uri` as it may be printed: without user, password and query."""
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc and not parts.query:
+    scheme, who, where, query = pieces(uri)
+    if not (who or query):
         return uri
-    host = parts.netloc.rpartition("@")[2]
-    netloc = f"***@{host}" if "@" in parts.netloc else host
-    return urlunsplit((parts.scheme, netloc, parts.path, "", ""))
+    return f"{scheme}://{'***@' if who else ''}{where}"
 
 
 def redact(text: str, uri: str) -> str:
-    """`text` with `uri` made safe, and with user and password cut out of every address."""
-    return re.sub(r"://[^/\s@]*@", "://***@", text.replace(uri, safe_uri(uri)))
+    """`text` with `uri` made safe, and with its secrets cut out wherever they stand."""
+    _, who, _, query = pieces(uri)
+    secrets = {who.partition(":")[2], query, *(value for _, value in parse_qsl(query))}
+    secrets |= {unquote(secret) for secret in secrets}
+    text = text.replace(uri, safe_uri(uri))
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return re.sub(r"://[^/\s]*@", "://***@", text)
+
+
+def pieces(uri: str) -> tuple[str, str, str, str]:
+    """Scheme, user and password, host and path, query.
+
+    A password with a slash in it is no proper address, but is not printed either; a file's
+    path, on the other hand, may hold an @.
+    """
+    scheme, _, rest = uri.partition("://")
+    rest, _, query = rest.partition("?")
+    if scheme.startswith(("sqlite", "file")) or not rest:
+        return scheme, "", rest, query
+    who, _, where = rest.rpartition("@")
+    return scheme, who, where, query
 
 
 def is_served(uri: str) -> bool:
@@ -86,12 +104,17 @@ def client(uri: str) -> "MlflowClient":
 def ui_command(root: Path, port: int) -> list[str]:
     """The command that serves MLflow's pages for the store of `root` on this machine only.
 
-    Raises `ValueError` with the address where a server has them already.
+    An address with secrets goes into the environment, as arguments are shown to everybody
+    on the machine. Raises `ValueError` with the address where a server has them already.
     """
     uri = tracking_uri(root)
     if is_served(uri):
         raise ValueError(f"MLflow is served already: open {safe_uri(uri)}")
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
+    command = [sys.executable, "-m", "mlflow", "ui"]
+    if safe_uri(uri) == uri:
+        command += ["--backend-store-uri", uri]
+    else:
+        os.environ["MLFLOW_BACKEND_STORE_URI"] = uri
     artifacts = (root.resolve() / "mlartifacts").as_uri()
     command += ["--default-artifact-root", artifacts]
     return [*command, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]

@@ -1,0 +1,172 @@
+"""Several processes on PostgreSQL: MLflow's store and the Optuna ledger of one study.
+
+    python benchmarks/postgres.py MLFLOW_URL OPTUNA_URL [PROCESSES]
+
+The addresses are of two empty databases, as in postgresql+psycopg2://USER@HOST/DATABASE.
+Makes the records of a made-up study (61 runs of 10 epochs), lets PROCESSES (default: 4)
+at once bring MLflow level with all of them and write the ledger trial by trial; then
+counts. Exit code 1 where anything is there twice or missing.
+"""
+
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdbench.ledger import STORAGE, Ledger, Trial
+from kdbench.run import DataSpec, Recipe, RunSpec
+from kdbench.store import Store, write_json
+from kdbench.track import Mirror, safe_uri, stale, sync
+from kdbench.track.tracker import Tracker
+
+STUDY, METHODS, SEEDS, TRIALS, EPOCHS, IMAGES, CLASSES = "team", 4, 5, 10, 10, 200, 10
+RECIPE = Recipe(EPOCHS, 32, "adam", 1e-3, 0.0, 0.0, "constant", (), 0.0, "fp32", "auto")
+DATA = DataSpec("made-up", "c" * 64, 200, 0, "none", "fit")
+
+
+class Made:
+    """The records of a study that nobody trained, and its plan's listing."""
+
+    def __init__(self, root: Path) -> None:
+        self.store = Store(root)
+        self.listing: dict[str, dict[str, Any]] = {}
+        self.rng = np.random.default_rng(0)
+        self.run("teacher", "ce", 0, None)
+        for method in labels():
+            for seed in range(SEEDS):
+                self.run("final", method, seed, None)
+            for number in range(TRIALS):
+                self.run("trial", method, 100 + number, number)
+        plan = {"study": STUDY, "question": "Does it scale?", "listing": self.listing}
+        write_json(self.store.plan_path(STUDY), plan | {"selection": "last"})
+
+    def run(self, kind: str, method: str, seed: int, trial: int | None) -> None:
+        """One finished record."""
+        spec = RunSpec(DATA, {"student": "small"}, f"{method}-{kind}", 1, "", {}, RECIPE, seed)
+        record = self.store.record(spec.id)
+        record.begin(spec)
+        rows = [
+            {"epoch": e, "seconds": 0.5, "train.loss": 1 / e, "val.accuracy": 0.8, "val.nll": 0.4}
+            for e in range(1, EPOCHS + 1)
+        ]
+        record.add_epochs(rows, None)
+        result = {"state": "done", "epochs": EPOCHS, "seconds": 5.0, "parameters": 100}
+        record.finish(result | {"finished": "2026-01-02T03:04:05+00:00"}, b"weights")
+        if trial is None:
+            labels = self.rng.integers(0, CLASSES, IMAGES)
+            logits = self.rng.normal(size=(IMAGES, CLASSES)).astype(np.float32)
+            scores = {"accuracy": 0.8, "nll": 0.5}
+            test = {"checksum": "t" * 64, "images": IMAGES, "last": scores, "best": None}
+            record.score(test, {"last": logits, "labels": labels})
+        self.listing[spec.id] = {
+            "name": f"{kind} {method} {seed}", "kind": kind, "method": method, "label": method,
+            "group": "teachers" if kind == "teacher" else method, "seed": seed, "trial": trial,
+            "teacher": None,
+        }  # fmt: skip
+
+
+def labels() -> list[str]:
+    """The methods of the study."""
+    return [f"method-{number}" for number in range(METHODS)]
+
+
+def trials(method: str) -> list[Trial]:
+    """The finished trials of a method."""
+    knobs = [{"alpha": (n + 1) / (TRIALS + 1)} for n in range(TRIALS)]
+    return [Trial(n, knobs[n], 0.5 + n / 100, (f"{method}-{n}",)) for n in range(TRIALS)]
+
+
+class Range:
+    """What the ledger is told of the knob."""
+
+    low, high, log = 0.0, 1.0, False
+
+
+def work(barrier: Any, root: Path, uri: str, listing: dict[str, dict[str, Any]]) -> None:
+    """What one `kdbench study` does to the two stores."""
+    mirror = Mirror(Store(root), STUDY, uri, on_trouble=print)
+    mirror.open()
+    ledger = Ledger(root, on_trouble=print)
+    barrier.wait()
+    mirror.start()
+    for run_id, entry in listing.items():
+        mirror.touch(run_id, entry)
+    for known in range(1, TRIALS + 1):
+        for method in labels():
+            ledger.level(STUDY, method, {"alpha": Range()}, trials(method)[:known])
+    behind = mirror.close(600)
+    if behind:
+        sys.exit(f"{behind} runs behind")
+
+
+def check(made: Made, uri: str) -> list[str]:
+    """Count what the stores hold, print it, and return what is wrong."""
+    wrong = []
+    tracker = Tracker(made.store, STUDY, uri)
+    tracker.open()
+    runs = list(tracker.client.search_runs([tracker.experiment], max_results=10_000))
+    ids = Counter(r.data.tags.get("kdbench.id") for r in runs)
+    without = ids.pop(None, 0)
+    if set(ids) != set(made.listing) or set(ids.values()) != {1} or without != METHODS + 1:
+        wrong.append("runs are not the ids and the groups, each once")
+    points = 0
+    for run in runs:
+        for key in run.data.metrics:
+            steps = [p.step for p in tracker.client.get_metric_history(run.info.run_id, key)]
+            points += len(steps)
+            if len(set(steps)) < len(steps):
+                wrong.append(f"{run.info.run_name}: {key} has a step twice")
+    expected = len(made.listing) * EPOCHS * 4
+    print(f"runs    {len(ids)} for {len(made.listing)} ids, {without} groups")
+    print(f"points  {points}, of which {expected} on curves")
+    held = 0
+    for method in labels():
+        found = Ledger(made.store.root).study(f"{STUDY}/{method}").trials
+        held += len(found)
+        if [t.user_attrs.get("number") for t in found] != list(range(TRIALS)):
+            wrong.append(f"the ledger of {method} is not its trials")
+    print(f"trials  {held} for {METHODS * TRIALS}")
+    counts = sync(made.store, STUDY, uri)
+    if counts != {"level": len(made.listing), "updated": 0, "absent": 0}:
+        wrong.append(f"sync found work: {counts}")
+    wrong += [item.text for item in stale(made.store, STUDY, uri)]
+    return wrong
+
+
+def main() -> int:
+    """Do it and say it."""
+    uri, os.environ[STORAGE] = sys.argv[1:3]
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    count = int(sys.argv[3]) if len(sys.argv) > 3 else 4
+    with tempfile.TemporaryDirectory() as name:
+        made = Made(Path(name))
+        context = multiprocessing.get_context("spawn")
+        barrier = context.Barrier(count + 1)
+        arguments = (barrier, Path(name), uri, made.listing)
+        processes = [context.Process(target=work, args=arguments) for _ in range(count)]
+        begun = time.monotonic()
+        for process in processes:
+            process.start()
+        barrier.wait()
+        opened = time.monotonic()
+        for process in processes:
+            process.join()
+        done = time.monotonic()
+        print(f"{count} processes on {safe_uri(uri)}")
+        print(f"opened  {opened - begun:.1f} s   level  {done - opened:.1f} s")
+        wrong = check(made, uri)
+        if any(process.exitcode for process in processes):
+            wrong.append("a process failed")
+    for line in wrong:
+        print(f"WRONG   {line}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
