@@ -39,5 +39,6 @@ def parse_change(text: str) -> tuple[str, Any]:
         raise Refused(f"--set {text}: write KEY=VALUE, as in recipe.epochs=2")
     try:
         return key, yaml.safe_load(value)
-    except yaml.YAMLError:
+    # A value's own constructor may refuse it (`2020-13-45`), or its depth be too great.
+    except (yaml.YAMLError, ValueError, ArithmeticError, RecursionError):
         raise Refused(f"--set {text}: {value!r} is not a YAML value") from None
