@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from filelock import FileLock, Timeout
-
+from kdbench.claims import Claims
 from kdbench.durable import DiskFull
 from kdbench.engines import Engine
 from kdbench.engines.work import Calibrated, Lost, Scored, Task
@@ -26,14 +25,12 @@ from kdbench.events import Epochs, Failed, Finished
 from kdbench.ledger import Ledger, Trial
 from kdbench.plan import Node, Plan, Planner, plan_file
 from kdbench.provenance import provenance
-from kdbench.store import RecordBusy, Store, read_json, write_json
+from kdbench.store import Store, read_json, write_json
 
 #: Runs in a cohort at the most: enough to share a live teacher, few enough to balance.
 COHORT = 12
 #: Runs scored by one task.
 SCORES = 16
-#: Seconds until a run that another driver had is asked for again.
-ASK_AGAIN = 1.0
 
 
 class Interrupted(Exception):
@@ -86,14 +83,14 @@ class Sweep:
     _cost_tried: bool = False
     _logged: dict[str, int] = field(default_factory=dict)
     _last_rows: dict[str, Epochs] = field(default_factory=dict)
-    _locks: dict[str, ExitStack] = field(default_factory=dict)
-    #: Runs that another driver has, and since when (our clock) nobody has asked again.
-    _elsewhere: dict[str, float] = field(default_factory=dict)
     #: Errors that stood in the records when this driver started.
     _old_errors: dict[str, Any] = field(default_factory=dict)
     #: The largest cohort that a run may train in, where a larger one was killed.
     _most: dict[str, int] = field(default_factory=dict)
     _waiting: bool = False
+
+    def __post_init__(self) -> None:
+        self._claims = Claims(self.store)
 
     def run(self) -> dict[str, Any]:
         """Carry out the study; the plan file as it stands at the end.
@@ -102,7 +99,7 @@ class Sweep:
         diverged. Runs of a method that raised are said, kept with their error, and left out.
         """
         with ExitStack() as at_end, _signals(self._ask_to_stop):
-            at_end.callback(self._unlock)
+            at_end.callback(self._claims.release_all)
             self._beside = provenance()
             while True:
                 if self._changed:
@@ -121,16 +118,11 @@ class Sweep:
                         raise Interrupted
                     if self._outdated(plan):
                         self._changed = True
-                    elif not self._elsewhere and not self._measure_costs(plan):
+                    elif not self._claims.elsewhere and not self._measure_costs(plan):
                         return self._write_plan(plan)
                 self._wait_for_others()
                 for message in self.engine.messages(0.5):
                     self._take(message, plan)
-
-    def _unlock(self) -> None:
-        for lock in self._locks.values():
-            lock.close()
-        self._locks.clear()
 
     def _log_trials(self, plan: Plan) -> None:
         """Write finished trials into the Optuna study that people look at."""
@@ -174,10 +166,7 @@ class Sweep:
             return False
         if self._cost_tried:
             return False
-        lock = self._locks["cost"] = ExitStack()
-        try:
-            lock.enter_context(holding(path.with_suffix(".lock")))
-        except RecordBusy:
+        if not self._claims.hold("cost", path.with_suffix(".lock")):
             return True  # another driver measures; what it finds is read in a moment
         self._cost_tried = self._costing = True
         self.watcher.say("measuring what each method costs ...")
@@ -197,7 +186,7 @@ class Sweep:
         for node in plan.nodes.values():
             if node.id in self._running or node.id in self._failed or self._state(node.id):
                 continue
-            if node.id in self._elsewhere:
+            if node.id in self._claims.elsewhere:
                 continue
             if all(self._usable(i) for i in node.spec.frozen.values()):
                 yield node
@@ -206,7 +195,7 @@ class Sweep:
         for node in plan.nodes.values():
             if not node.score or node.id in self._scoring or node.id in self._failed:
                 continue
-            if node.id in self._elsewhere:
+            if node.id in self._claims.elsewhere:
                 continue
             if self._usable(node.id) and self.store.record(node.id).test is None:
                 yield node
@@ -233,7 +222,7 @@ class Sweep:
             unscored = list(self._unscored(plan))[:SCORES]
             if not unscored:
                 return
-            if mine := [node for node in unscored if self._lock(node.id)]:
+            if mine := [node for node in unscored if self._claims.take(node.id)]:
                 self._scoring |= {node.id for node in mine}
                 self.engine.submit(Task("score", tuple(node.spec for node in mine)))
 
@@ -273,38 +262,23 @@ class Sweep:
 
     def _begin(self, node: Node) -> bool:
         """Take a run; False where another driver has it, or has ended it meanwhile."""
-        if not self._lock(node.id):
+        if not self._claims.take(node.id):
             return False
         record = self.store.record(node.id)
         if record.result is not None:
-            self._release(node.id)
+            self._claims.release(node.id)
             self._changed = True
             return False
         error = record.error
         if error is not None and error != self._old_errors.get(node.id):
             self._failed[node.id] = error["message"]  # another driver has just tried it
-            self._release(node.id)
+            self._claims.release(node.id)
             self._changed = True
             return False
         record.begin(node.spec)
         self._running.add(node.id)
         self.mirror.touch(node.id, node.listing)
         return True
-
-    def _lock(self, run_id: str) -> bool:
-        """Whether this driver may write the record now."""
-        lock = ExitStack()
-        try:
-            lock.enter_context(self.store.record(run_id).writing())
-        except RecordBusy:
-            self._elsewhere[run_id] = time.monotonic()
-            return False
-        self._locks[run_id] = lock
-        return True
-
-    def _release(self, name: str) -> None:
-        if lock := self._locks.pop(name, None):
-            lock.close()
 
     # -- other drivers, earlier starts
 
@@ -316,15 +290,13 @@ class Sweep:
     def _wait_for_others(self) -> None:
         """Ask again, now and then, for the runs that another driver had."""
         idle = not (self._running or self._scoring or self._costing)
-        if self._elsewhere and idle and not self._waiting and not self._stopping:
+        if self._claims.elsewhere and idle and not self._waiting and not self._stopping:
             self._waiting = True
-            count = len(self._elsewhere)
+            count = len(self._claims.elsewhere)
             self.watcher.say(f"waiting for {count} runs that another process works on ...")
-        if self._elsewhere and idle:
+        if self._claims.elsewhere and idle:
             time.sleep(0.1)
-        before = time.monotonic() - ASK_AGAIN
-        for run_id in [i for i, since in self._elsewhere.items() if since < before]:
-            del self._elsewhere[run_id]
+        for run_id in self._claims.to_ask_again():
             self._changed |= self._state(run_id) is not None
 
     def _look_back(self, plan: Plan) -> None:
@@ -348,7 +320,7 @@ class Sweep:
             # One of the runs whose cost was being measured: it is finished, and stays so.
             if self._costing:
                 self.watcher.say(f"costs could not be measured: {message.error['message']}")
-                self._release("cost")
+                self._claims.release("cost")
             self._costing = False
             return
         if isinstance(message, Lost):
@@ -389,12 +361,12 @@ class Sweep:
             if record.test is None:
                 record.score(message.test, message.arrays)
             self._scoring.discard(message.id)
-            self._release(message.id)
+            self._claims.release(message.id)
         self.mirror.touch(message.id, node.listing)
 
     def _take_costs(self, message: Calibrated, plan: Plan) -> None:
         self._costing = False
-        self._release("cost")
+        self._claims.release("cost")
         if message.rows:
             path = self.store.calibration_path(self.planner.study.name)
             machine = f"{self._beside['hardware']}, {self.device}"
@@ -411,13 +383,13 @@ class Sweep:
             if spec.id in self._running:
                 self._most[spec.id] = size
                 self._running.discard(spec.id)
-                self._release(spec.id)
+                self._claims.release(spec.id)
 
     def _settle(self, node: Node, plan: Plan) -> None:
         """A run has ended. The plan knows more only once all trials of a row that were
         asked for have ended, so it is not made anew after each run."""
         self._running.discard(node.id)
-        self._release(node.id)
+        self._claims.release(node.id)
         self._show(plan)
         kind, label = node.listing["kind"], node.listing["label"]
         if kind == "teacher":
@@ -483,20 +455,6 @@ def full(root: Path) -> str:
         f"the disk is full ({free:.1f} MB free); make room and give the same command again, "
         "which goes on where this one stopped"
     )
-
-
-@contextmanager
-def holding(path: Path) -> Iterator[None]:
-    """Hold a lock file. Raises `RecordBusy` where another process has it."""
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise RecordBusy(f"{path} is held by another process") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager

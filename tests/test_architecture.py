@@ -35,7 +35,7 @@ LAYERS: list[set[str]] = [
     {"frozen", "cohort", "member", "train", "evaluate", "calibrate", "faults", "study"},
     # What to run, and where.
     {"plan", "engines", "catalogue"},
-    {"sweep", "doctor"},
+    {"claims", "sweep", "doctor"},
     {"conduct"},
     {"reproduce"},
     {"cli"},

@@ -573,12 +573,12 @@ def test_locks_are_given_back_as_runs_end(bench: Bench) -> None:
     def watched(*words: Any) -> None:
         nonlocal most
         take(*words)
-        most = max(most, len(sweep._locks))
+        most = max(most, len(sweep._claims.held))
 
     sweep._take = watched  # type: ignore[method-assign]
     sweep.run()
     assert most < 5
-    assert sweep._locks == {}
+    assert sweep._claims.held == {}
 
 
 class Rough(LocalEngine):
