@@ -8,6 +8,7 @@ Each prints what was tried and every promise that was broken; exit code 1 if the
 """
 
 import argparse
+import gc
 import hashlib
 import os
 import random
@@ -20,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +221,17 @@ def _one(
 # -- at every boundary of a write and a rename
 
 
+#: What a study loads; once, for all children.
+LOADED = (
+    "kdbench.conduct", "kdbench.report.check", "mlflow", "optuna", "torch", "pandas", "jinja2",
+    "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.artifact.local_artifact_repo",
+    "matplotlib.figure", "matplotlib.style", "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_pdf", "matplotlib.backends.backend_svg", "scipy.stats",
+    "scipy.optimize", "statsmodels.stats.multitest", "statsmodels.stats.weightstats",
+    "sklearn.datasets", "torchmetrics.functional.classification",
+)  # fmt: skip
+
+
 class Boundaries:
     """Counts the driver's writes and renames, and kills the process before or after one."""
 
@@ -244,23 +257,22 @@ class Boundaries:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def at_boundaries(home: Path, every: int = 1) -> Tally:
-    """Kill the smallest study at each boundary of a write and a rename in turn (or at `every`
-    second, third, ... only), start it again, and hold it to one that nobody disturbed.
+def at_boundaries(home: Path, first: int = 1, every: int = 1) -> Tally:
+    """Kill the smallest study at each boundary of a write and a rename in turn (or, from the
+    `first` on, at every second, third, ... only), start it again, and hold it to one that
+    nobody disturbed.
 
     Children are forked from a process that has everything loaded, so a try takes about a
     second. MLflow's empty database is copied: making it is MLflow's own business.
     """
     whole = reference(home / "whole", SMALLEST, workers=1)
-    import torch
-
-    import kdbench.conduct
-    import kdbench.report.files  # noqa: F401  loaded once, for all children
-
-    torch.set_num_threads(1)
+    for name in LOADED:
+        import_module(name)
+    sys.modules["torch"].set_num_threads(1)
+    gc.freeze()  # a child's collections need not look at all this
     tally = Tally(runs=len(finished(whole)))
     empty = _empty_store(home)
-    at = every
+    at = first
     while True:
         root = home / f"at-{at}" / "root"
         root.mkdir(parents=True)
@@ -280,6 +292,7 @@ def at_boundaries(home: Path, every: int = 1) -> Tally:
         if tally.kills % 20 == 0:
             print(f"{at} boundaries, {tally.broken}", flush=True)
         at += every
+    gc.unfreeze()
     return tally
 
 
@@ -310,14 +323,33 @@ def _child(root: Path, at: int) -> int:
         from rich.console import Console
 
         from kdbench import conduct
-        from kdbench.engines.inline import InlineEngine
 
-        conduct.LocalEngine = lambda place, count: InlineEngine(place)  # type: ignore
+        _quickly()
         Boundaries(at)
         options = conduct.Options(str(root.parent / "crash.yaml"), root, workers=1)
         code = conduct.conduct(options, Console())
     finally:
         os._exit(code)
+
+
+def _quickly() -> None:
+    """In one process, with one blank figure, and without measuring what a step costs: what
+    takes the time and writes nothing of interest."""
+    from kdbench import conduct
+    from kdbench.engines import work
+    from kdbench.engines.inline import InlineEngine
+    from kdbench.report import files
+    from kdbench.report.figures import Drawn
+
+    blank = {"blank": b"."}
+    cost = {"relative": 1.0, "peak_mb": 1.0, "seconds_per_step": 1.0}
+    patches: tuple[tuple[Any, str, Any], ...] = (
+        (conduct, "LocalEngine", lambda place, count: InlineEngine(place)),
+        (files, "figures", lambda *_: Drawn({}, blank, blank, {})),
+        (work, "calibrate", lambda specs, *_: dict.fromkeys(specs, cost)),
+    )
+    for module, name, quick in patches:
+        setattr(module, name, quick)
 
 
 # -- by hand
@@ -330,14 +362,15 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--every", type=int, default=1, help="of the boundaries")
+    parser.add_argument("--first", type=int, default=1, help="of the boundaries")
+    parser.add_argument("--every", type=int, default=1, help="step between boundaries")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kdbench-crash-") as folder:
         began = time.monotonic()
         if asked.what == "random":
             tally = at_random(Path(folder), asked.kills, asked.processes, asked.seed)
         else:
-            tally = at_boundaries(Path(folder), asked.every)
+            tally = at_boundaries(Path(folder), asked.first, asked.every)
         minutes = (time.monotonic() - began) / 60
     print(
         f"{tally.kills} kills over {tally.studies} studies of {tally.runs} runs in {minutes:.0f} "
