@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import crash
 import pytest
 import torch
 from torch import Tensor, nn
@@ -249,3 +250,9 @@ def world(tmp_path_factory: pytest.TempPathFactory, digits: TrainingData) -> Any
 def other_world(world: World, tmp_path: Path) -> World:
     """The same images with an empty store."""
     return World(world.data, Store(tmp_path))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of the crash test's study, carried out without a kill."""
+    return crash.reference(tmp_path_factory.mktemp("undisturbed"))

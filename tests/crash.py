@@ -168,18 +168,17 @@ def in_mlflow(database: Path, runs: set[str]) -> Iterator[str]:
 
 
 def at_random(
-    home: Path, kills: int, processes: int = 1, seed: int = 0, longest: float = 9.0
+    home: Path, whole: Path, kills: int, processes: int = 1, seed: int = 0, longest: float = 9.0
 ) -> Tally:
     """Kill a study (one of `processes` that share it) until it was killed so often; study
-    after study, each carried to its end and held to one that nobody disturbed."""
+    after study, each carried to its end and held to `whole`, one that nobody disturbed."""
     draw = random.Random(seed)
-    whole = reference(home / "whole")
     tally = Tally(runs=len(finished(whole)))
     workers = 2 if processes == 1 else 1
     while tally.kills < kills or not tally.studies:
         here = home / f"killed-{tally.studies}"
         here.mkdir()
-        shutil.copy(home / "whole" / "crash.yaml", here)
+        shutil.copy(whole.parent / "crash.yaml", here)
         _one(here / "root", whole, kills, processes, workers, draw, longest, tally)
         tally.studies += 1
         print(f"{tally.kills} kills, {tally.studies} studies, {tally.broken}", flush=True)
@@ -368,7 +367,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="kdbench-crash-") as folder:
         began = time.monotonic()
         if asked.what == "random":
-            tally = at_random(Path(folder), asked.kills, asked.processes, asked.seed)
+            whole = reference(Path(folder) / "whole")
+            tally = at_random(Path(folder), whole, asked.kills, asked.processes, asked.seed)
         else:
             tally = at_boundaries(Path(folder), asked.first, asked.every)
         minutes = (time.monotonic() - began) / 60

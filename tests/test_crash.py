@@ -7,14 +7,16 @@ from pathlib import Path
 import crash
 
 
-def test_a_study_that_is_killed_at_random_moments_comes_out_the_same(tmp_path: Path) -> None:
-    tally = crash.at_random(tmp_path, kills=3, seed=1)
+def test_a_study_that_is_killed_at_random_moments_comes_out_the_same(
+    tmp_path: Path, undisturbed: Path
+) -> None:
+    tally = crash.at_random(tmp_path, undisturbed, kills=3, seed=1)
     assert tally.kills == 3
     assert tally.broken == []
 
 
-def test_two_processes_share_a_study_and_one_is_killed(tmp_path: Path) -> None:
-    tally = crash.at_random(tmp_path, kills=1, processes=2, seed=2)
+def test_two_processes_share_a_study_and_one_is_killed(tmp_path: Path, undisturbed: Path) -> None:
+    tally = crash.at_random(tmp_path, undisturbed, kills=1, processes=2, seed=2)
     assert tally.broken == []
 
 

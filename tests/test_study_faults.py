@@ -93,10 +93,11 @@ def test_a_read_only_folder_is_one_message(mount: Mount, tmp_path: Path) -> None
     assert "ead-only" in done.stderr
 
 
-def test_a_stopped_process_keeps_its_run_and_nothing_is_trained_twice(tmp_path: Path) -> None:
+def test_a_stopped_process_keeps_its_run_and_nothing_is_trained_twice(
+    tmp_path: Path, undisturbed: Path
+) -> None:
     """SIGSTOP has no time limit: its locks stay, others wait, and it goes on as if nothing
     had been."""
-    whole = crash.reference(tmp_path / "whole", workers=1)
     here = tmp_path / "shared"
     here.mkdir()
     (here / "crash.yaml").write_text(crash.STUDY)
@@ -115,4 +116,4 @@ def test_a_stopped_process_keeps_its_run_and_nothing_is_trained_twice(tmp_path: 
         os.killpg(first.pid, signal.SIGCONT)
     assert first.wait(timeout=300) == 0
     assert second.wait(timeout=300) == 0
-    assert list(crash.broken(root, whole, seen)) == []
+    assert list(crash.broken(root, undisturbed, seen)) == []
