@@ -234,7 +234,7 @@ class Ledger:
             # Both keep the version of their tables in a table of one name.
             self._say(
                 f"{STORAGE} names the database that MLflow is in, and the two would break each "
-                f"other: give Optuna one of its own. The trials go to {self.path} for now."
+                f"other: give Optuna one of its own. Until then the trials go to {self.path}."
             )
             self.url = None
         self._lock = FileLock(root / ".optuna.lock", timeout=PATIENCE)

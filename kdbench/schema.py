@@ -83,7 +83,6 @@ def cite_key(value: Any) -> Any:
     return value
 
 
-Number = Annotated[float, BeforeValidator(number)]
 Name = Annotated[str, BeforeValidator(safe_name)]
 Positive = Annotated[float, BeforeValidator(number), Field(gt=0)]
 NotNegative = Annotated[float, BeforeValidator(number), Field(ge=0)]

@@ -204,10 +204,9 @@ def _row(found: Several, label: str, settings: Sequence[str]) -> list[Cell]:
         return [*cells, none, none, Cell(MISSING), none, none, *(none for _ in settings)]
     d = verdict.difference
     assert isinstance(d, Pooled)
-    star = verdict.words.startswith(("better", "worse"))
     return [
         *cells,
-        interval_cell(d.mean, d.low, d.high, star),
+        interval_cell(d.mean, d.low, d.high, verdict.significant),
         Cell(p_text(verdict.p_adjusted), number=True),
         Cell(verdict.words),
         Cell(p_text(found.family.flip[label]), number=True),

@@ -131,7 +131,7 @@ def without_work(same: Sequence["Run"], working: set[Any], parents: set[Any]) ->
         text = f"run {same[0].info.run_id} is for the same thing"
         text += "; some runs are below this one, until `kdbench sync`" if used else ""
         found.append(item("doubled", run, not used and run.info.status != "FINISHED", text))
-    # A doubled one that has runs below it stays for now, and is ended like the first.
+    # A doubled one that has runs below it is kept for their sake, and ended like the first.
     for run in same:
         doubled = any(other.run == run.info.run_id and other.mendable for other in found)
         if run.info.status == "RUNNING" and run.info.run_id not in working and not doubled:
