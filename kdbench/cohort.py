@@ -38,7 +38,9 @@ class Bench:
     data: TrainingData
     device: torch.device
     _views: dict[str, Views] = field(default_factory=dict)
-    _frozen: dict[tuple[str, str, str], FrozenNetwork] = field(default_factory=dict)
+    #: What the study as a whole reads from the tables of each frozen run.
+    read: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    _frozen: dict[tuple[str, str, str, str], FrozenNetwork] = field(default_factory=dict)
 
     def views(self, augment: str) -> Views:
         """The training images on the device under an augmentation."""
@@ -46,12 +48,13 @@ class Bench:
             self._views[augment] = Views(self.data, augment, self.device)
         return self._views[augment]
 
-    def frozen(self, run_id: str, which: str, augment: str) -> FrozenNetwork:
-        """A finished run's student as a source of outputs."""
-        key = (run_id, which, augment)
+    def frozen(self, spec: RunSpec, role: str) -> FrozenNetwork:
+        """The finished run that fills a role of `spec`, as a source of outputs."""
+        run_id, augment, storage = spec.frozen[role], spec.data.augment, spec.recipe.storage
+        key = (run_id, spec.weights, augment, storage)
         if key not in self._frozen:
             self._frozen[key] = FrozenNetwork(
-                self.store, run_id, which, self.data, self.views(augment)
+                self.store, run_id, spec.weights, self.data, self.views(augment), storage
             )
         return self._frozen[key]
 

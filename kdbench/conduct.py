@@ -198,7 +198,7 @@ def show_plan(planner: Planner, console: Console) -> None:
     content = plan_file(planner, plan)
     kinds = [listing["kind"] for listing in content["listing"].values()]
     table = Table(title=Text(f"{content['study']}: {content['question']}"))
-    for heading in ("method", "row", "knobs", "trials", "finals"):
+    for heading in ("method", "row", "knobs", "frozen outputs", "trials", "finals"):
         table.add_column(heading)
     for row in content["rows"]:
         knobs = ", ".join(
@@ -210,7 +210,8 @@ def show_plan(planner: Planner, console: Console) -> None:
             knobs = "tuned: " + ", ".join(row["searched"])
         finals = len(row["runs"]) or (len(planner.study.final.seeds) if not row["unfit"] else 0)
         trials = str(len(row["trials"]) or "")
-        table.add_row(row["label"], row["row"], Text(knobs), trials, str(finals))
+        ways = ", ".join(f"{role}: {way}" for role, way in row["outputs"].items())
+        table.add_row(row["label"], row["row"], Text(knobs), ways, trials, str(finals))
     console.print(table)
     over = sum(planner.store.record(i).result is not None for i in plan.nodes)
     later = plan.open * len(planner.study.final.seeds)

@@ -4,7 +4,7 @@ import copy
 import io
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -72,7 +72,7 @@ class Member:
         shapes: dict[str, dict[str, tuple[int, ...]]] = {}
         for role, source in self.sources.items():
             if isinstance(source, Frozen):
-                teacher = self.bench.frozen(spec.frozen[role], spec.weights, spec.data.augment)
+                teacher = self.bench.frozen(spec, role)
                 shapes[role] = {t: teacher.shapes[t] for t in self.job.taps}
                 self.frozen[role] = (teacher, tabled(spec, len(data.labels), shapes[role]))
             else:
@@ -94,6 +94,13 @@ class Member:
         self.optimizer = make_optimizer(spec.recipe, trainable)
 
     # -- one epoch
+
+    def prepare(self, stopping: Callable[[], bool]) -> None:
+        """Have the tables that this run reads filled, and look into them."""
+        for role, (network, from_table) in self.frozen.items():
+            if from_table:
+                also = self.bench.read.get(self.spec.frozen[role], ())
+                network.prepare(self.job.taps, also, stopping)
 
     def begin_epoch(self, steps: int) -> None:
         """Start this epoch's streams, meters and learning rate."""
@@ -156,7 +163,7 @@ class Member:
     def _frozen_output(self, role: str, batch: CohortBatch) -> Output:
         network, from_table = self.frozen[role]
         if from_table:
-            return network.table(batch.position, self.job.taps)
+            return network.table(batch.position, self.job.taps, batch.view_ids[0])
         return batch.live(network)
 
     def _measure(

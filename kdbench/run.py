@@ -27,7 +27,11 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained, the same for every method of a study."""
+    """How a network is trained, the same for every method of a study.
+
+    `frozen` is how a frozen network is asked (`auto`, `table`, `live`), `storage` the type
+    that tables of its outputs are kept in.
+    """
 
     epochs: int
     batch: int
@@ -40,6 +44,7 @@ class Recipe:
     gamma: float
     precision: str
     frozen: str
+    storage: str = "fp32"
 
 
 @dataclass(frozen=True)
@@ -66,12 +71,19 @@ class RunSpec:
 
     def canonical(self) -> str:
         """The spec as canonical JSON: sorted keys, no spaces, no NaN."""
-        return canonical(dataclasses.asdict(self))
+        return canonical(self._identity())
 
     @property
     def id(self) -> str:
         """12 hex digits of sha256 over the canonical JSON."""
-        return digest(dataclasses.asdict(self))
+        return digest(self._identity())
+
+    def _identity(self) -> dict[str, Any]:
+        value = dataclasses.asdict(self)
+        if value["recipe"]["storage"] == "fp32":
+            # Younger than the first records: at its default a run keeps the id it had.
+            del value["recipe"]["storage"]
+        return value
 
     @staticmethod
     def from_dict(raw: Mapping[str, Any]) -> "RunSpec":

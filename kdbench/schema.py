@@ -136,6 +136,7 @@ class RecipePart(Part):
     gamma: Annotated[float, BeforeValidator(number), Field(gt=0, le=1)] = 0.1
     precision: Annotated[str, one_of("precision", ("fp32", "bf16"))] = "fp32"
     frozen: Annotated[str, one_of("way of frozen outputs", ("auto", "table", "live"))] = "auto"
+    storage: Annotated[str, one_of("storage type", ("fp32", "fp16"))] = "fp32"
 
     def resolve(self, epochs: int | None = None, lr: float | None = None) -> Recipe:
         """The recipe of a run: what does not act on it is set to nothing, so that two
@@ -153,6 +154,7 @@ class RecipePart(Part):
             gamma=self.gamma if steps else 0.0,
             precision=self.precision,
             frozen=self.frozen,
+            storage=self.storage,
         )
 
 

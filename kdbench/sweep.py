@@ -11,7 +11,7 @@ import shutil
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from kdbench.events import Epochs, Failed, Finished
 from kdbench.ledger import Ledger, Trial
 from kdbench.plan import Node, Plan, Planner, plan_file
 from kdbench.provenance import provenance
+from kdbench.run import RunSpec
 from kdbench.store import Store, read_json, write_json
 
 #: Runs in a cohort at the most: enough to share a live teacher, few enough to balance.
@@ -87,6 +88,8 @@ class Sweep:
     _old_errors: dict[str, Any] = field(default_factory=dict)
     #: The largest cohort that a run may train in, where a larger one was killed.
     _most: dict[str, int] = field(default_factory=dict)
+    #: The taps that the plan's runs read from the tables of each frozen run.
+    _tables: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _waiting: bool = False
 
     def __post_init__(self) -> None:
@@ -104,6 +107,7 @@ class Sweep:
             while True:
                 if self._changed:
                     plan = self.planner.plan()
+                    self._tables = self.planner.outputs.read(plan)
                     self._changed = False
                     self._write_plan(plan)
                     self._log_trials(plan)
@@ -171,7 +175,8 @@ class Sweep:
         self._cost_tried = self._costing = True
         self.watcher.say("measuring what each method costs ...")
         labels = tuple(wanted)
-        self.engine.submit(Task("calibrate", tuple(wanted.values()), labels, reference))
+        specs = tuple(wanted.values())
+        self.engine.submit(Task("calibrate", specs, labels, reference, self._read(specs)))
         return True
 
     def failures(self) -> dict[str, str]:
@@ -217,7 +222,8 @@ class Sweep:
         while self.engine.idle():
             if cohort := self._next_cohort(plan):
                 if mine := [node for node in cohort if self._begin(node)]:
-                    self.engine.submit(Task("train", tuple(node.spec for node in mine)))
+                    specs = tuple(node.spec for node in mine)
+                    self.engine.submit(Task("train", specs, read=self._read(specs)))
                 continue
             unscored = list(self._unscored(plan))[:SCORES]
             if not unscored:
@@ -241,8 +247,30 @@ class Sweep:
             return (needed, nodes[0].spec.recipe.epochs, len(nodes))
 
         group = max(groups.values(), key=weight)
-        share = -(-len(group) // max(1, self.engine.idle()))
-        return group[: min(COHORT, share, self._most.get(group[0].id, COHORT))]
+        most = min(COHORT, self._most.get(group[0].id, COHORT))
+        if self.device == "cpu" and not self._live(plan, group):
+            most = min(most, self._fair_share(groups.values(), group))
+        else:
+            # A cohort that shares live forwards, or a GPU, is the better the larger it is.
+            most = min(most, -(-len(group) // max(1, self.engine.idle())))
+        return group[:most]
+
+    def _fair_share(self, groups: Iterable[list[Node]], group: list[Node]) -> int:
+        """How many of a group's runs to hand out together: cohorts become smaller as less is
+        left, so that the workers end at about the same time."""
+        left = sum(self.planner.work(n.spec) for nodes in groups for n in nodes)
+        one = self.planner.work(group[0].spec)
+        return max(1, int(left / (2 * self.engine.size * one)))
+
+    def _live(self, plan: Plan, nodes: list[Node]) -> bool:
+        """Whether a frozen network is asked batch by batch by some of these runs."""
+        ways = self.planner.outputs.ways
+        return any("live" in ways(plan, node.id).values() for node in nodes)
+
+    def _read(self, specs: Iterable[RunSpec]) -> dict[str, tuple[str, ...]]:
+        """What the whole plan reads from the tables of the networks that these runs freeze."""
+        frozen = {run for spec in specs for run in spec.frozen.values()}
+        return {run: taps for run, taps in self._tables.items() if run in frozen}
 
     def _company(self, node: Node) -> tuple[Any, ...]:
         """What runs must share to train in lockstep: batches, length, and epochs done."""

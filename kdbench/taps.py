@@ -1,8 +1,36 @@
 """Which taps a run's networks must show: a method's names and patterns, resolved."""
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from kdbench import models
+from kdbench.methods.base import Method
+from kdbench.networks import Frozen, Trained
+from kdbench.run import RunSpec
+
+
+def taps_of_run(
+    spec: RunSpec,
+    method: Method,
+    model_of: Callable[[str], str],
+    image_shape: tuple[int, int, int],
+    classes: int,
+) -> tuple[str, ...]:
+    """The taps that a run's method reads; `model_of` gives the student model of a frozen run.
+
+    Raises `ValueError` for a tap that one of the run's models lacks.
+    """
+    names: dict[str, str] = {}
+    for role, source in method.networks().items():
+        if isinstance(source, Trained):
+            names[role] = spec.models[source.slot]
+        elif isinstance(source, Frozen):
+            names[role] = model_of(spec.frozen[role])
+        else:
+            names[role] = spec.models["student"]
+    known = {role: models.taps_of(name, image_shape, classes) for role, name in names.items()}
+    return resolve_taps(method.taps(), known, names)
 
 
 def resolve_taps(

@@ -91,7 +91,9 @@ def _lockstep(
         if guarded(member.spec.id, finish, member):
             del kept[member.spec.id]
 
-    for epoch in range(members[0].epoch, spec.recipe.epochs):
+    members = [m for m in members if guarded(m.spec.id, lambda each: each.prepare(stopping), m)]
+    first = members[0].epoch if members else spec.recipe.epochs
+    for epoch in range(first, spec.recipe.epochs):
         if not members:
             return
         batches = epoch_batches(bench, fit, epoch, members)

@@ -24,7 +24,9 @@ LAYERS: list[set[str]] = [
     {"types", "networks", "run", "plugins", "stats", "fidelity", "losses", "provenance", "events"}
     | {"paper", "memory"},
     # Methods, models, images, records.
-    {"methods", "models", "data", "store", "seeds", "optim", "taps"} | {"damage", "durable"},
+    {"methods", "models", "data", "store", "seeds", "optim"} | {"damage", "durable"},
+    # What those make together.
+    {"tables", "taps"},
     # What a study file may hold.
     {"schema"},
     # What a study rests on.

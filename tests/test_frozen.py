@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdbench import frozen
+from kdbench import tables as storage
 from kdbench.data import Views
 from kdbench.frozen import TABLE_LIMIT, FrozenNetwork, load_student, tabled
 
@@ -108,7 +108,7 @@ def test_a_table_is_filled_once(teachers, monkeypatch):
     def fill(*_):
         raise AssertionError("filled again")
 
-    monkeypatch.setattr(FrozenNetwork, "_fill", fill)
+    monkeypatch.setattr(storage.Tables, "_fill_shard", fill)
     again = network(world, run_id)
     again.table(torch.arange(3), ("stage1",))
     again.table(torch.arange(9), ())
@@ -129,7 +129,7 @@ def test_a_new_tap_leaves_the_logits_alone(teachers):
 @pytest.mark.parametrize("block", [50, 500])
 def test_a_crash_while_filling_leaves_no_table(teachers, monkeypatch, block):
     world, (run_id, _) = teachers
-    monkeypatch.setattr(frozen, "BLOCK", block)
+    monkeypatch.setattr(storage, "BLOCK", block)
     whole = network(world, run_id).table(torch.arange(130), ("stage1",))
     for path in world.store.tables.glob("*.npy"):
         path.unlink()
@@ -236,15 +236,27 @@ def test_loading_a_student_draws_nothing_from_the_caller(teachers):
 
 def test_table_or_live_follows_from_the_spec_and_sizes_alone(world):
     spec = world.job("hint").spec
-    plain = replace(spec, data=replace(spec.data, augment="none"))
     tap = {"stage1": (16, 8, 8)}
     large = {"stage1": (1, 1, TABLE_LIMIT // 4)}
 
-    def choose(frozen: str, base) -> list[bool]:
-        chosen = replace(base, recipe=replace(base.recipe, frozen=frozen))
+    def choose(frozen: str, augment: str, epochs: int, storage: str = "fp32") -> list[bool]:
+        chosen = replace(
+            spec,
+            data=replace(spec.data, augment=augment),
+            recipe=replace(spec.recipe, frozen=frozen, epochs=epochs, storage=storage),
+        )
         return [tabled(chosen, n, t) for n, t in ((130, tap), (130, {}), (1, large), (2, large))]
 
-    assert choose("auto", plain) == [True, True, True, False]
-    assert choose("auto", spec) == [False] * 4
-    assert choose("live", plain) == choose("live", spec) == [False] * 4
-    assert choose("table", plain) == [True] * 4
+    assert choose("auto", "none", 1) == [True, True, True, False]
+    assert choose("auto", "none", 1, "fp16") == [True, True, True, True]
+    # The size is that of all views together.
+    assert choose("auto", "flip", 1) == [True, True, False, False]
+    assert choose("auto", "flip", 1, "fp16") == [True, True, True, False]
+    # At most three views an epoch: 162 views need 54 epochs, 81 need 27.
+    assert choose("auto", "crop-flip", 53) == [False] * 4
+    assert choose("auto", "crop-flip", 54) == [True, True, False, False]
+    assert choose("auto", "crop", 26) == [False] * 4
+    assert choose("auto", "crop", 27) == [True, True, False, False]
+    for augment in ("none", "flip", "crop", "crop-flip"):
+        assert choose("live", augment, 240) == [False] * 4
+        assert choose("table", augment, 1) == [True] * 4

@@ -9,6 +9,9 @@ from kdbench.engines.work import Message, Task
 class Engine(Protocol):
     """Workers that train and score; they write no record."""
 
+    #: How many workers there are.
+    size: int
+
     def idle(self) -> int:
         """How many workers have nothing to do."""
         ...

@@ -9,6 +9,7 @@ class InlineEngine:
     """Carries a task out where it is asked for its messages."""
 
     def __init__(self, place: Place) -> None:
+        self.size = 1
         self._worker = Worker(place)
         self._tasks: list[Task] = []
         self._stopping = False

@@ -1,6 +1,6 @@
 """What a worker does: tasks in, messages out. The same code in every engine."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from kdbench import models
 from kdbench.calibrate import calibrate
 from kdbench.cohort import Bench, Job
 from kdbench.data import TrainingData, load
@@ -16,10 +15,9 @@ from kdbench.evaluate import open_sealed, score_run
 from kdbench.events import Event, Failed, cause
 from kdbench.memory import CohortTooLarge, release
 from kdbench.methods import METHODS
-from kdbench.networks import Frozen, Trained
 from kdbench.run import RunSpec
 from kdbench.store import Store
-from kdbench.taps import resolve_taps
+from kdbench.taps import taps_of_run
 from kdbench.train import train_cohort
 
 
@@ -38,12 +36,14 @@ class Task:
     """`train` a cohort of specs, `score` finished runs, or `calibrate` costs of specs.
 
     `labels` names the specs of a calibration; `reference` is the one all are held against.
+    `read` says which taps the study as a whole reads from the tables of each frozen run.
     """
 
     kind: str
     specs: tuple[RunSpec, ...]
     labels: tuple[str, ...] = ()
     reference: str = ""
+    read: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ class Worker:
     ) -> None:
         """Do one task; a fault of the task as a whole fails its runs, never the worker."""
         try:
+            self.bench.read = task.read
             if task.kind == "train":
                 self._train([self._job(spec) for spec in task.specs], say, stopping)
             elif task.kind == "score":
@@ -132,16 +133,11 @@ class Worker:
 
     def _job(self, spec: RunSpec) -> Job:
         method = METHODS[spec.method](**spec.knobs)
-        names: dict[str, str] = {}
-        for role, source in method.networks().items():
-            if isinstance(source, Trained):
-                names[role] = spec.models[source.slot]
-            elif isinstance(source, Frozen):
-                frozen = self.store.record(spec.frozen[role]).spec()
-                assert frozen is not None, "a run starts after the runs it freezes"
-                names[role] = frozen.models["student"]
-            else:
-                names[role] = spec.models["student"]
-        known = {r: models.taps_of(m, self.data.shape, self.data.classes) for r, m in names.items()}
-        taps = resolve_taps(method.taps(), known, names)
+
+        def model_of(run_id: str) -> str:
+            frozen = self.store.record(run_id).spec()
+            assert frozen is not None, "a run starts after the runs it freezes"
+            return frozen.models["student"]
+
+        taps = taps_of_run(spec, method, model_of, self.data.shape, self.data.classes)
         return Job(spec, method, taps, self.store.record(spec.id).checkpoint())

@@ -22,7 +22,7 @@ def plan_file(planner: Planner, plan: Plan) -> dict[str, Any]:
     return {
         "study": study.name,
         "question": study.question,
-        "hash": digest(study.model_dump(mode="json", exclude=WORDS)),
+        "hash": digest(_identity(study)),
         "data": {
             "name": study.data.name,
             "checksum": planner.data.checksum,
@@ -53,9 +53,18 @@ def plan_file(planner: Planner, plan: Plan) -> dict[str, Any]:
             _over(planner.store, n) or planner.graph.diverged_source(plan, n.id)
             for n in plan.nodes.values()
         ),
-        "rows": [_row(row) for row in plan.rows],
+        "rows": [_row(row, planner, plan) for row in plan.rows],
         "listing": {id: dict(node.listing) for id, node in plan.nodes.items()},
     }
+
+
+def _identity(study: Study) -> dict[str, Any]:
+    """All of a study that its numbers can depend on."""
+    content = study.model_dump(mode="json", exclude=WORDS)
+    if study.recipe.storage == "fp32":
+        # Younger than the first reports: at its default a study keeps the hash it had.
+        del content["recipe"]["storage"]
+    return content
 
 
 def _papers(study: Study) -> dict[str, Any]:
@@ -83,7 +92,7 @@ def _over(store: Store, node: Node) -> bool:
     return not node.score or result["state"] != "done" or record.test is not None
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row(row: Row, planner: Planner, plan: Plan) -> dict[str, Any]:
     trials = [
         {
             "number": t["number"],
@@ -94,4 +103,7 @@ def _row(row: Row) -> dict[str, Any]:
         }
         for t in row.trials
     ]
-    return {**row.__dict__, "trials": trials}
+    # The same for all runs of a row; before tuning is over, for all of its trials.
+    known = [*row.runs.values(), *(run for t in row.trials for run in t["runs"])]
+    ways = dict(planner.outputs.ways(plan, known[0])) if known else {}
+    return {**row.__dict__, "trials": trials, "outputs": ways}

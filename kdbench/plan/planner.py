@@ -14,6 +14,7 @@ from kdbench.methods import METHODS
 from kdbench.methods.base import Range
 from kdbench.plan.fit import unfit
 from kdbench.plan.graph import SPLIT_SEED, Graph
+from kdbench.plan.outputs import Outputs
 from kdbench.plan.parts import Plan, Point, Row, knobs_of, point_of
 from kdbench.run import RunSpec
 from kdbench.schema import Entry, Study
@@ -36,6 +37,7 @@ class Planner:
             raise StudyError(study.name, [f"data.validation: {error}"]) from None
         self.unfit = {entry.label: unfit(study, data, entry) for entry in study.methods}
         self.graph = Graph(study, data, store)
+        self.outputs = Outputs(data)
 
     # -- the whole plan
 
