@@ -55,7 +55,7 @@ def conduct(options: Options, console: Console) -> int:
     """Carry the study out; the exit code. Raises the errors that `cli` turns into one line."""
     study = chosen(options)
     device = pick_device(options.device)
-    images = data.load(study.data.name, options.data_dir)
+    images = data.load(study.data.name, options.data_dir).without_pixels()
     data.verify_test_files(study.data.name, options.data_dir)
     store = Store(options.root)
     planner = Planner(study, images, store, tune=options.tune)

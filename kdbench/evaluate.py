@@ -10,11 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import (
-    multiclass_accuracy,
-    multiclass_calibration_error,
-    multiclass_f1_score,
-)
 
 from kdbench import models
 from kdbench.data import TrainingData, Views
@@ -59,6 +54,13 @@ def test_logits(network: torch.nn.Module, test: TestData, device: torch.device) 
 def score(logits: Tensor, labels: Tensor, classes: int) -> dict[str, Any]:
     """Accuracy, NLL (nats), ECE (15 bins), macro F1 and per-class accuracy of `logits`
     (images x classes) against `labels` (images)."""
+    # Here, since the driver scores nothing and would carry 100 MB of it.
+    from torchmetrics.functional.classification import (
+        multiclass_accuracy,
+        multiclass_calibration_error,
+        multiclass_f1_score,
+    )
+
     per_class = multiclass_accuracy(logits, labels, classes, average="none")
     # torchmetrics would give confidences of exactly 1 a sixteenth bin, and take logits that
     # all lie in [0, 1] for probabilities.

@@ -7,7 +7,7 @@ final runs imports `kdbench.data.sealed`.
 
 import difflib
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -75,6 +75,10 @@ class TrainingData:
         """An image's channels, height and width, in pixels."""
         channels, height, width = self.images.shape[1:]
         return channels, height, width
+
+    def without_pixels(self) -> "TrainingData":
+        """The same with no image in it, for planning, which needs shapes and labels alone."""
+        return replace(self, images=self.images[:0].clone())
 
 
 def source(name: str) -> DataSet:

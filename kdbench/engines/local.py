@@ -43,7 +43,7 @@ class LocalEngine:
 
     def __init__(self, place: Place, count: int) -> None:
         self.size = count
-        self._context = multiprocessing.get_context("spawn")
+        self._context = _context()
         self._flag: Flag = self._context.Event()
         self._places = [_device_of(place, index) for index in range(count)]
         self._workers: list[tuple[Any, Connection]] = []
@@ -155,6 +155,16 @@ def _signals_ignored() -> Iterator[None]:
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
+
+
+def _context() -> Any:
+    """How workers are started: as forks of one process that has imported torch and has no
+    other thread, so that all share the memory of the imports; else each on its own."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["kdbench.engines.work", "torchmetrics", "torchvision"])
+    return context
 
 
 def _device_of(place: Place, index: int) -> Place:
