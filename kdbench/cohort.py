@@ -13,7 +13,7 @@ from kdbench.frozen import FrozenNetwork
 from kdbench.methods.base import Method
 from kdbench.run import RunSpec
 from kdbench.store import Store
-from kdbench.types import Output
+from kdbench.types import Output, Progress
 
 if TYPE_CHECKING:
     from kdbench.member import Member
@@ -32,11 +32,15 @@ class Job:
 @dataclass
 class Bench:
     """Where cohorts run: the store, the training images, a device, and the frozen
-    networks that have been loaded so far."""
+    networks that have been loaded so far.
+
+    `recorded` has steps recorded and replayed, which pays on a GPU (see `capture`).
+    """
 
     store: Store
     data: TrainingData
     device: torch.device
+    recorded: bool = False
     _views: dict[str, Views] = field(default_factory=dict)
     #: What the study as a whole reads from the tables of each frozen run.
     read: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -60,7 +64,8 @@ class Bench:
 
 
 class CohortBatch:
-    """One batch, shared: images by view, and the frozen outputs as somebody asks for them."""
+    """One batch, shared: labels, images by view, and the frozen outputs, each made when
+    somebody asks for it first."""
 
     def __init__(
         self,
@@ -68,23 +73,41 @@ class CohortBatch:
         position: Tensor,
         view_ids: Sequence[Tensor],
         asked: Mapping[int, Sequence[str]],
+        progress: Progress,
     ) -> None:
         self.views = views
         self.position = position
         self.view_ids = view_ids
         self.asked = asked
-        self.labels = views.labels[position]
+        self.progress = progress
+        self._labels: Tensor | None = None
         self._images: dict[int, Tensor] = {}
         self._live: dict[int, Output] = {}
 
+    def __len__(self) -> int:
+        return len(self.position)
+
     def again(self) -> "CohortBatch":
         """The same batch, with nothing computed yet."""
-        return CohortBatch(self.views, self.position, self.view_ids, self.asked)
+        return CohortBatch(self.views, self.position, self.view_ids, self.asked, self.progress)
+
+    def copied(self) -> "CohortBatch":
+        """The same batch in tensors of its own, which later batches may be copied into."""
+        ids = [each.clone() for each in self.view_ids]
+        return CohortBatch(self.views, self.position.clone(), ids, self.asked, self.progress)
 
     def release(self) -> None:
         """Let go of what was computed: an epoch's images together would fill the memory."""
+        self._labels = None
         self._images.clear()
         self._live.clear()
+
+    @property
+    def labels(self) -> Tensor:
+        """batch, int64."""
+        if self._labels is None:
+            self._labels = self.views.labels[self.position]
+        return self._labels
 
     def images(self, view: int) -> Tensor:
         """batch x channels x height x width, normalised."""
@@ -131,9 +154,15 @@ def epoch_batches(
             if not from_table:
                 known = asked.get(id(network), ())
                 asked[id(network)] = tuple(sorted({*known, *member.job.taps}))
-    size = spec.recipe.batch
+    size, epochs = spec.recipe.batch, spec.recipe.epochs
+    starts = [start for start in range(0, len(positions), size) if start + 1 < len(positions)]
     return [
-        CohortBatch(views, part, [ids[start : start + size] for ids in drawn], asked)
-        for start in range(0, len(positions), size)
-        if len(part := positions[start : start + size]) > 1
+        CohortBatch(
+            views,
+            positions[start : start + size],
+            [ids[start : start + size] for ids in drawn],
+            asked,
+            Progress(epoch / epochs, (epoch + 1) / epochs, (epoch + step / len(starts)) / epochs),
+        )
+        for step, start in enumerate(starts)
     ]

@@ -17,8 +17,8 @@ from kdbench.cohort import Bench, CohortBatch, Job
 from kdbench.events import Epochs, Finished
 from kdbench.frozen import FrozenNetwork, tabled
 from kdbench.networks import Average, Frozen, Snapshot, Trained
-from kdbench.optim import lr_at, make_optimizer
-from kdbench.types import Batch, Output, Progress, Shapes
+from kdbench.optim import load_state, lr_at, make_optimizer, set_lr
+from kdbench.types import Batch, Output, Shapes
 
 #: Seconds between two checkpoints of a run on disk; a clean stop always keeps the last epoch.
 CHECKPOINT_EVERY = 5.0
@@ -91,7 +91,11 @@ class Member:
         for role in self.followers:
             self.tapped[role].eval()
         trainable = [p for m in (*self.trained.values(), self.helpers) for p in m.parameters()]
-        self.optimizer = make_optimizer(spec.recipe, trainable)
+        self.optimizer = make_optimizer(spec.recipe, trainable, device)
+        # These stay where they are from epoch to epoch, for steps that were recorded.
+        self.generator = torch.Generator(device)
+        self._sums: dict[str, Tensor] = {}
+        self._correct = torch.zeros((), device=device, dtype=torch.int64)
 
     # -- one epoch
 
@@ -104,33 +108,50 @@ class Member:
 
     def begin_epoch(self, steps: int) -> None:
         """Start this epoch's streams, meters and learning rate."""
-        spec, device = self.spec, self.bench.device
+        spec = self.spec
         self._started = time.perf_counter()
-        self._steps = steps
         self._step = 0
         self._dropout = {
             role: seeds.integers(seeds.stream(spec, "dropout", role, self.epoch), steps)
             for role in self.trained
         }
-        self._generator = seeds.torch_generator(
-            seeds.stream(spec, "method", epoch=self.epoch), device
-        )
-        self._sums: dict[str, Tensor] = {}
-        self._correct = torch.zeros((), device=device, dtype=torch.int64)
+        seeds.seed_torch(self.generator, seeds.stream(spec, "method", epoch=self.epoch))
+        for value in (self._correct, *self._sums.values()):
+            value.zero_()
         self._seen = 0
         self.lr = lr_at(spec.recipe, self.epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr
+        set_lr(self.optimizer, self.lr)
         for role, network in self.trained.items():
             network.train()
             self.tapped[role].train()
         self.helpers.train()
 
     def step(self, batch: CohortBatch) -> None:
-        """Forward every network, one backward, one optimiser step; nothing is read back."""
-        recipe = self.spec.recipe
+        """One step of training; nothing is read back from the device."""
+        self.seed()
+        self.compute(batch)
+        self.advance(batch)
+
+    def seed(self) -> None:
+        """Seed this step's dropout, so that no mate can move it.
+
+        On a GPU once for all of the run's networks, whose draws follow one another: a
+        recorded step cannot be seeded in its midst. On the CPU `compute` seeds each network.
+        """
+        if self.bench.device.type == "cuda":
+            generator = torch.cuda.default_generators[self.bench.device.index or 0]
+            generator.manual_seed(self._dropout["student"][self._step])
+
+    def advance(self, batch: CohortBatch) -> None:
+        """Count a step that was computed."""
+        self._seen += len(batch)
+        self._step += 1
+
+    def compute(self, batch: CohortBatch) -> None:
+        """Forward every network, one backward, one optimiser step: work on tensors alone,
+        which a GPU can record."""
         amp = torch.autocast(
-            self.bench.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"
+            self.bench.device.type, torch.bfloat16, enabled=self.spec.recipe.precision == "bf16"
         )
         out: dict[str, Output] = {}
         for role in self.sources:
@@ -138,18 +159,16 @@ class Member:
             if role in self.frozen:
                 out[role] = self._frozen_output(role, batch)
             elif role in self.trained:
-                # Seeded for this network and step alone: no mate's dropout can move it.
-                torch.manual_seed(self._dropout[role][self._step])
+                if self.bench.device.type == "cpu":
+                    # The generator itself: `torch.manual_seed` also notes a call stack for CUDA.
+                    torch.default_generator.manual_seed(self._dropout[role][self._step])
                 with amp:
                     out[role] = _float(self.tapped[role](images))
             else:
                 with amp, torch.no_grad():
                     out[role] = _float(self.tapped[role](images))
-        epochs = recipe.epochs
-        done = self.epoch + self._step / self._steps
-        progress = Progress(self.epoch / epochs, (self.epoch + 1) / epochs, done / epochs)
-        seen = Batch(batch.images(0), batch.labels, batch.position, self._generator)
-        terms = self.method.loss(out, seen, self.helpers, progress)
+        seen = Batch(batch.images(0), batch.labels, batch.position, self.generator)
+        terms = self.method.loss(out, seen, self.helpers, batch.progress)
         total = torch.stack(list(terms.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -158,7 +177,6 @@ class Member:
             if isinstance(source, Average):
                 self.followers[role].update_parameters(self.trained[source.of])
         self._measure(out["student"].logits.detach(), batch.labels, total.detach(), terms)
-        self._step += 1
 
     def _frozen_output(self, role: str, batch: CohortBatch) -> Output:
         network, from_table = self.frozen[role]
@@ -172,9 +190,18 @@ class Member:
         count = len(labels)
         for name, value in (("", total), *terms.items()):
             value = value.detach() * count
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            if name in self._sums:
+                self._sums[name] += value
+            else:
+                self._sums[name] = value
         self._correct += (logits.argmax(1) == labels).sum()
-        self._seen += count
+
+    def tensors(self) -> list[Tensor]:
+        """All that a step changes, without gradients."""
+        modules = [*self.trained.values(), *self.followers.values(), self.helpers]
+        found = [t for m in modules for t in (*m.parameters(), *m.buffers())]
+        found += [v for s in self.optimizer.state.values() for v in s.values() if v is not None]
+        return [*found, self._correct, *self._sums.values()]
 
     def end_epoch(self, held_out: Tensor) -> None:
         """Close the epoch: Snapshots, measurements, the best weights so far.
@@ -193,9 +220,8 @@ class Member:
             row |= self._validate(held_out)
         # The weights too: the last step can break them, and no later loss would show it.
         weights = self.trained["student"].state_dict().values()
-        self.sound = all(math.isfinite(v) for v in row.values()) and all(
-            bool(tensor.isfinite().all()) for tensor in weights
-        )
+        finite = torch.stack([tensor.isfinite().all() for tensor in weights]).all()
+        self.sound = all(math.isfinite(v) for v in row.values()) and bool(finite)
         if self.sound and len(held_out):
             self._keep_best(row)
         spent = time.perf_counter() - self._started
@@ -206,13 +232,15 @@ class Member:
     def _validate(self, held_out: Tensor) -> dict[str, float]:
         network = self.tapped["student"].eval()
         plain = self.bench.views("none")
-        correct, nll = 0, 0.0
+        right, losses = [], []
         with torch.no_grad():
             for position in held_out.split(EVALUATION_BATCH):
                 logits = network(plain.take(position)).logits
                 labels = plain.labels[position]
-                correct += int((logits.argmax(1) == labels).sum())
-                nll += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
+                right.append((logits.argmax(1) == labels).sum())
+                losses.append(nn.functional.cross_entropy(logits, labels, reduction="sum"))
+        # Read back together: one wait for the device.
+        correct, nll = sum(torch.stack(right).tolist()), sum(torch.stack(losses).tolist())
         return {"val.accuracy": correct / len(held_out), "val.nll": nll / len(held_out)}
 
     def _keep_best(self, row: Mapping[str, Any]) -> None:
@@ -224,20 +252,17 @@ class Member:
 
     # -- stopping and going on
 
-    def checkpoint(self) -> bytes:
-        """All that the run needs to go on from the end of its last epoch."""
+    def state(self) -> dict[str, Any]:
+        """All that the run needs to go on from the end of its last epoch, copied."""
         state = {
-            "epoch": self.epoch,
-            "seconds": self.seconds,
             "trained": {r: n.state_dict() for r, n in self.trained.items()},
             "followers": {r: n.state_dict() for r, n in self.followers.items()},
             "helpers": self.helpers.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "best": self.best,
         }
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        return buffer.getvalue()
+        # The best weights are a copy already, and replaced, never changed.
+        kept = {"epoch": self.epoch, "seconds": self.seconds, "best": self.best}
+        return {**copy.deepcopy(state), **kept}
 
     def _restore(self, content: bytes) -> None:
         state = torch.load(io.BytesIO(content), map_location=self.bench.device, weights_only=True)
@@ -246,7 +271,7 @@ class Member:
         for role, network in self.followers.items():
             network.load_state_dict(state["followers"][role])
         self.helpers.load_state_dict(state["helpers"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_state(self.optimizer, state["optimizer"])
         self.epoch, self.seconds, self.best = state["epoch"], state["seconds"], state["best"]
 
     def epochs_event(self, checkpoint: bytes | None) -> Epochs:
@@ -287,6 +312,13 @@ class Member:
         }
         content = save_tensors({k: v.cpu().contiguous() for k, v in tensors.items()})
         return Finished(self.spec.id, result, content if state == "done" else None)
+
+
+def packed(state: Mapping[str, Any]) -> bytes:
+    """A member's state as the bytes of a checkpoint."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
 
 
 def _float(out: Output) -> Output:

@@ -38,8 +38,6 @@ def integers(generator: np.random.Generator, count: int) -> list[int]:
     return generator.integers(2**63, size=count).tolist()
 
 
-def torch_generator(generator: np.random.Generator, device: torch.device) -> torch.Generator:
-    """A torch generator on `device` that continues this stream."""
-    made = torch.Generator(device=device)
-    made.manual_seed(integers(generator, 1)[0])
-    return made
+def seed_torch(generator: torch.Generator, stream: np.random.Generator) -> None:
+    """Have a torch generator continue a stream."""
+    generator.manual_seed(integers(stream, 1)[0])

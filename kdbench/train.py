@@ -6,15 +6,17 @@ numbers do not depend on its company. The loop knows roles and sources, never a
 method's name.
 """
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
-from kdbench.cohort import Bench, Job, epoch_batches, training_positions
+from kdbench.capture import Captured
+from kdbench.cohort import Bench, CohortBatch, Job, epoch_batches, training_positions
 from kdbench.events import Event, Failed, cause
-from kdbench.member import Member
+from kdbench.member import Member, packed
 from kdbench.memory import CohortTooLarge, out_of_memory
 
 T = TypeVar("T")
+Kept = bytes | Mapping[str, Any] | None
 
 
 def train_cohort(
@@ -33,8 +35,9 @@ def train_cohort(
     Raises `CohortTooLarge` where memory runs out for several runs, after saying every
     unfinished one's last whole epoch; a run for which it runs out alone has failed.
     """
-    #: The last whole epoch of every run that has not ended.
-    kept = {job.spec.id: job.checkpoint for job in jobs}
+    #: The last whole epoch of every run that has not ended: a checkpoint or, since packing
+    #: one takes as long as some epochs, a state that is packed when somebody wants it.
+    kept: dict[str, Kept] = {job.spec.id: job.checkpoint for job in jobs}
     members: list[Member] = []
 
     def guarded(run_id: str, act: Callable[[T], object], what: T) -> bool:
@@ -65,9 +68,9 @@ def train_cohort(
             emit(Failed(alone, cause(error)))
             return
         for member in members:
-            if state := kept.get(member.spec.id):
+            if state := _packed(kept.get(member.spec.id)):
                 emit(member.epochs_event(state))
-        raise CohortTooLarge(kept) from error
+        raise CohortTooLarge({run: _packed(state) for run, state in kept.items()}) from error
 
 
 def _lockstep(
@@ -75,7 +78,7 @@ def _lockstep(
     bench: Bench,
     emit: Callable[[Event], None],
     stopping: Callable[[], bool],
-    kept: dict[str, bytes | None],
+    kept: dict[str, Kept],
     guarded: Callable[..., bool],
 ) -> None:
     """Train members that have done the same number of epochs."""
@@ -93,6 +96,7 @@ def _lockstep(
 
     members = [m for m in members if guarded(m.spec.id, lambda each: each.prepare(stopping), m)]
     first = members[0].epoch if members else spec.recipe.epochs
+    step = Captured().step if bench.recorded else _one_by_one
     for epoch in range(first, spec.recipe.epochs):
         if not members:
             return
@@ -102,18 +106,30 @@ def _lockstep(
         for batch in batches:
             if stopping():
                 for member in members:
-                    emit(member.epochs_event(kept[member.spec.id]))
+                    emit(member.epochs_event(_packed(kept[member.spec.id])))
                 return
-            members = [m for m in members if guarded(m.spec.id, m.step, batch)]
-            batch.release()
+            members = step(batch, members, guarded)
         members = [m for m in members if guarded(m.spec.id, m.end_epoch, held_out)]
         for member in members:
             if not member.sound:
                 end(member)
                 continue
-            kept[member.spec.id] = member.checkpoint()
+            kept[member.spec.id] = member.state()
             if member.due() and member.epoch < spec.recipe.epochs:
-                emit(member.epochs_event(kept[member.spec.id]))
+                emit(member.epochs_event(_packed(kept[member.spec.id])))
         members = [m for m in members if m.sound]
     for member in members:
         end(member)
+
+
+def _one_by_one(
+    batch: CohortBatch, members: Sequence[Member], guarded: Callable[..., bool]
+) -> list[Member]:
+    """One step of every member; those for which it went well."""
+    left = [m for m in members if guarded(m.spec.id, m.step, batch)]
+    batch.release()
+    return left
+
+
+def _packed(kept: Kept) -> bytes | None:
+    return packed(kept) if isinstance(kept, Mapping) else kept

@@ -98,9 +98,9 @@ class World:
     data: TrainingData
     store: Store
 
-    def bench(self) -> Bench:
+    def bench(self, device: str = "cpu", recorded: bool = False) -> Bench:
         """Nothing loaded yet: no network, no table in memory."""
-        return Bench(self.store, self.data, torch.device("cpu"))
+        return Bench(self.store, self.data, torch.device(device), recorded)
 
     def study(
         self,

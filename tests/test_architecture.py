@@ -34,7 +34,7 @@ LAYERS: list[set[str]] = [
     # For people to look at.
     {"track", "report", "ledger"},
     # Training, and the question that a study asks.
-    {"frozen", "cohort", "member", "train", "evaluate", "calibrate", "faults", "study"},
+    {"frozen", "cohort", "member", "capture", "train", "evaluate", "calibrate", "faults", "study"},
     # What to run, and where.
     {"plan", "engines", "catalogue"},
     {"claims", "sweep", "doctor"},

@@ -115,7 +115,7 @@ def seen(world):
 
     def get(key: str) -> tuple[Watch, Any]:
         if key not in kept:
-            kept[key] = watched(world, world.job(key))
+            kept[key] = watched(world, world.job(key, recipe={"frozen": "live"}))
         return kept[key]
 
     return get

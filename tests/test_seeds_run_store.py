@@ -204,11 +204,12 @@ def test_streams_look_random():
 
 
 def test_torch_generators_follow_their_stream():
-    cpu = torch.device("cpu")
-    one, same, other = (
-        torch.rand(3, generator=seeds.torch_generator(seeds.stream(SPEC, "method", epoch=e), cpu))
-        for e in (0, 0, 1)
-    )
+    def draw(epoch):
+        generator = torch.Generator()
+        seeds.seed_torch(generator, seeds.stream(SPEC, "method", epoch=epoch))
+        return torch.rand(3, generator=generator)
+
+    one, same, other = (draw(e) for e in (0, 0, 1))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
     assert all(0 <= n < 2**63 for n in seeds.integers(seeds.stream(SPEC, "method"), 100))

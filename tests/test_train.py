@@ -641,7 +641,10 @@ def test_a_run_uses_the_schedule(world):
 def test_optimisers_are_torchs(name, plain, decay):
     recipe = replace(PLAIN, optimizer=name, weight_decay=decay)
     ends = []
-    for make in (lambda p: make_optimizer(recipe, p), lambda p: plain(p, decay)):
+    for make in (
+        lambda p: make_optimizer(recipe, p, torch.device("cpu")),
+        lambda p: plain(p, decay),
+    ):
         torch.manual_seed(0)
         model, data = nn.Linear(5, 3), torch.randn(7, 5)
         optimizer = make(model.parameters())

@@ -87,7 +87,11 @@ class Worker:
         self.store = Store(place.root)
         self.device = torch.device(place.device)
         self.data: TrainingData = load(place.data_name, place.data_dir)
-        self.bench = Bench(self.store, self.data, self.device)
+        on_gpu = self.device.type == "cuda"
+        if on_gpu:
+            # fp32 means float32, not the matrix units' shorter TF32.
+            torch.backends.cudnn.allow_tf32 = False
+        self.bench = Bench(self.store, self.data, self.device, recorded=on_gpu)
 
     def carry_out(
         self, task: Task, say: Callable[[Message], None], stopping: Callable[[], bool]

@@ -1,0 +1,173 @@
+"""A GPU's steps: recorded against eager, throughput against cohort size, share of the card.
+
+    python benchmarks/cuda.py [--seconds 1.0] [--sizes 1,2,4,8,16,32]
+
+Prints one JSON line a measurement. Times are of whole steps, data and frozen outputs
+included, between two waits for the device.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from setting import Setting, noise
+
+from kdbench import models
+from kdbench.capture import Captured
+from kdbench.cohort import Bench, CohortBatch, Job, epoch_batches, training_positions
+from kdbench.member import Member
+
+DEVICE = "cuda"
+
+
+def say(**what: object) -> None:
+    print(json.dumps(what), flush=True)
+
+
+def matrix_rate(dtype: torch.dtype, size: int = 8192) -> float:
+    """FLOP/s of a large matrix product on random values."""
+    one, other = (torch.randn(size, size, device=DEVICE, dtype=dtype) for _ in range(2))
+    for _ in range(3):
+        one @ other
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    for _ in range(10):
+        one @ other
+    torch.cuda.synchronize()
+    return 10 * 2 * size**3 / (time.perf_counter() - started)
+
+
+class Cohort:
+    """Members in lockstep over the batches of one epoch, round and round."""
+
+    def __init__(self, jobs: list[Job], bench: Bench, recorded: bool) -> None:
+        self.members = [Member(job, bench) for job in jobs]
+        for member in self.members:
+            member.prepare(lambda: False)
+        fit, _ = training_positions(jobs[0].spec, bench)
+        # Whole batches only: the last one is smaller, and would be recorded by itself.
+        self.batches = epoch_batches(bench, fit, 0, self.members)[:-1]
+        self.captured = Captured() if recorded else None
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        self.steps(1)
+        self.first = time.perf_counter() - started
+
+    def steps(self, count: int) -> None:
+        for member in self.members:
+            member.begin_epoch(len(self.batches))
+        for n in range(count):
+            self._step(self.batches[n % len(self.batches)])
+        torch.cuda.synchronize()
+
+    def _step(self, batch: CohortBatch) -> None:
+        if self.captured is None:
+            for member in self.members:
+                member.step(batch)
+            batch.release()
+        else:
+            self.captured.step(batch, self.members, guarded)
+
+    def seconds_per_step(self, budget: float) -> float:
+        """Of one step of the whole cohort."""
+        self.steps(5)
+        count, spent = 5, 0.0
+        while spent < budget / 2:
+            count = min(2 * count, len(self.batches))
+            started = time.perf_counter()
+            self.steps(count)
+            spent = time.perf_counter() - started
+            if count == len(self.batches):
+                break
+        return spent / count
+
+
+def mates(job: Job, count: int) -> list[Job]:
+    """Runs that differ in their learning rates alone."""
+    lr = job.spec.recipe.lr
+    recipes = [replace(job.spec.recipe, lr=lr * (1 + n / 1000)) for n in range(count)]
+    return [replace(job, spec=replace(job.spec, recipe=recipe)) for recipe in recipes]
+
+
+def guarded(_: str, act: Callable[[Member], object], member: Member) -> bool:
+    act(member)
+    return True
+
+
+def main() -> None:
+    read = argparse.ArgumentParser()
+    read.add_argument("--seconds", type=float, default=1.0)
+    read.add_argument("--sizes", default="1,2,4,8,16,32")
+    told = read.parse_args()
+    sizes = [int(size) for size in told.sizes.split(",")]
+    torch.backends.cudnn.allow_tf32 = False
+    rates = {"fp32": matrix_rate(torch.float32), "bf16": matrix_rate(torch.bfloat16)}
+    say(
+        card=torch.cuda.get_device_name(),
+        torch=torch.__version__,
+        matrix_tflops={k: round(v / 1e12, 1) for k, v in rates.items()},
+    )
+    cifar10 = noise("cifar10", 10, 50_000, (3, 32, 32))
+    cifar100 = noise("cifar100", 100, 50_000, (3, 32, 32))
+    sgd = {"optimizer": "sgd", "lr": 0.05, "weight_decay": 5e-4}
+    with tempfile.TemporaryDirectory() as root:
+        for name, data, student, teacher, recipe, augment in (
+            ("lightnn", cifar10, "lightnn", "deepnn", {"batch": 128, "epochs": 10}, "none"),
+            ("resnet8x4", cifar100, "resnet8x4", "resnet32x4", sgd, "crop-flip"),
+        ):
+            flops = 6 * models.macs(student, data.shape, data.classes)
+            for precision in ("fp32", "bf16"):
+                made = Setting(
+                    Path(root, name),
+                    data,
+                    student,
+                    teacher,
+                    {**recipe, "precision": precision, "frozen": "live"},
+                    augment,
+                )
+                size = made.recipe["batch"]
+                jobs = mates(made.job("ce"), max(*sizes, 10))
+                eager = Cohort(jobs[:1], made.bench(DEVICE), recorded=False).seconds_per_step(
+                    told.seconds
+                )
+                for count in sizes:
+                    cohort = Cohort(jobs[:count], made.bench(DEVICE), recorded=True)
+                    spent = cohort.seconds_per_step(told.seconds)
+                    run = spent / count * len(cohort.batches) * made.recipe["epochs"]
+                    say(
+                        model=name,
+                        precision=precision,
+                        members=count,
+                        eager_alone_us=round(1e6 * eager),
+                        step_us=round(1e6 * spent),
+                        us_per_member=round(1e6 * spent / count, 1),
+                        against_eager=round(eager * count / spent, 2),
+                        first_step_s=round(cohort.first, 3),
+                        seconds_per_run=round(run, 1),
+                        share_of_matrix_rate=round(
+                            flops * size * count / spent / rates[precision], 4
+                        ),
+                        gib=round(torch.cuda.max_memory_allocated() / 2**30, 2),
+                    )
+                    del cohort
+                    torch.cuda.empty_cache()
+                    torch.cuda.reset_peak_memory_stats()
+                kd = mates(made.job("kd"), 10)
+                ce, live = (
+                    Cohort(each, made.bench(DEVICE), recorded=True).seconds_per_step(told.seconds)
+                    for each in (jobs[:10], kd)
+                )
+                say(
+                    model=name,
+                    precision=precision,
+                    live_teacher_kd_over_ce_cohort_of_10=round(live / ce, 3),
+                )
+
+
+if __name__ == "__main__":
+    main()

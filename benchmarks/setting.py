@@ -1,0 +1,120 @@
+"""A setting to time steps in: a study's runs over images of noise, with teachers that nobody
+has trained. What a step costs does not depend on what its numbers are."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kdbench.cohort import Bench, Job
+from kdbench.data import TrainingData
+from kdbench.member import Member
+from kdbench.methods import METHODS
+from kdbench.plan import Planner
+from kdbench.plan.fit import tap_shapes
+from kdbench.run import RunSpec
+from kdbench.schema import Study
+from kdbench.store import Store
+
+#: Published statistics do not matter here; the scale does: activations of usual size.
+MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+
+
+def noise(name: str, classes: int, images: int, shape: tuple[int, int, int]) -> TrainingData:
+    """Images of noise with labels of noise."""
+    drawn = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (images, *shape), dtype=torch.uint8, generator=drawn)
+    labels = torch.randint(0, classes, (images,), generator=drawn)
+    names = tuple(f"class {n}" for n in range(classes))
+    mean, std = MEAN[: shape[0]], STD[: shape[0]]
+    pixels = pixels.contiguous(memory_format=torch.channels_last)
+    return TrainingData(name, pixels, labels, names, 255, mean, std, f"noise{images}")
+
+
+class Setting:
+    """Runs of one pair of models on one data set, in a store of their own.
+
+    `part` is the study's `recipe`; `entries` are lines of its `methods`.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        data: TrainingData,
+        student: str,
+        teacher: str,
+        recipe: Mapping[str, Any],
+        augment: str = "none",
+    ) -> None:
+        self.store, self.data, self.augment = Store(root), data, augment
+        self.models = {"student": {"model": student}, "teacher": {"model": teacher}}
+        self.recipe = {"epochs": 240, "batch": 64, "lr": 1e-3, **recipe}
+
+    def job(self, method: str, seed: int = 0, knobs: Mapping[str, Any] | None = None) -> Job:
+        """The run of a method. Raises `ValueError` where the method cannot serve the pair."""
+        entry: dict[str, Any] = {"method": method, "label": method, "knobs": dict(knobs or {})}
+        if method == "takd":
+            entry["slots"] = {"assistant": self.models["student"]["model"]}
+        study = Study.model_validate(
+            {
+                "name": "timing",
+                "data": {"name": self.data.name, "validation": 1000, "augment": self.augment},
+                **self.models,
+                "recipe": self.recipe,
+                "methods": [entry],
+                "final": {"seeds": [seed], "train_on": "all"},
+                "report": {"reference": method},
+            }
+        )
+        planner = Planner(study, self.data, self.store, tune=False)
+        plan = planner.plan()
+        (row,) = plan.rows
+        if row.unfit:
+            raise ValueError(row.unfit)
+
+        def job_of(spec: RunSpec) -> Job:
+            made = METHODS[spec.method](**spec.knobs)
+            line = study.methods[0].model_copy(update={"method": spec.method, "knobs": spec.knobs})
+            shapes = tap_shapes(study, self.data, line, made)
+            return Job(spec, made, tuple(sorted(shapes.taps["student"])))
+
+        def provide(spec: RunSpec) -> None:
+            for run in spec.frozen.values():
+                if self.store.record(run).result is None:
+                    needed = plan.nodes[run].spec
+                    provide(needed)
+                    self._pretend(job_of(needed))
+
+        wanted = plan.nodes[row.runs[str(seed)]].spec
+        provide(wanted)
+        return job_of(wanted)
+
+    def bench(self, device: str = "cpu", recorded: bool = False) -> Bench:
+        """A bench with nothing loaded."""
+        return Bench(self.store, self.data, torch.device(device), recorded)
+
+    def _pretend(self, job: Job) -> None:
+        """A finished record with the first weights."""
+        member = Member(replace(job, checkpoint=None), self.bench())
+        member.rows.append({})
+        done = member.finished("done")
+        record = self.store.record(job.spec.id)
+        record.begin(job.spec)
+        record.finish(done.result, done.weights)
+
+
+def in_turns(works: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each work, one after the other, again and again: what disturbs one round
+    disturbs all of its works."""
+    found: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(rounds):
+        for name, work in works.items():
+            found[name].append(work())
+    return found
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle value."""
+    return sorted(values)[len(values) // 2]

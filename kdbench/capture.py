@@ -1,0 +1,192 @@
+"""Steps as CUDA graphs: recorded once, replayed with one launch each.
+
+The models here are so small that a GPU waits for Python most of the time. So every
+member's step is recorded at its first batch of each size and replayed on a stream of its
+own; what the members share (images, live outputs of frozen networks) is a graph before
+theirs. What changes from step to step is read from tensors that stay where they are:
+positions, views, progress, learning rate. On the CPU the same path runs without graphs.
+"""
+
+import gc
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+
+from kdbench.cohort import CohortBatch
+from kdbench.member import Member
+from kdbench.memory import out_of_memory
+from kdbench.types import Progress
+
+#: Steps before a recording, which let libraries choose their kernels and optimisers make
+#: their state; they are undone.
+WARM_UP = 2
+
+
+class Recording:
+    """A piece of work that can be done again and again, on a stream of its own on a GPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def record(
+        self, work: Callable[[], object], generators: Iterable[torch.Generator] = ()
+    ) -> None:
+        """Record `work`, which must have been done before."""
+        self.work = work
+        if self.stream is None:
+            return
+        graph = torch.cuda.CUDAGraph()
+        for generator in generators:
+            graph.register_generator_state(generator)
+        with torch.cuda.graph(graph, stream=self.stream):
+            work()
+        self._graph = graph
+
+    def replay(self) -> None:
+        """Do it once more."""
+        if self._graph is None:
+            self.work()
+            return
+        assert self.stream is not None
+        with torch.cuda.stream(self.stream):
+            self._graph.replay()
+
+
+class Replayed:
+    """The steps of a cohort's members over batches of one size.
+
+    `eager` says why a member's step could not be recorded, by run id; such a member takes
+    its steps one operation at a time, with the same result.
+    """
+
+    def __init__(self, members: Sequence[Member], batch: CohortBatch) -> None:
+        self.device = batch.position.device
+        self.batch = batch.copied()
+        self.progress = torch.zeros(3, dtype=torch.float64, device=self.device)
+        self.batch.progress = Progress(*self.progress.unbind())
+        self.eager: dict[str, str] = {}
+        self._load(batch)
+        self._shared = Recording(self.device)
+        self._views = {v for m in members for v in (0, *m.method.views.values())}
+        self._live = {
+            id(network): network
+            for m in members
+            for network, from_table in m.frozen.values()
+            if not from_table
+        }
+        self._share()
+        self._synchronise()
+        self._shared.record(self._share)
+        self._shared.replay()
+        self._synchronise()
+        self._own: dict[str, Recording] = {}
+        for member in members:
+            self._record(member)
+        self._synchronise()
+
+    def load(self, batch: CohortBatch) -> None:
+        """Take up a batch: everything that the members share is made of it."""
+        self._load(batch)
+        if self._shared.stream is not None:
+            self._shared.stream.wait_stream(torch.cuda.current_stream(self.device))
+        self._shared.replay()
+        if self._shared.stream is not None:
+            self._ready = self._shared.stream.record_event()
+
+    def step(self, member: Member) -> None:
+        """One step of a member on the batch that was taken up."""
+        own = self._own.get(member.spec.id)
+        if own is None:
+            torch.cuda.current_stream(self.device).wait_event(self._ready)
+            member.step(self.batch)
+            return
+        if own.stream is not None:
+            own.stream.wait_event(self._ready)
+        member.seed()
+        own.replay()
+        member.advance(self.batch)
+
+    def finish(self, members: Sequence[Member]) -> None:
+        """Have what comes next wait for the members' steps."""
+        if self.device.type == "cuda":
+            now = torch.cuda.current_stream(self.device)
+            for member in members:
+                if own := self._own.get(member.spec.id):
+                    assert own.stream is not None
+                    now.wait_event(own.stream.record_event())
+
+    def _load(self, batch: CohortBatch) -> None:
+        self.batch.position.copy_(batch.position, non_blocking=True)
+        for mine, its in zip(self.batch.view_ids, batch.view_ids, strict=True):
+            mine.copy_(its, non_blocking=True)
+        shares = [batch.progress.epoch, batch.progress.epoch_end, batch.progress.step]
+        self.progress.copy_(torch.tensor(shares, dtype=torch.float64), non_blocking=True)
+
+    def _share(self) -> None:
+        """Make what the members share; anew, so that a recording holds the making."""
+        self.batch.release()
+        self.batch.labels  # noqa: B018
+        for view in self._views:
+            self.batch.images(view)
+        for network in self._live.values():
+            self.batch.live(network)
+
+    def _record(self, member: Member) -> None:
+        own = Recording(self.device)
+        before = [(tensor, tensor.clone()) for tensor in member.tensors()]
+        try:
+            for _ in range(WARM_UP):
+                member.seed()
+                member.compute(self.batch)
+            self._synchronise()
+            # What the warm-up left behind must not be freed while a recording is made.
+            gc.collect()
+            own.record(lambda: member.compute(self.batch), [member.generator])
+            self._own[member.spec.id] = own
+        except Exception as error:
+            if out_of_memory(error) or self.device.type == "cpu":
+                raise
+            self.eager[member.spec.id] = f"{type(error).__name__}: {error}".splitlines()[0]
+        self._synchronise()
+        known = {id(tensor) for tensor, _ in before}
+        with torch.no_grad():
+            for tensor, value in before:
+                tensor.copy_(value)
+            # What the first step made: optimisers' moments and counts, sums.
+            for tensor in member.tensors():
+                if id(tensor) not in known:
+                    tensor.zero_()
+
+    def _synchronise(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+class Captured:
+    """A cohort's steps, recorded for each size of batch that comes."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[int, Replayed] = {}
+
+    def step(
+        self,
+        batch: CohortBatch,
+        members: Sequence[Member],
+        guarded: Callable[..., bool],
+    ) -> list[Member]:
+        """One step of every member; those for which it went well."""
+        size = len(batch.position)
+        if size not in self._sizes:
+            self._sizes[size] = Replayed(members, batch)
+        replayed = self._sizes[size]
+        replayed.load(batch)
+        left = [m for m in members if guarded(m.spec.id, replayed.step, m)]
+        replayed.finish(members)
+        return left
+
+    def eager(self, member: Member) -> str | None:
+        """Why a member's steps could not be recorded, or None."""
+        reasons = [r.eager.get(member.spec.id) for r in self._sizes.values()]
+        return next(filter(None, reasons), None)

@@ -1,0 +1,159 @@
+"""Recorded steps are the steps themselves: same numbers, alone and in company."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from kdbench import capture
+from kdbench.capture import Replayed
+from kdbench.cohort import epoch_batches, training_positions
+from kdbench.member import Member
+from kdbench.methods import BUILTIN, METHODS
+from kdbench.types import Progress
+
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+DEVICES = ["cpu", pytest.param("cuda", marks=CUDA)]
+#: On a GPU two trainings of one run may differ by the order of atomic additions.
+LOSS_TOLERANCE = 1e-3
+
+
+@pytest.fixture(autouse=True)
+def full_precision(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+def close(one, other, device: str) -> bool:
+    """Whether two outcomes are one: bit for bit on the CPU, to rounding on a GPU."""
+    assert one.failed is None, one.failed
+    assert other.failed is None, other.failed
+    if device == "cpu":
+        return one.weights == other.weights and one.metrics == other.metrics
+    return all(
+        a["train.loss"] == pytest.approx(b["train.loss"], rel=LOSS_TOLERANCE)
+        for a, b in zip(one.rows, other.rows, strict=True)
+    )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("key", sorted(BUILTIN))
+def test_recorded_steps_are_the_eager_ones(world, key, device):
+    try:
+        job = world.job(key)
+    except AssertionError as error:
+        pytest.skip(f"{key} cannot serve this pair: {error}")
+    eager = world.train(job, bench=world.bench(device))[job.spec.id]
+    recorded = world.train(job, bench=world.bench(device, recorded=True))[job.spec.id]
+    assert close(recorded, eager, device)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("way", ["table", "live"])
+def test_a_recorded_run_does_not_depend_on_its_company(world, device, way):
+    keys = ("kd", "ce", "hint", "dml", "ps-kd", "at")
+    jobs = [world.job(key, recipe={"frozen": way}) for key in keys]
+    together = world.train(*jobs, bench=world.bench(device, recorded=True))
+    for job in jobs:
+        alone = world.train(job, bench=world.bench(device, recorded=True))[job.spec.id]
+        assert close(together[job.spec.id], alone, device)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_recorded_run_goes_on_where_it_was_stopped(world, device):
+    job = world.job("kd", recipe={"optimizer": "sgd", "momentum": 0.9})
+    whole = world.train(job, bench=world.bench(device, recorded=True))[job.spec.id]
+    seen = []
+
+    def after_an_epoch() -> bool:
+        seen.append(1)
+        return len(seen) > 5
+
+    first = world.train(job, bench=world.bench(device, recorded=True), stopping=after_an_epoch)[
+        job.spec.id
+    ]
+    assert first.finished is None
+    assert first.checkpoint is not None
+    rest = world.train(
+        dataclasses.replace(job, checkpoint=first.checkpoint),
+        bench=world.bench(device, recorded=True),
+    )[job.spec.id]
+    rest.rows = first.rows + rest.rows
+    assert close(rest, whole, device)
+
+
+def replayed(world, device: str, key: str = "kd") -> tuple[Member, Replayed, list]:
+    bench = world.bench(device)
+    job = world.job(key)
+    member = Member(job, bench)
+    fit, _ = training_positions(job.spec, bench)
+    batches = epoch_batches(bench, fit, 0, [member])
+    member.begin_epoch(len(batches))
+    return member, Replayed([member], batches[0]), batches
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_recording_leaves_the_run_as_it_was(world, device):
+    job = world.job("kd")
+    fresh = Member(job, world.bench(device))
+    member, _, _ = replayed(world, device)
+    for name, value in member.trained["student"].state_dict().items():
+        assert torch.equal(value, fresh.trained["student"].state_dict()[name]), name
+    for state in member.optimizer.state.values():
+        assert all(not value.any() for value in state.values())
+    assert not member._correct
+    assert not any(member._sums.values())
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_what_changes_from_step_to_step_is_read_anew(world, device):
+    _, steps, batches = replayed(world, device)
+    steps.load(batches[1])
+    batch = steps.batch
+    assert torch.equal(batch.position, batches[1].position)
+    assert torch.equal(batch.labels, batches[1].labels)
+    assert torch.equal(batch.images(0), batches[1].images(0))
+    shares = [getattr(batch.progress, f.name) for f in dataclasses.fields(Progress)]
+    told = [getattr(batches[1].progress, f.name) for f in dataclasses.fields(Progress)]
+    assert [float(s) for s in shares] == told
+
+
+@CUDA
+@pytest.mark.parametrize("key", sorted(BUILTIN))
+def test_every_methods_step_can_be_recorded(world, key):
+    try:
+        world.job(key)
+    except AssertionError as error:
+        pytest.skip(f"{key} cannot serve this pair: {error}")
+    _, steps, _ = replayed(world, "cuda", key)
+    assert steps.eager == {}
+
+
+@CUDA
+def test_a_step_that_cannot_be_recorded_is_taken_eagerly(world):
+    class Reads(METHODS["kd"]):
+        def loss(self, out, batch, helpers, progress):
+            float(out["student"].logits.sum())  # waits for the device
+            return super().loss(out, batch, helpers, progress)
+
+    job = world.job("kd")
+    odd = dataclasses.replace(job, method=Reads())
+    plain = world.train(job, bench=world.bench("cuda"))[job.spec.id]
+    eager = world.train(odd, bench=world.bench("cuda", recorded=True))[job.spec.id]
+    assert close(eager, plain, "cuda")
+
+
+def test_each_size_of_batch_is_recorded_once(world, monkeypatch):
+    made = []
+
+    class Counted(Replayed):
+        def __init__(self, members, batch):
+            made.append(len(batch))
+            super().__init__(members, batch)
+
+    monkeypatch.setattr(capture, "Replayed", Counted)
+    job = world.job("kd")
+    bench = world.bench(recorded=True)
+    fit, _ = training_positions(job.spec, bench)
+    world.train(job, bench=bench)
+    sizes = {job.spec.recipe.batch, len(fit) % job.spec.recipe.batch} - {0}
+    assert sorted(made) == sorted(sizes)
