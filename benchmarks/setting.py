@@ -1,6 +1,8 @@
 """A setting to time steps in: a study's runs over images of noise, with teachers that nobody
 has trained. What a step costs does not depend on what its numbers are."""
 
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ import torch
 
 from kdbench.cohort import Bench, Job
 from kdbench.data import TrainingData
+from kdbench.engines.local import ENVIRONMENT
 from kdbench.member import Member
 from kdbench.methods import METHODS
 from kdbench.plan import Planner
@@ -118,3 +121,10 @@ def in_turns(works: Mapping[str, Callable[[], float]], rounds: int) -> dict[str,
 def median(values: Sequence[float]) -> float:
     """The middle value."""
     return sorted(values)[len(values) // 2]
+
+
+def as_a_worker() -> None:
+    """Start this script again as a worker process is started: one thread, its memory settings."""
+    if any(os.environ.get(key) != value for key, value in ENVIRONMENT.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ENVIRONMENT})
+    torch.set_num_threads(1)

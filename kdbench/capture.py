@@ -137,9 +137,11 @@ class Replayed:
         own = Recording(self.device)
         before = [(tensor, tensor.clone()) for tensor in member.tensors()]
         try:
-            for _ in range(WARM_UP):
-                member.seed()
-                member.compute(self.batch)
+            # On the stream of the recording: autograd and libraries remember theirs.
+            with torch.cuda.stream(own.stream):
+                for _ in range(WARM_UP):
+                    member.seed()
+                    member.compute(self.batch)
             self._synchronise()
             # What the warm-up left behind must not be freed while a recording is made.
             gc.collect()
@@ -149,6 +151,7 @@ class Replayed:
             if out_of_memory(error) or self.device.type == "cpu":
                 raise
             self.eager[member.spec.id] = f"{type(error).__name__}: {error}".splitlines()[0]
+            _forget_recording(self.device)
         self._synchronise()
         known = {id(tensor) for tensor, _ in before}
         with torch.no_grad():
@@ -162,6 +165,45 @@ class Replayed:
     def _synchronise(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+def can_record(device: torch.device) -> bool:
+    """Whether a step with dropout, autograd and an optimiser can be recorded and replayed on
+    this GPU, and eager work goes on after it. Tried before any run depends on it: the first
+    recording of a process can fail where later ones do not."""
+    for _ in range(2):
+        layer = torch.nn.Linear(8, 8, device=device)
+        lr = torch.tensor(0.1, device=device)
+        optimizer = torch.optim.Adam(layer.parameters(), lr=lr, fused=True, capturable=True)
+        images = torch.ones(4, 8, device=device)
+
+        def work(layer=layer, optimizer=optimizer, images=images) -> None:
+            optimizer.zero_grad(set_to_none=True)
+            torch.nn.functional.dropout(layer(images), 0.5).square().mean().backward()
+            optimizer.step()
+
+        own = Recording(device)
+        try:
+            with torch.cuda.stream(own.stream):
+                for _ in range(WARM_UP):
+                    work()
+            torch.cuda.synchronize(device)
+            own.record(work)
+            own.replay()
+            torch.cuda.synchronize(device)
+            work()
+            return True
+        except RuntimeError:
+            _forget_recording(device)
+    return False
+
+
+def _forget_recording(device: torch.device) -> None:
+    """A recording that broke off leaves the default generator in it, until its graph is
+    gone: give it a new state."""
+    gc.collect()
+    generator = torch.cuda.default_generators[device.index or 0]
+    generator.graphsafe_set_state(torch.Generator(device).graphsafe_get_state())
 
 
 class Captured:

@@ -92,6 +92,7 @@ Prose = Annotated[str, AfterValidator(readable)]
 Text = Annotated[Prose, Field(pattern=r"\S")]
 CiteKey = Annotated[str, BeforeValidator(cite_key)]
 ModelName = Annotated[str, one_of("model", models.MODELS)]
+Precision = Annotated[str, one_of("precision", ("fp32", "bf16"))]
 MethodKey = Annotated[str, one_of("method", METHODS)]
 
 
@@ -134,11 +135,13 @@ class RecipePart(Part):
     schedule: Annotated[str, one_of("schedule", ("constant", "cosine", "step"))] = "constant"
     milestones: tuple[Annotated[float, BeforeValidator(number), Field(gt=0, lt=1)], ...] = ()
     gamma: Annotated[float, BeforeValidator(number), Field(gt=0, le=1)] = 0.1
-    precision: Annotated[str, one_of("precision", ("fp32", "bf16"))] = "fp32"
+    precision: Precision = "fp32"
     frozen: Annotated[str, one_of("way of frozen outputs", ("auto", "table", "live"))] = "auto"
     storage: Annotated[str, one_of("storage type", ("fp32", "fp16"))] = "fp32"
 
-    def resolve(self, epochs: int | None = None, lr: float | None = None) -> Recipe:
+    def resolve(
+        self, epochs: int | None = None, lr: float | None = None, precision: str | None = None
+    ) -> Recipe:
         """The recipe of a run: what does not act on it is set to nothing, so that two
         ways to write one recipe are one recipe."""
         steps = self.schedule == "step"
@@ -152,7 +155,7 @@ class RecipePart(Part):
             schedule=self.schedule,
             milestones=self.milestones if steps else (),
             gamma=self.gamma if steps else 0.0,
-            precision=self.precision,
+            precision=precision or self.precision,
             frozen=self.frozen,
             storage=self.storage,
         )
@@ -160,12 +163,14 @@ class RecipePart(Part):
 
 class Entry(Part):
     """A method of the study. What `knobs` sets stays as it is, and tuning moves the rest;
-    a slot may be filled with another model than the study's."""
+    a slot may be filled with another model than the study's, and `precision` be another than
+    the recipe's for all runs of the entry but the study's teacher."""
 
     method: MethodKey
     label: Name
     knobs: Mapping[str, Any] = {}
     slots: Mapping[str, ModelName] = {}
+    precision: Precision | None = None
 
 
 class LrRange(Part):

@@ -129,6 +129,11 @@ def test_every_methods_step_can_be_recorded(world, key):
 
 
 @CUDA
+def test_a_gpu_can_record():
+    assert capture.can_record(torch.device("cuda"))
+
+
+@CUDA
 def test_a_step_that_cannot_be_recorded_is_taken_eagerly(world):
     class Reads(METHODS["kd"]):
         def loss(self, out, batch, helpers, progress):

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from kdbench.calibrate import calibrate
+from kdbench.capture import can_record
 from kdbench.cohort import Bench, Job
 from kdbench.data import TrainingData, load
 from kdbench.evaluate import open_sealed, score_run
@@ -91,7 +92,8 @@ class Worker:
         if on_gpu:
             # fp32 means float32, not the matrix units' shorter TF32.
             torch.backends.cudnn.allow_tf32 = False
-        self.bench = Bench(self.store, self.data, self.device, recorded=on_gpu)
+        recorded = on_gpu and can_record(self.device)
+        self.bench = Bench(self.store, self.data, self.device, recorded)
 
     def carry_out(
         self, task: Task, say: Callable[[Message], None], stopping: Callable[[], bool]

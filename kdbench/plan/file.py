@@ -61,9 +61,12 @@ def plan_file(planner: Planner, plan: Plan) -> dict[str, Any]:
 def _identity(study: Study) -> dict[str, Any]:
     """All of a study that its numbers can depend on."""
     content = study.model_dump(mode="json", exclude=WORDS)
+    # Younger than the first reports: at their defaults a study keeps the hash it had.
     if study.recipe.storage == "fp32":
-        # Younger than the first reports: at its default a study keeps the hash it had.
         del content["recipe"]["storage"]
+    for entry in content["methods"]:
+        if entry["precision"] is None:
+            del entry["precision"]
     return content
 
 

@@ -41,7 +41,7 @@ class Graph:
         listing: Mapping[str, Any],
         epochs: int | None = None,
     ) -> str:
-        recipe = self.study.recipe.resolve(epochs, point.lr)
+        recipe = self.study.recipe.resolve(epochs, point.lr, entry.precision)
         stage = Stage("student", entry.method, point.knobs)
         teacher = self.teacher(plan, seed, train_on, score=listing["kind"] == "final")
         listed = {
@@ -108,7 +108,7 @@ class Graph:
                 its_seed,
                 further,
                 train_on,
-                self.study.recipe.resolve(),
+                self.study.recipe.resolve(precision=entry.precision if entry else None),
                 stage_listing,
                 False,
                 (*above, here),

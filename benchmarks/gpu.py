@@ -1,6 +1,6 @@
 """A GPU's steps: recorded against eager, throughput against cohort size, share of the card.
 
-    python benchmarks/cuda.py [--seconds 1.0] [--sizes 1,2,4,8,16,32]
+    python benchmarks/gpu.py [--seconds 1.0] [--sizes 1,2,4,8,16,32]
 
 Prints one JSON line a measurement. Times are of whole steps, data and frozen outputs
 included, between two waits for the device.

@@ -1,0 +1,187 @@
+"""What a step costs, in ratios: each pair of times was taken in turns in one process.
+
+    python benchmarks/steps.py [methods crop-flip live data cohort bf16]
+
+- methods: the step of every method over that of `ce`, frozen outputs from a table
+- crop-flip: the same for methods on logits, with a table over all 162 views
+- live: a cohort of 10 `kd` runs with one live teacher over 10 `ce` runs,
+  resnet32x4 to resnet8x4, batch 64, crop and flip
+- data: the share of a step that goes into making the batch and looking up its targets
+- cohort: 4 runs in lockstep over the same 4 one after the other
+- bf16: a step in bf16 over one in fp32
+
+One thread and the settings of memory that workers have; the PyTorch tutorial's pair on
+images of CIFAR-10's shape, batch 128, where nothing else is said.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from setting import Setting, as_a_worker, in_turns, median, noise
+
+from kdbench import calibrate as costs
+from kdbench.cohort import Bench, Job, epoch_batches, training_positions
+from kdbench.member import Member
+from kdbench.methods import METHODS
+
+SHAPE = (3, 32, 32)
+TUTORIAL = {"batch": 128, "epochs": 240}
+#: Knobs without which a table would be too large for this pair.
+KNOBS = {"ab": {"stages": "stage2_pre"}, "sp": {"stages": "stage2"}, "at": {"stages": "stage2"}}
+ROUNDS = 7
+
+
+class Lockstep:
+    """Runs over the same few batches, together."""
+
+    def __init__(self, jobs: Sequence[Job], bench: Bench, steps: int = 4) -> None:
+        self.members = [Member(job, bench) for job in jobs]
+        for member in self.members:
+            member.prepare(lambda: False)
+        fit, _ = training_positions(jobs[0].spec, bench)
+        self.batches = epoch_batches(bench, fit, 0, self.members)[:steps]
+        self()
+
+    def __call__(self) -> float:
+        """Seconds a step of all members."""
+        for member in self.members:
+            member.begin_epoch(len(self.batches))
+        fresh = [batch.again() for batch in self.batches]
+        started = time.perf_counter()
+        for batch in fresh:
+            for member in self.members:
+                member.step(batch)
+            batch.release()
+        return (time.perf_counter() - started) / len(fresh)
+
+
+def mates(job: Job, count: int) -> list[Job]:
+    """Runs that differ in their learning rates alone."""
+    lr = job.spec.recipe.lr
+    recipes = [replace(job.spec.recipe, lr=lr * (1 + n / 1000)) for n in range(count)]
+    return [replace(job, spec=replace(job.spec, recipe=recipe)) for recipe in recipes]
+
+
+def relative(setting: Setting, keys: Sequence[str]) -> dict[str, float]:
+    """Each method's step over that of `ce`: the median of several turns."""
+    jobs = {}
+    for key in keys:
+        try:
+            jobs[key] = setting.job(key, knobs=KNOBS.get(key))
+        except ValueError as reason:
+            print(f"  {key}: left out, {reason}")
+    costs.STEPS, costs.TURNS = 6, 9
+    rows = costs.calibrate(jobs, "ce", setting.bench(), lambda: False)
+    return {key: row["relative"] for key, row in rows.items()}
+
+
+def methods(root: Path) -> None:
+    setting = Setting(root, noise("cifar10", 10, 2000, SHAPE), "lightnn", "deepnn", TUTORIAL)
+    show("step over ce, outputs from a table", relative(setting, sorted(METHODS)))
+
+
+def crop_flip(root: Path) -> None:
+    # What the teacher is does not matter once its table is there.
+    setting = Setting(
+        root, noise("cifar10", 10, 2000, SHAPE), "lightnn", "lightnn", TUTORIAL, "crop-flip"
+    )
+    keys = ["ce", "kd", "mse", "logit-mse", "dkd", "ban"]
+    show("step over ce, crop and flip, a table of 162 views", relative(setting, keys))
+
+
+def live(root: Path) -> None:
+    recipe = {"optimizer": "sgd", "lr": 0.05, "batch": 64, "frozen": "live"}
+    data = noise("cifar100", 100, 2000, SHAPE)
+    setting = Setting(root, data, "resnet8x4", "resnet32x4", recipe, "crop-flip")
+    works = {
+        key: Lockstep(mates(setting.job(key), 10), setting.bench(), steps=1) for key in ("ce", "kd")
+    }
+    found = in_turns(works, 5)
+    ratios = [kd / ce for kd, ce in zip(found["kd"], found["ce"], strict=True)]
+    show(
+        "kd over ce, cohorts of 10, one live teacher, resnet32x4 to resnet8x4",
+        {"kd": median(ratios)},
+    )
+
+
+def data(root: Path) -> None:
+    rows = {}
+    for augment in ("none", "crop-flip"):
+        setting = Setting(
+            root / augment,
+            noise("cifar10", 10, 2000, SHAPE),
+            "lightnn",
+            "lightnn",
+            TUTORIAL,
+            augment,
+        )
+        bench = setting.bench()
+        whole = Lockstep([setting.job("kd")], bench)
+        (member,) = whole.members
+        network, _ = member.frozen["teacher"]
+
+        def only_data(whole: Lockstep = whole, network=network) -> float:
+            fresh = [batch.again() for batch in whole.batches]
+            started = time.perf_counter()
+            for batch in fresh:
+                batch.images(0), batch.labels
+                network.table(batch.position, (), batch.view_ids[0])
+                batch.release()
+            return (time.perf_counter() - started) / len(fresh)
+
+        found = in_turns({"data": only_data, "step": whole}, ROUNDS)
+        shares = [d / s for d, s in zip(found["data"], found["step"], strict=True)]
+        rows[augment] = median(shares)
+    show("share of a kd step that makes the batch and looks up targets", rows)
+
+
+def cohort(root: Path) -> None:
+    setting = Setting(root, noise("cifar10", 10, 2000, SHAPE), "lightnn", "deepnn", TUTORIAL)
+    bench = setting.bench()
+    jobs = mates(setting.job("kd"), 4)
+    together = Lockstep(jobs, bench)
+    alone = [Lockstep([job], bench) for job in jobs]
+    found = in_turns({"together": together, "alone": lambda: sum(each() for each in alone)}, ROUNDS)
+    ratios = [t / a for t, a in zip(found["together"], found["alone"], strict=True)]
+    show("4 kd runs in lockstep over the same one after the other, table", {"kd": median(ratios)})
+
+
+def bf16(root: Path) -> None:
+    rows = {}
+    for student, recipe in (("lightnn", TUTORIAL), ("resnet8x4", {"batch": 64})):
+        made = {}
+        for precision in ("fp32", "bf16"):
+            setting = Setting(
+                root / student / precision,
+                noise("cifar10", 10, 2000, SHAPE),
+                student,
+                "lightnn",
+                {**recipe, "precision": precision},
+            )
+            made[precision] = Lockstep([setting.job("ce")], setting.bench())
+        found = in_turns(made, ROUNDS)
+        rows[student] = median([b / f for b, f in zip(found["bf16"], found["fp32"], strict=True)])
+    show("a ce step in bf16 over one in fp32", rows)
+
+
+def show(what: str, rows: Mapping[str, float]) -> None:
+    print(what)
+    for name, value in rows.items():
+        print(f"  {name:16} {value:.3f}")
+    sys.stdout.flush()
+
+
+PARTS: dict[str, Callable[[Path], None]] = {
+    "methods": methods, "crop-flip": crop_flip, "live": live, "data": data, "cohort": cohort,
+    "bf16": bf16,
+}  # fmt: skip
+
+if __name__ == "__main__":
+    as_a_worker()
+    for name in sys.argv[1:] or PARTS:
+        with tempfile.TemporaryDirectory() as folder:
+            PARTS[name](Path(folder))
