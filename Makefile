@@ -7,7 +7,7 @@ ROOT   ?= .
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: study test fuzz crash-test lint venv docs ui clean
+.PHONY: study test fuzz crash-test bench lint venv docs ui clean
 
 study: venv
 	$(BIN)/kdbench study $(STUDY) --root $(ROOT)
@@ -23,6 +23,13 @@ crash-test: venv
 	$(BIN)/python tests/crash.py random --kills 30 --processes 2 --seed 1
 	$(BIN)/python tests/crash.py random --kills 30 --processes 4 --seed 2
 	$(BIN)/python tests/crash.py boundaries
+
+# On a machine with nothing else to do; CIFAR-10 is read from KDBENCH_DATA.
+bench: venv
+	$(BIN)/python benchmarks/steps.py
+	$(BIN)/python benchmarks/study.py
+	$(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' \
+	  && $(BIN)/python benchmarks/gpu.py || echo "no CUDA device: benchmarks/gpu.py left out"
 
 lint: venv
 	$(BIN)/ruff check .

@@ -85,8 +85,13 @@ def _lockstep(
     spec = members[0].spec
     fit, held_out = training_positions(spec, bench)
 
+    captured = Captured() if bench.recorded else None
+    step = captured.step if captured else _one_by_one
+
     def finish(member: Member) -> None:
         result = member.finished("done" if member.sound else "diverged")
+        if captured and (reason := captured.eager(member)):
+            result.result["eager"] = reason
         emit(member.epochs_event(None))
         emit(result)
 
@@ -96,7 +101,6 @@ def _lockstep(
 
     members = [m for m in members if guarded(m.spec.id, lambda each: each.prepare(stopping), m)]
     first = members[0].epoch if members else spec.recipe.epochs
-    step = Captured().step if bench.recorded else _one_by_one
     for epoch in range(first, spec.recipe.epochs):
         if not members:
             return

@@ -145,6 +145,8 @@ def test_a_step_that_cannot_be_recorded_is_taken_eagerly(world):
     plain = world.train(job, bench=world.bench("cuda"))[job.spec.id]
     eager = world.train(odd, bench=world.bench("cuda", recorded=True))[job.spec.id]
     assert close(eager, plain, "cuda")
+    assert eager.result["eager"]
+    assert "eager" not in plain.result
 
 
 def test_each_size_of_batch_is_recorded_once(world, monkeypatch):

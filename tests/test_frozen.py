@@ -1,5 +1,7 @@
 """Frozen networks: tables and live forwards say the same, and nothing is half-written."""
 
+import os
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -7,8 +9,8 @@ import pytest
 import torch
 
 from kdbench import tables as storage
-from kdbench.data import Views
-from kdbench.frozen import TABLE_LIMIT, FrozenNetwork, load_student, tabled
+from kdbench.data import VIEWS, Views
+from kdbench.frozen import TABLE_LIMIT, FrozenNetwork, WrongTable, load_student, tabled
 
 TAPS = ("embedding", "stage1", "stage2_pre")
 
@@ -260,3 +262,221 @@ def test_table_or_live_follows_from_the_spec_and_sizes_alone(world):
     for augment in ("none", "flip", "crop", "crop-flip"):
         assert choose("live", augment, 240) == [False] * 4
         assert choose("table", augment, 1) == [True] * 4
+
+
+# -- tables over many views
+
+
+def over(world, run_id: str, augment: str, storage: str = "fp32") -> FrozenNetwork:
+    views = Views(world.data, augment)
+    return FrozenNetwork(world.store, run_id, "last", world.data, views, storage)
+
+
+@pytest.mark.parametrize("augment", ["flip", "crop", "crop-flip"])
+def test_every_view_has_its_row(teachers, augment):
+    world, (run_id, _) = teachers
+    teacher = over(world, run_id, augment)
+    rng = torch.Generator().manual_seed(0)
+    position = torch.randint(len(world.data.labels), (64,), generator=rng)
+    view = torch.randint(VIEWS[augment], (64,), generator=rng)
+    table = teacher.table(position, ("embedding",), view)
+    live = teacher.live(teacher.views.take(position, view), ("embedding",))
+    torch.testing.assert_close(table.logits, live.logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        table.taps["embedding"], live.taps["embedding"], rtol=1e-4, atol=1e-5
+    )
+    # Without a view: the image itself.
+    plain = teacher.live(teacher.views.take(position), ())
+    torch.testing.assert_close(
+        teacher.table(position, ()).logits, plain.logits, rtol=1e-4, atol=1e-5
+    )
+    shape = np.load(teacher.tables.path("logits"), mmap_mode="r").shape
+    assert shape == (VIEWS[augment] * len(world.data.labels), 10)
+
+
+def test_a_table_is_a_direct_forward_of_its_blocks_to_the_last_bit(teachers, monkeypatch):
+    world, (run_id, _) = teachers
+    monkeypatch.setattr(storage, "BLOCK", 50)
+    teacher = over(world, run_id, "flip")
+    every = torch.arange(len(world.data.labels))
+    for view in (0, 1):
+        rows = teacher.table(every, (), torch.full_like(every, view)).logits
+        for start in range(0, len(every), 50):
+            block = every[start : start + 50]
+            direct = teacher.live(teacher.views.take(block, view), ()).logits
+            assert torch.equal(rows[block], direct)
+
+
+@pytest.mark.parametrize("augment", ["flip", "crop-flip"])
+def test_runs_under_augmentation_agree_between_table_and_live(world, augment):
+    """The same views for student and teacher either way: only rounding differs."""
+    table, live = (
+        world.alone(world.job("kd", data={"augment": augment}, recipe={"frozen": way}))
+        for way in ("table", "live")
+    )
+    for one, other in zip(table.rows, live.rows, strict=True):
+        assert one["train.loss"] == pytest.approx(other["train.loss"], rel=1e-3)
+
+
+def test_another_augmentation_or_storage_is_another_table(teachers):
+    world, (run_id, _) = teachers
+    for augment, kept in (("none", "fp32"), ("flip", "fp32"), ("none", "fp16")):
+        over(world, run_id, augment, kept).prepare(())
+    assert len(tables(world)) == 3
+
+
+def test_half_precision_is_the_single_one_rounded(teachers):
+    world, (run_id, _) = teachers
+    every = torch.arange(len(world.data.labels))
+    whole, half = (over(world, run_id, "none", s).table(every, TAPS) for s in ("fp32", "fp16"))
+    assert half.logits.dtype == torch.float32
+    assert torch.equal(half.logits, whole.logits.half().float())
+    for tap in TAPS:
+        assert torch.equal(half.taps[tap], whole.taps[tap].half().float())
+
+
+def test_values_beyond_half_precision_are_refused(teachers, monkeypatch):
+    world, (run_id, _) = teachers
+    real = FrozenNetwork.live
+    monkeypatch.setattr(
+        FrozenNetwork,
+        "live",
+        lambda self, images, taps: replace(
+            out := real(self, images, taps), logits=out.logits * 1e9
+        ),
+    )
+    with pytest.raises(ValueError, match=r"fp16 can hold; take recipe\.storage: fp32"):
+        over(world, run_id, "none", "fp16").prepare(())
+    assert tables(world) == {}
+
+
+def test_what_others_read_is_filled_in_the_same_forwards(teachers, monkeypatch):
+    world, (run_id, _) = teachers
+    real, asked = FrozenNetwork.live, []
+
+    def live(self, images, taps):
+        asked.append(tuple(taps))
+        return real(self, images, taps)
+
+    monkeypatch.setattr(FrozenNetwork, "live", live)
+    network(world, run_id).prepare((), also=("stage1", "embedding"))
+    # One block, then the spot check of what was opened.
+    assert asked == [("stage1", "embedding"), ()]
+    asked.clear()
+    network(world, run_id).prepare(("stage1",))
+    assert asked == [("stage1",)]
+
+
+# -- filled by many, looked into by each
+
+
+def test_a_table_that_says_something_else_is_an_error(teachers):
+    world, (run_id, _) = teachers
+    network(world, run_id).prepare(("stage1",))
+    path = network(world, run_id).tables.path("stage1")
+    rows = np.load(path)
+    np.save(path, np.roll(rows, 1, axis=0))
+    with pytest.raises(WrongTable, match=r"the stage1 of image \d+ in view 0.*Remove the file"):
+        network(world, run_id).prepare(("stage1",))
+    np.save(path, np.full_like(rows, np.nan))
+    with pytest.raises(WrongTable):
+        network(world, run_id).prepare(("stage1",))
+    np.save(path, rows)
+    network(world, run_id).prepare(("stage1",))
+
+
+def test_a_wrong_table_fails_its_runs_and_no_other(world, other_world):
+    job, alone = world.job("kd", recipe={"frozen": "table"}), world.job("ce")
+    run_id = next(iter(job.spec.frozen.values()))
+    old, new = (w.store.record(run_id) for w in (world, other_world))
+    new.begin(old.spec())
+    new.finish(old.result, old.weights_path.read_bytes())
+    over(other_world, run_id, job.spec.data.augment).prepare(())
+    (path,) = other_world.store.tables.glob("*.npy")
+    np.save(path, -np.load(path))
+    outcomes = other_world.train(job, alone)
+    assert "is wrong" in outcomes[job.spec.id].failed.error["message"]
+    assert outcomes[alone.spec.id].finished is not None
+
+
+def test_several_processes_fill_one_table_together(teachers, monkeypatch):
+    """Each takes shards that nobody has; nothing is computed twice, and the bits are the same."""
+    world, (run_id, _) = teachers
+    monkeypatch.setattr(storage, "BLOCK", 10)
+    over(world, run_id, "flip").prepare(("embedding",))
+    alone = tables(world)
+    for path in world.store.tables.iterdir():
+        path.unlink()
+    children = []
+    for number in range(3):
+        child = os.fork()
+        if child == 0:
+            try:
+                real, count = FrozenNetwork.live, 0
+
+                def live(self, images, taps, real=real):
+                    nonlocal count
+                    count += len(images) == 10
+                    time.sleep(0.02)
+                    return real(self, images, taps)
+
+                FrozenNetwork.live = live
+                over(world, run_id, "flip").prepare(("embedding",))
+                (world.store.root / f"blocks{number}").write_text(str(count))
+                os._exit(0)
+            finally:
+                os._exit(1)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    assert tables(world) == alone
+    assert not list(world.store.tables.glob("*.shard"))
+    counts = [int((world.store.root / f"blocks{n}").read_text()) for n in range(3)]
+    assert sum(counts) == 2 * 13
+    assert sum(count > 0 for count in counts) > 1
+
+
+def test_a_killed_filler_leaves_its_shards(teachers, monkeypatch):
+    world, (run_id, _) = teachers
+    monkeypatch.setattr(storage, "BLOCK", 10)
+    over(world, run_id, "none").prepare(())
+    whole = tables(world)
+    for path in world.store.tables.iterdir():
+        path.unlink()
+    real, calls = FrozenNetwork.live, []
+
+    def live(self, images, taps):
+        calls.append(1)
+        if len(calls) == 8:
+            os._exit(9)
+        return real(self, images, taps)
+
+    child = os.fork()
+    if child == 0:
+        FrozenNetwork.live = live
+        over(world, run_id, "none").prepare(())
+        os._exit(1)
+    os.waitpid(child, 0)
+    shards = list(world.store.tables.glob("*.shard"))
+    assert 0 < len(shards) < 7
+    done = []
+
+    def counted(self, images, taps):
+        done.append(len(images))
+        return real(self, images, taps)
+
+    monkeypatch.setattr(FrozenNetwork, "live", counted)
+    over(world, run_id, "none").prepare(())
+    # 13 blocks in shards of two; the last computation is the spot check.
+    assert len(done) - 1 == 13 - 2 * len(shards)
+    assert tables(world) == whole
+
+
+def test_filling_stops_when_asked_and_goes_on_later(teachers, monkeypatch):
+    world, (run_id, _) = teachers
+    monkeypatch.setattr(storage, "BLOCK", 10)
+    looks = []
+    over(world, run_id, "none").prepare((), stopping=lambda: looks.append(1) or len(looks) > 3)
+    assert tables(world) == {}
+    assert len(list(world.store.tables.glob("*.shard"))) == 3
+    over(world, run_id, "none").prepare(())
+    assert len(tables(world)) == 1

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -371,6 +372,7 @@ def test_tpe_points_do_not_depend_on_how_the_tuning_was_interrupted(
         {"recipe": {"schedule": "cosine"}},
         {"recipe": {"precision": "bf16"}},
         {"recipe": {"frozen": "live"}},
+        {"recipe": {"storage": "fp16"}},
         {"data": {"validation": 100}},
         {"data": {"augment": "flip"}},
         {"student": {"model": "digits-cnn-medium"}},
@@ -487,6 +489,84 @@ def test_words_and_copied_numbers_are_no_part_of_the_hash(desk: Desk) -> None:
     assert written(desk, study_of(question="Why?", report=report))["hash"] == plain
     assert written(desk, study_of(report={"reference": "kd"}))["hash"] != plain
     assert written(desk, study_of(report={"reference": "ce", "margin": 0.5}))["hash"] != plain
+
+
+# -- precision by entry
+
+
+def test_an_entry_may_have_a_precision_of_its_own(desk: Desk) -> None:
+    bf16 = {"method": "ban", "label": "ban-bf16", "precision": "bf16"}
+    plan = desk.plan(study_of("ce", "ban", bf16))
+    for label, precision in (("ce", "fp32"), ("ban", "fp32"), ("ban-bf16", "bf16")):
+        mine = [n for n in plan.nodes.values() if n.listing["label"] == label]
+        assert {n.spec.recipe.precision for n in mine} == {precision}
+        assert {n.listing["kind"] for n in mine} >= {"final"}
+    # Its trials and earlier generations too; the study's teacher is everybody's.
+    assert {n.listing["kind"] for n in plan.nodes.values() if n.listing["label"] == "ban-bf16"} == {
+        "final",
+        "trial",
+        "stage",
+    }
+    teachers = kinds(plan, "teacher")
+    assert {n.spec.recipe.precision for n in teachers} == {"fp32"}
+    assert len(teachers) == 1
+
+
+def test_a_precision_that_says_what_the_recipe_says_is_the_same_run(desk: Desk) -> None:
+    one = desk.plan(study_of("ce", "kd"))
+    other = desk.plan(study_of("ce", {"method": "kd", "label": "kd", "precision": "fp32"}))
+    assert set(one.nodes) == set(other.nodes)
+
+
+def test_what_is_younger_than_the_first_reports_leaves_their_hash_and_ids(desk: Desk) -> None:
+    """Computed by the version that made the first reports."""
+    assert written(desk, study_of())["hash"] == "a0600561da47"
+    assert sorted(n.id for n in kinds(desk.plan(study_of()), "final", "ce")) == [
+        "255b171bec10",
+        "a52432b98914",
+        "b51553a9400e",
+    ]
+    assert written(desk, study_of(recipe={"storage": "fp16"}))["hash"] != "a0600561da47"
+    other = {"method": "kd", "label": "kd", "precision": "bf16"}
+    assert written(desk, study_of("ce", other))["hash"] != "a0600561da47"
+
+
+# -- how frozen networks are asked
+
+
+def test_the_plan_says_how_frozen_networks_are_asked(desk: Desk) -> None:
+    long = {"epochs": 54}
+    for augment, recipe, way in (
+        ("none", {}, "table"),
+        ("flip", {}, "table"),
+        ("crop-flip", {}, "live"),
+        ("crop-flip", long, "table"),
+        ("none", {"frozen": "live"}, "live"),
+    ):
+        study = study_of("ce", "kd", "ensemble", data={"augment": augment}, recipe=recipe)
+        planned = written(desk, study)["rows"]
+        ways = {row["label"]: row["outputs"] for row in planned if row["row"] != "tuned"}
+        assert ways["ce"] == {}
+        assert ways["kd"] == {"teacher": way}
+        assert set(ways["ensemble"].values()) == {way}
+        assert len(ways["ensemble"]) == 3
+        # Trials are shorter, so that a table of all views may not be worth its making.
+        trials = next(r["outputs"] for r in planned if r["row"] == "tuned" and r["label"] == "kd")
+        assert trials == {"teacher": "live" if augment == "crop-flip" else way}
+
+
+def test_what_the_whole_plan_reads_of_each_frozen_network(desk: Desk) -> None:
+    planner = desk.planner(study_of("ce", "kd", "hint", "at", recipe={"frozen": "table"}))
+    plan = planner.plan()
+    read = planner.outputs.read(plan)
+    assert set(read) == set(plan.teachers.values())
+    (taps,) = read.values()
+    for label in ("hint", "at"):
+        node = kinds(plan, "final", label)[0]
+        method = METHODS[node.spec.method](**node.spec.knobs)
+        assert all(any(fnmatch(tap, wanted) for tap in taps) for wanted in method.taps())
+    live = desk.planner(study_of("ce", "kd", recipe={"frozen": "live"}))
+    assert live.outputs.read(live.plan()) == {}
 
 
 # -- teachers and stages

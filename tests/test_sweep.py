@@ -608,6 +608,51 @@ class Rough(LocalEngine):
             self.send(signal.SIGKILL)
 
 
+class Asked:
+    """An engine that is only asked how large it is."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def idle(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize("count", [2, 3, 16])
+def test_cohorts_become_smaller_so_that_workers_end_together(bench: Bench, count: int) -> None:
+    bench.changes = {"tune": None, "methods": ["ce", "label-smoothing"]}
+    bench.changes |= {"final.seeds": list(range(40))}
+    sweep, _ = bench.sweep(Asked(count))
+    plan = sweep.planner.plan()
+    teacher = set(plan.teachers.values())
+    sweep._running |= teacher
+    free, sizes = [0.0] * count, []
+    while cohort := sweep._next_cohort(plan):
+        # The worker that is free first takes it; every run takes one unit of time.
+        worker = free.index(min(free))
+        free[worker] += len(cohort)
+        sizes.append(len(cohort))
+        sweep._running |= {node.id for node in cohort}
+    assert sum(sizes) == 80
+    assert max(free) - min(free) <= 1
+    # Runs of a seed are still trained together while there are many.
+    assert sizes[0] == 2 or count > 16
+
+
+def test_cohorts_with_a_live_teacher_stay_together(bench: Bench) -> None:
+    bench.changes = {"tune": None, "methods": ["ce", "kd"], "final.seeds": [0]}
+    bench.changes |= {"recipe.frozen": "live", "recipe.epochs": 1}
+    _, sweep, _ = bench.run()
+    (bench.root / "runs").rename(bench.root / "kept")
+    plan = sweep.planner.plan()
+    (teacher,) = plan.teachers.values()
+    (bench.root / "runs").mkdir()
+    (bench.root / "kept" / teacher).rename(bench.root / "runs" / teacher)
+    fresh, _ = bench.sweep(Asked(8))
+    plan = fresh.planner.plan()
+    assert {node.spec.method for node in fresh._next_cohort(plan)} == {"ce", "kd"}
+
+
 def test_a_worker_that_is_killed_is_replaced_and_its_runs_go_on_in_smaller_cohorts(
     bench: Bench,
 ) -> None:
