@@ -62,6 +62,10 @@ class Bench:
             )
         return self._frozen[key]
 
+    def forget(self) -> None:
+        """Let go of the frozen networks and their tables; they are loaded again when asked for."""
+        self._frozen.clear()
+
 
 class CohortBatch:
     """One batch, shared: labels, images by view, and the frozen outputs, each made when

@@ -125,6 +125,7 @@ class Worker:
         else:
             return
         # Out of the handler, which would hold what filled the memory.
+        self.bench.forget()
         release()
         left = [replace(job, checkpoint=kept[job.spec.id]) for job in jobs if job.spec.id in kept]
         middle = len(left) // 2
