@@ -98,12 +98,13 @@ class Replayed:
     def step(self, member: Member) -> None:
         """One step of a member on the batch that was taken up."""
         own = self._own.get(member.spec.id)
+        if self.device.type == "cuda":
+            stream = own.stream if own else torch.cuda.current_stream(self.device)
+            assert stream is not None
+            stream.wait_event(self._ready)
         if own is None:
-            torch.cuda.current_stream(self.device).wait_event(self._ready)
             member.step(self.batch)
             return
-        if own.stream is not None:
-            own.stream.wait_event(self._ready)
         member.seed()
         own.replay()
         member.advance(self.batch)
@@ -127,7 +128,7 @@ class Replayed:
     def _share(self) -> None:
         """Make what the members share; anew, so that a recording holds the making."""
         self.batch.release()
-        self.batch.labels  # noqa: B018
+        _ = self.batch.labels
         for view in self._views:
             self.batch.images(view)
         for network in self._live.values():
@@ -148,7 +149,7 @@ class Replayed:
             own.record(lambda: member.compute(self.batch), [member.generator])
             self._own[member.spec.id] = own
         except Exception as error:
-            if out_of_memory(error) or self.device.type == "cpu":
+            if out_of_memory(error):
                 raise
             self.eager[member.spec.id] = f"{type(error).__name__}: {error}".splitlines()[0]
             _forget_recording(self.device)
@@ -202,6 +203,8 @@ def _forget_recording(device: torch.device) -> None:
     """A recording that broke off leaves the default generator in it, until its graph is
     gone: give it a new state."""
     gc.collect()
+    if device.type == "cpu":
+        return
     generator = torch.cuda.default_generators[device.index or 0]
     generator.graphsafe_set_state(torch.Generator(device).graphsafe_get_state())
 

@@ -117,14 +117,14 @@ def test_what_changes_from_step_to_step_is_read_anew(world, device):
     assert [float(s) for s in shares] == told
 
 
-@CUDA
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("key", sorted(BUILTIN))
-def test_every_methods_step_can_be_recorded(world, key):
+def test_every_methods_step_can_be_recorded(world, key, device):
     try:
         world.job(key)
     except AssertionError as error:
         pytest.skip(f"{key} cannot serve this pair: {error}")
-    _, steps, _ = replayed(world, "cuda", key)
+    _, steps, _ = replayed(world, device, key)
     assert steps.eager == {}
 
 
@@ -164,3 +164,16 @@ def test_each_size_of_batch_is_recorded_once(world, monkeypatch):
     world.train(job, bench=bench)
     sizes = {job.spec.recipe.batch, len(fit) % job.spec.recipe.batch} - {0}
     assert sorted(made) == sorted(sizes)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_method_that_raises_fails_alone_when_recorded(world, device):
+    class Raises(METHODS["kd"]):
+        def loss(self, out, batch, helpers, progress):
+            raise ArithmeticError("no such loss")
+
+    good, bad = world.job("ce"), dataclasses.replace(world.job("kd"), method=Raises())
+    outcomes = world.train(good, bad, bench=world.bench(device, recorded=True))
+    assert "no such loss" in outcomes[bad.spec.id].failed.error["message"]
+    alone = world.train(good, bench=world.bench(device, recorded=True))[good.spec.id]
+    assert close(outcomes[good.spec.id], alone, device)
