@@ -138,7 +138,8 @@ class Replayed:
         own = Recording(self.device)
         before = [(tensor, tensor.clone()) for tensor in member.tensors()]
         try:
-            # On the stream of the recording: autograd and libraries remember theirs.
+            # On the stream of the recording: autograd's nodes and cuDNN's workspaces belong to
+            # the stream they were made on, and another one's break a recording off.
             with torch.cuda.stream(own.stream):
                 for _ in range(WARM_UP):
                     member.seed()

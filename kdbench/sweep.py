@@ -10,7 +10,6 @@ import errno
 import shutil
 import signal
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from kdbench.claims import Claims
+from kdbench.cohorts import Cohorts
 from kdbench.durable import DiskFull
 from kdbench.engines import Engine
 from kdbench.engines.work import Calibrated, Lost, Scored, Task
@@ -28,8 +28,6 @@ from kdbench.provenance import provenance
 from kdbench.run import RunSpec
 from kdbench.store import Store, read_json, write_json
 
-#: Runs in a cohort at the most: enough to share a live teacher, few enough to balance.
-COHORT = 12
 #: Runs scored by one task.
 SCORES = 16
 
@@ -86,14 +84,13 @@ class Sweep:
     _last_rows: dict[str, Epochs] = field(default_factory=dict)
     #: Errors that stood in the records when this driver started.
     _old_errors: dict[str, Any] = field(default_factory=dict)
-    #: The largest cohort that a run may train in, where a larger one was killed.
-    _most: dict[str, int] = field(default_factory=dict)
     #: The taps that the plan's runs read from the tables of each frozen run.
     _tables: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _waiting: bool = False
 
     def __post_init__(self) -> None:
         self._claims = Claims(self.store)
+        self._cohorts = Cohorts(self.planner, self.store, self.engine, self.device)
 
     def run(self) -> dict[str, Any]:
         """Carry out the study; the plan file as it stands at the end.
@@ -220,7 +217,7 @@ class Sweep:
     def _dispatch(self, plan: Plan) -> None:
         """Give every idle worker a cohort, or runs to score where nothing can be trained."""
         while self.engine.idle():
-            if cohort := self._next_cohort(plan):
+            if cohort := self._cohorts.next(plan, self._ready(plan)):
                 if mine := [node for node in cohort if self._begin(node)]:
                     specs = tuple(node.spec for node in mine)
                     self.engine.submit(Task("train", specs, read=self._read(specs)))
@@ -232,61 +229,10 @@ class Sweep:
                 self._scoring |= {node.id for node in mine}
                 self.engine.submit(Task("score", tuple(node.spec for node in mine)))
 
-    def _next_cohort(self, plan: Plan) -> list[Node]:
-        """The largest group of runs that can share batches, split to keep workers busy."""
-        groups: dict[Any, list[Node]] = defaultdict(list)
-        for node in self._ready(plan):
-            groups[self._company(node)].append(node)
-        if not groups:
-            return []
-        # What others wait for goes first, then what takes longest.
-        waited = {i for node in plan.nodes.values() for i in node.spec.frozen.values()}
-
-        def weight(nodes: list[Node]) -> tuple[int, int, int]:
-            needed = sum(node.id in waited for node in nodes)
-            return (needed, nodes[0].spec.recipe.epochs, len(nodes))
-
-        group = max(groups.values(), key=weight)
-        most = min(COHORT, self._most.get(group[0].id, COHORT))
-        if self.device == "cpu" and not self._live(plan, group):
-            most = min(most, self._fair_share(groups.values(), group))
-        else:
-            # A cohort that shares live forwards, or a GPU, is the better the larger it is.
-            most = min(most, -(-len(group) // max(1, self.engine.idle())))
-        return group[:most]
-
-    def _fair_share(self, groups: Iterable[list[Node]], group: list[Node]) -> int:
-        """How many of a group's runs to hand out together: cohorts become smaller as less is
-        left, so that the workers end at about the same time."""
-        left = sum(self.planner.work(n.spec) for nodes in groups for n in nodes)
-        one = self.planner.work(group[0].spec)
-        return max(1, int(left / (2 * self.engine.size * one)))
-
-    def _live(self, plan: Plan, nodes: list[Node]) -> bool:
-        """Whether a frozen network is asked batch by batch by some of these runs."""
-        ways = self.planner.outputs.ways
-        return any("live" in ways(plan, node.id).values() for node in nodes)
-
     def _read(self, specs: Iterable[RunSpec]) -> dict[str, tuple[str, ...]]:
         """What the whole plan reads from the tables of the networks that these runs freeze."""
         frozen = {run for spec in specs for run in spec.frozen.values()}
         return {run: taps for run, taps in self._tables.items() if run in frozen}
-
-    def _company(self, node: Node) -> tuple[Any, ...]:
-        """What runs must share to train in lockstep: batches, length, and epochs done."""
-        spec = node.spec
-        recipe = {**spec.recipe.__dict__, "lr": None}
-        epochs = len(self.store.record(node.id).epochs())
-        data = tuple(spec.data.__dict__.values())
-        return (
-            data,
-            spec.models["student"],
-            tuple(recipe.values()),
-            spec.seed,
-            spec.lineage,
-            epochs,
-            self._most.get(node.id),
-        )
 
     def _begin(self, node: Node) -> bool:
         """Take a run; False where another driver has it, or has ended it meanwhile."""
@@ -409,7 +355,7 @@ class Sweep:
         self.watcher.say(f"{message.message}; its {len(message.specs)} runs go on {size} at a time")
         for spec in message.specs:
             if spec.id in self._running:
-                self._most[spec.id] = size
+                self._cohorts.limit(spec.id, size)
                 self._running.discard(spec.id)
                 self._claims.release(spec.id)
 

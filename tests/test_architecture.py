@@ -37,7 +37,7 @@ LAYERS: list[set[str]] = [
     {"frozen", "cohort", "member", "capture", "train", "evaluate", "calibrate", "faults", "study"},
     # What to run, and where.
     {"plan", "engines", "catalogue"},
-    {"claims", "sweep", "doctor"},
+    {"claims", "cohorts", "sweep", "doctor"},
     {"conduct"},
     {"reproduce"},
     {"cli"},

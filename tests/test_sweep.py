@@ -627,7 +627,7 @@ def test_cohorts_become_smaller_so_that_workers_end_together(bench: Bench, count
     teacher = set(plan.teachers.values())
     sweep._running |= teacher
     free, sizes = [0.0] * count, []
-    while cohort := sweep._next_cohort(plan):
+    while cohort := sweep._cohorts.next(plan, sweep._ready(plan)):
         # The worker that is free first takes it; every run takes one unit of time.
         worker = free.index(min(free))
         free[worker] += len(cohort)
@@ -650,7 +650,10 @@ def test_cohorts_with_a_live_teacher_stay_together(bench: Bench) -> None:
     (bench.root / "kept" / teacher).rename(bench.root / "runs" / teacher)
     fresh, _ = bench.sweep(Asked(8))
     plan = fresh.planner.plan()
-    assert {node.spec.method for node in fresh._next_cohort(plan)} == {"ce", "kd"}
+    assert {node.spec.method for node in fresh._cohorts.next(plan, fresh._ready(plan))} == {
+        "ce",
+        "kd",
+    }
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_runs_go_on_in_smaller_cohorts(
