@@ -777,3 +777,15 @@ def test_views_on_cuda_are_those_of_the_cpu(augment):
     position = torch.arange(6)
     for view in range(here.count):
         assert torch.equal(there.take(position, view).cpu(), here.take(position, view))
+
+
+def test_a_plan_needs_no_pixels(digits):
+    bare = digits.without_pixels()
+    assert bare.images.numel() == 0
+    assert (bare.shape, bare.classes, bare.checksum) == (
+        digits.shape,
+        digits.classes,
+        digits.checksum,
+    )
+    assert torch.equal(bare.labels, digits.labels)
+    assert len(digits.images) == len(digits.labels)
