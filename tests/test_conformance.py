@@ -108,6 +108,11 @@ def watched(world, job: Job) -> tuple[Watch, Any]:
     return seen[0], outcome
 
 
+def live(world, key: str):
+    """A method's run whose frozen networks are asked live, so that they can be watched."""
+    return world.job(key, recipe={"frozen": "live"})
+
+
 @pytest.fixture(scope="module")
 def seen(world):
     """`seen(key)`: the watched run of a method, trained once for all tests below."""
@@ -115,7 +120,7 @@ def seen(world):
 
     def get(key: str) -> tuple[Watch, Any]:
         if key not in kept:
-            kept[key] = watched(world, world.job(key, recipe={"frozen": "live"}))
+            kept[key] = watched(world, live(world, key))
         return kept[key]
 
     return get
@@ -218,7 +223,7 @@ def test_logged_terms_are_finite_and_sum_to_the_loss(seen, key):
 def test_two_runs_of_one_spec_agree_bit_for_bit(world, seen, key):
     _, first = seen(key)
     torch.manual_seed(12345)  # the caller's random numbers are no part of a spec
-    second = world.alone(world.job(key))
+    second = world.alone(live(world, key))
     assert second.weights == first.weights
     assert second.metrics == first.metrics
     assert second.result == first.result
@@ -227,7 +232,7 @@ def test_two_runs_of_one_spec_agree_bit_for_bit(world, seen, key):
 @pytest.mark.parametrize("key", EVERY)
 def test_interrupted_and_resumed_is_as_uninterrupted(world, seen, key):
     _, whole = seen(key)
-    job = world.job(key)
+    job = live(world, key)
     asked = iter(range(100))
     # Stopped one step into the second epoch: that step is lost, the first epoch is kept.
     first = world.train(job, stopping=lambda: next(asked) >= 4)[job.spec.id]
@@ -268,7 +273,7 @@ def odd(world, kind: type, name: str) -> Job:
 @pytest.fixture(scope="module")
 def company(world):
     """All methods in one cohort, between a mate that raises and one that diverges."""
-    jobs = [world.job(key) for key in EVERY]
+    jobs = [live(world, key) for key in EVERY]
     mates = [odd(world, Raises, "raises"), odd(world, Diverges, "diverges")]
     outcomes = world.train(mates[0], *jobs[::2], mates[1], *jobs[1::2])
     by_key = {key: outcomes[job.spec.id] for key, job in zip(EVERY, jobs, strict=True)}
