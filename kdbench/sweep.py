@@ -167,6 +167,8 @@ class Sweep:
             return False
         if self._cost_tried:
             return False
+        if not self.engine.idle():
+            return True  # a worker has said its last result, but not yet that it is free
         if not self._claims.hold("cost", path.with_suffix(".lock")):
             return True  # another driver measures; what it finds is read in a moment
         self._cost_tried = self._costing = True

@@ -32,6 +32,7 @@ from kdbench.report import latex as latex_module
 from kdbench.report import markdown as markdown_module
 from kdbench.report.assemble import behind
 from kdbench.report.evidence import NoEvidence, load, squeeze, tidy_curves
+from kdbench.report.frame import typed
 from kdbench.stats import Analysis, holm
 from kdbench.store import Store, write_json
 
@@ -339,6 +340,12 @@ def test_mixtures_are_refused(made, frame, column, words):
     mixed.loc[mixed["name"] == "kd seed 3", column] = "another"
     with pytest.raises(MixedRuns, match=f"(?s)different {words}.*another: kd seed 3\n"):
         leaderboard(mixed, made.plan)
+
+
+def test_an_empty_text_is_none_as_it_is_when_read_from_csv(frame):
+    assert frame["commit"].notna().any()
+    without = typed(frame.assign(commit=""))
+    assert without["commit"].isna().all()
 
 
 def test_mixed_commits_and_machines_are_noted(made, frame):

@@ -608,6 +608,27 @@ class Rough(LocalEngine):
             self.send(signal.SIGKILL)
 
 
+class Busy:
+    """An engine whose only worker has said its last result, but not yet that it is free."""
+
+    size = 1
+
+    def idle(self) -> int:
+        return 0
+
+    def submit(self, task: Task) -> None:
+        raise AssertionError("given a task while it was not free")
+
+
+def test_costs_wait_for_a_free_worker(bench: Bench) -> None:
+    bench.changes = SMALL
+    _, done, _ = bench.run()
+    done.store.calibration_path("mini").unlink(missing_ok=True)
+    sweep, _ = bench.sweep(Busy())
+    sweep._beside = done._beside
+    assert sweep._measure_costs(sweep.planner.plan())
+
+
 class Asked:
     """An engine that is only asked how large it is."""
 

@@ -163,7 +163,8 @@ def typed(frame: pd.DataFrame) -> pd.DataFrame:
     for column in (*SCORES, *MEASURED):
         frame[column] = pd.to_numeric(frame[column]).astype(float)
     texts = [c for c in COLUMNS if frame[c].dtype == object]
-    frame[texts] = frame[texts].where(frame[texts].notna(), None)
+    # An empty text (a commit, where git did not answer) is none: CSV files cannot tell them apart.
+    frame[texts] = frame[texts].where(frame[texts].notna() & (frame[texts] != ""), None)
     return frame
 
 
