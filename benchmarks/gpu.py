@@ -11,11 +11,10 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import torch
-from setting import Setting, noise
+from setting import Setting, mates, noise
 
 from kdbench import models
 from kdbench.capture import Captured
@@ -85,13 +84,6 @@ class Cohort:
             if count == len(self.batches):
                 break
         return spent / count
-
-
-def mates(job: Job, count: int) -> list[Job]:
-    """Runs that differ in their learning rates alone."""
-    lr = job.spec.recipe.lr
-    recipes = [replace(job.spec.recipe, lr=lr * (1 + n / 1000)) for n in range(count)]
-    return [replace(job, spec=replace(job.spec, recipe=recipe)) for recipe in recipes]
 
 
 def guarded(_: str, act: Callable[[Member], object], member: Member) -> bool:

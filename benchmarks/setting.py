@@ -108,6 +108,13 @@ class Setting:
         record.finish(done.result, done.weights)
 
 
+def mates(job: Job, count: int) -> list[Job]:
+    """Runs that differ in their learning rates alone."""
+    lr = job.spec.recipe.lr
+    recipes = [replace(job.spec.recipe, lr=lr * (1 + n / 1000)) for n in range(count)]
+    return [replace(job, spec=replace(job.spec, recipe=recipe)) for recipe in recipes]
+
+
 def in_turns(works: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     """Seconds of each work, one after the other, again and again: what disturbs one round
     disturbs all of its works."""

@@ -18,10 +18,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from setting import Setting, as_a_worker, in_turns, median, noise
+from setting import Setting, as_a_worker, in_turns, mates, median, noise
 
 from kdbench import calibrate as costs
 from kdbench.cohort import Bench, Job, epoch_batches, training_positions
@@ -57,13 +56,6 @@ class Lockstep:
                 member.step(batch)
             batch.release()
         return (time.perf_counter() - started) / len(fresh)
-
-
-def mates(job: Job, count: int) -> list[Job]:
-    """Runs that differ in their learning rates alone."""
-    lr = job.spec.recipe.lr
-    recipes = [replace(job.spec.recipe, lr=lr * (1 + n / 1000)) for n in range(count)]
-    return [replace(job, spec=replace(job.spec, recipe=recipe)) for recipe in recipes]
 
 
 def relative(setting: Setting, keys: Sequence[str]) -> dict[str, float]:

@@ -28,7 +28,7 @@ TABLE_LIMIT = 4 << 30
 #: A table is worth its making where it has at most this many views an epoch.
 VIEWS_PER_EPOCH = 3
 #: Rows of a table that are computed once more when it is opened, and how far they may lie
-#: from it, as a share of the row's largest value: roundings differ by less than a tenth of it.
+#: from it, as a share of the row's largest value: wide enough for other roundings.
 SPOTS = 16
 TOLERANCE = {"fp32": 1e-3, "fp16": 4e-3}
 

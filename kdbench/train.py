@@ -35,8 +35,8 @@ def train_cohort(
     Raises `CohortTooLarge` where memory runs out for several runs, after saying every
     unfinished one's last whole epoch; a run for which it runs out alone has failed.
     """
-    #: The last whole epoch of every run that has not ended: a checkpoint or, since packing
-    #: one takes as long as some epochs, a state that is packed when somebody wants it.
+    #: The last whole epoch of every run that has not ended: a checkpoint, or a state that is
+    #: packed when somebody wants it.
     kept: dict[str, Kept] = {job.spec.id: job.checkpoint for job in jobs}
     members: list[Member] = []
 
