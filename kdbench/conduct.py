@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 from rich.text import Text
 
-from kdbench import data, report, track
+from kdbench import data, memory, report, track
 from kdbench.engines.local import LocalEngine
 from kdbench.engines.work import Place
 from kdbench.ledger import Ledger
@@ -55,8 +55,7 @@ def conduct(options: Options, console: Console) -> int:
     """Carry the study out; the exit code. Raises the errors that `cli` turns into one line."""
     study = chosen(options)
     device = pick_device(options.device)
-    images = data.load(study.data.name, options.data_dir).without_pixels()
-    data.verify_test_files(study.data.name, options.data_dir)
+    images = planned_on(study, options)
     store = Store(options.root)
     planner = Planner(study, images, store, tune=options.tune)
     if options.dry_run:
@@ -89,6 +88,15 @@ def conduct(options: Options, console: Console) -> int:
     for name, error in sweep.failures().items():
         plain(console, f"failed  {name}: {error}")
     return 1 if sweep.failures() else 0
+
+
+def planned_on(study: Study, options: Options) -> data.TrainingData:
+    """The study's training data as far as planning needs it; all of its files are checked.
+    Raises `DataError`."""
+    images = data.load(study.data.name, options.data_dir).without_pixels()
+    data.verify_test_files(study.data.name, options.data_dir)
+    memory.release()
+    return images
 
 
 def carry_out(

@@ -9,8 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from kdbench import data
-from kdbench.conduct import Options, Quiet, Watch, carry_out, pick_device, plain
+from kdbench.conduct import Options, Quiet, Watch, carry_out, pick_device, plain, planned_on
 from kdbench.plan import Planner
 from kdbench.report.board import Line, find_line
 from kdbench.report.evidence import Evidence
@@ -53,8 +52,7 @@ def reproduce(options: Options, name: str, seed: int, folder: Path, console: Con
     from those only what the run learns from (a teacher) where that is finished.
     """
     cell = published(options.study, name, seed, folder)
-    images = data.load(cell.study.data.name, options.data_dir).without_pixels().without_pixels()
-    data.verify_test_files(cell.study.data.name, options.data_dir)
+    images = planned_on(cell.study, options)
     checksum = cell.evidence.plan["data"]["checksum"]
     if images.checksum != checksum:
         raise CannotReproduce(

@@ -88,6 +88,7 @@ class Worker:
         self.store = Store(place.root)
         self.device = torch.device(place.device)
         self.data: TrainingData = load(place.data_name, place.data_dir)
+        self._model: str | None = None
         on_gpu = self.device.type == "cuda"
         if on_gpu:
             # fp32 means float32, not the matrix units' shorter TF32.
@@ -99,6 +100,11 @@ class Worker:
         self, task: Task, say: Callable[[Message], None], stopping: Callable[[], bool]
     ) -> None:
         """Do one task; a fault of the task as a whole fails its runs, never the worker."""
+        model = task.specs[0].models["student"]
+        if self._model not in (None, model):
+            # What a teacher's steps took is more than its students need.
+            release()
+        self._model = model
         try:
             self.bench.read = task.read
             if task.kind == "train":
