@@ -1,19 +1,19 @@
 """What a whole study costs, against loops that train one run after another.
 
-    python benchmarks/study.py [tutorial bf16 growth workers]
+    python benchmarks/study.py [tutorial growth workers] [--epochs 10]
 
-- tutorial: 10 methods x 5 seeds of the PyTorch tutorial's pair on CIFAR-10, one epoch each,
-  against the tutorial's loop for the same 50 runs, with 0 and with 2 workers of the data
-  loader; both with and without the training of the teacher. Ours is the whole command:
-  start, tables, runs, test scores, MLflow, leaderboard. The loop's time is that of its
-  steps, times their number.
-- bf16: the same with `--set recipe.precision=bf16`
+- tutorial: 10 methods x 5 seeds of the PyTorch tutorial's pair on CIFAR-10, `--epochs`
+  (1) each, in fp32 and in bf16, against the tutorial's loop for the same 50 runs, with 0 and
+  with 2 workers of the data loader; both with and without the training of the teacher, which
+  is in fp32. Ours is the whole command: start, tables, runs, test scores, MLflow,
+  leaderboard. The loop's time is that of its steps, times their number.
 - growth: cold start, and what one more seed and one more method add, on digits
 - workers: one worker against two, on digits
 
 CIFAR-10 is read from KDBENCH_DATA. Every measurement is a process of its own.
 """
 
+import argparse
 import json
 import os
 import shutil
@@ -27,23 +27,23 @@ from pathlib import Path
 EPOCH = 391  # batches of 128
 STUDY = """
 name: speed
-data:    {name: cifar10, validation: 5000, augment: none}
-student: {model: lightnn}
-teacher: {model: deepnn}
-recipe:  {epochs: 1, batch: 128, optimizer: adam, lr: 1.0e-3}
+data:    {{name: cifar10, validation: 5000, augment: none}}
+student: {{model: lightnn}}
+teacher: {{model: deepnn}}
+recipe:  {{epochs: {epochs}, batch: 128, optimizer: adam, lr: 1.0e-3}}
 methods:
-  - kd
-  - mse
-  - logit-mse
-  - dkd
-  - cosine
-  - hint
-  - feature-mse
-  - rkd
-  - {method: at, knobs: {stages: stage2}}
-  - {method: sp, knobs: {stages: stage2}}
-final:   {seeds: [0, 1, 2, 3, 4], train_on: all}
-report:  {reference: kd}
+  - {{method: kd, precision: {precision}}}
+  - {{method: mse, precision: {precision}}}
+  - {{method: logit-mse, precision: {precision}}}
+  - {{method: dkd, precision: {precision}}}
+  - {{method: cosine, precision: {precision}}}
+  - {{method: hint, precision: {precision}}}
+  - {{method: feature-mse, precision: {precision}}}
+  - {{method: rkd, precision: {precision}}}
+  - {{method: at, knobs: {{stages: stage2}}, precision: {precision}}}
+  - {{method: sp, knobs: {{stages: stage2}}, precision: {precision}}}
+final:   {{seeds: [0, 1, 2, 3, 4], train_on: all}}
+report:  {{reference: kd}}
 """
 RUNS = 50
 
@@ -122,26 +122,34 @@ def loop_in_a_process(loader_workers: int) -> dict[str, float]:
     return found
 
 
-def tutorial(*options: str) -> None:
+def tutorial(epochs: int) -> None:
+    seconds = {}
     with tempfile.TemporaryDirectory() as root:
         path = Path(root, "speed.yaml")
-        path.write_text(STUDY)
         # The teacher and one run first, so that the rest can be timed without the teacher.
-        teacher = ours(str(path), root, "--only", "kd", "--seeds", "0", *options)
+        path.write_text(STUDY.format(epochs=epochs, precision="fp32"))
+        teacher = ours(str(path), root, "--only", "kd", "--seeds", "0")
         shutil.rmtree(Path(root, "runs", "tables"))
-        students = ours(str(path), root, *options) * RUNS / (RUNS - 1)
-    print(f"kdbench study, {RUNS} runs of one epoch {' '.join(options)}: {students:.0f} s")
-    print(f"  before it, the teacher and one run: {teacher:.0f} s")
+        seconds["fp32"] = ours(str(path), root) * RUNS / (RUNS - 1)
+        shutil.rmtree(Path(root, "runs", "tables"))
+        path.write_text(STUDY.format(epochs=epochs, precision="bf16"))
+        seconds["bf16"] = ours(str(path), root)
+    print(f"kdbench study, runs of {epochs} epochs; the teacher and one run: {teacher:.0f} s")
+    for precision, students in seconds.items():
+        print(f"  {RUNS} runs in {precision}, whole command: {students:.0f} s")
     for count in (0, 2):
         step = loop_in_a_process(count)
-        runs = EPOCH * RUNS * step["kd"]
-        whole = EPOCH * step["teacher"] + runs
+        runs = epochs * EPOCH * RUNS * step["kd"]
+        whole = epochs * EPOCH * step["teacher"] + runs
         print(
             f"  the loop with {count} loader workers: teacher {1e3 * step['teacher']:.0f} ms, "
-            f"ce {1e3 * step['ce']:.1f} ms, kd {1e3 * step['kd']:.0f} ms a step; "
-            f"{runs / students:.1f} times ours, with the teacher's training "
-            f"{whole / (teacher + students):.1f} times"
+            f"ce {1e3 * step['ce']:.1f} ms, kd {1e3 * step['kd']:.0f} ms a step"
         )
+        for precision, students in seconds.items():
+            print(
+                f"    {runs / students:.1f} times ours in {precision}, with the teacher's "
+                f"training {whole / (teacher + students):.1f} times"
+            )
 
 
 def growth() -> None:
@@ -159,17 +167,21 @@ def workers() -> None:
     print(f"digits without tuning: 1 worker {one:.1f} s, 2 workers {two:.1f} s: {one / two:.2f}")
 
 
-PARTS: dict[str, Callable[[], None]] = {
-    "tutorial": tutorial,
-    "bf16": lambda: tutorial("--set", "recipe.precision=bf16"),
-    "growth": growth,
-    "workers": workers,
+PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "tutorial": lambda chosen: tutorial(chosen.epochs),
+    "growth": lambda _: growth(),
+    "workers": lambda _: workers(),
 }
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--loop"]:
-        print(json.dumps(tutorial_loop(int(sys.argv[2]))))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("parts", nargs="*", help=f"some of {', '.join(PARTS)}")
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--loop", type=int, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.loop is not None:
+        print(json.dumps(tutorial_loop(chosen.loop)))
     else:
-        for name in sys.argv[1:] or PARTS:
-            PARTS[name]()
+        for name in chosen.parts or PARTS:
+            PARTS[name](chosen)
             sys.stdout.flush()

@@ -95,7 +95,7 @@ def planned_on(study: Study, options: Options) -> data.TrainingData:
     Raises `DataError`."""
     images = data.load(study.data.name, options.data_dir).without_pixels()
     data.verify_test_files(study.data.name, options.data_dir)
-    memory.release()
+    memory.trim()
     return images
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from kdbench import models
 from kdbench.data import VIEWS, TrainingData, Views
+from kdbench.memory import trim
 from kdbench.run import RunSpec
 from kdbench.store import DamagedRecord, Store
 from kdbench.tables import TYPES, Block, Tables
@@ -150,6 +151,7 @@ class FrozenNetwork:
             every = tuple(dict.fromkeys((*names, *also)))
             if not self.tables.fill(every, self._compute, stopping):
                 return
+            trim()  # a block's feature maps are large
         opened = {name: torch.from_numpy(self.tables.open(name)) for name in names}
         self._spot_check(opened)
         self._opened |= {name: table.to(self.views.device) for name, table in opened.items()}

@@ -28,10 +28,15 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def release() -> None:
-    """Give back what nothing holds any more, to the system too: glibc keeps the gaps between
-    what is in use, and workers have it keep all."""
+    """Give back what nothing holds any more."""
     gc.collect()
-    with suppress(AttributeError, OSError, TypeError):  # not glibc
-        ctypes.CDLL(None).malloc_trim(0)
+    trim()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def trim() -> None:
+    """Give freed memory of the host back to the system: glibc keeps the gaps between what
+    is in use, and workers have it keep everything."""
+    with suppress(AttributeError, OSError, TypeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)

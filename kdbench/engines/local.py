@@ -12,7 +12,7 @@ from multiprocessing.synchronize import Event as Flag
 from typing import Any
 
 from kdbench.engines.work import Failed, Idle, Lost, Message, Place, Task, Worker
-from kdbench.memory import release
+from kdbench.memory import trim
 
 #: Set before a worker loads torch. Two workers must never share OpenMP's threads, and
 #: glibc gives freed pages back to the system after each step unless told otherwise.
@@ -187,7 +187,7 @@ def serve(pipe: Connection, flag: Flag, place: Place) -> None:
 
     torch.set_num_threads(1)
     worker = Worker(place)
-    release()  # what reading the images took
+    trim()  # what reading the images took
     try:
         while (task := pipe.recv()) is not None:
             worker.carry_out(task, pipe.send, flag.is_set)

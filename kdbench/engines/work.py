@@ -14,7 +14,7 @@ from kdbench.cohort import Bench, Job
 from kdbench.data import TrainingData, load
 from kdbench.evaluate import open_sealed, score_run
 from kdbench.events import Event, Failed, cause
-from kdbench.memory import CohortTooLarge, release
+from kdbench.memory import CohortTooLarge, release, trim
 from kdbench.methods import METHODS
 from kdbench.run import RunSpec
 from kdbench.store import Store
@@ -88,7 +88,6 @@ class Worker:
         self.store = Store(place.root)
         self.device = torch.device(place.device)
         self.data: TrainingData = load(place.data_name, place.data_dir)
-        self._model: str | None = None
         on_gpu = self.device.type == "cuda"
         if on_gpu:
             # fp32 means float32, not the matrix units' shorter TF32.
@@ -100,11 +99,6 @@ class Worker:
         self, task: Task, say: Callable[[Message], None], stopping: Callable[[], bool]
     ) -> None:
         """Do one task; a fault of the task as a whole fails its runs, never the worker."""
-        model = task.specs[0].models["student"]
-        if self._model not in (None, model):
-            # What a teacher's steps took is more than its students need.
-            release()
-        self._model = model
         try:
             self.bench.read = task.read
             if task.kind == "train":
@@ -117,6 +111,7 @@ class Worker:
         except Exception as error:
             for spec in task.specs:
                 say(Failed(spec.id, cause(error)))
+        trim()  # a teacher's steps take more than its students need
         say(Idle())
 
     def _train(
