@@ -52,6 +52,8 @@ class Cohort:
         # Whole batches only: the last one is smaller, and would be recorded by itself.
         self.batches = epoch_batches(bench, fit, 0, self.members)[:-1]
         self.captured = Captured() if recorded else None
+        if self.captured:
+            self.captured.admit(self.members)
         torch.cuda.synchronize()
         started = time.perf_counter()
         self.steps(1)
@@ -86,8 +88,8 @@ class Cohort:
         return spent / count
 
 
-def guarded(_: str, act: Callable[[Member], object], member: Member) -> bool:
-    act(member)
+def guarded(_: str, act: Callable[[int], object], seat: int) -> bool:
+    act(seat)
     return True
 
 

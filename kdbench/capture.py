@@ -4,17 +4,21 @@ The models here are so small that a GPU waits for Python most of the time. So ev
 member's step is recorded at its first batch of each size and replayed on a stream of its
 own; what the members share (images, live outputs of frozen networks) is a graph before
 theirs. What changes from step to step is read from tensors that stay where they are:
-positions, views, progress, learning rate. On the CPU the same path runs without graphs.
+positions, views, progress, learning rate. Runs that differ from earlier ones in nothing but
+seed and learning rate go on in their tensors, and so in their recordings. On the CPU the same
+path runs without graphs.
 """
 
 import gc
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import torch
 
 from kdbench.cohort import CohortBatch
 from kdbench.member import Member
-from kdbench.memory import out_of_memory
+from kdbench.memory import out_of_memory, release
+from kdbench.run import RunSpec
 from kdbench.types import Progress
 
 #: Steps before a recording, which let libraries choose their kernels and optimisers make
@@ -57,22 +61,24 @@ class Recording:
 class Replayed:
     """The steps of a cohort's members over batches of one size.
 
-    `eager` says why a member's step could not be recorded, by run id; such a member takes
-    its steps one operation at a time, with the same result.
+    `seats` holds the members; who sits where may change, to a run that moved into the
+    tensors of the one before it. `eager` says why a seat's step could not be recorded; such a
+    member takes its steps one operation at a time, with the same result.
     """
 
-    def __init__(self, members: Sequence[Member], batch: CohortBatch) -> None:
+    def __init__(self, seats: Sequence[Member], batch: CohortBatch) -> None:
+        self.seats = seats
         self.device = batch.position.device
         self.batch = batch.copied()
         self.progress = torch.zeros(3, dtype=torch.float64, device=self.device)
         self.batch.progress = Progress(*self.progress.unbind())
-        self.eager: dict[str, str] = {}
+        self.eager: dict[int, str] = {}
         self._load(batch)
         self._shared = Recording(self.device)
-        self._views = {v for m in members for v in (0, *m.method.views.values())}
+        self._views = {v for m in seats for v in (0, *m.method.views.values())}
         self._live = {
             id(network): network
-            for m in members
+            for m in seats
             for network, from_table in m.frozen.values()
             if not from_table
         }
@@ -81,10 +87,7 @@ class Replayed:
         self._shared.record(self._share)
         self._shared.replay()
         self._synchronise()
-        self._own: dict[str, Recording] = {}
-        for member in members:
-            self._record(member)
-        self._synchronise()
+        self._own: dict[int, Recording] = {}
 
     def load(self, batch: CohortBatch) -> None:
         """Take up a batch: everything that the members share is made of it."""
@@ -95,9 +98,17 @@ class Replayed:
         if self._shared.stream is not None:
             self._ready = self._shared.stream.record_event()
 
-    def step(self, member: Member) -> None:
+    def record(self, seats: Iterable[int]) -> None:
+        """Record the steps of these seats that have not been yet, on the batch that was taken
+        up."""
+        for seat in seats:
+            if seat not in self._own and seat not in self.eager:
+                self._synchronise()
+                self._record(seat)
+
+    def step(self, seat: int) -> None:
         """One step of a member on the batch that was taken up."""
-        own = self._own.get(member.spec.id)
+        member, own = self.seats[seat], self._own.get(seat)
         if self.device.type == "cuda":
             stream = own.stream if own else torch.cuda.current_stream(self.device)
             assert stream is not None
@@ -109,14 +120,13 @@ class Replayed:
         own.replay()
         member.advance(self.batch)
 
-    def finish(self, members: Sequence[Member]) -> None:
+    def finish(self) -> None:
         """Have what comes next wait for the members' steps."""
         if self.device.type == "cuda":
             now = torch.cuda.current_stream(self.device)
-            for member in members:
-                if own := self._own.get(member.spec.id):
-                    assert own.stream is not None
-                    now.wait_event(own.stream.record_event())
+            for own in self._own.values():
+                assert own.stream is not None
+                now.wait_event(own.stream.record_event())
 
     def _load(self, batch: CohortBatch) -> None:
         self.batch.position.copy_(batch.position, non_blocking=True)
@@ -134,8 +144,8 @@ class Replayed:
         for network in self._live.values():
             self.batch.live(network)
 
-    def _record(self, member: Member) -> None:
-        own = Recording(self.device)
+    def _record(self, seat: int) -> None:
+        member, own = self.seats[seat], Recording(self.device)
         before = [(tensor, tensor.clone()) for tensor in member.tensors()]
         try:
             # On the stream of the recording: autograd's nodes and cuDNN's workspaces belong to
@@ -147,12 +157,12 @@ class Replayed:
             self._synchronise()
             # What the warm-up left behind must not be freed while a recording is made.
             gc.collect()
-            own.record(lambda: member.compute(self.batch), [member.generator])
-            self._own[member.spec.id] = own
+            own.record(lambda: self.seats[seat].compute(self.batch), [member.generator])
+            self._own[seat] = own
         except Exception as error:
             if out_of_memory(error):
                 raise
-            self.eager[member.spec.id] = f"{type(error).__name__}: {error}".splitlines()[0]
+            self.eager[seat] = f"{type(error).__name__}: {error}".splitlines()[0]
             _forget_recording(self.device)
         self._synchronise()
         known = {id(tensor) for tensor, _ in before}
@@ -211,10 +221,28 @@ def _forget_recording(device: torch.device) -> None:
 
 
 class Captured:
-    """A cohort's steps, recorded for each size of batch that comes."""
+    """The recorded steps of one cohort after another, for each size of batch that comes."""
 
     def __init__(self) -> None:
+        self._seats: list[Member] = []
+        self._seat: dict[str, int] = {}
         self._sizes: dict[int, Replayed] = {}
+
+    def admit(self, members: Sequence[Member]) -> None:
+        """Take in a cohort whose steps come next. Where each of its runs has a forerunner,
+        which differs in seed and learning rate alone, it goes on in the forerunner's tensors
+        and recordings; otherwise all are recorded anew."""
+        seats = self._forerunners(members)
+        if seats is None:
+            self._sizes.clear()
+            self._seats = list(members)
+            release()
+            seats = list(range(len(members)))
+        else:
+            for seat, member in zip(seats, members, strict=True):
+                member.move_into(self._seats[seat])
+                self._seats[seat] = member
+        self._seat = {m.spec.id: seat for m, seat in zip(members, seats, strict=True)}
 
     def step(
         self,
@@ -222,17 +250,40 @@ class Captured:
         members: Sequence[Member],
         guarded: Callable[..., bool],
     ) -> list[Member]:
-        """One step of every member; those for which it went well."""
+        """One step of every member that is left; those for which it went well."""
         size = len(batch.position)
         if size not in self._sizes:
-            self._sizes[size] = Replayed(members, batch)
+            self._sizes[size] = Replayed(self._seats, batch)
         replayed = self._sizes[size]
         replayed.load(batch)
-        left = [m for m in members if guarded(m.spec.id, replayed.step, m)]
-        replayed.finish(members)
+        seats = [self._seat[m.spec.id] for m in members]
+        replayed.record(seats)
+        left = [
+            m
+            for m, seat in zip(members, seats, strict=True)
+            if guarded(m.spec.id, replayed.step, seat)
+        ]
+        replayed.finish()
         return left
 
     def eager(self, member: Member) -> str | None:
         """Why a member's steps could not be recorded, or None."""
-        reasons = [r.eager.get(member.spec.id) for r in self._sizes.values()]
-        return next(filter(None, reasons), None)
+        seat = self._seat[member.spec.id]
+        return next((r.eager[seat] for r in self._sizes.values() if seat in r.eager), None)
+
+    def _forerunners(self, members: Sequence[Member]) -> list[int] | None:
+        """A seat of its own for each member, or None."""
+        free = dict(enumerate(self._seats))
+        found = []
+        for member in members:
+            seats = (seat for seat, m in free.items() if _alike(m.spec) == _alike(member.spec))
+            if (seat := next(seats, None)) is None:
+                return None
+            del free[seat]
+            found.append(seat)
+        return found
+
+
+def _alike(spec: RunSpec) -> RunSpec:
+    """What is recorded of a run: all but its seed and its learning rate."""
+    return replace(spec, seed=0, recipe=replace(spec.recipe, lr=0.0))

@@ -16,6 +16,7 @@ from kdbench.store import Store
 from kdbench.types import Output, Progress
 
 if TYPE_CHECKING:
+    from kdbench.capture import Captured
     from kdbench.member import Member
 
 
@@ -34,7 +35,8 @@ class Bench:
     """Where cohorts run: the store, the training images, a device, and the frozen
     networks that have been loaded so far.
 
-    `recorded` has steps recorded and replayed, which pays on a GPU (see `capture`).
+    `recorded` has steps recorded and replayed, which pays on a GPU (see `capture`);
+    `captured` are the recordings of the last cohort.
     """
 
     store: Store
@@ -44,6 +46,7 @@ class Bench:
     _views: dict[str, Views] = field(default_factory=dict)
     #: What the study as a whole reads from the tables of each frozen run.
     read: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    captured: "Captured | None" = None
     _frozen: dict[tuple[str, str, str, str], FrozenNetwork] = field(default_factory=dict)
 
     def views(self, augment: str) -> Views:
@@ -63,8 +66,10 @@ class Bench:
         return self._frozen[key]
 
     def forget(self) -> None:
-        """Let go of the frozen networks and their tables; they are loaded again when asked for."""
+        """Let go of the frozen networks, their tables and what was recorded with them; they
+        are loaded again when asked for."""
         self._frozen.clear()
+        self.captured = None
 
 
 class CohortBatch:

@@ -198,10 +198,34 @@ class Member:
 
     def tensors(self) -> list[Tensor]:
         """All that a step changes, without gradients."""
+        moments = [v for s in self.optimizer.state.values() for v in s.values() if v is not None]
+        return [*self._weights(), *moments, self._correct, *self._sums.values()]
+
+    def _weights(self) -> list[Tensor]:
+        """Parameters and buffers of all networks and helpers."""
         modules = [*self.trained.values(), *self.followers.values(), self.helpers]
-        found = [t for m in modules for t in (*m.parameters(), *m.buffers())]
-        found += [v for s in self.optimizer.state.values() for v in s.values() if v is not None]
-        return [*found, self._correct, *self._sums.values()]
+        return [t for m in modules for t in (*m.parameters(), *m.buffers())]
+
+    def move_into(self, other: "Member") -> None:
+        """Go on in the tensors of another run that has ended, with this run's values in them.
+
+        For steps that were recorded with them: the two may differ in seed and learning rate
+        alone.
+        """
+        ours, theirs = self.optimizer, other.optimizer
+        with torch.no_grad():
+            for mine, its in zip(self._weights(), other._weights(), strict=True):
+                its.copy_(mine)
+            pairs = zip(_parameters(ours), _parameters(theirs), strict=True)
+            for mine, its in pairs:
+                for name, value in theirs.state[its].items():
+                    # Without steps so far there are no moments, which is to say 0.
+                    kept = ours.state[mine].get(name) if mine in ours.state else None
+                    if value is not None:
+                        value.zero_() if kept is None else value.copy_(kept)
+        self.trained, self.followers, self.helpers = other.trained, other.followers, other.helpers
+        self.tapped, self.optimizer, self.generator = other.tapped, theirs, other.generator
+        self._sums, self._correct = other._sums, other._correct
 
     def end_epoch(self, held_out: Tensor) -> None:
         """Close the epoch: Snapshots, measurements, the best weights so far.
@@ -305,7 +329,7 @@ class Member:
             "last": scored,
             "best": best,
             "weights": self.method.weights(),
-            "parameters": sum(p.numel() for g in self.optimizer.param_groups for p in g["params"]),
+            "parameters": sum(p.numel() for p in _parameters(self.optimizer)),
             "student_parameters": sum(p.numel() for p in student.parameters()),
             "macs": models.macs(self.spec.models["student"], data.shape, data.classes),
             "seconds": self.seconds,
@@ -319,6 +343,10 @@ def packed(state: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getvalue()
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 def _float(out: Output) -> Output:

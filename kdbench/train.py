@@ -85,7 +85,9 @@ def _lockstep(
     spec = members[0].spec
     fit, held_out = training_positions(spec, bench)
 
-    captured = Captured() if bench.recorded else None
+    if bench.recorded and bench.captured is None:
+        bench.captured = Captured()
+    captured = bench.captured
     step = captured.step if captured else _one_by_one
 
     def finish(member: Member) -> None:
@@ -100,6 +102,8 @@ def _lockstep(
             del kept[member.spec.id]
 
     members = [m for m in members if guarded(m.spec.id, lambda each: each.prepare(stopping), m)]
+    if captured:
+        captured.admit(members)
     first = members[0].epoch if members else spec.recipe.epochs
     for epoch in range(first, spec.recipe.epochs):
         if not members:

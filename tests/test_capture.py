@@ -88,7 +88,9 @@ def replayed(world, device: str, key: str = "kd") -> tuple[Member, Replayed, lis
     fit, _ = training_positions(job.spec, bench)
     batches = epoch_batches(bench, fit, 0, [member])
     member.begin_epoch(len(batches))
-    return member, Replayed([member], batches[0]), batches
+    steps = Replayed([member], batches[0])
+    steps.record([0])
+    return member, steps, batches
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -153,9 +155,9 @@ def test_each_size_of_batch_is_recorded_once(world, monkeypatch):
     made = []
 
     class Counted(Replayed):
-        def __init__(self, members, batch):
+        def __init__(self, seats, batch):
             made.append(len(batch))
-            super().__init__(members, batch)
+            super().__init__(seats, batch)
 
     monkeypatch.setattr(capture, "Replayed", Counted)
     job = world.job("kd")
@@ -177,3 +179,106 @@ def test_a_method_that_raises_fails_alone_when_recorded(world, device):
     assert "no such loss" in outcomes[bad.spec.id].failed.error["message"]
     alone = world.train(good, bench=world.bench(device, recorded=True))[good.spec.id]
     assert close(outcomes[good.spec.id], alone, device)
+
+
+# -- recordings that are used again
+
+
+@pytest.fixture
+def recordings(monkeypatch) -> list[int]:
+    """The seats that were recorded, in order."""
+    made: list[int] = []
+    record = Replayed._record
+
+    def counted(self, seat):
+        made.append(seat)
+        record(self, seat)
+
+    monkeypatch.setattr(Replayed, "_record", counted)
+    return made
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("key", sorted(BUILTIN))
+def test_a_run_in_the_recordings_of_another_seed_is_the_run_alone(world, key, device, recordings):
+    try:
+        first, second = (world.job(key, seed) for seed in (0, 1))
+    except AssertionError as error:
+        pytest.skip(f"{key} cannot serve this pair: {error}")
+    bench = world.bench(device, recorded=True)
+    world.train(first, bench=bench)
+    made = len(recordings)
+    assert made
+    after = world.train(second, bench=bench)[second.spec.id]
+    # Where each seed has frozen runs of its own, their outputs are in the recordings.
+    assert (len(recordings) == made) == (first.spec.frozen == second.spec.frozen)
+    assert close(after, world.train(second, bench=world.bench(device))[second.spec.id], device)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    "recipe", [{"optimizer": "sgd", "momentum": 0.9}, {"optimizer": "adam", "lr": 0.02}]
+)
+def test_a_cohort_goes_on_in_the_recordings_of_another(world, device, recipe, recordings):
+    keys = ("kd", "ce", "dml", "ps-kd")
+    bench = world.bench(device, recorded=True)
+    others = {"optimizer": recipe["optimizer"], "lr": 0.01}
+    world.train(*(world.job(key, 0, recipe={**recipe, **others}) for key in keys), bench=bench)
+    made = len(recordings)
+    # Fewer of them, in another order, with another learning rate.
+    jobs = [world.job(key, 1, recipe=recipe) for key in ("ps-kd", "kd", "ce")]
+    together = world.train(*jobs, bench=bench)
+    assert len(recordings) == made
+    for job in jobs:
+        alone = world.train(job, bench=world.bench(device))[job.spec.id]
+        assert close(together[job.spec.id], alone, device)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_stopped_run_goes_on_in_the_recordings_of_another(world, device, recordings):
+    first, job = (world.job("kd", seed, recipe={"optimizer": "adam"}) for seed in (0, 1))
+    whole = world.train(job, bench=world.bench(device))[job.spec.id]
+    seen = []
+
+    def after_an_epoch() -> bool:
+        seen.append(1)
+        return len(seen) > 5
+
+    part = world.train(job, bench=world.bench(device), stopping=after_an_epoch)[job.spec.id]
+    bench = world.bench(device, recorded=True)
+    world.train(first, bench=bench)
+    made = len(recordings)
+    job = dataclasses.replace(job, checkpoint=part.checkpoint)
+    rest = world.train(job, bench=bench)[job.spec.id]
+    assert len(recordings) == made
+    rest.rows = part.rows + rest.rows
+    assert close(rest, whole, device)
+
+
+def test_other_knobs_are_recorded_anew(world, recordings):
+    bench = world.bench(recorded=True)
+    world.train(world.job("kd", 0), bench=bench)
+    made = len(recordings)
+    job = world.job("kd", 1, knobs={"temperature": 2.0})
+    after = world.train(job, bench=bench)[job.spec.id]
+    assert len(recordings) == 2 * made
+    assert close(after, world.alone(job), "cpu")
+
+
+def test_a_run_may_follow_one_that_failed(world, recordings):
+    """A seat whose run ended in the middle of an epoch is as good as any."""
+
+    class Breaks(METHODS["kd"]):
+        def loss(self, out, batch, helpers, progress):
+            if progress.step > 0.4 and batch.labels[0] >= 0 and broken:
+                raise ArithmeticError("no such loss")
+            return super().loss(out, batch, helpers, progress)
+
+    broken = [True]
+    bench = world.bench(recorded=True)
+    first, second = (world.job("kd", seed) for seed in (0, 1))
+    failed = world.train(dataclasses.replace(first, method=Breaks()), bench=bench)
+    assert failed[first.spec.id].failed is not None
+    broken.clear()
+    after = world.train(second, bench=bench)[second.spec.id]
+    assert close(after, world.alone(second), "cpu")
