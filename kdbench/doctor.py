@@ -15,7 +15,8 @@ from filelock import FileLock
 
 from kdbench import track
 from kdbench.durable import leftovers
-from kdbench.ledger import Ledger, is_entry, salvage
+from kdbench.journal import is_entry, salvage
+from kdbench.ledger import Ledger
 from kdbench.store import DamagedRecord, NewerRecord, RecordBusy, Store
 from kdbench.track.uris import redact
 

@@ -1,37 +1,26 @@
-"""Tuning's points and its ledger: which knobs a trial tries, and an Optuna study of what came.
+"""Tuning's ledger: an Optuna study of what its trials gave.
 
-The points depend on nothing but the tuning seed, names, and the trials finished before,
-so a tuning that was interrupted goes on with the very same ones. The records are the
-truth; the Optuna study is written from them for people to look at with optuna-dashboard.
-No torch here, and Optuna only when needed.
+The records are the truth; the Optuna study is written from them for people to look at with
+optuna-dashboard. No torch here, and Optuna only when needed.
 """
 
-import hashlib
-import json
 import logging
-import math
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from filelock import FileLock
 
-from kdbench.store import write_whole
+from kdbench.journal import database, ends_whole, glance, journal, salvage
+from kdbench.search import Ranges, experimental, quieten
 from kdbench.track.uris import pieces, redact, safe_uri, tracking_uri
 
 if TYPE_CHECKING:
     import optuna
-
-SAMPLERS = ("random", "tpe")
-
-#: Trials that are asked together: what they give is known only to the next round.
-ROUND = 4
 
 #: Where another storage for the ledger is named, as an address that Optuna takes.
 STORAGE = "KDBENCH_OPTUNA_STORAGE"
@@ -40,166 +29,6 @@ STORAGE = "KDBENCH_OPTUNA_STORAGE"
 PATIENCE, REST = 60.0, 60.0
 
 log = logging.getLogger(__name__)
-
-#: Digits kept of a knob, so that tables and specs stay readable.
-DIGITS = 6
-
-
-class Interval(Protocol):
-    """What is needed of a search range: ends included, `log` for uniform in log scale."""
-
-    @property
-    def low(self) -> float: ...
-    @property
-    def high(self) -> float: ...
-    @property
-    def log(self) -> bool: ...
-
-
-Ranges = Mapping[str, Interval]
-#: Finished trials by number: their knobs, and their score (None: diverged).
-Finished = Mapping[int, tuple[Mapping[str, float], float | None]]
-
-
-# -- points
-
-
-def points(
-    sampler: str,
-    ranges: Ranges,
-    defaults: Mapping[str, float],
-    count: int,
-    seed: int,
-    label: str,
-    finished: Finished,
-) -> list[dict[str, float]]:
-    """The knobs of the trials 0, 1, ... as far as they can be known now, at most `count`.
-
-    Trial 0 is `defaults`. `random` knows all at once; `tpe` knows a round of `ROUND`
-    trials when all trials before that round are finished. Scores are higher-is-better.
-    Raises `ValueError` for a sampler that is not in `SAMPLERS`.
-    """
-    if sampler not in SAMPLERS:
-        raise ValueError(f"unknown sampler {sampler!r}: one of {', '.join(SAMPLERS)}")
-    found = [{name: float(defaults[name]) for name in ranges}]
-    if sampler == "random" or not ranges:
-        found += [
-            {name: draw(ranges[name], seed, name, number) for name in ranges}
-            for number in range(1, count)
-        ]
-        return found[:count]
-    for first in range(0, count, ROUND):
-        if any(number not in finished for number in range(first)):
-            break
-        history = [finished[number] for number in range(first)]
-        # A round is asked whole, the default being one of the first, so that the points
-        # do not depend on how many are wanted.
-        found += tpe_round(ranges, history, first + ROUND - len(found), seed, label)
-    return found[:count]
-
-
-def stream(*key: Any) -> np.random.SeedSequence:
-    """A seed sequence that is a function of `key` only, whatever the machine."""
-    text = "\n".join(str(part) for part in key)
-    return np.random.SeedSequence(int.from_bytes(hashlib.sha256(text.encode()).digest(), "big"))
-
-
-def draw(interval: Interval, seed: int, name: str, number: int) -> float:
-    """Draw `number` of the knob `name`: nothing else has a say, so methods share draws."""
-    share = np.random.default_rng(stream("kdbench.draw", seed, name, number)).random()
-    if not interval.log:
-        return tidy(interval.low + share * (interval.high - interval.low), interval)
-    low, high = math.log(interval.low), math.log(interval.high)
-    return tidy(math.exp(low + share * (high - low)), interval)
-
-
-def tidy(value: float, interval: Interval) -> float:
-    """`value` to `DIGITS` significant digits, inside the interval."""
-    return min(max(float(f"{value:.{DIGITS}g}"), interval.low), interval.high)
-
-
-def tpe_round(
-    ranges: Ranges,
-    history: Sequence[tuple[Mapping[str, float], float | None]],
-    count: int,
-    seed: int,
-    label: str,
-) -> list[dict[str, float]]:
-    """`count` points of Optuna's TPE after `history`, a pure function of the arguments."""
-    import optuna
-
-    quieten()
-    space: dict[str, Any] = {name: distribution(interval) for name, interval in ranges.items()}
-    key = stream("kdbench.tpe", seed, label, len(history))
-    with experimental():
-        # Written out, because Optuna 5 changed these defaults and points must stay. The
-        # arguments that are not here are deprecated, and a test holds what they give.
-        sampler = optuna.samplers.TPESampler(
-            n_startup_trials=ROUND,
-            n_ei_candidates=24,
-            seed=int(key.generate_state(1)[0]),
-            multivariate=True,
-            group=False,
-            constant_liar=True,
-        )
-    study = optuna.create_study(direction="maximize", sampler=sampler)
-    for knobs, score in history:
-        # A default may lie outside of what is searched, and TPE cannot look there. A
-        # diverged trial counts as the worst possible: left out, it would be tried again.
-        values = {n: min(max(float(knobs[n]), ranges[n].low), ranges[n].high) for n in ranges}
-        trial = optuna.trial.create_trial(
-            params=values, distributions=space, value=0.0 if score is None else score
-        )
-        study.add_trial(trial)
-    asked = [study.ask(fixed_distributions=space).params for _ in range(count)]
-    return [{name: tidy(params[name], ranges[name]) for name in ranges} for params in asked]
-
-
-def distribution(interval: Interval) -> "optuna.distributions.FloatDistribution":
-    """The interval in Optuna's words."""
-    import optuna
-
-    return optuna.distributions.FloatDistribution(interval.low, interval.high, log=interval.log)
-
-
-def quieten() -> None:
-    """No lines of Optuna's own in the terminal."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-@contextmanager
-def experimental() -> Iterator[None]:
-    """Use what Optuna calls experimental without its warning."""
-    from optuna.exceptions import ExperimentalWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        yield
-
-
-# -- choice
-
-
-def best(finished: Mapping[int, tuple[float, float] | None]) -> int:
-    """The number of the best trial: highest accuracy, then lower NLL, then lower number.
-
-    Values are (validation accuracy as a fraction, validation NLL in nats); None, and an
-    accuracy that is no number, is a trial that diverged. Raises `ValueError` where no
-    trial is left.
-    """
-    order = {
-        number: (-score[0], score[1] if math.isfinite(score[1]) else math.inf, number)
-        for number, score in finished.items()
-        if score is not None and math.isfinite(score[0])
-    }
-    if not order:
-        raise ValueError(f"none of {len(finished)} trials can be chosen: all diverged")
-    return min(order, key=lambda number: order[number])
-
-
-# -- ledger
 
 
 @dataclass(frozen=True)
@@ -358,77 +187,6 @@ class Ledger:
             return False
         before, self._seen = self._seen, now
         return whole and now[0] >= before[0] and now[1].startswith(before[1])
-
-
-def database(url: str) -> "optuna.storages.BaseStorage":
-    """The Optuna storage at `url`; a server that is away is known to be after seconds."""
-    from optuna.storages import RDBStorage
-
-    waits = url.startswith("postgresql") and "connect_timeout" not in url
-    options = {"connect_args": {"connect_timeout": 10}} if waits else {}
-    return RDBStorage(url, engine_kwargs=options | {"pool_pre_ping": True})
-
-
-def journal(path: Path, lock: FileLock) -> "optuna.storages.BaseStorage":
-    """The journal in `path`. Raises `ValueError` and others where it makes no sense."""
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    # Our lock ends with its process; Optuna's own outlives a kill by 30 s.
-    return JournalStorage(JournalFileBackend(str(path), lock))  # type: ignore[arg-type]
-
-
-def glance(path: Path) -> tuple[int, bytes]:
-    """A file's size and its beginning, where a journal names the process that began it."""
-    with path.open("rb") as file:
-        return os.fstat(file.fileno()).st_size, file.read(100)
-
-
-def ends_whole(path: Path) -> bool:
-    """Whether the file's last line was written to its end."""
-    with path.open("rb") as file:
-        if file.seek(0, os.SEEK_END) == 0:
-            return True
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
-
-
-def salvage(path: Path, lock: FileLock) -> Path | None:
-    """Put a damaged journal aside and its whole beginning in its place; where it is now.
-
-    None where the file is whole, or missing. Records bring back what is lost, and the
-    beginning keeps the studies that nobody levels just now.
-    """
-    if not path.exists():
-        return None
-    lines = path.read_bytes().splitlines(keepends=True)
-    good = 0
-    while good < len(lines) and is_entry(lines[good]):
-        good += 1
-    kept = b"".join(lines[:good])
-    if good == len(lines):
-        try:
-            journal(path, lock)
-        except Exception:
-            kept = b""  # whole lines of something else
-        else:
-            return None
-    aside = next(
-        place
-        for number in range(1, 1_000_000)
-        if not (place := path.with_name(f"{path.name}.damaged-{number}")).exists()
-    )
-    path.rename(aside)
-    write_whole(path, kept)
-    return aside
-
-
-def is_entry(line: bytes) -> bool:
-    """Whether a line of the journal is one whole JSON object."""
-    try:
-        return line.endswith(b"\n") and isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
 
 
 def attributes(trial: Trial) -> dict[str, Any]:

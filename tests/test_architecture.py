@@ -32,7 +32,7 @@ LAYERS: list[set[str]] = [
     # What a study rests on.
     {"references"},
     # For people to look at.
-    {"track", "report", "ledger"},
+    {"track", "report", "ledger", "search", "journal"},
     # Training, and the question that a study asks.
     {"frozen", "cohort", "member", "capture", "train", "evaluate", "calibrate", "faults", "study"},
     # What to run, and where.
@@ -44,7 +44,19 @@ LAYERS: list[set[str]] = [
     {"__main__"},
 ]
 #: Parts that a report goes through: a machine without torch can draw it.
-TORCHLESS = ("run", "store", "stats", "track", "report", "ledger", "fidelity", "plugins", "cli")
+TORCHLESS = (
+    "run",
+    "store",
+    "stats",
+    "track",
+    "report",
+    "ledger",
+    "search",
+    "journal",
+    "fidelity",
+    "plugins",
+    "cli",
+)
 TORCHLESS += ("paper",)
 #: Words that are no method where they stand, or that wait for a better place.
 EXCUSED: dict[str, set[str]] = {

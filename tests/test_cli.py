@@ -17,7 +17,7 @@ from kdbench.catalogue import UnknownMethod, page
 from kdbench.cli import Refused, app, parse_change, parse_labels, parse_seeds
 from kdbench.cli.base import HOMES
 from kdbench.data import DATASETS
-from kdbench.data.sources import OWN
+from kdbench.data.own import OWN
 from kdbench.engines.inline import InlineEngine
 from kdbench.methods import METHODS
 from kdbench.study import shipped

@@ -19,8 +19,9 @@ from torchvision.transforms import functional as tv
 
 from kdbench import data as kd
 from kdbench.data import DATASETS, VIEWS, DataError, Views, load, split
+from kdbench.data.own import OWN, _digits_parts
 from kdbench.data.sealed import open_test
-from kdbench.data.sources import OWN, File, _digits_parts
+from kdbench.data.sources import File
 
 ALL_NAMES = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100")
 PER_FILE = 20

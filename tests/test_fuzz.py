@@ -32,8 +32,8 @@ from hypothesis import strategies as st
 from test_data import FILED, PER_FILE, fake_file, md5
 
 from kdbench.data import DATASETS, DataError, File, load, verify_test_files
+from kdbench.data.own import OWN
 from kdbench.data.sealed import open_test
-from kdbench.data.sources import OWN
 from kdbench.run import canonical
 from kdbench.schema import NAME, Study
 from kdbench.study import SHOWN, WIDEST, StudyError, load_study, parse_study, shipped

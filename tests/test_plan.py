@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from kdbench.data import DATASETS, TrainingData
-from kdbench.ledger import ROUND
 from kdbench.methods import METHODS
 from kdbench.methods.base import Method, Paper, Unfit
 from kdbench.networks import Frozen, Stage, Trained
 from kdbench.plan import Node, Plan, Planner, Row, plan_file
 from kdbench.schema import Entry, Study
+from kdbench.search import ROUND
 from kdbench.store import Store
 from kdbench.study import StudyError, parse_study
 

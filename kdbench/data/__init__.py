@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdbench.data.own import OWN
 from kdbench.data.sources import (
-    OWN,
     DataError,
     DataSet,
     File,

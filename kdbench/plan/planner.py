@@ -8,7 +8,7 @@ records.
 from collections.abc import Mapping
 from typing import Any
 
-from kdbench import ledger, models
+from kdbench import models, search
 from kdbench.data import TrainingData, split
 from kdbench.methods import METHODS
 from kdbench.methods.base import Range
@@ -96,7 +96,7 @@ class Planner:
         finished: dict[int, tuple[dict[str, Any], float | None]] = {}
         scores: dict[int, tuple[float, float] | None] = {}
         while True:
-            points = ledger.points(
+            points = search.points(
                 self.tune.sampler,
                 searched,
                 defaults,
@@ -120,7 +120,7 @@ class Planner:
             plan.open += 1
             return
         try:
-            row.best_trial = ledger.best(scores)
+            row.best_trial = search.best(scores)
         except ValueError:
             row.unfit = f"all {self.tune.trials} trials diverged"
             return

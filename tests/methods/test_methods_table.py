@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import kdbench.methods
-from kdbench.data.sources import OWN
+from kdbench.data.own import OWN
 from kdbench.methods import BUILTIN, METHODS, origin
 from kdbench.methods.base import Method, Paper, Unfit
 from kdbench.models.papers import PAPERS

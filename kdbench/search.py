@@ -1,0 +1,180 @@
+"""Tuning's points: which knobs a trial tries, and which trial is the best.
+
+The points depend on nothing but the tuning seed, names, and the trials finished before,
+so a tuning that was interrupted goes on with the very same ones. No torch here, and Optuna
+only when needed.
+"""
+
+import hashlib
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import optuna
+
+SAMPLERS = ("random", "tpe")
+
+#: Trials that are asked together: what they give is known only to the next round.
+ROUND = 4
+
+#: Digits kept of a knob, so that tables and specs stay readable.
+DIGITS = 6
+
+
+class Interval(Protocol):
+    """What is needed of a search range: ends included, `log` for uniform in log scale."""
+
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+    @property
+    def log(self) -> bool: ...
+
+
+Ranges = Mapping[str, Interval]
+#: Finished trials by number: their knobs, and their score (None: diverged).
+Finished = Mapping[int, tuple[Mapping[str, float], float | None]]
+
+
+# -- points
+
+
+def points(
+    sampler: str,
+    ranges: Ranges,
+    defaults: Mapping[str, float],
+    count: int,
+    seed: int,
+    label: str,
+    finished: Finished,
+) -> list[dict[str, float]]:
+    """The knobs of the trials 0, 1, ... as far as they can be known now, at most `count`.
+
+    Trial 0 is `defaults`. `random` knows all at once; `tpe` knows a round of `ROUND`
+    trials when all trials before that round are finished. Scores are higher-is-better.
+    Raises `ValueError` for a sampler that is not in `SAMPLERS`.
+    """
+    if sampler not in SAMPLERS:
+        raise ValueError(f"unknown sampler {sampler!r}: one of {', '.join(SAMPLERS)}")
+    found = [{name: float(defaults[name]) for name in ranges}]
+    if sampler == "random" or not ranges:
+        found += [
+            {name: draw(ranges[name], seed, name, number) for name in ranges}
+            for number in range(1, count)
+        ]
+        return found[:count]
+    for first in range(0, count, ROUND):
+        if any(number not in finished for number in range(first)):
+            break
+        history = [finished[number] for number in range(first)]
+        # A round is asked whole, the default being one of the first, so that the points
+        # do not depend on how many are wanted.
+        found += tpe_round(ranges, history, first + ROUND - len(found), seed, label)
+    return found[:count]
+
+
+def stream(*key: Any) -> np.random.SeedSequence:
+    """A seed sequence that is a function of `key` only, whatever the machine."""
+    text = "\n".join(str(part) for part in key)
+    return np.random.SeedSequence(int.from_bytes(hashlib.sha256(text.encode()).digest(), "big"))
+
+
+def draw(interval: Interval, seed: int, name: str, number: int) -> float:
+    """Draw `number` of the knob `name`: nothing else has a say, so methods share draws."""
+    share = np.random.default_rng(stream("kdbench.draw", seed, name, number)).random()
+    if not interval.log:
+        return tidy(interval.low + share * (interval.high - interval.low), interval)
+    low, high = math.log(interval.low), math.log(interval.high)
+    return tidy(math.exp(low + share * (high - low)), interval)
+
+
+def tidy(value: float, interval: Interval) -> float:
+    """`value` to `DIGITS` significant digits, inside the interval."""
+    return min(max(float(f"{value:.{DIGITS}g}"), interval.low), interval.high)
+
+
+def tpe_round(
+    ranges: Ranges,
+    history: Sequence[tuple[Mapping[str, float], float | None]],
+    count: int,
+    seed: int,
+    label: str,
+) -> list[dict[str, float]]:
+    """`count` points of Optuna's TPE after `history`, a pure function of the arguments."""
+    import optuna
+
+    quieten()
+    space: dict[str, Any] = {name: distribution(interval) for name, interval in ranges.items()}
+    key = stream("kdbench.tpe", seed, label, len(history))
+    with experimental():
+        # Written out, because Optuna 5 changed these defaults and points must stay. The
+        # arguments that are not here are deprecated, and a test holds what they give.
+        sampler = optuna.samplers.TPESampler(
+            n_startup_trials=ROUND,
+            n_ei_candidates=24,
+            seed=int(key.generate_state(1)[0]),
+            multivariate=True,
+            group=False,
+            constant_liar=True,
+        )
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    for knobs, score in history:
+        # A default may lie outside of what is searched, and TPE cannot look there. A
+        # diverged trial counts as the worst possible: left out, it would be tried again.
+        values = {n: min(max(float(knobs[n]), ranges[n].low), ranges[n].high) for n in ranges}
+        trial = optuna.trial.create_trial(
+            params=values, distributions=space, value=0.0 if score is None else score
+        )
+        study.add_trial(trial)
+    asked = [study.ask(fixed_distributions=space).params for _ in range(count)]
+    return [{name: tidy(params[name], ranges[name]) for name in ranges} for params in asked]
+
+
+def distribution(interval: Interval) -> "optuna.distributions.FloatDistribution":
+    """The interval in Optuna's words."""
+    import optuna
+
+    return optuna.distributions.FloatDistribution(interval.low, interval.high, log=interval.log)
+
+
+def quieten() -> None:
+    """No lines of Optuna's own in the terminal."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@contextmanager
+def experimental() -> Iterator[None]:
+    """Use what Optuna calls experimental without its warning."""
+    from optuna.exceptions import ExperimentalWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        yield
+
+
+# -- choice
+
+
+def best(finished: Mapping[int, tuple[float, float] | None]) -> int:
+    """The number of the best trial: highest accuracy, then lower NLL, then lower number.
+
+    Values are (validation accuracy as a fraction, validation NLL in nats); None, and an
+    accuracy that is no number, is a trial that diverged. Raises `ValueError` where no
+    trial is left.
+    """
+    order = {
+        number: (-score[0], score[1] if math.isfinite(score[1]) else math.inf, number)
+        for number, score in finished.items()
+        if score is not None and math.isfinite(score[0])
+    }
+    if not order:
+        raise ValueError(f"none of {len(finished)} trials can be chosen: all diverged")
+    return min(order, key=lambda number: order[number])
