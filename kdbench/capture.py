@@ -147,6 +147,7 @@ class Replayed:
     def _record(self, seat: int) -> None:
         member, own = self.seats[seat], Recording(self.device)
         before = [(tensor, tensor.clone()) for tensor in member.tensors()]
+        draws = member.generator.get_state()
         try:
             # On the stream of the recording: autograd's nodes and cuDNN's workspaces belong to
             # the stream they were made on, and another one's break a recording off.
@@ -163,8 +164,9 @@ class Replayed:
             if out_of_memory(error):
                 raise
             self.eager[seat] = f"{type(error).__name__}: {error}".splitlines()[0]
-            _forget_recording(self.device)
+            _forget_recording(self.device, member.generator)
         self._synchronise()
+        member.generator.set_state(draws)
         known = {id(tensor) for tensor, _ in before}
         with torch.no_grad():
             for tensor, value in before:
@@ -210,14 +212,14 @@ def can_record(device: torch.device) -> bool:
     return False
 
 
-def _forget_recording(device: torch.device) -> None:
-    """A recording that broke off leaves the default generator in it, until its graph is
-    gone: give it a new state."""
+def _forget_recording(device: torch.device, *generators: torch.Generator) -> None:
+    """A recording that broke off leaves the random generators in it, until its graph is
+    gone: give them a new state."""
     gc.collect()
     if device.type == "cpu":
         return
-    generator = torch.cuda.default_generators[device.index or 0]
-    generator.graphsafe_set_state(torch.Generator(device).graphsafe_get_state())
+    for generator in (torch.cuda.default_generators[device.index or 0], *generators):
+        generator.graphsafe_set_state(torch.Generator(device).graphsafe_get_state())
 
 
 class Captured:
@@ -228,21 +230,27 @@ class Captured:
         self._seat: dict[str, int] = {}
         self._sizes: dict[int, Replayed] = {}
 
+    def prepare(self, specs: Sequence[RunSpec]) -> None:
+        """Make room for a cohort of these runs, whose members are built next."""
+        if self._forerunners(specs) is None:
+            self._sizes.clear()
+            self._seats = []
+            release()
+
     def admit(self, members: Sequence[Member]) -> None:
         """Take in a cohort whose steps come next. Where each of its runs has a forerunner,
         which differs in seed and learning rate alone, it goes on in the forerunner's tensors
         and recordings; otherwise all are recorded anew."""
-        seats = self._forerunners(members)
+        specs = [m.spec for m in members]
+        seats = self._forerunners(specs)
         if seats is None:
             self._sizes.clear()
-            self._seats = list(members)
-            release()
-            seats = list(range(len(members)))
+            self._seats, seats = list(members), list(range(len(members)))
         else:
             for seat, member in zip(seats, members, strict=True):
                 member.move_into(self._seats[seat])
                 self._seats[seat] = member
-        self._seat = {m.spec.id: seat for m, seat in zip(members, seats, strict=True)}
+        self._seat = {spec.id: seat for spec, seat in zip(specs, seats, strict=True)}
 
     def step(
         self,
@@ -271,13 +279,13 @@ class Captured:
         seat = self._seat[member.spec.id]
         return next((r.eager[seat] for r in self._sizes.values() if seat in r.eager), None)
 
-    def _forerunners(self, members: Sequence[Member]) -> list[int] | None:
-        """A seat of its own for each member, or None."""
-        free = dict(enumerate(self._seats))
+    def _forerunners(self, specs: Sequence[RunSpec]) -> list[int] | None:
+        """A seat of its own for each run, or None."""
+        free = {seat: _alike(member.spec) for seat, member in enumerate(self._seats)}
         found = []
-        for member in members:
-            seats = (seat for seat, m in free.items() if _alike(m.spec) == _alike(member.spec))
-            if (seat := next(seats, None)) is None:
+        for spec in specs:
+            seat = next((seat for seat, its in free.items() if its == _alike(spec)), None)
+            if seat is None:
                 return None
             del free[seat]
             found.append(seat)

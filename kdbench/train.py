@@ -53,6 +53,9 @@ def train_cohort(
         return True
 
     try:
+        if bench.recorded:
+            bench.captured = bench.captured or Captured()
+            bench.captured.prepare([job.spec for job in jobs])
         for job in jobs:
             guarded(job.spec.id, lambda each: members.append(Member(each, bench)), job)
         ages: dict[int, list[Member]] = {}
@@ -85,8 +88,6 @@ def _lockstep(
     spec = members[0].spec
     fit, held_out = training_positions(spec, bench)
 
-    if bench.recorded and bench.captured is None:
-        bench.captured = Captured()
     captured = bench.captured
     step = captured.step if captured else _one_by_one
 

@@ -282,3 +282,24 @@ def test_a_run_may_follow_one_that_failed(world, recordings):
     broken.clear()
     after = world.train(second, bench=bench)[second.spec.id]
     assert close(after, world.alone(second), "cpu")
+
+
+class Noisy(METHODS["kd"]):
+    """Draws noise of its own in every step."""
+
+    def loss(self, out, batch, helpers, progress):
+        logits = out["student"].logits
+        noise = torch.randn(logits.shape, generator=batch.generator, device=logits.device)
+        terms = super().loss(out, batch, helpers, progress)
+        return terms | {"task": terms["task"] + (noise * logits).mean()}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_methods_own_draws_are_the_eager_ones(world, device, recordings):
+    """A recording's warm-up must not use up what the run was to draw."""
+    bench = world.bench(device, recorded=True)
+    for seed in (0, 1):
+        job = dataclasses.replace(world.job("kd", seed), method=Noisy())
+        eager = world.train(job, bench=world.bench(device))[job.spec.id]
+        assert close(world.train(job, bench=bench)[job.spec.id], eager, device)
+    assert len(recordings) == len(set(recordings)) * 2  # two sizes of batch, one seat
