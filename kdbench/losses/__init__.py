@@ -8,7 +8,7 @@ function says so: weights belong to the methods.
 
 from kdbench.losses.activations import activation_boundary
 from kdbench.losses.attention import attention, attention_transfer
-from kdbench.losses.decoupled import non_target_kl, target_kl
+from kdbench.losses.decoupled import decoupled_kl, non_target_kl, target_kl
 from kdbench.losses.features import cosine, feature_mse
 from kdbench.losses.pooling import pool, pool_width, smaller_size
 from kdbench.losses.relations import angle, distance, flow, flow_mse, similarity
@@ -28,6 +28,7 @@ __all__ = [
     "attention",
     "attention_transfer",
     "cosine",
+    "decoupled_kl",
     "distance",
     "feature_mse",
     "flow",

@@ -71,10 +71,11 @@ class DKD(Method):
 
     def loss(self, out, batch, helpers, progress):
         pair = out["student"].logits, out["teacher"].logits, batch.labels, self.temperature
+        target, non_target = losses.decoupled_kl(*pair)
         ramp = (scalar(progress.epoch_end, pair[0]) / self.warmup).clamp(max=1)
         return weighted(
             self.weights(),
             task=F.cross_entropy(pair[0], batch.labels),
-            target=ramp * losses.target_kl(*pair),
-            non_target=ramp * losses.non_target_kl(*pair),
+            target=ramp * target,
+            non_target=ramp * non_target,
         )
