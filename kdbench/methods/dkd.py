@@ -71,11 +71,13 @@ class DKD(Method):
 
     def loss(self, out, batch, helpers, progress):
         pair = out["student"].logits, out["teacher"].logits, batch.labels, self.temperature
+        # First, as in published runs: gradients are summed in the order of the terms' making.
+        task = F.cross_entropy(pair[0], batch.labels)
         target, non_target = losses.decoupled_kl(*pair)
         ramp = (scalar(progress.epoch_end, pair[0]) / self.warmup).clamp(max=1)
         return weighted(
             self.weights(),
-            task=F.cross_entropy(pair[0], batch.labels),
+            task=task,
             target=ramp * target,
             non_target=ramp * non_target,
         )
