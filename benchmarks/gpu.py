@@ -44,7 +44,9 @@ def matrix_rate(dtype: torch.dtype, size: int = 8192) -> float:
 class Cohort:
     """Members in lockstep over the batches of one epoch, round and round."""
 
-    def __init__(self, jobs: list[Job], bench: Bench, recorded: bool) -> None:
+    def __init__(
+        self, jobs: list[Job], bench: Bench, recorded: bool, numbers: bool = False
+    ) -> None:
         self.members = [Member(job, bench) for job in jobs]
         for member in self.members:
             member.prepare(lambda: False)
@@ -54,6 +56,9 @@ class Cohort:
         self.captured = Captured() if recorded else None
         if self.captured:
             self.captured.admit(self.members)
+        if numbers:
+            for member in self.members:
+                member.read_knobs_from_numbers()
         torch.cuda.synchronize()
         started = time.perf_counter()
         self.steps(1)
@@ -152,14 +157,15 @@ def main() -> None:
                     torch.cuda.empty_cache()
                     torch.cuda.reset_peak_memory_stats()
                 kd = mates(made.job("kd"), 10)
-                ce, live = (
-                    Cohort(each, made.bench(DEVICE), recorded=True).seconds_per_step(told.seconds)
-                    for each in (jobs[:10], kd)
+                ce, live, plain = (
+                    Cohort(each, made.bench(DEVICE), True, numbers).seconds_per_step(told.seconds)
+                    for each, numbers in ((jobs[:10], False), (kd, False), (kd, True))
                 )
                 say(
                     model=name,
                     precision=precision,
                     live_teacher_kd_over_ce_cohort_of_10=round(live / ce, 3),
+                    knobs_in_tensors_over_numbers=round(live / plain, 3),
                 )
 
 

@@ -1,6 +1,6 @@
 """What a step costs, in ratios: each pair of times was taken in turns in one process.
 
-    python benchmarks/steps.py [methods crop-flip live data cohort bf16]
+    python benchmarks/steps.py [methods crop-flip live data cohort bf16 optimiser]
 
 - methods: the step of every method over that of `ce`, frozen outputs from a table
 - crop-flip: the same for methods on logits, with a table over all 162 views
@@ -9,6 +9,7 @@
 - data: the share of a step that goes into making the batch and looking up its targets
 - cohort: 4 runs in lockstep over the same 4 one after the other
 - bf16: a step in bf16 over one in fp32
+- optimiser: the share of a step of 10 runs that one fused optimiser over all would save
 
 One thread and the settings of memory that workers have; the PyTorch tutorial's pair on
 images of CIFAR-10's shape, batch 128, where nothing else is said.
@@ -19,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from setting import Setting, as_a_worker, in_turns, mates, median, noise
 
@@ -26,6 +28,7 @@ from kdbench import calibrate as costs
 from kdbench.cohort import Bench, Job, epoch_batches, training_positions
 from kdbench.member import Member
 from kdbench.methods import METHODS
+from kdbench.optim import make_optimizer
 
 SHAPE = (3, 32, 32)
 TUTORIAL = {"batch": 128, "epochs": 240}
@@ -160,6 +163,30 @@ def bf16(root: Path) -> None:
     show("a ce step in bf16 over one in fp32", rows)
 
 
+def optimiser(root: Path) -> None:
+    setting = Setting(root, noise("cifar10", 10, 2000, SHAPE), "lightnn", "deepnn", TUTORIAL)
+    bench, jobs = setting.bench(), mates(setting.job("ce"), 10)
+    together = Lockstep(jobs, bench)
+    own = [member.optimizer for member in together.members]
+    weights = [p for o in own for group in o.param_groups for p in group["params"]]
+    joint = make_optimizer(jobs[0].spec.recipe, weights, bench.device)
+
+    def updates(optimizers: Sequence[Any]) -> float:
+        started = time.perf_counter()
+        for each in optimizers:
+            each.step()
+        return time.perf_counter() - started
+
+    timed = {"own": lambda: updates(own), "joint": lambda: updates([joint]), "step": together}
+    found = in_turns(timed, 5 * ROUNDS)
+    spared = median([o - j for o, j in zip(found["own"], found["joint"], strict=True)])
+    rows = {
+        "own optimisers": median(found["own"]) / median(found["step"]),
+        "one saves": spared / median(found["step"]),
+    }
+    show("share of a step of 10 ce runs", rows)
+
+
 def show(what: str, rows: Mapping[str, float]) -> None:
     print(what)
     for name, value in rows.items():
@@ -169,7 +196,7 @@ def show(what: str, rows: Mapping[str, float]) -> None:
 
 PARTS: dict[str, Callable[[Path], None]] = {
     "methods": methods, "crop-flip": crop_flip, "live": live, "data": data, "cohort": cohort,
-    "bf16": bf16,
+    "bf16": bf16, "optimiser": optimiser,
 }  # fmt: skip
 
 if __name__ == "__main__":

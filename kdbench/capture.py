@@ -3,10 +3,10 @@
 The models here are so small that a GPU waits for Python most of the time. So every
 member's step is recorded at its first batch of each size and replayed on a stream of its
 own; what the members share (images, live outputs of frozen networks) is a graph before
-theirs. What changes from step to step is read from tensors that stay where they are:
-positions, views, progress, learning rate. Runs that differ from earlier ones in nothing but
-seed and learning rate go on in their tensors, and so in their recordings. On the CPU the same
-path runs without graphs.
+theirs. What changes from step to step or from run to run is read from tensors that stay where
+they are: positions, views, progress, learning rate, the knobs that tuning moves. Runs that differ
+from earlier ones in nothing but seed, learning rate and such knobs go on in their tensors, and so
+in their recordings. On the CPU the same path runs without graphs.
 """
 
 import gc
@@ -145,9 +145,21 @@ class Replayed:
             self.batch.live(network)
 
     def _record(self, seat: int) -> None:
+        member = self.seats[seat]
+        if error := self._attempt(seat):
+            # A method may need its knobs as numbers: no other values for that recording.
+            if member.knobs:
+                member.read_knobs_from_numbers()
+                error = self._attempt(seat)
+            if error:
+                self.eager[seat] = error
+
+    def _attempt(self, seat: int) -> str | None:
+        """Record a seat's step and leave its run as it was; why not, where that fails."""
         member, own = self.seats[seat], Recording(self.device)
         before = [(tensor, tensor.clone()) for tensor in member.tensors()]
         draws = member.generator.get_state()
+        failed = None
         try:
             # On the stream of the recording: autograd's nodes and cuDNN's workspaces belong to
             # the stream they were made on, and another one's break a recording off.
@@ -163,7 +175,7 @@ class Replayed:
         except Exception as error:
             if out_of_memory(error):
                 raise
-            self.eager[seat] = f"{type(error).__name__}: {error}".splitlines()[0]
+            failed = f"{type(error).__name__}: {error}".splitlines()[0]
             _forget_recording(self.device, member.generator)
         self._synchronise()
         member.generator.set_state(draws)
@@ -175,6 +187,7 @@ class Replayed:
             for tensor in member.tensors():
                 if id(tensor) not in known:
                     tensor.zero_()
+        return failed
 
     def _synchronise(self) -> None:
         if self.device.type == "cuda":
@@ -239,13 +252,15 @@ class Captured:
 
     def admit(self, members: Sequence[Member]) -> None:
         """Take in a cohort whose steps come next. Where each of its runs has a forerunner,
-        which differs in seed and learning rate alone, it goes on in the forerunner's tensors
-        and recordings; otherwise all are recorded anew."""
+        which differs in seed, learning rate and knobs in tensors alone, it goes on in the
+        forerunner's tensors and recordings; otherwise all are recorded anew."""
         specs = [m.spec for m in members]
         seats = self._forerunners(specs)
         if seats is None:
             self._sizes.clear()
             self._seats, seats = list(members), list(range(len(members)))
+            for member in members:
+                member.read_knobs_from_tensors()
         else:
             for seat, member in zip(seats, members, strict=True):
                 member.move_into(self._seats[seat])
@@ -281,10 +296,10 @@ class Captured:
 
     def _forerunners(self, specs: Sequence[RunSpec]) -> list[int] | None:
         """A seat of its own for each run, or None."""
-        free = {seat: _alike(member.spec) for seat, member in enumerate(self._seats)}
+        free = dict(enumerate(self._seats))
         found = []
         for spec in specs:
-            seat = next((seat for seat, its in free.items() if its == _alike(spec)), None)
+            seat = next((seat for seat, its in free.items() if _alike(spec, its)), None)
             if seat is None:
                 return None
             del free[seat]
@@ -292,6 +307,12 @@ class Captured:
         return found
 
 
-def _alike(spec: RunSpec) -> RunSpec:
-    """What is recorded of a run: all but its seed and its learning rate."""
-    return replace(spec, seed=0, recipe=replace(spec.recipe, lr=0.0))
+def _alike(spec: RunSpec, member: Member) -> bool:
+    """Whether a run may go on in what was recorded of another one: they differ in nothing but
+    the seed, the learning rate and knobs that the recording reads from tensors."""
+
+    def recorded(one: RunSpec) -> RunSpec:
+        knobs = {name: value for name, value in one.knobs.items() if name not in member.knobs}
+        return replace(one, seed=0, recipe=replace(one.recipe, lr=0.0), knobs=knobs)
+
+    return recorded(spec) == recorded(member.spec)

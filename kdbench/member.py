@@ -16,8 +16,10 @@ from kdbench import models, seeds
 from kdbench.cohort import Bench, CohortBatch, Job
 from kdbench.events import Epochs, Finished
 from kdbench.frozen import FrozenNetwork, tabled
+from kdbench.methods.base import Method
 from kdbench.networks import Average, Frozen, Snapshot, Trained
 from kdbench.optim import load_state, lr_at, make_optimizer, set_lr
+from kdbench.tensor_knobs import in_tensors
 from kdbench.types import Batch, Output, Shapes
 
 #: Seconds between two checkpoints of a run on disk; a clean stop always keeps the last epoch.
@@ -82,7 +84,8 @@ class Member:
                 shapes[role] = {t: known[t] for t in self.job.taps}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds.integers(seeds.stream(spec, "weights", "helpers"), 1)[0])
-            made = self.method.helpers(Shapes(data.classes, len(data.labels), shapes))
+            self._shapes = Shapes(data.classes, len(data.labels), shapes)
+            made = self.method.helpers(self._shapes)
         self.helpers = made.to(device)
         self.tapped = {
             role: models.tapped(_inner(network), self.job.taps)
@@ -92,10 +95,21 @@ class Member:
             self.tapped[role].eval()
         trainable = [p for m in (*self.trained.values(), self.helpers) for p in m.parameters()]
         self.optimizer = make_optimizer(spec.recipe, trainable, device)
+        self.read_knobs_from_numbers()
         # These stay where they are from epoch to epoch, for steps that were recorded.
         self.generator = torch.Generator(device)
         self._sums: dict[str, Tensor] = {}
         self._correct = torch.zeros((), device=device, dtype=torch.int64)
+
+    def read_knobs_from_numbers(self) -> None:
+        """Have the loss read every knob as the number that it is."""
+        self._loss_of: Method = self.method
+        self.knobs: dict[str, Tensor] = {}
+
+    def read_knobs_from_tensors(self) -> None:
+        """Have the loss read what tuning moves from `knobs`, 0-d tensors on the device, for
+        steps that are recorded."""
+        self._loss_of, self.knobs = in_tensors(self.method, self._shapes, self.bench.device)
 
     # -- one epoch
 
@@ -168,7 +182,7 @@ class Member:
                 with amp, torch.no_grad():
                     out[role] = _float(self.tapped[role](images))
         seen = Batch(batch.images(0), batch.labels, batch.position, self.generator)
-        terms = self.method.loss(out, seen, self.helpers, batch.progress)
+        terms = self._loss_of.loss(out, seen, self.helpers, batch.progress)
         total = torch.stack(list(terms.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -209,8 +223,8 @@ class Member:
     def move_into(self, other: "Member") -> None:
         """Go on in the tensors of another run that has ended, with this run's values in them.
 
-        For steps that were recorded with them: the two may differ in seed and learning rate
-        alone.
+        For steps that were recorded with them: the two may differ in seed, learning rate and
+        the other's `knobs` alone.
         """
         ours, theirs = self.optimizer, other.optimizer
         with torch.no_grad():
@@ -223,6 +237,9 @@ class Member:
                     kept = ours.state[mine].get(name) if mine in ours.state else None
                     if value is not None:
                         value.zero_() if kept is None else value.copy_(kept)
+        for name, tensor in other.knobs.items():
+            tensor.fill_(getattr(self.method, name))
+        self._loss_of, self.knobs = other._loss_of, other.knobs
         self.trained, self.followers, self.helpers = other.trained, other.followers, other.helpers
         self.tapped, self.optimizer, self.generator = other.tapped, theirs, other.generator
         self._sums, self._correct = other._sums, other._correct

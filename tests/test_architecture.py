@@ -25,6 +25,8 @@ LAYERS: list[set[str]] = [
     | {"paper", "memory"},
     # Methods, models, images, records.
     {"methods", "models", "data", "store", "seeds", "optim"} | {"damage", "durable"},
+    # A method as a recorded step reads it.
+    {"tensor_knobs"},
     # What those make together.
     {"tables", "taps"},
     # What a study file may hold.

@@ -255,14 +255,88 @@ def test_a_stopped_run_goes_on_in_the_recordings_of_another(world, device, recor
     assert close(rest, whole, device)
 
 
-def test_other_knobs_are_recorded_anew(world, recordings):
-    bench = world.bench(recorded=True)
-    world.train(world.job("kd", 0), bench=bench)
+def other_knobs(key: str) -> dict[str, float]:
+    """A value for each knob that tuning moves, apart from its default."""
+    return {
+        name: (2 * its.low + its.high) / 3 if isinstance(its.low, float) else its.high
+        for name, its in METHODS[key].searched().items()
+    }
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("key", sorted(BUILTIN))
+def test_a_trial_in_the_recordings_of_another_is_the_run_alone(world, key, device, recordings):
+    """A step is recorded once for all knobs that tuning moves."""
+    told = other_knobs(key)
+    try:
+        first, second = (world.job(key, 0, knobs=knobs) for knobs in ({}, told))
+    except AssertionError as error:
+        pytest.skip(f"{key} cannot serve this pair: {error}")
+    bench = world.bench(device, recorded=True)
+    world.train(first, bench=bench)
     made = len(recordings)
-    job = world.job("kd", 1, knobs={"temperature": 2.0})
+    after = world.train(second, bench=bench)[second.spec.id]
+    assert len(recordings) == made
+    assert close(after, world.train(second, bench=world.bench(device))[second.spec.id], device)
+
+
+def test_knobs_that_tuning_leaves_alone_are_recorded_anew(world, recordings):
+    bench = world.bench(recorded=True)
+    world.train(world.job("dkd", 0), bench=bench)
+    made = len(recordings)
+    job = world.job("dkd", 0, knobs={"warmup": 0.9})
     after = world.train(job, bench=bench)[job.spec.id]
     assert len(recordings) == 2 * made
     assert close(after, world.alone(job), "cpu")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shaped(METHODS["kd"]):
+    """A knob of its own is held by a helper."""
+
+    def helpers(self, shapes):
+        return torch.nn.ModuleDict({"drop": torch.nn.Dropout(self.alpha)})
+
+    def loss(self, out, batch, helpers, progress):
+        terms = super().loss(out, batch, helpers, progress)
+        return terms | {"task": terms["task"] * (1 + helpers["drop"].p)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts(METHODS["kd"]):
+    """Needs its knobs as numbers."""
+
+    def loss(self, out, batch, helpers, progress):
+        if not isinstance(self.temperature, float):
+            raise TypeError("temperature must be a number")
+        return super().loss(out, batch, helpers, progress)
+
+
+@pytest.mark.parametrize(("kind", "again"), [(METHODS["kd"], 1), (Shaped, 2), (Counts, 2)])
+def test_a_method_that_needs_a_number_has_it(world, kind, again, recordings):
+    bench = world.bench(recorded=True)
+    for alpha in (0.9, 0.3):
+        job = world.job("kd", 0, knobs={"alpha": alpha})
+        job = dataclasses.replace(job, method=kind(alpha=alpha))
+        after = world.train(job, bench=bench)[job.spec.id]
+        assert "eager" not in after.result
+        assert close(after, world.alone(job), "cpu")
+    sizes = 2
+    assert len(recordings) == again * sizes
+
+
+@CUDA
+def test_a_method_that_reads_a_knob_back_is_recorded_with_numbers(world):
+    class Reads(METHODS["kd"]):
+        def loss(self, out, batch, helpers, progress):
+            terms = super().loss(out, batch, helpers, progress)
+            return terms if self.alpha > 0.5 else {"task": terms["task"]}
+
+    job = dataclasses.replace(world.job("kd"), method=Reads())
+    eager = world.train(job, bench=world.bench("cuda"))[job.spec.id]
+    recorded = world.train(job, bench=world.bench("cuda", recorded=True))[job.spec.id]
+    assert close(recorded, eager, "cuda")
+    assert "eager" not in recorded.result
 
 
 def test_a_run_may_follow_one_that_failed(world, recordings):

@@ -11,6 +11,14 @@ from kdbench import losses
 
 CASES = json.loads((Path(__file__).parent / "fixtures" / "golden_losses.json").read_text())["cases"]
 
+
+def dkd(x: dict[str, torch.Tensor], alpha: float, beta: float, temperature: float) -> torch.Tensor:
+    target, non_target = losses.decoupled_kl(
+        x["student_logits"], x["teacher_logits"], x["labels"], temperature
+    )
+    return temperature**2 * (alpha * target + beta * non_target)
+
+
 COMPUTE = {
     "kd:T=1.0": lambda x: losses.kl(x["student_logits"], x["teacher_logits"], 1.0),
     "kd:T=4.0": lambda x: 16 * losses.kl(x["student_logits"], x["teacher_logits"], 4.0),
@@ -23,13 +31,7 @@ COMPUTE = {
     "fsp": lambda x: losses.flow_mse(
         x["student_map_early"], x["student_map"], x["teacher_map_early"], x["teacher_map"]
     ),
-    "dkd:alpha=1.0,beta=8.0,T=4.0": lambda x: (
-        16
-        * (
-            losses.target_kl(x["student_logits"], x["teacher_logits"], x["labels"], 4.0)
-            + 8 * losses.non_target_kl(x["student_logits"], x["teacher_logits"], x["labels"], 4.0)
-        )
-    ),
+    "dkd:alpha=1.0,beta=8.0,T=4.0": lambda x: dkd(x, 1.0, 8.0, 4.0),
     "cosine": lambda x: losses.cosine(x["student_embedding"], x["teacher_embedding"]),
     "mse-prob:T=5": lambda x: losses.probability_mse(x["student_logits"], x["teacher_logits"], 5.0),
 }

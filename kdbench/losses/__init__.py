@@ -8,7 +8,7 @@ function says so: weights belong to the methods.
 
 from kdbench.losses.activations import activation_boundary
 from kdbench.losses.attention import attention, attention_transfer
-from kdbench.losses.decoupled import decoupled_kl, non_target_kl, target_kl
+from kdbench.losses.decoupled import decoupled_kl
 from kdbench.losses.features import cosine, feature_mse
 from kdbench.losses.pooling import pool, pool_width, smaller_size
 from kdbench.losses.relations import angle, distance, flow, flow_mse, similarity
@@ -38,13 +38,11 @@ __all__ = [
     "log_mean_probs",
     "logit_mse",
     "min_logit",
-    "non_target_kl",
     "pool",
     "pool_width",
     "probability_mse",
     "similarity",
     "smaller_size",
     "soft_cross_entropy",
-    "target_kl",
     "uniform_cross_entropy",
 ]

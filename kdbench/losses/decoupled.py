@@ -49,19 +49,5 @@ def decoupled_kl(
     return _kl(*binaries), _kl(*rankings)
 
 
-def target_kl(
-    student: Tensor, teacher: Tensor, target: Tensor, temperature: float | Tensor = 1.0
-) -> Tensor:
-    """TCKD alone: see `decoupled_kl`."""
-    return decoupled_kl(student, teacher, target, temperature)[0]
-
-
-def non_target_kl(
-    student: Tensor, teacher: Tensor, target: Tensor, temperature: float | Tensor = 1.0
-) -> Tensor:
-    """NCKD alone: see `decoupled_kl`."""
-    return decoupled_kl(student, teacher, target, temperature)[1]
-
-
 def _kl(ours: Tensor, theirs: Tensor) -> Tensor:
     return F.kl_div(ours, theirs, reduction="batchmean", log_target=True)

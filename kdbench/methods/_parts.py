@@ -20,7 +20,7 @@ def weighted(weights: Mapping[str, Any], **terms: Tensor) -> dict[str, Tensor]:
     named = {name.replace("__", "."): term for name, term in terms.items()}
     if named.keys() != weights.keys():
         raise KeyError(f"terms {sorted(named)} do not match weights {sorted(weights)}")
-    return {name: weights[name] * term for name, term in named.items()}
+    return {name: scalar(weights[name], term) * term for name, term in named.items()}
 
 
 def total(terms: Iterable[Tensor]) -> Tensor:
@@ -29,7 +29,7 @@ def total(terms: Iterable[Tensor]) -> Tensor:
 
 
 def scalar(value: float | Tensor, like: Tensor) -> Tensor:
-    """A share of progress as a 0-d tensor of the logits' type.
+    """A weight, another knob or a share of progress as a 0-d tensor of the logits' type.
 
     A plain number stays on the CPU, where a 0-d tensor mixes with any device and costs
     no copy.
@@ -42,7 +42,7 @@ def first_phase(step: float | Tensor, share: float | Tensor, like: Tensor) -> Te
 
     Counted in steps and not in epochs, so that a run of one epoch has both phases.
     """
-    return (scalar(step, like) < share).to(like.dtype)
+    return (scalar(step, like) < scalar(share, like)).to(like.dtype)
 
 
 def common(taps: Iterable[Mapping[str, Any]], pattern: str) -> list[str]:

@@ -58,7 +58,7 @@ class PSKD(Method):
         # In the first epoch there is no previous one: the snapshot is the untrained student.
         begun = (scalar(progress.epoch, student) > 0).to(student.dtype)
         ramp = begun * scalar(progress.epoch_end, student)
-        full = self.weights()
+        full = {name: scalar(weight, student) for name, weight in self.weights().items()}
         now = {"task": full["task"] + full["soft"] * (1 - ramp), "soft": full["soft"] * ramp}
         return weighted(
             now,

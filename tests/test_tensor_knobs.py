@@ -1,0 +1,65 @@
+"""Knobs in tensors are the knobs: a method cannot tell them from numbers by its results."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from kdbench.methods import BUILTIN, METHODS
+from kdbench.methods._parts import first_phase
+from kdbench.networks import Average, Trained
+from kdbench.tensor_knobs import in_tensors, shaping
+from kdbench.types import Shapes
+
+CPU = torch.device("cpu")
+TAPS = {f"stage{n}": (8, 16 >> n, 16 >> n) for n in (1, 2, 3)}
+TAPS |= {f"stage{n}_pre": TAPS[f"stage{n}"] for n in (1, 2, 3)} | {"embedding": (8,)}
+ROLES = ("student", "teacher", "peer1", "teacher1", "teacher2", "teacher3", "previous")
+SHAPES = Shapes(10, 100, dict.fromkeys(ROLES, TAPS))
+
+
+@pytest.mark.parametrize("key", sorted(BUILTIN))
+def test_weights_are_the_same_to_the_last_bit_of_a_float(key):
+    method = METHODS[key]()
+    reading, tensors = in_tensors(method, SHAPES, CPU)
+    assert set(tensors) <= set(method.searched())
+    assert method == METHODS[key]()
+    for name, weight in reading.weights().items():
+        told = torch.as_tensor(weight, dtype=torch.float32)
+        assert told == torch.tensor(method.weights()[name], dtype=torch.float32), name
+
+
+def test_a_tensor_turns_the_knob():
+    reading, tensors = in_tensors(METHODS["kd"](), SHAPES, CPU)
+    tensors["alpha"].fill_(0.25)
+    tensors["temperature"].fill_(2.0)
+    assert {k: float(v) for k, v in reading.weights().items()} == {"task": 0.75, "soft": 1.0}
+
+
+def test_what_shapes_a_run_stays_a_number():
+    @dataclasses.dataclass(frozen=True)
+    class Averaged(METHODS["kd"]):
+        def networks(self):
+            return {"student": Trained(), "mean": Average(decay=self.alpha)}
+
+    assert shaping(Averaged(), SHAPES) == {"alpha"}
+    reading, tensors = in_tensors(Averaged(), SHAPES, CPU)
+    assert list(tensors) == ["temperature"]
+    assert reading.networks()["mean"] == Average(decay=0.9)
+
+
+def test_asking_what_shapes_a_run_moves_no_random_stream():
+    before = torch.random.get_rng_state()
+    shaping(METHODS["hint"](), SHAPES)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("share", [n / 20 for n in range(1, 20)])
+def test_a_phase_ends_at_the_same_step(share):
+    """Also where a share has more digits than a float: 0.7 is rounded down, 0.3 up."""
+    for step in (share, torch.tensor(share, dtype=torch.float64)):
+        ends = [
+            first_phase(step, end, torch.zeros(1))
+            for end in (share, torch.tensor(share, dtype=torch.float64))
+        ]
+        assert ends == [0, 0]
