@@ -4,18 +4,20 @@ The models here are so small that a GPU waits for Python most of the time. So ev
 member's step is recorded at its first batch of each size and replayed on a stream of its
 own; what the members share (images, live outputs of frozen networks) is a graph before
 theirs. What changes from step to step or from run to run is read from tensors that stay where
-they are: positions, views, progress, learning rate, the knobs that tuning moves. Runs that differ
-from earlier ones in nothing but seed, learning rate and such knobs go on in their tensors, and so
-in their recordings. On the CPU the same path runs without graphs.
+they are: positions, views, progress, learning rate, the knobs that tuning moves. A run that differs
+from an earlier one in nothing else goes on in its tensors, and so in its recording. On the CPU the
+same path runs without graphs.
 """
 
 import gc
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
 
 from kdbench.cohort import CohortBatch
+from kdbench.frozen import FrozenNetwork
 from kdbench.member import Member
 from kdbench.memory import out_of_memory, release
 from kdbench.run import RunSpec
@@ -61,12 +63,12 @@ class Recording:
 class Replayed:
     """The steps of a cohort's members over batches of one size.
 
-    `seats` holds the members; who sits where may change, to a run that moved into the
-    tensors of the one before it. `eager` says why a seat's step could not be recorded; such a
-    member takes its steps one operation at a time, with the same result.
+    `seats` holds the members by number; who sits where may change, to a run that moved into
+    the tensors of the one before it. `eager` says why a seat's step could not be recorded;
+    such a member takes its steps one operation at a time, with the same result.
     """
 
-    def __init__(self, seats: Sequence[Member], batch: CohortBatch) -> None:
+    def __init__(self, seats: Mapping[int, Member], batch: CohortBatch) -> None:
         self.seats = seats
         self.device = batch.position.device
         self.batch = batch.copied()
@@ -75,19 +77,31 @@ class Replayed:
         self.eager: dict[int, str] = {}
         self._load(batch)
         self._shared = Recording(self.device)
-        self._views = {v for m in seats for v in (0, *m.method.views.values())}
-        self._live = {
-            id(network): network
-            for m in seats
-            for network, from_table in m.frozen.values()
-            if not from_table
-        }
+        self._views, self._live = _looks(seats.values()), _live(seats.values())
         self._share()
         self._synchronise()
         self._shared.record(self._share)
         self._shared.replay()
         self._synchronise()
         self._own: dict[int, Recording] = {}
+
+    def serves(self, members: Collection[Member]) -> bool:
+        """Whether what is made for all is what these members need, and nothing that they do
+        not."""
+        return (
+            _looks(members) == self._views
+            and _live(members).keys() == self._live.keys()
+            and all(
+                set(m.job.taps) <= set(self.batch.asked[id(network)])
+                for m in members
+                for network in _live([m]).values()
+            )
+        )
+
+    def drop(self, seat: int) -> None:
+        """Forget a seat."""
+        self._own.pop(seat, None)
+        self.eager.pop(seat, None)
 
     def load(self, batch: CohortBatch) -> None:
         """Take up a batch: everything that the members share is made of it."""
@@ -130,7 +144,8 @@ class Replayed:
 
     def _load(self, batch: CohortBatch) -> None:
         self.batch.position.copy_(batch.position, non_blocking=True)
-        for mine, its in zip(self.batch.view_ids, batch.view_ids, strict=True):
+        # Fewer views are drawn once those who looked at the others have left.
+        for mine, its in zip(self.batch.view_ids, batch.view_ids, strict=False):
             mine.copy_(its, non_blocking=True)
         shares = [batch.progress.epoch, batch.progress.epoch_end, batch.progress.step]
         self.progress.copy_(torch.tensor(shares, dtype=torch.float64), non_blocking=True)
@@ -239,33 +254,31 @@ class Captured:
     """The recorded steps of one cohort after another, for each size of batch that comes."""
 
     def __init__(self) -> None:
-        self._seats: list[Member] = []
+        self._seats: dict[int, Member] = {}
         self._seat: dict[str, int] = {}
         self._sizes: dict[int, Replayed] = {}
+        self._numbers = itertools.count()
 
     def prepare(self, specs: Sequence[RunSpec]) -> None:
         """Make room for a cohort of these runs, whose members are built next."""
-        if self._forerunners(specs) is None:
-            self._sizes.clear()
-            self._seats = []
-            release()
+        self._keep(self._forerunners(specs).values())
 
     def admit(self, members: Sequence[Member]) -> None:
-        """Take in a cohort whose steps come next. Where each of its runs has a forerunner,
-        which differs in seed, learning rate and knobs in tensors alone, it goes on in the
-        forerunner's tensors and recordings; otherwise all are recorded anew."""
-        specs = [m.spec for m in members]
-        seats = self._forerunners(specs)
-        if seats is None:
-            self._sizes.clear()
-            self._seats, seats = list(members), list(range(len(members)))
-            for member in members:
+        """Take in a cohort whose steps come next. A run that has a forerunner goes on in its
+        tensors and recordings; the others are recorded anew. So are all where they need
+        other images or live outputs than were recorded."""
+        seats = self._forerunners([m.spec for m in members])
+        if not all(replayed.serves(members) for replayed in self._sizes.values()):
+            seats.clear()
+        self._keep(seats.values())
+        for member in members:
+            if member.spec.id in seats:
+                member.move_into(self._seats[seats[member.spec.id]])
+            else:
                 member.read_knobs_from_tensors()
-        else:
-            for seat, member in zip(seats, members, strict=True):
-                member.move_into(self._seats[seat])
-                self._seats[seat] = member
-        self._seat = {spec.id: seat for spec, seat in zip(specs, seats, strict=True)}
+                seats[member.spec.id] = next(self._numbers)
+            self._seats[seats[member.spec.id]] = member
+        self._seat = seats
 
     def step(
         self,
@@ -294,25 +307,57 @@ class Captured:
         seat = self._seat[member.spec.id]
         return next((r.eager[seat] for r in self._sizes.values() if seat in r.eager), None)
 
-    def _forerunners(self, specs: Sequence[RunSpec]) -> list[int] | None:
-        """A seat of its own for each run, or None."""
-        free = dict(enumerate(self._seats))
-        found = []
+    def _keep(self, seats: Collection[int]) -> None:
+        """Let go of all other seats."""
+        gone = self._seats.keys() - seats
+        for seat in gone:
+            del self._seats[seat]
+            for replayed in self._sizes.values():
+                replayed.drop(seat)
+        if not self._seats:
+            self._sizes.clear()
+        if gone:
+            release()
+
+    def _forerunners(self, specs: Sequence[RunSpec]) -> dict[str, int]:
+        """Seats that some of these runs may take, each one of its own, by run."""
+        free = dict(self._seats)
+        found = {}
         for spec in specs:
             seat = next((seat for seat, its in free.items() if _alike(spec, its)), None)
-            if seat is None:
-                return None
-            del free[seat]
-            found.append(seat)
+            if seat is not None:
+                del free[seat]
+                found[spec.id] = seat
         return found
+
+
+def _looks(members: Iterable[Member]) -> set[int]:
+    """The views that a member looks at."""
+    return {view for m in members for view in (0, *m.method.views.values())}
+
+
+def _live(members: Iterable[Member]) -> dict[int, FrozenNetwork]:
+    """The frozen networks that are asked batch by batch, by identity."""
+    return {
+        id(network): network
+        for m in members
+        for network, from_table in m.frozen.values()
+        if not from_table
+    }
 
 
 def _alike(spec: RunSpec, member: Member) -> bool:
     """Whether a run may go on in what was recorded of another one: they differ in nothing but
-    the seed, the learning rate and knobs that the recording reads from tensors."""
+    the seed, the learning rate, which of the images they train on, and knobs that the
+    recording reads from tensors."""
 
     def recorded(one: RunSpec) -> RunSpec:
-        knobs = {name: value for name, value in one.knobs.items() if name not in member.knobs}
-        return replace(one, seed=0, recipe=replace(one.recipe, lr=0.0), knobs=knobs)
+        return replace(
+            one,
+            seed=0,
+            data=replace(one.data, validation=0, split_seed=0, train_on=""),
+            recipe=replace(one.recipe, lr=0.0),
+            knobs={name: value for name, value in one.knobs.items() if name not in member.knobs},
+        )
 
     return recorded(spec) == recorded(member.spec)

@@ -223,8 +223,8 @@ class Member:
     def move_into(self, other: "Member") -> None:
         """Go on in the tensors of another run that has ended, with this run's values in them.
 
-        For steps that were recorded with them: the two may differ in seed, learning rate and
-        the other's `knobs` alone.
+        For steps that were recorded with them: what differs between the two is read from
+        tensors, as the other's `knobs` are.
         """
         ours, theirs = self.optimizer, other.optimizer
         with torch.no_grad():

@@ -1,6 +1,7 @@
 """Recorded steps are the steps themselves: same numbers, alone and in company."""
 
 import dataclasses
+from typing import ClassVar
 
 import pytest
 import torch
@@ -88,7 +89,7 @@ def replayed(world, device: str, key: str = "kd") -> tuple[Member, Replayed, lis
     fit, _ = training_positions(job.spec, bench)
     batches = epoch_batches(bench, fit, 0, [member])
     member.begin_epoch(len(batches))
-    steps = Replayed([member], batches[0])
+    steps = Replayed({0: member}, batches[0])
     steps.record([0])
     return member, steps, batches
 
@@ -253,6 +254,77 @@ def test_a_stopped_run_goes_on_in_the_recordings_of_another(world, device, recor
     assert len(recordings) == made
     rest.rows = part.rows + rest.rows
     assert close(rest, whole, device)
+
+
+def test_a_run_without_a_forerunner_is_recorded_beside_those_that_have_one(world, recordings):
+    bench = world.bench(recorded=True)
+    trials = [world.job("kd", 0, knobs={"alpha": alpha}) for alpha in (0.2, 0.4)]
+    world.train(*trials, world.job("ce"), bench=bench)
+    sizes = 2
+    assert len(recordings) == 3 * sizes
+    cohort = [world.job("mse"), world.job("kd", 0, knobs={"alpha": 0.6}), world.job("at")]
+    together = world.train(*cohort, bench=bench)
+    assert len(recordings) == 5 * sizes  # `kd` has a forerunner
+    for job in cohort:
+        assert close(together[job.spec.id], world.alone(job), "cpu")
+
+
+def test_a_final_run_goes_on_in_the_recordings_of_a_trial(world, recordings):
+    """It trains on the images that were held out too, so its last batch has another size."""
+    bench = world.bench(recorded=True)
+    world.train(world.job("kd", knobs={"alpha": 0.2}, data={"train_on": "fit"}), bench=bench)
+    made = len(recordings)
+    job = world.job("kd", data={"train_on": "all"})
+    after = world.train(job, bench=bench)[job.spec.id]
+    assert len(recordings) == made + 1
+    assert close(after, world.alone(job), "cpu")
+
+
+def test_nothing_is_made_that_no_run_needs(world, recordings):
+    """A live teacher's forward is in the recording of a cohort, not in the next one's."""
+    bench = world.bench(recorded=True)
+    plain = world.job("ce", recipe={"frozen": "live"})
+    world.train(world.job("kd", recipe={"frozen": "live"}), plain, bench=bench)
+    made = len(recordings)
+    after = world.train(plain, bench=bench)[plain.spec.id]
+    assert len(recordings) > made
+    assert all(not replayed._live for replayed in bench.captured._sizes.values())
+    assert close(after, world.alone(plain), "cpu")
+
+
+class Apart(METHODS["dml"]):
+    """The peer looks at a view of its own."""
+
+    views: ClassVar = {"peer1": 1}
+
+
+@pytest.mark.parametrize(("way", "key", "kind"), [("live", "hint", None), ("auto", "dml", Apart)])
+def test_what_all_need_is_recorded_anew_where_it_was_not_recorded(world, way, key, kind):
+    """A tap of the live teacher, a second view."""
+    bench = world.bench(recorded=True)
+    jobs = [world.job(k, recipe={"frozen": way}) for k in ("kd", key)]
+    world.train(jobs[0], bench=bench)
+    if kind:
+        jobs[1] = dataclasses.replace(jobs[1], method=kind())
+    together = world.train(*jobs, bench=bench)
+    for job in jobs:
+        assert close(together[job.spec.id], world.alone(job), "cpu")
+
+
+def test_a_run_goes_on_after_the_only_one_that_looked_at_another_view(world):
+    class Leaves(METHODS["kd"]):
+        views: ClassVar = {"teacher": 1}
+
+        def loss(self, out, batch, helpers, progress):
+            if progress.epoch > 0:
+                raise ArithmeticError("no such loss")
+            return super().loss(out, batch, helpers, progress)
+
+    job = world.job("ce")
+    leaves = dataclasses.replace(world.job("kd", recipe={"frozen": "live"}), method=Leaves())
+    outcomes = world.train(job, leaves, bench=world.bench(recorded=True))
+    assert outcomes[leaves.spec.id].failed is not None
+    assert close(outcomes[job.spec.id], world.alone(job), "cpu")
 
 
 def other_knobs(key: str) -> dict[str, float]:

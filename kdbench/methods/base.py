@@ -94,7 +94,12 @@ class Method:
         helpers: nn.ModuleDict,
         progress: Progress,
     ) -> dict[str, Tensor]:
-        """Named, weighted scalar terms; their sum is minimised."""
+        """Named, weighted scalar terms; their sum is minimised.
+
+        The knobs that tuning moves may be 0-d tensors here, as `progress` may: a step that
+        computes with them is recorded once for all trials, one that needs their numbers is
+        recorded anew for each.
+        """
         raise NotImplementedError
 
     @classmethod
