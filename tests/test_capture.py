@@ -17,6 +17,8 @@ CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA de
 DEVICES = ["cpu", pytest.param("cuda", marks=CUDA)]
 #: On a GPU two trainings of one run may differ by the order of atomic additions.
 LOSS_TOLERANCE = 1e-3
+#: So may their accuracies, in the mean over paired seeds: by this many of 30 held-out images.
+ACCURACY_TOLERANCE = 0.5
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +48,21 @@ def test_recorded_steps_are_the_eager_ones(world, key, device):
     eager = world.train(job, bench=world.bench(device))[job.spec.id]
     recorded = world.train(job, bench=world.bench(device, recorded=True))[job.spec.id]
     assert close(recorded, eager, device)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("key", ["ce", "kd", "dml"])
+def test_recorded_runs_are_as_accurate_as_eager_ones(world, key, device):
+    """Paired seeds: recordings of one seed serve the others."""
+    recorded, eager = world.bench(device, recorded=True), world.bench(device)
+    differences = []
+    for seed in range(8):
+        job = world.job(key, seed)
+        one, other = (world.train(job, bench=b)[job.spec.id] for b in (recorded, eager))
+        accuracies = [each.result["last"]["val.accuracy"] for each in (one, other)]
+        differences.append((accuracies[0] - accuracies[1]) * job.spec.data.validation)
+    mean = sum(differences) / len(differences)
+    assert abs(mean) <= (0 if device == "cpu" else ACCURACY_TOLERANCE)
 
 
 @pytest.mark.parametrize("device", DEVICES)
