@@ -157,15 +157,21 @@ def main() -> None:
                     torch.cuda.empty_cache()
                     torch.cuda.reset_peak_memory_stats()
                 kd = mates(made.job("kd"), 10)
-                ce, live, plain = (
+                smooth = mates(made.job("label-smoothing"), 10)
+                ce, live, tensors, plain = (
                     Cohort(each, made.bench(DEVICE), True, numbers).seconds_per_step(told.seconds)
-                    for each, numbers in ((jobs[:10], False), (kd, False), (kd, True))
+                    for each, numbers in (
+                        (jobs[:10], False),
+                        (kd, False),
+                        (smooth, False),
+                        (smooth, True),
+                    )
                 )
                 say(
                     model=name,
                     precision=precision,
                     live_teacher_kd_over_ce_cohort_of_10=round(live / ce, 3),
-                    knobs_in_tensors_over_numbers=round(live / plain, 3),
+                    knobs_in_tensors_over_numbers=round(tensors / plain, 3),
                 )
 
 

@@ -11,10 +11,12 @@ same path runs without graphs.
 
 import gc
 import itertools
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from kdbench.cohort import CohortBatch
 from kdbench.frozen import FrozenNetwork
@@ -28,26 +30,55 @@ from kdbench.types import Progress
 WARM_UP = 2
 
 
-class Recording:
-    """A piece of work that can be done again and again, on a stream of its own on a GPU."""
+class BrokenOff(Exception):
+    """A recording broke off after it had begun. The message says why.
 
-    def __init__(self, device: torch.device) -> None:
+    It leaves memory and random generators in a state that others may meet, so that nothing
+    may be recorded after it, and no recording replayed.
+    """
+
+
+class Recording:
+    """A piece of work that can be done again and again, on a stream of its own on a GPU.
+
+    `reads` is held for as long: tensors that the recording reads and nothing else may hold.
+    """
+
+    def __init__(self, device: torch.device, reads: object = None) -> None:
         self.device = device
+        self.reads = reads
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._dropout = torch.Generator(device)
         self._graph: torch.cuda.CUDAGraph | None = None
+
+    def take_dropout(self) -> None:
+        """Have the device's default generator draw from this recording's own state.
+
+        A graph draws dropout from the state it was recorded with. Were it shared, graphs on
+        parallel streams would overwrite each other's seed.
+        """
+        if self.stream is not None:
+            _default_generator(self.device).graphsafe_set_state(self._dropout.graphsafe_get_state())
 
     def record(
         self, work: Callable[[], object], generators: Iterable[torch.Generator] = ()
     ) -> None:
-        """Record `work`, which must have been done before."""
+        """Record `work`, which must have been done before. Raises `BrokenOff`."""
         self.work = work
         if self.stream is None:
             return
         graph = torch.cuda.CUDAGraph()
         for generator in generators:
             graph.register_generator_state(generator)
-        with torch.cuda.graph(graph, stream=self.stream):
-            work()
+        self.take_dropout()
+        try:
+            with torch.cuda.graph(graph, stream=self.stream):
+                work()
+        except Exception as error:
+            # The generators stay in a recording until its graph is gone.
+            for generator in (_default_generator(self.device), *generators):
+                generator.graphsafe_set_state(torch.Generator(self.device).graphsafe_get_state())
+            raise BrokenOff(_said(error)) from error
         self._graph = graph
 
     def replay(self) -> None:
@@ -65,7 +96,8 @@ class Replayed:
 
     `seats` holds the members by number; who sits where may change, to a run that moved into
     the tensors of the one before it. `eager` says why a seat's step could not be recorded;
-    such a member takes its steps one operation at a time, with the same result.
+    such a member takes its steps one operation at a time, with the same result. Raises
+    `BrokenOff`, as `record` does.
     """
 
     def __init__(self, seats: Mapping[int, Member], batch: CohortBatch) -> None:
@@ -77,7 +109,7 @@ class Replayed:
         self.eager: dict[int, str] = {}
         self._load(batch)
         self._shared = Recording(self.device)
-        self._views, self._live = _looks(seats.values()), _live(seats.values())
+        self._views, self._live = _views_of(seats.values()), _live_networks(seats.values())
         self._share()
         self._synchronise()
         self._shared.record(self._share)
@@ -86,15 +118,15 @@ class Replayed:
         self._own: dict[int, Recording] = {}
 
     def serves(self, members: Collection[Member]) -> bool:
-        """Whether what is made for all is what these members need, and nothing that they do
-        not."""
+        """Whether what is made for all has the views and the live outputs that these members
+        need, and no others."""
         return (
-            _looks(members) == self._views
-            and _live(members).keys() == self._live.keys()
+            _views_of(members) == self._views
+            and _live_networks(members).keys() == self._live.keys()
             and all(
                 set(m.job.taps) <= set(self.batch.asked[id(network)])
                 for m in members
-                for network in _live([m]).values()
+                for network in _live_networks([m]).values()
             )
         )
 
@@ -117,7 +149,6 @@ class Replayed:
         up."""
         for seat in seats:
             if seat not in self._own and seat not in self.eager:
-                self._synchronise()
                 self._record(seat)
 
     def step(self, seat: int) -> None:
@@ -130,6 +161,7 @@ class Replayed:
         if own is None:
             member.step(self.batch)
             return
+        own.take_dropout()
         member.seed()
         own.replay()
         member.advance(self.batch)
@@ -145,7 +177,8 @@ class Replayed:
     def _load(self, batch: CohortBatch) -> None:
         self.batch.position.copy_(batch.position, non_blocking=True)
         # Fewer views are drawn once those who looked at the others have left.
-        for mine, its in zip(self.batch.view_ids, batch.view_ids, strict=False):
+        left = self.batch.view_ids[: len(batch.view_ids)]
+        for mine, its in zip(left, batch.view_ids, strict=True):
             mine.copy_(its, non_blocking=True)
         shares = [batch.progress.epoch, batch.progress.epoch_end, batch.progress.step]
         self.progress.copy_(torch.tensor(shares, dtype=torch.float64), non_blocking=True)
@@ -161,48 +194,59 @@ class Replayed:
 
     def _record(self, seat: int) -> None:
         member = self.seats[seat]
-        if error := self._attempt(seat):
+        error = self._attempt(seat)
+        if error and member.knobs:
             # A method may need its knobs as numbers: no other values for that recording.
-            if member.knobs:
-                member.read_knobs_from_numbers()
-                error = self._attempt(seat)
-            if error:
-                self.eager[seat] = error
+            member.read_knobs_from_numbers()
+            error = self._attempt(seat)
+        if error:
+            self.eager[seat] = error
 
     def _attempt(self, seat: int) -> str | None:
         """Record a seat's step and leave its run as it was; why not, where that fails."""
-        member, own = self.seats[seat], Recording(self.device)
+        member = self.seats[seat]
+        own = Recording(self.device, member.knobs)
         before = [(tensor, tensor.clone()) for tensor in member.tensors()]
         draws = member.generator.get_state()
-        failed = None
+        self._synchronise()
         try:
             # On the stream of the recording: autograd's nodes and cuDNN's workspaces belong to
             # the stream they were made on, and another one's break a recording off.
             with torch.cuda.stream(own.stream):
-                for _ in range(WARM_UP):
+                own.take_dropout()
+                for turn in range(WARM_UP):
                     member.seed()
-                    member.compute(self.batch)
+                    # The first may wait while something is set up.
+                    with _no_waiting(self.device) if turn else nullcontext():
+                        member.compute(self.batch)
+            member.check_knobs()
             self._synchronise()
             # What the warm-up left behind must not be freed while a recording is made.
             gc.collect()
             own.record(lambda: self.seats[seat].compute(self.batch), [member.generator])
             self._own[seat] = own
         except Exception as error:
-            if out_of_memory(error):
+            if isinstance(error, BrokenOff) or out_of_memory(error):
                 raise
-            failed = f"{type(error).__name__}: {error}".splitlines()[0]
-            _forget_recording(self.device, member.generator)
-        self._synchronise()
-        member.generator.set_state(draws)
-        known = {id(tensor) for tensor, _ in before}
+            return _said(error)
+        finally:
+            self._synchronise()
+            member.generator.set_state(draws)
+            self._restore(member, before)
+        return None
+
+    def _restore(self, member: Member, before: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Undo steps: `before` holds a member's tensors and what was in them."""
+        known = set()
         with torch.no_grad():
             for tensor, value in before:
+                known.add(id(tensor))
                 tensor.copy_(value)
             # What the first step made: optimisers' moments and counts, sums.
             for tensor in member.tensors():
                 if id(tensor) not in known:
                     tensor.zero_()
-        return failed
+        self._synchronise()
 
     def _synchronise(self) -> None:
         if self.device.type == "cuda":
@@ -227,6 +271,7 @@ def can_record(device: torch.device) -> bool:
         own = Recording(device)
         try:
             with torch.cuda.stream(own.stream):
+                own.take_dropout()
                 for _ in range(WARM_UP):
                     work()
             torch.cuda.synchronize(device)
@@ -235,28 +280,53 @@ def can_record(device: torch.device) -> bool:
             torch.cuda.synchronize(device)
             work()
             return True
-        except RuntimeError:
-            _forget_recording(device)
+        except (BrokenOff, RuntimeError):
+            gc.collect()
     return False
 
 
-def _forget_recording(device: torch.device, *generators: torch.Generator) -> None:
-    """A recording that broke off leaves the random generators in it, until its graph is
-    gone: give them a new state."""
-    gc.collect()
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _default_generator(device: torch.device) -> torch.Generator:
+    return torch.cuda.default_generators[device.index or 0]
+
+
+@contextmanager
+def _no_waiting(device: torch.device) -> Iterator[None]:
+    """An error for work that waits for a GPU, which would break a recording off."""
     if device.type == "cpu":
+        yield
         return
-    for generator in (torch.cuda.default_generators[device.index or 0], *generators):
-        generator.graphsafe_set_state(torch.Generator(device).graphsafe_get_state())
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+def one_by_one(
+    batch: CohortBatch, members: Sequence[Member], guarded: Callable[..., bool]
+) -> list[Member]:
+    """One eager step of every member; those for which it went well."""
+    left = [m for m in members if guarded(m.spec.id, m.step, batch)]
+    batch.release()
+    return left
 
 
 class Captured:
-    """The recorded steps of one cohort after another, for each size of batch that comes."""
+    """The recorded steps of one cohort after another, for each size of batch that comes.
+
+    Once a recording has broken off, all steps are eager: that of a mate may be damaged too.
+    """
 
     def __init__(self) -> None:
         self._seats: dict[int, Member] = {}
-        self._seat: dict[str, int] = {}
+        self._seat_of: dict[str, int] = {}
         self._sizes: dict[int, Replayed] = {}
+        self._broken: str | None = None
         self._numbers = itertools.count()
 
     def prepare(self, specs: Sequence[RunSpec]) -> None:
@@ -267,6 +337,8 @@ class Captured:
         """Take in a cohort whose steps come next. A run that has a forerunner goes on in its
         tensors and recordings; the others are recorded anew. So are all where they need
         other images or live outputs than were recorded."""
+        if self._broken:
+            return
         seats = self._forerunners([m.spec for m in members])
         if not all(replayed.serves(members) for replayed in self._sizes.values()):
             seats.clear()
@@ -278,7 +350,7 @@ class Captured:
                 member.read_knobs_from_tensors()
                 seats[member.spec.id] = next(self._numbers)
             self._seats[seats[member.spec.id]] = member
-        self._seat = seats
+        self._seat_of = seats
 
     def step(
         self,
@@ -287,13 +359,18 @@ class Captured:
         guarded: Callable[..., bool],
     ) -> list[Member]:
         """One step of every member that is left; those for which it went well."""
-        size = len(batch.position)
-        if size not in self._sizes:
-            self._sizes[size] = Replayed(self._seats, batch)
-        replayed = self._sizes[size]
-        replayed.load(batch)
-        seats = [self._seat[m.spec.id] for m in members]
-        replayed.record(seats)
+        if self._broken:
+            return one_by_one(batch, members, guarded)
+        try:
+            replayed, seats = self._taken_up(batch, members)
+        except BrokenOff as error:
+            self._broken = str(error)
+            self.forget()
+            for member in members:
+                member.read_knobs_from_numbers()
+            if error.__cause__ and out_of_memory(error.__cause__):
+                raise error.__cause__ from None
+            return one_by_one(batch, members, guarded)
         left = [
             m
             for m, seat in zip(members, seats, strict=True)
@@ -302,10 +379,28 @@ class Captured:
         replayed.finish()
         return left
 
+    def _taken_up(
+        self, batch: CohortBatch, members: Sequence[Member]
+    ) -> tuple[Replayed, list[int]]:
+        """The steps on a batch, recorded for these members; and their seats."""
+        size = len(batch.position)
+        if size not in self._sizes:
+            self._sizes[size] = Replayed(self._seats, batch)
+        replayed, seats = self._sizes[size], [self._seat_of[m.spec.id] for m in members]
+        replayed.load(batch)
+        replayed.record(seats)
+        return replayed, seats
+
     def eager(self, member: Member) -> str | None:
         """Why a member's steps could not be recorded, or None."""
-        seat = self._seat[member.spec.id]
+        if self._broken:
+            return self._broken
+        seat = self._seat_of[member.spec.id]
         return next((r.eager[seat] for r in self._sizes.values() if seat in r.eager), None)
+
+    def forget(self) -> None:
+        """Let go of all recordings."""
+        self._keep(())
 
     def _keep(self, seats: Collection[int]) -> None:
         """Let go of all other seats."""
@@ -331,12 +426,12 @@ class Captured:
         return found
 
 
-def _looks(members: Iterable[Member]) -> set[int]:
+def _views_of(members: Iterable[Member]) -> set[int]:
     """The views that a member looks at."""
     return {view for m in members for view in (0, *m.method.views.values())}
 
 
-def _live(members: Iterable[Member]) -> dict[int, FrozenNetwork]:
+def _live_networks(members: Iterable[Member]) -> dict[int, FrozenNetwork]:
     """The frozen networks that are asked batch by batch, by identity."""
     return {
         id(network): network

@@ -69,7 +69,8 @@ class Bench:
         """Let go of the frozen networks, their tables and what was recorded with them; they
         are loaded again when asked for."""
         self._frozen.clear()
-        self.captured = None
+        if self.captured:
+            self.captured.forget()
 
 
 class CohortBatch:

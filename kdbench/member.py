@@ -111,6 +111,11 @@ class Member:
         steps that are recorded."""
         self._loss_of, self.knobs = in_tensors(self.method, self._shapes, self.bench.device)
 
+    def check_knobs(self) -> None:
+        """Raise `TypeError` where the loss has kept something made of knobs in tensors."""
+        if kept := vars(self._loss_of).keys() - vars(self.method).keys():
+            raise TypeError(f"keeps {', '.join(sorted(kept))}, made of knobs")
+
     # -- one epoch
 
     def prepare(self, stopping: Callable[[], bool]) -> None:
@@ -203,7 +208,7 @@ class Member:
     ) -> None:
         count = len(labels)
         for name, value in (("", total), *terms.items()):
-            value = value.detach() * count
+            value = value.detach().float() * count
             if name in self._sums:
                 self._sums[name] += value
             else:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -117,7 +118,9 @@ class Sweep:
                     if self._stopping:
                         self._write_plan(plan)
                         raise Interrupted
-                    if self._outdated(plan):
+                    if self._left(plan):
+                        pass  # as soon as a worker has said that it is free
+                    elif self._outdated(plan):
                         self._changed = True
                     elif not self._claims.elsewhere and not self._measure_costs(plan):
                         return self._write_plan(plan)
@@ -203,6 +206,10 @@ class Sweep:
                 continue
             if self._usable(node.id) and self.store.record(node.id).test is None:
                 yield node
+
+    def _left(self, plan: Plan) -> bool:
+        """Whether a run can be trained or scored."""
+        return any(True for _ in chain(self._ready(plan), self._unscored(plan)))
 
     def _state(self, run_id: str) -> str | None:
         """`done` or `diverged`, or None while unfinished. A result never changes."""

@@ -6,6 +6,7 @@ that it has on plain numbers.
 """
 
 import copy
+import weakref
 
 import torch
 from torch import Tensor
@@ -17,22 +18,33 @@ from kdbench.types import Shapes
 def shaping(method: Method, shapes: Shapes) -> set[str]:
     """The knobs that a method reads to say what its run is made of: networks, taps, helpers.
 
-    Their values are in modules that a recording holds, out of a tensor's reach.
+    Their values are in modules that a recording holds, out of a tensor's reach. All knobs,
+    where that cannot be told: where the method has attributes beside its knobs, its helpers
+    hold it, or it cannot be asked a second time.
     """
+    every = set(method.knobs())
     read: set[str] = set()
+    try:
 
-    class Watched(type(method)):  # type: ignore[misc]
-        def __getattribute__(self, name: str) -> object:
-            read.add(name)
-            return super().__getattribute__(name)
+        class Watched(type(method)):  # type: ignore[misc]
+            def __getattribute__(self, name: str) -> object:
+                read.add(name)
+                return super().__getattribute__(name)
 
-    watched = copy.copy(method)
-    object.__setattr__(watched, "__class__", Watched)
-    with torch.random.fork_rng(devices=[]):
-        watched.networks()
-        watched.taps()
-        watched.helpers(shapes)
-    return read & method.knobs().keys()
+        watched = copy.copy(method)
+        object.__setattr__(watched, "__class__", Watched)
+        with torch.random.fork_rng(devices=[]):
+            helpers = watched.helpers(shapes)
+            watched.networks()
+            watched.taps()
+    except Exception:
+        return every
+    alive = weakref.ref(watched)
+    del watched
+    if alive() or vars(method).keys() - every:
+        return every
+    del helpers
+    return read & every
 
 
 def in_tensors(

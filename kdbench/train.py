@@ -9,8 +9,8 @@ method's name.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from kdbench.capture import Captured
-from kdbench.cohort import Bench, CohortBatch, Job, epoch_batches, training_positions
+from kdbench.capture import Captured, one_by_one
+from kdbench.cohort import Bench, Job, epoch_batches, training_positions
 from kdbench.events import Event, Failed, cause
 from kdbench.member import Member, packed
 from kdbench.memory import CohortTooLarge, out_of_memory
@@ -89,7 +89,7 @@ def _lockstep(
     fit, held_out = training_positions(spec, bench)
 
     captured = bench.captured
-    step = captured.step if captured else _one_by_one
+    step = captured.step if captured else one_by_one
 
     def finish(member: Member) -> None:
         result = member.finished("done" if member.sound else "diverged")
@@ -129,15 +129,6 @@ def _lockstep(
         members = [m for m in members if m.sound]
     for member in members:
         end(member)
-
-
-def _one_by_one(
-    batch: CohortBatch, members: Sequence[Member], guarded: Callable[..., bool]
-) -> list[Member]:
-    """One step of every member; those for which it went well."""
-    left = [m for m in members if guarded(m.spec.id, m.step, batch)]
-    batch.release()
-    return left
 
 
 def _packed(kept: Kept) -> bytes | None:

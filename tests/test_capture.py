@@ -1,6 +1,7 @@
 """Recorded steps are the steps themselves: same numbers, alone and in company."""
 
 import dataclasses
+import functools
 from typing import ClassVar
 
 import pytest
@@ -10,6 +11,7 @@ from kdbench import capture
 from kdbench.capture import Replayed
 from kdbench.cohort import epoch_batches, training_positions
 from kdbench.member import Member
+from kdbench.memory import CohortTooLarge
 from kdbench.methods import BUILTIN, METHODS
 from kdbench.types import Progress
 
@@ -197,6 +199,35 @@ def test_a_method_that_raises_fails_alone_when_recorded(world, device):
     assert "no such loss" in outcomes[bad.spec.id].failed.error["message"]
     alone = world.train(good, bench=world.bench(device, recorded=True))[good.spec.id]
     assert close(outcomes[good.spec.id], alone, device)
+
+
+@pytest.mark.parametrize("at", [1, 4])  # what is shared; the last of three members
+@pytest.mark.parametrize("again", [False, True])
+def test_after_a_recording_that_broke_off_all_steps_are_eager(world, monkeypatch, again, at):
+    """Other recordings may be damaged; also when memory ran out in its midst."""
+    record = capture.Recording.record
+    made = []
+
+    def breaks_off(self, work, generators=()):
+        made.append(work)
+        if len(made) == at:
+            cause = torch.OutOfMemoryError("full") if again else RuntimeError("no such work")
+            raise capture.BrokenOff("broke off") from cause
+        record(self, work, generators)
+
+    monkeypatch.setattr(capture.Recording, "record", breaks_off)
+    bench = world.bench(recorded=True)
+    jobs = [world.job(key) for key in ("ce", "kd", "mse")]
+    if again:
+        with pytest.raises(CohortTooLarge):
+            world.train(*jobs, bench=bench)
+    for cohort in (jobs, jobs[:1]):
+        together = world.train(*cohort, bench=bench)
+        for job in cohort:
+            outcome = together[job.spec.id]
+            assert close(outcome, world.alone(job), "cpu")
+            assert outcome.result["eager"] == "broke off"
+    assert len(made) == at
 
 
 # -- recordings that are used again
@@ -401,7 +432,23 @@ class Counts(METHODS["kd"]):
         return super().loss(out, batch, helpers, progress)
 
 
-@pytest.mark.parametrize(("kind", "again"), [(METHODS["kd"], 1), (Shaped, 2), (Counts, 2)])
+@dataclasses.dataclass(frozen=True)
+class Keeps(METHODS["kd"]):
+    """Keeps what it made of a knob in its first step."""
+
+    @functools.cached_property
+    def square(self):
+        return self.temperature**2 * self.alpha
+
+    def loss(self, out, batch, helpers, progress):
+        terms = super().loss(out, batch, helpers, progress)
+        return terms | {"task": terms["task"] * self.square}
+
+
+KINDS = [(METHODS["kd"], 1), (Shaped, 2), (Counts, 2), (Keeps, 2)]
+
+
+@pytest.mark.parametrize(("kind", "again"), KINDS)
 def test_a_method_that_needs_a_number_has_it(world, kind, again, recordings):
     bench = world.bench(recorded=True)
     for alpha in (0.9, 0.3):

@@ -608,6 +608,30 @@ class Rough(LocalEngine):
             self.send(signal.SIGKILL)
 
 
+class Tardy(InlineEngine):
+    """Its worker says that it is free well after its last result."""
+
+    _asked_since = 2
+
+    def submit(self, task: Task) -> None:
+        super().submit(task)
+        self._asked_since = 0
+
+    def idle(self) -> int:
+        self._asked_since += 1
+        return super().idle() if self._asked_since > 2 else 0
+
+
+def test_a_study_does_not_end_while_a_worker_has_yet_to_say_that_it_is_free(bench: Bench) -> None:
+    bench.changes = SMALL
+    plan, sweep, _ = bench.run(Tardy(bench.place()))
+    assert plan["complete"]
+    assert set(results(bench.root)) == set(plan["listing"])
+    assert sweep.failures() == {}
+    finals = [run for run, entry in plan["listing"].items() if entry["kind"] == "final"]
+    assert all((bench.root / "runs" / run / "test.json").exists() for run in finals)
+
+
 class Busy:
     """An engine whose only worker has said its last result, but not yet that it is free."""
 

@@ -48,6 +48,40 @@ def test_what_shapes_a_run_stays_a_number():
     assert reading.networks()["mean"] == Average(decay=0.9)
 
 
+@dataclasses.dataclass(frozen=True)
+class Squares(METHODS["kd"]):
+    """Keeps a value made of a knob."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        object.__setattr__(self, "square", self.temperature**2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Held(METHODS["kd"]):
+    """Its helper looks at its knobs later."""
+
+    def helpers(self, shapes):
+        module = torch.nn.Identity()
+        module.method = self
+        return torch.nn.ModuleDict({"late": module})
+
+
+@dataclasses.dataclass(frozen=True)
+class Once(METHODS["kd"]):
+    """Cannot be derived from, so its reads cannot be watched."""
+
+    def __init_subclass__(cls):
+        raise TypeError("no subclasses")
+
+
+@pytest.mark.parametrize("kind", [Squares, Held, Once])
+def test_all_knobs_stay_numbers_where_reads_cannot_be_told(kind):
+    reading, tensors = in_tensors(kind(), SHAPES, CPU)
+    assert tensors == {}
+    assert reading == kind()
+
+
 def test_asking_what_shapes_a_run_moves_no_random_stream():
     before = torch.random.get_rng_state()
     shaping(METHODS["hint"](), SHAPES)

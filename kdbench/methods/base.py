@@ -96,9 +96,9 @@ class Method:
     ) -> dict[str, Tensor]:
         """Named, weighted scalar terms; their sum is minimised.
 
-        The knobs that tuning moves may be 0-d tensors here, as `progress` may: a step that
-        computes with them is recorded once for all trials, one that needs their numbers is
-        recorded anew for each.
+        The knobs that tuning moves may be 0-d float64 tensors here, as `progress` may: a step
+        that computes with them is recorded once for all trials, one that needs their numbers
+        is recorded anew for each. `weighted` and `scalar` bring them to the logits' type.
         """
         raise NotImplementedError
 
