@@ -24,7 +24,7 @@ from typing import Any
 
 from setting import Setting, as_a_worker, in_turns, mates, median, noise
 
-from kdbench import calibrate as costs
+from kdbench.calibrate import calibrate
 from kdbench.cohort import Bench, Job, epoch_batches, training_positions
 from kdbench.member import Member
 from kdbench.methods import METHODS
@@ -69,8 +69,7 @@ def relative(setting: Setting, keys: Sequence[str]) -> dict[str, float]:
             jobs[key] = setting.job(key, knobs=KNOBS.get(key))
         except ValueError as reason:
             print(f"  {key}: left out, {reason}")
-    costs.STEPS, costs.TURNS = 6, 9
-    rows = costs.calibrate(jobs, "ce", setting.bench(), lambda: False)
+    rows = calibrate(jobs, "ce", setting.bench(), lambda: False, steps=6, turns=9)
     return {key: row["relative"] for key, row in rows.items()}
 
 

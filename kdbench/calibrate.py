@@ -14,26 +14,31 @@ from torch.profiler import ProfilerActivity, profile
 from kdbench.cohort import Bench, Job, epoch_batches, training_positions
 from kdbench.member import Member
 
-#: Steps a turn, and turns a method. Short: ratios settle within a few per cent.
-STEPS, TURNS = 4, 5
-
 
 def calibrate(
-    jobs: Mapping[str, Job], reference: str, bench: Bench, stopping: Callable[[], bool]
+    jobs: Mapping[str, Job],
+    reference: str,
+    bench: Bench,
+    stopping: Callable[[], bool],
+    steps: int = 4,
+    turns: int = 5,
 ) -> dict[str, dict[str, float]]:
     """Cost of each label: `relative` (its step over the reference's), `seconds_per_step`,
-    and `peak_mb` (most tensor memory alive within one step, in MiB)."""
-    against = _Runner(jobs[reference], bench)
+    and `peak_mb` (most tensor memory alive within one step, in MiB).
+
+    `steps` a turn, and `turns` a method: with so few, ratios settle within a few per cent.
+    """
+    against = _Runner(jobs[reference], bench, steps)
     rows: dict[str, dict[str, float]] = {}
     for label, job in jobs.items():
         if stopping():
             return {}
-        runner = against if label == reference else _Runner(job, bench)
+        runner = against if label == reference else _Runner(job, bench, steps)
         seconds, ratios = [], []
-        for _ in range(TURNS):
+        for _ in range(turns):
             base = against.turn()
             spent = base if runner is against else runner.turn()
-            seconds.append(spent / STEPS)
+            seconds.append(spent / len(runner.batches))
             ratios.append(spent / base)
         rows[label] = {
             "relative": statistics.median(ratios),
@@ -46,17 +51,17 @@ def calibrate(
 class _Runner:
     """One method alone, over the same few batches again and again."""
 
-    def __init__(self, job: Job, bench: Bench) -> None:
+    def __init__(self, job: Job, bench: Bench, steps: int) -> None:
         fresh = Job(job.spec, job.method, job.taps)
         self.member = Member(fresh, bench)
         fit, _ = training_positions(job.spec, bench)
-        self.batches = epoch_batches(bench, fit, 0, [self.member])[:STEPS]
+        self.batches = epoch_batches(bench, fit, 0, [self.member])[:steps]
         self.device = bench.device
         self.turn()
 
     def turn(self) -> float:
-        """Seconds of STEPS steps, data and frozen outputs included."""
-        self.member.begin_epoch(STEPS)
+        """Seconds of all batches' steps, data and frozen outputs included."""
+        self.member.begin_epoch(len(self.batches))
         # Fresh batch objects: within a cohort batch, images are made once for all members.
         again = [b.again() for b in self.batches]
         self._wait()
