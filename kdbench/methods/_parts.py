@@ -20,7 +20,9 @@ def weighted(weights: Mapping[str, Any], **terms: Tensor) -> dict[str, Tensor]:
     named = {name.replace("__", "."): term for name, term in terms.items()}
     if named.keys() != weights.keys():
         raise KeyError(f"terms {sorted(named)} do not match weights {sorted(weights)}")
-    return {name: scalar(weights[name], term) * term for name, term in named.items()}
+    # A number needs no type, and takes no time to get one.
+    typed = {n: w.to(named[n].dtype) if isinstance(w, Tensor) else w for n, w in weights.items()}
+    return {name: typed[name] * term for name, term in named.items()}
 
 
 def total(terms: Iterable[Tensor]) -> Tensor:
@@ -29,7 +31,7 @@ def total(terms: Iterable[Tensor]) -> Tensor:
 
 
 def scalar(value: float | Tensor, like: Tensor) -> Tensor:
-    """A weight, another knob or a share of progress as a 0-d tensor of the logits' type.
+    """A knob or a share of progress as a 0-d tensor of the logits' type.
 
     A plain number stays on the CPU, where a 0-d tensor mixes with any device and costs
     no copy.
