@@ -8,6 +8,7 @@ on, and what is there when one of them is killed stays. The last one joins the s
 
 import io
 import math
+import mmap
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -83,6 +84,10 @@ class Tables:
         """The table, (views * images) x row, mapped and shared: copy-on-write, since torch
         wants a writable buffer, and the file stays as it is."""
         mapped: np.ndarray = np.load(self.path(name), mmap_mode="c")
+        if isinstance(mapped.base, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):
+            # Rows are read in random order: where memory is short, each page that has to come
+            # from disk would bring megabytes of neighbours with it.
+            mapped.base.madvise(mmap.MADV_RANDOM)
         return mapped
 
     def fill(self, names: Sequence[str], compute: Compute, stopping: Callable[[], bool]) -> bool:

@@ -1,8 +1,10 @@
 """Frozen networks: tables and live forwards say the same, and nothing is half-written."""
 
+import itertools
 import os
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -292,6 +294,19 @@ def test_every_view_has_its_row(teachers, augment):
     )
     shape = np.load(teacher.tables.path("logits"), mmap_mode="r").shape
     assert shape == (VIEWS[augment] * len(world.data.labels), 10)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs Linux's /proc")
+def test_a_table_is_not_read_ahead(teachers):
+    """Rows are read in random order: where memory is short, neighbours come for nothing."""
+    world, (run_id, _) = teachers
+    teacher = over(world, run_id, "none")
+    teacher.prepare(())
+    path = str(teacher.tables.path("logits"))
+    regions = Path("/proc/self/smaps").read_text().split("VmFlags:")
+    flags = [after for before, after in itertools.pairwise(regions) if path in before]
+    assert flags
+    assert all("rr" in each.splitlines()[0].split() for each in flags)
 
 
 def test_a_table_is_a_direct_forward_of_its_blocks_to_the_last_bit(teachers, monkeypatch):
