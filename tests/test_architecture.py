@@ -22,7 +22,7 @@ MODULES = {
 LAYERS: list[set[str]] = [
     # What flows, and what a run is.
     {"types", "networks", "run", "plugins", "stats", "fidelity", "losses", "provenance", "events"}
-    | {"paper", "memory"},
+    | {"paper", "memory", "recording"},
     # Methods, models, images, records.
     {"methods", "models", "data", "store", "seeds", "optim"} | {"damage", "durable"},
     # A method as a recorded step reads it.

@@ -7,7 +7,7 @@ from typing import ClassVar
 import pytest
 import torch
 
-from kdbench import capture
+from kdbench import capture, recording
 from kdbench.capture import Replayed
 from kdbench.cohort import epoch_batches, training_positions
 from kdbench.member import Member
@@ -152,7 +152,7 @@ def test_every_methods_step_can_be_recorded(world, key, device):
 
 @CUDA
 def test_a_gpu_can_record():
-    assert capture.can_record(torch.device("cuda"))
+    assert recording.can_record(torch.device("cuda"))
 
 
 @CUDA
@@ -205,17 +205,17 @@ def test_a_method_that_raises_fails_alone_when_recorded(world, device):
 @pytest.mark.parametrize("again", [False, True])
 def test_after_a_recording_that_broke_off_all_steps_are_eager(world, monkeypatch, again, at):
     """Other recordings may be damaged; also when memory ran out in its midst."""
-    record = capture.Recording.record
+    record = recording.Recording.record
     made = []
 
     def breaks_off(self, work, generators=()):
         made.append(work)
         if len(made) == at:
             cause = torch.OutOfMemoryError("full") if again else RuntimeError("no such work")
-            raise capture.BrokenOff("broke off") from cause
+            raise recording.BrokenOff("broke off") from cause
         record(self, work, generators)
 
-    monkeypatch.setattr(capture.Recording, "record", breaks_off)
+    monkeypatch.setattr(recording.Recording, "record", breaks_off)
     bench = world.bench(recorded=True)
     jobs = [world.job(key) for key in ("ce", "kd", "mse")]
     if again:

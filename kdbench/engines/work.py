@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from kdbench.calibrate import calibrate
-from kdbench.capture import can_record
 from kdbench.cohort import Bench, Job
 from kdbench.data import TrainingData, load
 from kdbench.evaluate import open_sealed, score_run
 from kdbench.events import Event, Failed, cause
 from kdbench.memory import CohortTooLarge, release, trim
 from kdbench.methods import METHODS
+from kdbench.recording import can_record
 from kdbench.run import RunSpec
 from kdbench.store import Store
 from kdbench.taps import taps_of_run
