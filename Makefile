@@ -37,7 +37,7 @@ lint: venv
 	$(BIN)/mypy kdbench
 
 docs: venv
-	$(BIN)/python -c 'from kdbench.catalogue import markdown; print(markdown(), end="")' > docs/methods.md
+	$(BIN)/python -c 'from kdbench.cli.catalogue import markdown; print(markdown(), end="")' > docs/methods.md
 
 ui: venv
 	$(BIN)/kdbench ui --root $(ROOT)

@@ -17,9 +17,9 @@ import torch
 from setting import Setting, mates, noise
 
 from kdbench import models
-from kdbench.capture import Captured
-from kdbench.cohort import Bench, CohortBatch, Job, epoch_batches, training_positions
-from kdbench.member import Member
+from kdbench.training.batches import Bench, CohortBatch, Job, epoch_batches, training_positions
+from kdbench.training.cuda_graphs.step import Captured
+from kdbench.training.run import Member
 
 DEVICE = "cuda"
 

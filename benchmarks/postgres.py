@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from kdbench.ledger import STORAGE, Ledger, Trial
-from kdbench.run import DataSpec, Recipe, RunSpec
-from kdbench.store import Store, write_json
-from kdbench.track import Mirror, safe_uri, stale, sync
-from kdbench.track.tracker import Tracker
+from kdbench.records.spec import DataSpec, Recipe, RunSpec
+from kdbench.records.store import Store, write_json
+from kdbench.tracking import Mirror, safe_uri, stale, sync
+from kdbench.tracking.optuna_log import STORAGE, Ledger, Trial
+from kdbench.tracking.sync import Tracker
 
 STUDY, METHODS, SEEDS, TRIALS, EPOCHS, IMAGES, CLASSES = "team", 4, 5, 10, 10, 200, 10
 RECIPE = Recipe(EPOCHS, 32, "adam", 1e-3, 0.0, 0.0, "constant", (), 0.0, "fp32", "auto")

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from kdbench.run import DataSpec, Recipe, RunSpec
-from kdbench.store import Store, write_json
-from kdbench.track import sync, tracking_uri
+from kdbench.records.spec import DataSpec, Recipe, RunSpec
+from kdbench.records.store import Store, write_json
+from kdbench.tracking import sync, tracking_uri
 
 METHODS, SEEDS, TRIALS, EPOCHS, IMAGES, CLASSES = 30, 10, 30, 10, 10_000, 10
 RECIPE = Recipe(EPOCHS, 128, "adam", 1e-3, 0.0, 0.0, "constant", (), 0.0, "fp32", "auto")

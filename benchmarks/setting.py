@@ -10,16 +10,16 @@ from typing import Any
 
 import torch
 
-from kdbench.cohort import Bench, Job
 from kdbench.data import TrainingData
-from kdbench.engines.local import ENVIRONMENT
-from kdbench.member import Member
+from kdbench.execution.engines.local import ENVIRONMENT
 from kdbench.methods import METHODS
-from kdbench.plan import Planner
-from kdbench.plan.fit import tap_shapes
-from kdbench.run import RunSpec
-from kdbench.schema import Study
-from kdbench.store import Store
+from kdbench.records.spec import RunSpec
+from kdbench.records.store import Store
+from kdbench.study import Planner
+from kdbench.study.compatibility import tap_shapes
+from kdbench.study.schema import Study
+from kdbench.training.batches import Bench, Job
+from kdbench.training.run import Member
 
 #: Published statistics do not matter here; the scale does: activations of usual size.
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)

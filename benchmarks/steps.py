@@ -24,11 +24,11 @@ from typing import Any
 
 from setting import Setting, as_a_worker, in_turns, mates, median, noise
 
-from kdbench.calibrate import calibrate
-from kdbench.cohort import Bench, Job, epoch_batches, training_positions
-from kdbench.member import Member
 from kdbench.methods import METHODS
-from kdbench.optim import make_optimizer
+from kdbench.training.batches import Bench, Job, epoch_batches, training_positions
+from kdbench.training.cost import calibrate
+from kdbench.training.optim import make_optimizer
+from kdbench.training.run import Member
 
 SHAPE = (3, 32, 32)
 TUTORIAL = {"batch": 128, "epochs": 240}

@@ -16,17 +16,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kdbench.cohort import Bench, Job
 from kdbench.data import TrainingData, load
-from kdbench.events import Epochs, Event, Failed, Finished
-from kdbench.faults import slots_of
 from kdbench.models import MODELS
-from kdbench.plan import Node, Planner
-from kdbench.plan.fit import tap_shapes
-from kdbench.run import RunSpec
-from kdbench.schema import Entry, Study
-from kdbench.store import Store
-from kdbench.train import train_cohort
+from kdbench.records.spec import RunSpec
+from kdbench.records.store import Store
+from kdbench.study import Node, Planner
+from kdbench.study.compatibility import tap_shapes
+from kdbench.study.schema import Entry, Study
+from kdbench.study.validation import slots_of
+from kdbench.training.batches import Bench, Job
+from kdbench.training.events import Epochs, Event, Failed, Finished
+from kdbench.training.loop import train_cohort
 
 #: The name under which tests find the student below in the zoo.
 NOISY = "noisy-for-tests"

@@ -222,7 +222,7 @@ def _one(
 
 #: What a study loads; once, for all children.
 LOADED = (
-    "kdbench.conduct", "kdbench.report.check", "mlflow", "optuna", "torch", "pandas", "jinja2",
+    "kdbench.cli.study", "kdbench.report.check", "mlflow", "optuna", "torch", "pandas", "jinja2",
     "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.artifact.local_artifact_repo",
     "matplotlib.figure", "matplotlib.style", "matplotlib.backends.backend_agg",
     "matplotlib.backends.backend_pdf", "matplotlib.backends.backend_svg", "scipy.stats",
@@ -321,7 +321,7 @@ def _child(root: Path, at: int) -> int:
             del os.environ[name]
         from rich.console import Console
 
-        from kdbench import conduct
+        from kdbench.cli import study as conduct
 
         _quickly()
         Boundaries(at)
@@ -334,10 +334,10 @@ def _child(root: Path, at: int) -> int:
 def _quickly() -> None:
     """In one process, with one blank figure, and without measuring what a step costs: what
     takes the time and writes nothing of interest."""
-    from kdbench import conduct
-    from kdbench.engines import work
-    from kdbench.engines.inline import InlineEngine
-    from kdbench.report import files
+    from kdbench.cli import study as conduct
+    from kdbench.execution.engines import work
+    from kdbench.execution.engines.inline import InlineEngine
+    from kdbench.report import write as files
     from kdbench.report.figures import Drawn
 
     blank = {"blank": b"."}

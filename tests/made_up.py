@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 
+from kdbench.records.spec import DataSpec, Recipe, RunSpec
+from kdbench.records.store import Store, write_json
 from kdbench.report import records_frame
-from kdbench.report.confusion import confusions_frame
-from kdbench.report.evidence import Evidence, slim, tidy_curves, trials_frame
-from kdbench.run import DataSpec, Recipe, RunSpec
-from kdbench.store import Store, write_json
-from kdbench.track import content
+from kdbench.report.data.confusion import confusions_frame
+from kdbench.report.data.report_data import Evidence, slim, tidy_curves, trials_frame
+from kdbench.tracking import payload as content
 
 ODD = "a_b%&#"
 IMAGES, CLASSES, SEEDS = 1000, 4, 5

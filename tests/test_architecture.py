@@ -17,66 +17,35 @@ MODULES = {
     for p in sorted(HOME.rglob("*.py"))
 }
 
-#: Parts by layer: each imports from layers above it in this list, and from itself; parts of
-#: one layer may import each other, without a cycle.
+#: Packages by floor: each imports from floors below it and from itself.
 LAYERS: list[set[str]] = [
-    # What flows, and what a run is.
-    {"types", "networks", "run", "plugins", "stats", "fidelity", "losses", "provenance", "events"}
-    | {"paper", "memory", "recording"},
-    # Methods, models, images, records.
-    {"methods", "models", "data", "store", "seeds", "optim"} | {"damage", "durable"},
-    # A method as a recorded step reads it.
-    {"tensor_knobs"},
-    # What those make together.
-    {"tables", "taps"},
-    # What a study file may hold.
-    {"schema"},
-    # What a study rests on.
-    {"references"},
-    # For people to look at.
-    {"track", "report", "ledger", "search", "journal"},
-    # Training, and the question that a study asks.
-    {"frozen", "cohort", "member", "capture", "train", "evaluate", "calibrate", "faults", "study"},
-    # What to run, and where.
-    {"plan", "engines", "catalogue"},
-    {"claims", "cohorts", "sweep", "doctor"},
-    {"conduct"},
-    {"reproduce"},
+    {"losses", "registry", "records", "stats", "paper"},
+    {"models", "data", "tracking"},
+    {"methods", "report"},
+    {"training", "study"},
+    {"execution"},
     {"cli"},
     {"__main__"},
 ]
-#: Parts that a report goes through: a machine without torch can draw it.
-TORCHLESS = (
-    "run",
-    "store",
-    "stats",
-    "track",
-    "report",
-    "ledger",
-    "search",
-    "journal",
-    "fidelity",
-    "plugins",
-    "cli",
-)
-TORCHLESS += ("paper",)
+#: Packages that a report goes through: a machine without torch can draw it.
+TORCHLESS = ("cli", "stats", "records", "tracking", "report", "registry", "paper")
 #: Words that are no method where they stand, or that wait for a better place.
 EXCUSED: dict[str, set[str]] = {
     # Losses are formulas, and some are called what the world calls them.
     "kdbench.losses": {"cosine", "feature_mse", "logit_mse"},
     "kdbench.losses.features": {"cosine", "feature_mse"},
-    "kdbench.losses.soft": {"logit_mse"},
+    "kdbench.losses.logits": {"logit_mse"},
     # What an error suggests.
     "kdbench.data": {"hint"},
     "kdbench.models": {"hint"},
     # A schedule of the learning rate; a place in a file.
-    "kdbench.optim": {"cosine"},
-    "kdbench.schema": {"cosine"},
-    "kdbench.study": {"at"},
+    "kdbench.training.optim": {"cosine"},
+    "kdbench.study.schema": {"cosine"},
+    "kdbench.study.load": {"at"},
     # How a stage is trained that names no method: the one place that knows it.
-    "kdbench.networks": {"ce"},
+    "kdbench.methods.networks": {"ce"},
     # The second column of differences; reports cannot ask the table of methods, which needs torch.
-    "kdbench.report.board": {"kd"},
+    "kdbench.report.leaderboard": {"kd"},
 }
 
 
@@ -175,15 +144,15 @@ def test_the_command_line_loads_nothing_of_kdbench_by_itself() -> None:
 
 
 def test_only_the_evaluation_opens_the_test_set() -> None:
-    users = {m for m in MODULES if "kdbench.data.sealed" in imported(m)}
-    assert users <= {"kdbench.evaluate", "kdbench.data"}
+    users = {m for m in MODULES if "kdbench.data.test_set" in imported(m)}
+    assert users <= {"kdbench.training.evaluate", "kdbench.data"}
     openers = {
         m
         for m in MODULES
         for node in ast.walk(tree(m))
         if isinstance(node, ast.Name) and node.id == "open_test"
     }
-    assert openers <= {"kdbench.evaluate"}
+    assert openers <= {"kdbench.training.evaluate"}
 
 
 # -- no method's name
@@ -236,7 +205,7 @@ def functions(module: str) -> dict[str, ast.FunctionDef]:
 
 
 def test_a_step_never_waits_for_the_device() -> None:
-    known = functions("kdbench.cohort") | functions("kdbench.member")
+    known = functions("kdbench.training.batches") | functions("kdbench.training.run")
     path = ["step", "_frozen_output", "_measure", "images", "live"]
     assert set(path) <= set(known)
     for name in path:

@@ -7,13 +7,14 @@ from typing import ClassVar
 import pytest
 import torch
 
-from kdbench import capture, recording
-from kdbench.capture import Replayed
-from kdbench.cohort import epoch_batches, training_positions
-from kdbench.member import Member
-from kdbench.memory import CohortTooLarge
 from kdbench.methods import BUILTIN, METHODS
-from kdbench.types import Progress
+from kdbench.methods.types import Progress
+from kdbench.training.batches import epoch_batches, training_positions
+from kdbench.training.cuda_graphs import recording
+from kdbench.training.cuda_graphs import step as capture
+from kdbench.training.cuda_graphs.step import Replayed
+from kdbench.training.memory import CohortTooLarge
+from kdbench.training.run import Member
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 DEVICES = ["cpu", pytest.param("cuda", marks=CUDA)]

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from kdbench.cli import app
 from kdbench.report import check as checking
-from kdbench.report.evidence import NoEvidence
-from kdbench.report.files import write
+from kdbench.report.data.report_data import NoEvidence
+from kdbench.report.write import write
 
 FACES = ("leaderboard.csv", "leaderboard.md", "leaderboard.tex", "index.html")
 
@@ -112,7 +112,7 @@ def test_a_row_too_many_and_a_file_too_few(report):
 
 def test_changed_runs_are_found_in_every_face(report):
     """The numbers beside the table were changed, so no face agrees with them any more."""
-    from kdbench.report.evidence import csv, load, squeeze
+    from kdbench.report.data.report_data import csv, load, squeeze
 
     runs = load(report).runs
     kd = (runs["label"] == "kd") & (runs["row"] == "tuned") & (runs["seed"] == 0)

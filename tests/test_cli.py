@@ -12,15 +12,15 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from kdbench import conduct
-from kdbench.catalogue import UnknownMethod, page
 from kdbench.cli import Refused, app, parse_change, parse_labels, parse_seeds
-from kdbench.cli.base import HOMES
+from kdbench.cli import study as conduct
+from kdbench.cli.app import HOMES
+from kdbench.cli.catalogue import UnknownMethod, page
 from kdbench.data import DATASETS
-from kdbench.data.own import OWN
-from kdbench.engines.inline import InlineEngine
+from kdbench.data.builtin import OWN
+from kdbench.execution.engines.inline import InlineEngine
 from kdbench.methods import METHODS
-from kdbench.study import shipped
+from kdbench.study.load import shipped
 
 TINY = """
 name: tiny

@@ -11,11 +11,11 @@ from statsmodels.stats.power import TTestPower
 from typer.testing import CliRunner
 
 from kdbench.cli import app
-from kdbench.report.board import UnknownRow
 from kdbench.report.check import check
 from kdbench.report.compare import compare, sentences
-from kdbench.report.detect import NothingStored, forecast
-from kdbench.report.detect import sentences as forecast_sentences
+from kdbench.report.forecast import NothingStored, forecast
+from kdbench.report.forecast import sentences as forecast_sentences
+from kdbench.report.leaderboard import UnknownRow
 
 
 @pytest.fixture(autouse=True)

@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kdbench import train
-from kdbench.cohort import Job
-from kdbench.frozen import load_student
-from kdbench.member import Member
 from kdbench.methods import METHODS
-from kdbench.networks import Frozen
+from kdbench.methods.networks import Frozen
+from kdbench.training import loop as train
+from kdbench.training.batches import Job
+from kdbench.training.run import Member
+from kdbench.training.teachers import load_student
 
 EVERY = list(METHODS)
 #: The methods whose published defaults freeze a network.

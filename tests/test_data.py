@@ -19,9 +19,9 @@ from torchvision.transforms import functional as tv
 
 from kdbench import data as kd
 from kdbench.data import DATASETS, VIEWS, DataError, Views, load, split
-from kdbench.data.own import OWN, _digits_parts
-from kdbench.data.sealed import open_test
-from kdbench.data.sources import File
+from kdbench.data.builtin import OWN, _digits_parts
+from kdbench.data.files import File
+from kdbench.data.test_set import open_test
 
 ALL_NAMES = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100")
 PER_FILE = 20
@@ -194,7 +194,7 @@ def test_only_the_evaluation_opens_the_test_set():
             modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.module:
                 modules = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
-            if any(m.startswith("kdbench.data.sealed") for m in modules):
+            if any(m.startswith("kdbench.data.test_set") for m in modules):
                 users.add(str(path.relative_to(package)))
     assert users <= {"evaluate.py"}
 

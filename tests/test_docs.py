@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from kdbench import catalogue
-from kdbench.study import shipped
+from kdbench.cli import catalogue
+from kdbench.study.load import shipped
 
 ROOT = Path(__file__).parent.parent
 

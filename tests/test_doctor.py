@@ -11,10 +11,10 @@ from safetensors.numpy import save
 from typer.testing import CliRunner
 
 from kdbench.cli import app
-from kdbench.doctor import examine
-from kdbench.ledger import Ledger, Trial
-from kdbench.store import Store, write_json
-from kdbench.track import search, sync, tracking_uri
+from kdbench.cli.doctor import examine
+from kdbench.records.store import Store, write_json
+from kdbench.tracking import search, sync, tracking_uri
+from kdbench.tracking.optuna_log import Ledger, Trial
 
 
 @pytest.fixture

@@ -23,11 +23,11 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 from test_seeds_run_store import SPEC, row
 
-from kdbench import damage, durable, frozen
 from kdbench.data import Views
-from kdbench.durable import Checkpoint, pack, unpack
-from kdbench.frozen import FrozenNetwork, load_student
-from kdbench.store import (
+from kdbench.records import files as durable
+from kdbench.records import readers as damage
+from kdbench.records.files import Checkpoint, pack, unpack
+from kdbench.records.store import (
     DamagedRecord,
     DiskFull,
     NewerRecord,
@@ -38,6 +38,8 @@ from kdbench.store import (
     write_json,
     write_whole,
 )
+from kdbench.training import teachers as frozen
+from kdbench.training.teachers import FrozenNetwork, load_student
 
 WEIGHTS = save_tensors({"last/w": np.arange(6, dtype=np.float32)})
 ARRAYS: dict[str, np.ndarray] = {"labels": np.arange(3), "last": np.zeros((3, 2), np.float32)}
@@ -355,7 +357,7 @@ def test_a_kill_while_finishing_and_scoring_goes_on_or_is_over(
 
 def test_parts_in_use_are_no_leftovers(store: Store) -> None:
     code = (
-        "import sys; from pathlib import Path; from kdbench.durable import replacing\n"
+        "import sys; from pathlib import Path; from kdbench.records.files import replacing\n"
         "with replacing(Path(sys.argv[1]), 3) as file:\n"
         "    file.write(b'abc'); file.flush(); print('in', flush=True); sys.stdin.read()"
     )

@@ -12,15 +12,16 @@ from safetensors.torch import load_file
 from sklearn import metrics
 
 import kdbench
-from kdbench import evaluate, models
+from kdbench import models
 from kdbench.data import DATASETS
-from kdbench.data.sealed import open_test
-from kdbench.engines.inline import InlineEngine
-from kdbench.engines.work import Place
-from kdbench.evaluate import score, score_run
-from kdbench.plan import Planner
-from kdbench.store import Store
-from kdbench.sweep import Sweep
+from kdbench.data.test_set import open_test
+from kdbench.execution.driver import Sweep
+from kdbench.execution.engines.inline import InlineEngine
+from kdbench.execution.engines.worker import Place
+from kdbench.records.store import Store
+from kdbench.study import Planner
+from kdbench.training import evaluate
+from kdbench.training.evaluate import score, score_run
 
 # -- the scores
 
@@ -155,7 +156,7 @@ def test_only_the_scoring_module_can_open_the_test_set():
     opening = {
         path.relative_to(PACKAGE).as_posix()
         for path in files
-        if any(name.startswith("kdbench.data.sealed") for name in imports(path))
+        if any(name.startswith("kdbench.data.test_set") for name in imports(path))
     }
     assert opening == {"evaluate.py"}
     # Nor does anybody go round it, by the module's name in a string or by its reader.
@@ -165,7 +166,7 @@ def test_only_the_scoring_module_can_open_the_test_set():
         if inside not in {"evaluate.py", "data/sealed.py"}:
             assert "import_module" not in text or "sealed" not in text, inside
         if not inside.startswith("data/"):
-            assert "kdbench.data.sources.arrays" not in imports(path), inside
+            assert "kdbench.data.files.arrays" not in imports(path), inside
 
 
 class Null:

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdbench.report.board import leaderboard
-from kdbench.report.evidence import CONFUSIONS, CURVES, TRIALS, Evidence
+from kdbench.report.data.report_data import CONFUSIONS, CURVES, TRIALS, Evidence
+from kdbench.report.data.runs import COLUMNS, typed
 from kdbench.report.figures import PREPARE, figures
 from kdbench.report.figures.arrange import arrange
 from kdbench.report.figures.confusion import MOST_COUNTS
@@ -28,7 +28,7 @@ from kdbench.report.figures.rows import mains
 from kdbench.report.figures.style import INK, MARKS, REFERENCE, highlights, short, styled
 from kdbench.report.figures.svg import inline
 from kdbench.report.figures.window import window
-from kdbench.report.frame import COLUMNS, typed
+from kdbench.report.leaderboard import leaderboard
 
 ODD = "_a_b%&#$x_1$<b>"
 LONG = "a-method-whose-name-nobody-can-remember-with-warmup"

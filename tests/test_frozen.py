@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from kdbench import tables as storage
 from kdbench.data import VIEWS, Views
-from kdbench.frozen import TABLE_LIMIT, FrozenNetwork, WrongTable, load_student, tabled
+from kdbench.training import output_cache as storage
+from kdbench.training.teachers import TABLE_LIMIT, FrozenNetwork, WrongTable, load_student, tabled
 
 TAPS = ("embedding", "stage1", "stage2_pre")
 

@@ -32,11 +32,11 @@ from hypothesis import strategies as st
 from test_data import FILED, PER_FILE, fake_file, md5
 
 from kdbench.data import DATASETS, DataError, File, load, verify_test_files
-from kdbench.data.own import OWN
-from kdbench.data.sealed import open_test
-from kdbench.run import canonical
-from kdbench.schema import NAME, Study
-from kdbench.study import SHOWN, WIDEST, StudyError, load_study, parse_study, shipped
+from kdbench.data.builtin import OWN
+from kdbench.data.test_set import open_test
+from kdbench.records.spec import canonical
+from kdbench.study.load import SHOWN, WIDEST, StudyError, load_study, parse_study, shipped
+from kdbench.study.schema import NAME, Study
 
 #: Examples of study files in the long form; data files take a tenth of it.
 LONG = int(os.environ.get("KDBENCH_FUZZ", "0"))

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from kdbench.ledger import Ledger, Trial
-from kdbench.search import ROUND, SAMPLERS, best, draw, points
+from kdbench.study.sampling import ROUND, SAMPLERS, best, draw, points
+from kdbench.tracking.optuna_log import Ledger, Trial
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def test_an_unknown_sampler_names_those_there_are() -> None:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_points_import_no_torch_and_write_nothing(sampler: str) -> None:
     code = (
-        "import sys; from kdbench.search import points\n"
+        "import sys; from kdbench.study.sampling import points\n"
         "assert not {'optuna', 'torch'} & set(sys.modules)\n"
         "class R: low, high, log = 1.0, 2.0, True\n"
         f"points({sampler!r}, {{'a': R}}, {{'a': 1.5}}, 8, 0, 'kd', {{}})\n"

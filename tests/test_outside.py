@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from kdbench.cli import app
 from kdbench.report import check as checking
-from kdbench.report.files import judge
-from kdbench.report.outside import WrongResults, read_results
-from kdbench.report.outside import settings as settings_of
+from kdbench.report.data.external import WrongResults, read_results
+from kdbench.report.data.external import settings as settings_of
+from kdbench.report.write import judge
 
 CE = {"a": (70.0, 71.0, 69.5, 70.4), "b": (90.0, 90.2, 89.9, 90.3)}
 KD = {"a": (71.1, 71.9, 70.8, 71.2), "b": (90.4, 90.7, 90.2, 90.9)}

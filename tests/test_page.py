@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdbench.report.board import leaderboard
-from kdbench.report.cells import sheet
-from kdbench.report.evidence import CONFUSIONS, CURVES, TRIALS, Evidence
-from kdbench.report.frame import COLUMNS, typed
+from kdbench.report.data.report_data import CONFUSIONS, CURVES, TRIALS, Evidence
+from kdbench.report.data.runs import COLUMNS, typed
+from kdbench.report.leaderboard import leaderboard
 from kdbench.report.page import BESIDE, page
 from kdbench.report.page.lines import lines
 from kdbench.report.page.matrix import READABLE, matrix
+from kdbench.report.writers.cells import sheet
 
 HOSTILE = "a_b%&#<script>alert(1)</script>\"'"
 VOID = {"meta", "link", "img", "br", "hr", "input"}

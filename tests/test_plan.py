@@ -14,12 +14,12 @@ import torch
 from kdbench.data import DATASETS, TrainingData
 from kdbench.methods import METHODS
 from kdbench.methods.base import Method, Paper, Unfit
-from kdbench.networks import Frozen, Stage, Trained
-from kdbench.plan import Node, Plan, Planner, Row, plan_file
-from kdbench.schema import Entry, Study
-from kdbench.search import ROUND
-from kdbench.store import Store
-from kdbench.study import StudyError, parse_study
+from kdbench.methods.networks import Frozen, Stage, Trained
+from kdbench.records.store import Store
+from kdbench.study import Node, Plan, Planner, Row, plan_file
+from kdbench.study.load import StudyError, parse_study
+from kdbench.study.sampling import ROUND
+from kdbench.study.schema import Entry, Study
 
 COUNT, CLASSES = 1200, 10
 

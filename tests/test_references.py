@@ -19,18 +19,18 @@ from pybtex.database import parse_string
 
 from kdbench.data import TrainingData
 from kdbench.paper import KEY, KINDS, Paper, balanced
-from kdbench.plan import Planner, plan_file
-from kdbench.report.bibtex import bibtex, protect
-from kdbench.report.board import leaderboard
-from kdbench.report.cells import sheet
-from kdbench.report.frame import records_frame
-from kdbench.report.latex import latex
-from kdbench.report.outside import read_results
-from kdbench.report.outside import settings as settings_of
-from kdbench.report.paragraph import paragraph
+from kdbench.records.store import Store
+from kdbench.report.data.external import read_results
+from kdbench.report.data.external import settings as settings_of
+from kdbench.report.data.runs import records_frame
+from kdbench.report.leaderboard import leaderboard
+from kdbench.report.writers.bibtex import bibtex, protect
+from kdbench.report.writers.cells import sheet
+from kdbench.report.writers.latex import latex
+from kdbench.report.writers.methods_section import paragraph
 from kdbench.stats import Analysis, paired_difference, seeds_to_tell_apart
-from kdbench.store import Store
-from kdbench.study import load_study
+from kdbench.study import Planner, plan_file
+from kdbench.study.load import load_study
 
 FIELDS = {
     "authors": "Müller, Zoë and García, José & Co. and {Société X} and Strauß, Øyvind",

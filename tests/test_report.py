@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from made_up import COST, IMAGES, ODD, RIGHT, SEEDS, MadeUp
 from scipy import stats as scipy_stats
 
+from kdbench.records.store import Store, write_json
 from kdbench.report import (
     Behind,
     MixedRuns,
@@ -27,14 +28,13 @@ from kdbench.report import (
     terminal,
     write,
 )
-from kdbench.report import cells as cells_module
-from kdbench.report import latex as latex_module
-from kdbench.report import markdown as markdown_module
-from kdbench.report.assemble import behind
-from kdbench.report.evidence import NoEvidence, load, squeeze, tidy_curves
-from kdbench.report.frame import typed
+from kdbench.report.data.collect import behind
+from kdbench.report.data.report_data import NoEvidence, load, squeeze, tidy_curves
+from kdbench.report.data.runs import typed
+from kdbench.report.writers import cells as cells_module
+from kdbench.report.writers import latex as latex_module
+from kdbench.report.writers import markdown as markdown_module
 from kdbench.stats import Analysis, holm
-from kdbench.store import Store, write_json
 
 
 @pytest.fixture(autouse=True)
@@ -589,7 +589,7 @@ def test_terminal_drops_n_where_it_says_nothing(made, frame):
 
 def test_build_from_mlflow(made, tmp_path, monkeypatch):
     """The one test with a real MLflow database: behind, then level."""
-    from kdbench.track import sync, tracking_uri
+    from kdbench.tracking import sync, tracking_uri
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copytree(made.store.root, tmp_path / "copy")
@@ -639,7 +639,7 @@ def test_no_torch_and_a_light_package():
         "import sys, kdbench.report; "
         "light = [m for m in ('pandas', 'scipy', 'rich', 'mlflow') if m in sys.modules]; "
         "from kdbench.report import build, leaderboard, write, terminal, records_frame; "
-        "import kdbench.track.content; "
+        "import kdbench.tracking.payload; "
         "print(light, 'torch' in sys.modules, 'statsmodels' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,14 +10,14 @@ import pytest
 from scipy import stats as scipy_stats
 from typer.testing import CliRunner, Result
 
-from kdbench import conduct
 from kdbench.cli import app
-from kdbench.engines.inline import InlineEngine
-from kdbench.report.confusion import confusions_frame
-from kdbench.report.evidence import Evidence, slim, tidy_curves, trials_frame
-from kdbench.report.files import write
-from kdbench.report.frame import records_frame
-from kdbench.store import Store, read_json
+from kdbench.cli import study as conduct
+from kdbench.execution.engines.inline import InlineEngine
+from kdbench.records.store import Store, read_json
+from kdbench.report.data.confusion import confusions_frame
+from kdbench.report.data.report_data import Evidence, slim, tidy_curves, trials_frame
+from kdbench.report.data.runs import records_frame
+from kdbench.report.write import write
 
 STUDY = """
 name: tiny

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from kdbench import seeds, store
 from kdbench.methods import METHODS
-from kdbench.run import DataSpec, Recipe, RunSpec, canonical, digest
-from kdbench.schema import RecipePart
-from kdbench.store import RecordBusy, Store, read_json, write_json, write_whole
+from kdbench.records import store
+from kdbench.records.spec import DataSpec, Recipe, RunSpec, canonical, digest
+from kdbench.records.store import RecordBusy, Store, read_json, write_json, write_whole
+from kdbench.study.schema import RecipePart
+from kdbench.training import seeds
 
 SPEC = RunSpec(
     data=DataSpec("digits", "0123456789ab", 200, 0, "none", "fit"),
@@ -112,7 +113,7 @@ def test_a_spec_comes_back_from_json_as_it_was():
 
 def test_an_id_is_the_same_in_another_process():
     code = (
-        "import sys, json; from kdbench.run import RunSpec;"
+        "import sys, json; from kdbench.records.spec import RunSpec;"
         "print(RunSpec.from_dict(json.load(sys.stdin)).id, 'torch' in sys.modules)"
     )
     said = subprocess.run(
@@ -347,7 +348,7 @@ def test_a_writer_that_failed_lets_go(record):
 
 def test_another_process_that_writes_is_refused_too(record):
     code = (
-        "import sys; from pathlib import Path; from kdbench.store import Record, RecordBusy\n"
+        "import sys; from pathlib import Path; from kdbench.records.store import Record, RecordBusy\n"
         "try:\n"
         "    with Record(Path(sys.argv[1])).writing(): print('wrote')\n"
         "except RecordBusy: print('busy')"

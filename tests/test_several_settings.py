@@ -8,7 +8,7 @@ import pytest
 from made_up import RIGHT, MadeUp
 from scipy import stats as scipy_stats
 
-from kdbench.report.several import NotComparable, frame, several, sheet
+from kdbench.report.pooled import NotComparable, frame, several, sheet
 from kdbench.stats import Analysis, adjust
 
 
@@ -89,7 +89,7 @@ def test_the_words_follow_the_analysis(evidence, monkeypatch):
     usual = " ".join(sheet(several("both", parts)).captions)
     assert "Holm-corrected" in usual
     assert "Too few settings to speak of settings like these" in usual
-    import kdbench.report.board as board_module
+    import kdbench.report.leaderboard as board_module
 
     class Swapped(Analysis):
         def __init__(self, margin):

@@ -26,7 +26,7 @@ from kdbench.stats import (
     settings_needed,
     wilcoxon_p,
 )
-from kdbench.stats.several import satterthwaite
+from kdbench.stats.pooled import satterthwaite
 
 ANALYSIS = Analysis(margin=0.2)
 

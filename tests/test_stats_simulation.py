@@ -33,7 +33,7 @@ from kdbench.stats import (
     t_intervals,
     wilcoxon_p,
 )
-from kdbench.stats.several import satterthwaite
+from kdbench.stats.pooled import satterthwaite
 
 ANALYSIS = Analysis(margin=0.5)
 SEEDS = [3, 5, 10]

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdbench.methods import METHODS
-from kdbench.schema import Study
-from kdbench.study import StudyError, load_study, parse_study, shipped
+from kdbench.study.load import StudyError, load_study, parse_study, shipped
+from kdbench.study.schema import Study
 
 SOUND: dict[str, Any] = {
     "name": "small",

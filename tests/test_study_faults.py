@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from kdbench.data import TrainingData
-from kdbench.engines.inline import InlineEngine
-from kdbench.engines.work import Place
-from kdbench.ledger import Ledger
-from kdbench.plan import Planner
-from kdbench.store import Store
-from kdbench.study import parse_study
-from kdbench.sweep import Sweep
+from kdbench.execution.driver import Sweep
+from kdbench.execution.engines.inline import InlineEngine
+from kdbench.execution.engines.worker import Place
+from kdbench.records.store import Store
+from kdbench.study import Planner
+from kdbench.study.load import parse_study
+from kdbench.tracking.optuna_log import Ledger
 
 Mount = Callable[[str], Path]
 

@@ -21,19 +21,19 @@ import pandas as pd
 import pytest
 import torch
 
-from kdbench import train
 from kdbench.data import TrainingData
-from kdbench.engines.inline import InlineEngine
-from kdbench.engines.local import LocalEngine
-from kdbench.engines.work import Idle, Message, Place, Task
-from kdbench.ledger import Ledger
-from kdbench.member import Member
+from kdbench.execution.driver import Interrupted, Sweep, TeacherFailed
+from kdbench.execution.engines.inline import InlineEngine
+from kdbench.execution.engines.local import LocalEngine
+from kdbench.execution.engines.worker import Idle, Message, Place, Task
 from kdbench.methods import METHODS
-from kdbench.plan import Node, Planner
-from kdbench.report.frame import records_frame
-from kdbench.store import Store, read_json
-from kdbench.study import parse_study
-from kdbench.sweep import Interrupted, Sweep, TeacherFailed
+from kdbench.records.store import Store, read_json
+from kdbench.report.data.runs import records_frame
+from kdbench.study import Node, Planner
+from kdbench.study.load import parse_study
+from kdbench.tracking.optuna_log import Ledger
+from kdbench.training import loop as train
+from kdbench.training.run import Member
 
 MINI = """
 name: mini
@@ -423,7 +423,7 @@ def test_costs_that_cannot_be_measured_fail_no_run(
     def calibrate(*_: Any) -> Any:
         raise RuntimeError("no clock")
 
-    monkeypatch.setattr("kdbench.engines.work.calibrate", calibrate)
+    monkeypatch.setattr("kdbench.execution.engines.worker.calibrate", calibrate)
     plan, sweep, ear = bench.run()
     assert plan["complete"]
     assert sweep.failures() == {}

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from kdbench.methods import BUILTIN, METHODS
-from kdbench.methods._parts import first_phase
-from kdbench.networks import Average, Trained
-from kdbench.tensor_knobs import in_tensors, shaping
-from kdbench.types import Shapes
+from kdbench.methods.common import first_phase
+from kdbench.methods.networks import Average, Trained
+from kdbench.methods.types import Shapes
+from kdbench.training.cuda_graphs.tensor_params import in_tensors, shaping
 
 CPU = torch.device("cpu")
 TAPS = {f"stage{n}": (8, 16 >> n, 16 >> n) for n in (1, 2, 3)}

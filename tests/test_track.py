@@ -16,12 +16,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from kdbench.fidelity import agreement, kl
-from kdbench.run import DataSpec, Recipe, RunSpec
-from kdbench.store import Record, Store, write_json
-from kdbench.track import Mirror, content, curves, safe_uri, search, sync, tracking_uri, ui_command
-from kdbench.track.tracker import Tracker
-from kdbench.track.uris import artifact_location, redact
+from kdbench.records.fidelity import agreement, kl
+from kdbench.records.spec import DataSpec, Recipe, RunSpec
+from kdbench.records.store import Record, Store, write_json
+from kdbench.tracking import (
+    Mirror,
+    content,
+    curves,
+    safe_uri,
+    search,
+    sync,
+    tracking_uri,
+    ui_command,
+)
+from kdbench.tracking.client import artifact_location, redact
+from kdbench.tracking.sync import Tracker
 
 STUDY, CLASSES, IMAGES = "digits", 4, 40
 
@@ -137,7 +146,7 @@ class Bench:
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A fresh MLflow database: making one takes seconds, so tests start from a copy."""
     root = tmp_path_factory.mktemp("fresh")
-    from kdbench.track.uris import client
+    from kdbench.tracking.client import client
 
     client(f"sqlite:///{root / 'mlflow.db'}").search_experiments()
     return (root / "mlflow.db").read_bytes()
@@ -462,7 +471,7 @@ def test_what_mlflow_raises_is_told_once_and_mended(
 ) -> None:
     from mlflow import MlflowClient
 
-    monkeypatch.setattr("kdbench.track.mirror.FIRST", 0.02)
+    monkeypatch.setattr("kdbench.tracking.background.FIRST", 0.02)
     works = threading.Event()
     real = getattr(MlflowClient, call)
 
@@ -634,8 +643,8 @@ def test_secrets_are_never_printed(uri: str) -> None:
 
 def test_mlflow_is_quiet_and_tells_nobody(tmp_path: Path) -> None:
     code = (
-        "import sys, os; from pathlib import Path; from kdbench.store import Store\n"
-        "from kdbench.track import Mirror\n"
+        "import sys, os; from pathlib import Path; from kdbench.records.store import Store\n"
+        "from kdbench.tracking import Mirror\n"
         "assert not {'mlflow', 'torch', 'pandas', 'matplotlib'} & set(sys.modules)\n"
         "root = Path(sys.argv[1])\n"
         "m = Mirror(Store(root), 's', f'sqlite:///{root}/mlflow.db', print)\n"
@@ -654,8 +663,8 @@ def test_levelling_a_final_run_imports_no_torch(bench: Bench) -> None:
     teacher = bench.teacher()
     bench.final(teacher=teacher.id)
     code = (
-        "import sys; from pathlib import Path; from kdbench.store import Store\n"
-        "from kdbench.track import curves, search, sync\n"
+        "import sys; from pathlib import Path; from kdbench.records.store import Store\n"
+        "from kdbench.tracking import curves, search, sync\n"
         "root, uri = Path(sys.argv[1]), sys.argv[2]\n"
         f"assert sync(Store(root), {STUDY!r}, uri)['updated'] == 2\n"
         f"assert len(search({STUDY!r}, uri)) == 4 and len(curves({STUDY!r}, uri))\n"

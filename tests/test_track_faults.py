@@ -23,12 +23,12 @@ import pytest
 from test_ledger import RANGES, held, trials
 from test_track import STUDY, Bench, bench, empty_database, until  # noqa: F401  # noqa: F401  fixtures
 
-from kdbench.ledger import STORAGE, Ledger
-from kdbench.store import Store
-from kdbench.track import Mirror, attach_report, mend, search, stale, sync
-from kdbench.track.find import levelling
-from kdbench.track.tracker import Tracker
-from kdbench.track.uris import redact, safe_uri
+from kdbench.records.store import Store
+from kdbench.tracking import Mirror, attach_report, mend, search, stale, sync
+from kdbench.tracking.client import redact, safe_uri
+from kdbench.tracking.experiment import levelling
+from kdbench.tracking.optuna_log import STORAGE, Ledger
+from kdbench.tracking.sync import Tracker
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -230,7 +230,7 @@ def test_a_kill_while_the_ledger_is_written(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "sys.path.insert(0, sys.argv[1])\n"
-        "from test_ledger import RANGES, trials; from kdbench.ledger import Ledger\n"
+        "from test_ledger import RANGES, trials; from kdbench.tracking.optuna_log import Ledger\n"
         "print('ready', flush=True)\n"
         "Ledger(Path(sys.argv[2])).level('digits', 'kd', RANGES, trials(4000))\n"
     )
@@ -409,7 +409,7 @@ def server(
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr("kdbench.track.mirror.FIRST", 0.1)
+    monkeypatch.setattr("kdbench.tracking.background.FIRST", 0.1)
 
 
 def touched(mirror: Mirror, run_id: str) -> None:

@@ -11,17 +11,18 @@ import torch
 from safetensors.torch import load as load_tensors
 from torch import nn
 
-from kdbench import member as members
-from kdbench import models, train
-from kdbench.calibrate import calibrate
-from kdbench.cohort import Job, epoch_batches, training_positions
-from kdbench.events import Epochs, Failed, Finished
-from kdbench.member import Member
+from kdbench import models
 from kdbench.methods import METHODS
 from kdbench.methods.base import Method
-from kdbench.networks import Average, Snapshot, Trained
-from kdbench.optim import lr_at, make_optimizer
-from kdbench.run import Recipe
+from kdbench.methods.networks import Average, Snapshot, Trained
+from kdbench.records.spec import Recipe
+from kdbench.training import loop as train
+from kdbench.training import run as members
+from kdbench.training.batches import Job, epoch_batches, training_positions
+from kdbench.training.cost import calibrate
+from kdbench.training.events import Epochs, Failed, Finished
+from kdbench.training.optim import lr_at, make_optimizer
+from kdbench.training.run import Member
 
 CE = METHODS["ce"]
 

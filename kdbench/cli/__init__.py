@@ -2,14 +2,14 @@
 
 import os
 
-from kdbench.cli import reports, studies
-from kdbench.cli.base import Refused, app
-from kdbench.cli.words import parse_change, parse_labels, parse_seeds
+from kdbench.cli import commands, reports
+from kdbench.cli.app import Refused, app
+from kdbench.cli.parsing import parse_change, parse_labels, parse_seeds
 
 __all__ = ["Refused", "app", "main", "parse_change", "parse_labels", "parse_seeds"]
 
 #: Imported for the commands that they add to `app`, in the order in which help lists them.
-COMMANDS = (studies, reports)
+COMMANDS = (commands, reports)
 
 
 def main() -> None:

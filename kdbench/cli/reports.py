@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kdbench.cli.base import Refused, Root, Traceback, app, leave
+from kdbench.cli.app import Refused, Root, Traceback, app, leave
 
 Study = Annotated[str, typer.Argument(help="A study that has a report in this root.")]
 
@@ -51,7 +51,7 @@ def report(
     def act() -> int:
         from rich.console import Console
 
-        from kdbench.report import command
+        from kdbench.cli import report as command
 
         if bool(names) == bool(results):
             raise Refused("name one or more studies, or a file of results with --from")
@@ -78,7 +78,7 @@ def check(
     def act() -> int:
         from rich.console import Console
 
-        from kdbench.report import command
+        from kdbench.cli import report as command
 
         return command.check(path, runs, root.resolve(), Console())
 
@@ -98,7 +98,7 @@ def compare(
     def act() -> int:
         from rich.console import Console
 
-        from kdbench.report import command
+        from kdbench.cli import report as command
 
         return command.compare(root.resolve(), study, first, second, Console())
 
@@ -117,7 +117,7 @@ def plan(
     def act() -> int:
         from rich.console import Console
 
-        from kdbench.report import command
+        from kdbench.cli import report as command
 
         return command.plan(root.resolve(), name, detect, Console())
 

@@ -15,17 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdbench.data.own import OWN
-from kdbench.data.sources import (
-    DataError,
-    DataSet,
-    File,
-    arrays,
-    check,
-    data_folder,
-)
-from kdbench.data.views import VIEWS, Views
-from kdbench.plugins import plugins
+from kdbench.data.augment import VIEWS, Views
+from kdbench.data.builtin import OWN
+from kdbench.data.files import DataError, DataSet, File, arrays, check, data_folder
+from kdbench.registry import plugins
 
 __all__ = [
     "DATASETS",

@@ -10,9 +10,7 @@ from kdbench.losses.activations import activation_boundary
 from kdbench.losses.attention import attention, attention_transfer
 from kdbench.losses.decoupled import decoupled_kl
 from kdbench.losses.features import cosine, feature_mse
-from kdbench.losses.pooling import pool, pool_width, smaller_size
-from kdbench.losses.relations import angle, distance, flow, flow_mse, similarity
-from kdbench.losses.soft import (
+from kdbench.losses.logits import (
     kl,
     kl_to_log_probs,
     logit_mse,
@@ -20,6 +18,8 @@ from kdbench.losses.soft import (
     soft_cross_entropy,
     uniform_cross_entropy,
 )
+from kdbench.losses.pooling import pool, pool_width, smaller_size
+from kdbench.losses.relations import angle, distance, flow, flow_mse, similarity
 from kdbench.losses.targets import log_mean_probs, min_logit
 
 __all__ = [

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdbench.losses.checks import dims
+from kdbench.losses._checks import dims
 
 
 def activation_boundary(student: Tensor, teacher: Tensor, margin: float | Tensor = 1.0) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdbench.losses import checks
+from kdbench.losses import _checks as checks
 
 
 def other_classes(target: Tensor, classes: int) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdbench.losses.checks import dims
+from kdbench.losses._checks import dims
 from kdbench.losses.pooling import pool, smaller_size
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdbench.losses import checks
+from kdbench.losses import _checks as checks
 
 
 def log_mean_probs(logits: Sequence[Tensor], temperature: float | Tensor = 1.0) -> Tensor:

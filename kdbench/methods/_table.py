@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint
 
 from kdbench.methods.base import Method
-from kdbench.plugins import by_name, source
+from kdbench.registry import by_name, source
 
 
 class Table(Mapping[str, type[Method]]):

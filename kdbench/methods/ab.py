@@ -7,10 +7,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from kdbench import losses
-from kdbench.methods._parts import common, first_phase, shape, stages, total, weighted
-from kdbench.methods._regressor import regressor
 from kdbench.methods.base import Method, Paper, Range, knob
-from kdbench.networks import Frozen, Trained
+from kdbench.methods.common import common, first_phase, shape, stages, total, weighted
+from kdbench.methods.networks import Frozen, Trained
+from kdbench.methods.regressor import regressor
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from kdbench.networks import Source, Trained
+from kdbench.methods.networks import Source, Trained
+from kdbench.methods.types import Batch, Output, Progress, Shapes
 from kdbench.paper import Paper
-from kdbench.types import Batch, Output, Progress, Shapes
 
 
 @dataclass(frozen=True)

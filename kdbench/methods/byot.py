@@ -7,9 +7,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from kdbench import losses
-from kdbench.methods._parts import common, shape, stages, total, weighted
-from kdbench.methods._regressor import regressor
 from kdbench.methods.base import Method, Paper, Range, knob
+from kdbench.methods.common import common, shape, stages, total, weighted
+from kdbench.methods.regressor import regressor
 
 
 def bottleneck(source: tuple[int, ...], target: tuple[int, ...]) -> nn.Sequential:

@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from torch.nn import functional as F
 
-from kdbench.methods._parts import weighted
 from kdbench.methods.base import Method, Paper
+from kdbench.methods.common import weighted
 
 
 @dataclass(frozen=True)

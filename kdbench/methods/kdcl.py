@@ -7,9 +7,9 @@ from typing import ClassVar
 from torch.nn import functional as F
 
 from kdbench import losses
-from kdbench.methods._parts import weighted
 from kdbench.methods.base import Method, Paper, Range, knob
-from kdbench.networks import Trained
+from kdbench.methods.common import weighted
+from kdbench.methods.networks import Trained
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import ClassVar
 from torch.nn import functional as F
 
 from kdbench import losses
-from kdbench.methods._parts import weighted
 from kdbench.methods.base import Method, Paper, Range, knob
+from kdbench.methods.common import weighted
 
 
 @dataclass(frozen=True)

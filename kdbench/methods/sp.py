@@ -6,9 +6,9 @@ from typing import ClassVar
 from torch.nn import functional as F
 
 from kdbench import losses
-from kdbench.methods._parts import common, stages, weighted
 from kdbench.methods.base import Method, Paper, Range, knob
-from kdbench.networks import Frozen, Trained
+from kdbench.methods.common import common, stages, weighted
+from kdbench.methods.networks import Frozen, Trained
 
 
 @dataclass(frozen=True)

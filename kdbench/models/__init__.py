@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdbench.methods.types import Output
 from kdbench.models.digits import DigitsCNN, DigitsCNNSmall
 from kdbench.models.mnist import MnistCNN, MnistMLP
 from kdbench.models.papers import PAPERS
@@ -26,8 +27,7 @@ from kdbench.models.resnet import ResNet
 from kdbench.models.tutorial import DeepNN, LightNN
 from kdbench.models.wrn import WideResNet
 from kdbench.paper import Paper
-from kdbench.plugins import plugins
-from kdbench.types import Output
+from kdbench.registry import plugins
 
 __all__ = ["MODELS", "Tapped", "build", "macs", "paper_of", "tapped", "taps_of", "to_device"]
 
@@ -113,7 +113,7 @@ def build(name: str, image_shape: ImageShape, classes: int) -> nn.Module:
 
 
 class Tapped(nn.Module):
-    """A model that answers `kdbench.types.Output`: its logits and the taps asked for.
+    """A model that answers `kdbench.methods.types.Output`: its logits and the taps asked for.
 
     It holds the very layers of the model it was made of, under the same names: parameters,
     buffers, `state_dict()` and `train()`/`eval()` are the model's own, so weights saved

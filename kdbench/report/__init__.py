@@ -9,15 +9,15 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "Behind": "assemble",
-    "Leaderboard": "board",
-    "MixedRuns": "frame",
-    "build": "assemble",
-    "leaderboard": "board",
-    "records_frame": "frame",
-    "runs_frame": "frame",
-    "terminal": "console",
-    "write": "files",
+    "Behind": "data.collect",
+    "Leaderboard": "leaderboard",
+    "MixedRuns": "data.runs",
+    "build": "data.collect",
+    "leaderboard": "leaderboard",
+    "records_frame": "data.runs",
+    "runs_frame": "data.runs",
+    "terminal": "writers.console",
+    "write": "write",
 }
 
 __all__ = sorted(_HOMES)

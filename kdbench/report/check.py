@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kdbench.report.evidence import STUDY, Evidence, load
+from kdbench.records.store import Store, read_json
+from kdbench.report.data.report_data import STUDY, Evidence, load
+from kdbench.report.data.runs import Plan, records_frame
 from kdbench.report.figures import figures
-from kdbench.report.files import PAGE, judge, tables
-from kdbench.report.frame import Plan, records_frame
 from kdbench.report.page import page
-from kdbench.report.several import several
-from kdbench.report.several import texts as several_texts
-from kdbench.store import Store, read_json
+from kdbench.report.pooled import several
+from kdbench.report.pooled import texts as several_texts
+from kdbench.report.write import PAGE, judge, tables
 
 MOST = 20
 """Faults named at the most; the rest are counted."""

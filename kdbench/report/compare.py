@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kdbench.report.board import find_line
-from kdbench.report.cells import p_text, signed_text
-from kdbench.report.evidence import Evidence
-from kdbench.report.files import judge
+from kdbench.report.data.report_data import Evidence
+from kdbench.report.leaderboard import find_line
+from kdbench.report.write import judge
+from kdbench.report.writers.cells import p_text, signed_text
 from kdbench.stats import (
     Analysis,
     Difference,

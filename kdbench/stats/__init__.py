@@ -17,7 +17,6 @@ A member of a family that could not be tested (a method that failed, or has one 
 still counts in the family's size: losing runs must not make the other tests easier.
 """
 
-from kdbench.stats.across import SeveralFamily, best_set_several, judge_several
 from kdbench.stats.describe import (
     SMALLEST_GAP,
     budget_curve,
@@ -25,20 +24,6 @@ from kdbench.stats.describe import (
     iqm,
     performance_profile,
     win_probability,
-)
-from kdbench.stats.family import (
-    CORRECTIONS,
-    Analysis,
-    BestSet,
-    Family,
-    Verdict,
-    adjust,
-    best_of,
-    best_set,
-    holm,
-    judge,
-    step_alphas,
-    words,
 )
 from kdbench.stats.paired import (
     FEWEST_SEEDS,
@@ -51,9 +36,7 @@ from kdbench.stats.paired import (
     paired_difference,
     t_intervals,
 )
-from kdbench.stats.power import detectable, seeds_needed, seeds_to_tell_apart
-from kdbench.stats.predict import lies_within, prediction_interval
-from kdbench.stats.several import (
+from kdbench.stats.pooled import (
     FEWEST_SETTINGS,
     Pooled,
     confirmed,
@@ -62,6 +45,23 @@ from kdbench.stats.several import (
     pool,
     settings_needed,
     wilcoxon_p,
+)
+from kdbench.stats.pooled_verdicts import SeveralFamily, best_set_several, judge_several
+from kdbench.stats.power import detectable, seeds_needed, seeds_to_tell_apart
+from kdbench.stats.predict import lies_within, prediction_interval
+from kdbench.stats.verdicts import (
+    CORRECTIONS,
+    Analysis,
+    BestSet,
+    Family,
+    Verdict,
+    adjust,
+    best_of,
+    best_set,
+    holm,
+    judge,
+    step_alphas,
+    words,
 )
 
 __all__ = [

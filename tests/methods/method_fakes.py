@@ -5,8 +5,8 @@ from fnmatch import fnmatchcase
 import torch
 
 from kdbench.methods.base import Method
-from kdbench.networks import Trained
-from kdbench.types import Batch, Output, Progress, Shapes
+from kdbench.methods.networks import Trained
+from kdbench.methods.types import Batch, Output, Progress, Shapes
 
 B, C = 8, 5
 STUDENT = {"stage1": (4, 8, 8), "stage2": (6, 4, 4), "embedding": (12,)}

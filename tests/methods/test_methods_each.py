@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from kdbench import losses
 from kdbench.methods import METHODS
 from kdbench.methods.base import Unfit
-from kdbench.networks import Frozen, Snapshot, Stage, Trained
-from kdbench.types import Output, Progress
+from kdbench.methods.networks import Frozen, Snapshot, Stage, Trained
+from kdbench.methods.types import Output, Progress
 
 B, C = fakes.B, fakes.C
 

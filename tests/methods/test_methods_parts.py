@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 import kdbench
 from kdbench.methods import METHODS
-from kdbench.methods._parts import common, stages, weighted
-from kdbench.methods._regressor import regressor
 from kdbench.methods._table import Table
 from kdbench.methods.base import Method, Unfit
-from kdbench.types import Shapes
+from kdbench.methods.common import common, stages, weighted
+from kdbench.methods.regressor import regressor
+from kdbench.methods.types import Shapes
 
 side = st.integers(1, 12)
 

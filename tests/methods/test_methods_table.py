@@ -10,12 +10,12 @@ import pytest
 import torch
 
 import kdbench.methods
-from kdbench.data.own import OWN
+from kdbench.data.builtin import OWN
 from kdbench.methods import BUILTIN, METHODS, origin
 from kdbench.methods.base import Method, Paper, Unfit
+from kdbench.methods.networks import Average, Frozen, Snapshot, Trained
+from kdbench.methods.types import Output, Progress
 from kdbench.models.papers import PAPERS
-from kdbench.networks import Average, Frozen, Snapshot, Trained
-from kdbench.types import Output, Progress
 
 KEYS = list(METHODS)
 

@@ -21,8 +21,8 @@ from kdbench.report.figures import (
 from kdbench.report.figures.drawn import Drawn, Picture
 
 if TYPE_CHECKING:
-    from kdbench.report.board import Leaderboard
-    from kdbench.report.evidence import Evidence
+    from kdbench.report.data.report_data import Evidence
+    from kdbench.report.leaderboard import Leaderboard
 
 __all__ = ["PREPARE", "Drawn", "Picture", "figures"]
 

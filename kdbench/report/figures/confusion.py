@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from kdbench.report.board import Leaderboard
-    from kdbench.report.evidence import Evidence
+    from kdbench.report.data.report_data import Evidence
+    from kdbench.report.leaderboard import Leaderboard
 
 AGAINST = {"truth": "true class", "teacher": "teacher's answer"}
 MOST_COUNTS = 12

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from kdbench.report.figures.lines import Series, draw_lines, name_lines
+from kdbench.report.figures.axes import Series, draw_lines, name_lines
 from kdbench.report.figures.rows import mains, scored
 from kdbench.report.figures.scale import whole
 from kdbench.report.figures.style import WIDTH, Mark, highlights, named
@@ -16,8 +16,8 @@ from kdbench.report.figures.window import window
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from kdbench.report.board import Leaderboard
-    from kdbench.report.evidence import Evidence
+    from kdbench.report.data.report_data import Evidence
+    from kdbench.report.leaderboard import Leaderboard
 
 METRICS = {"val.accuracy": "validation accuracy", "train.accuracy": "training accuracy"}
 """What is shown: the first that the runs have."""

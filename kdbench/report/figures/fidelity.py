@@ -12,8 +12,8 @@ from kdbench.stats import mean_interval
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from kdbench.report.board import Leaderboard
-    from kdbench.report.evidence import Evidence
+    from kdbench.report.data.report_data import Evidence
+    from kdbench.report.leaderboard import Leaderboard
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kdbench.report.figures.lines import legend
+from kdbench.report.figures.axes import legend
 from kdbench.report.figures.rows import mains
 from kdbench.report.figures.style import (
     BLUE,
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from kdbench.report.board import Leaderboard
-    from kdbench.report.evidence import Evidence
+    from kdbench.report.data.report_data import Evidence
+    from kdbench.report.leaderboard import Leaderboard
 
 PINNED = "pinned, no verdict"
 KINDS = {

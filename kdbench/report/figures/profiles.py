@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdbench.report.figures.lines import Series, draw_lines, name_lines
+from kdbench.report.figures.axes import Series, draw_lines, name_lines
 from kdbench.report.figures.rows import mains, scores
 from kdbench.report.figures.style import WIDTH, Mark, highlights, named
 from kdbench.report.figures.window import window
@@ -15,8 +15,8 @@ from kdbench.stats import performance_profile
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from kdbench.report.board import Leaderboard
-    from kdbench.report.evidence import Evidence
+    from kdbench.report.data.report_data import Evidence
+    from kdbench.report.leaderboard import Leaderboard
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from kdbench.report.board import PRECEDENCE
+from kdbench.report.leaderboard import PRECEDENCE
 
 if TYPE_CHECKING:
-    from kdbench.report.board import Leaderboard
-    from kdbench.report.evidence import Evidence
+    from kdbench.report.data.report_data import Evidence
+    from kdbench.report.leaderboard import Leaderboard
 
 
 def mains(board: "Leaderboard") -> pd.DataFrame:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kdbench.report.figures.rows import mains
 
 if TYPE_CHECKING:
-    from kdbench.report.board import Leaderboard
+    from kdbench.report.leaderboard import Leaderboard
 
 INK = "#010203"
 """Text and axes: black to the eye, and found again in an SVG, where it becomes the colour

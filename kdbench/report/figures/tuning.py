@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kdbench.report.figures.lines import name_all
+from kdbench.report.figures.axes import name_all
 from kdbench.report.figures.rows import mains
 from kdbench.report.figures.scale import spread
 from kdbench.report.figures.style import INK, MUTED, WIDTH, Mark, highlights, named
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from kdbench.report.board import Leaderboard
-    from kdbench.report.evidence import Evidence
+    from kdbench.report.data.report_data import Evidence
+    from kdbench.report.leaderboard import Leaderboard
 
 KNOBS = ("temperature", "alpha", "beta")
 """What most methods share."""

@@ -9,11 +9,11 @@ import hashlib
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from kdbench.report.board import Leaderboard
-from kdbench.report.cells import sheet
-from kdbench.report.evidence import Evidence
-from kdbench.report.page.about import abouts
+from kdbench.report.data.report_data import Evidence
+from kdbench.report.leaderboard import Leaderboard
+from kdbench.report.page.details import abouts
 from kdbench.report.page.lines import lines, measure
+from kdbench.report.writers.cells import sheet
 
 if TYPE_CHECKING:
     from kdbench.report.figures import Drawn

@@ -1,0 +1,154 @@
+"""What killed processes and broken disks leave behind: found, told, and put right.
+
+Nothing is deleted but half-written files of processes that are gone. A record that cannot
+be read is moved to `runs/aside/`, whole, and the next start trains the run again.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from kdbench import tracking as track
+from kdbench.records.files import leftovers
+from kdbench.records.store import DamagedRecord, NewerRecord, RecordBusy, Store
+from kdbench.tracking.client import redact
+from kdbench.tracking.optuna_log import Ledger
+from kdbench.tracking.optuna_storage import is_entry, salvage
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it should be. `mend` puts it right and says what it did;
+    None where a person has to."""
+
+    what: str
+    mend: Callable[[], str] | None = None
+
+
+def examine(store: Store) -> Iterator[Finding]:
+    """Everything that is wrong in a root; nothing is changed until a finding is mended.
+
+    Records first: what is wrong with MLflow is seen from them.
+    """
+    yield from _records(store)
+    yield from _parts(store)
+    yield from _plans(store)
+    yield from _journal(store)
+    for study in studies(store):
+        yield from _mlflow(store, study)
+
+
+def studies(store: Store) -> list[str]:
+    """The studies that have run in this root."""
+    folder = store.root / "runs" / "plans"
+    return sorted(p.stem for p in folder.glob("*.json") if not p.name.endswith(".cost.json"))
+
+
+def _records(store: Store) -> Iterator[Finding]:
+    planned: set[str] | None = set()
+    for study in studies(store):
+        plan = _plan(store, study)
+        planned = None if plan is None or planned is None else planned | set(plan["listing"])
+    orphans = []
+    for run in store.ids():
+        faults = store.examine(run)
+        if faults:
+            yield _damaged(store, run, faults)
+        elif planned is not None and run not in planned:
+            orphans.append(run)
+    if orphans:
+        some = ", ".join(orphans[:4]) + (", ..." if len(orphans) > 4 else "")
+        yield Finding(
+            f"{len(orphans)} records belong to no study as it now reads ({some}): kept, since an "
+            "edit of a study file may want them again; remove their folders by hand if not"
+        )
+
+
+def _damaged(store: Store, run: str, faults: list[str]) -> Finding:
+    what = f"record {run}: {'; '.join(faults)}"
+    try:
+        _ = store.record(run).result
+    except NewerRecord:
+        return Finding(what)
+    except DamagedRecord:
+        pass
+
+    return Finding(what, partial(_set_aside, store, run, "; ".join(faults)))
+
+
+def _set_aside(store: Store, run: str, why: str) -> str:
+    try:
+        return f"moved to {store.set_aside(run, why)}; the next start trains it again"
+    except RecordBusy:
+        return "left alone: a process is writing it just now"
+
+
+def _parts(store: Store) -> Iterator[Finding]:
+    for part in leftovers(store.root):
+        what = f"{part} was left half-written by a process that is gone"
+        yield Finding(what, partial(_remove, part))
+
+
+def _remove(part: Path) -> str:
+    part.unlink(missing_ok=True)
+    return "removed"
+
+
+def _plan(store: Store, study: str) -> dict[str, Any] | None:
+    try:
+        plan = json.loads(store.plan_path(study).read_text(encoding="utf-8"))
+        return plan if isinstance(plan["listing"], dict) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _plans(store: Store) -> Iterator[Finding]:
+    for study in studies(store):
+        if _plan(store, study) is None:
+            path = store.plan_path(study)
+            what = f"the plan {path} cannot be read"
+            yield Finding(what, partial(_put_by, path, f"`kdbench study {study}` writes it anew"))
+
+
+def _put_by(path: Path, then: str) -> str:
+    target = path.with_name(f"{path.name}.damaged")
+    path.rename(target)
+    return f"moved to {target}; {then}"
+
+
+def _journal(store: Store) -> Iterator[Finding]:
+    """Trials reach the journal when they have ended, so none is ever abandoned in it; but a
+    full disk can leave half a line."""
+    path = Ledger(store.root).path
+    if path.exists() and not all(map(is_entry, path.read_bytes().splitlines(keepends=True))):
+        yield Finding(f"{path} is damaged", partial(_salvage, path))
+
+
+def _salvage(path: Path) -> str:
+    kept = salvage(path, FileLock(path.with_name(".optuna.lock")))
+    return f"the old file is {kept}; the next start writes what is lost from the records"
+
+
+def _mlflow(store: Store, study: str) -> Iterator[Finding]:
+    uri = track.tracking_uri(store.root)
+    try:
+        found = track.stale(store, study, uri)
+    except LookupError:
+        return
+    except Exception as error:
+        yield Finding(f"MLflow's store of {study} cannot be asked: {redact(str(error), uri)}")
+        return
+    for item in found:
+        what = f"MLflow, {study}, {item.name}: {item.text}"
+        act = partial(_mend, store, study, uri, item) if item.mendable else None
+        yield Finding(what, act)
+
+
+def _mend(store: Store, study: str, uri: str, item: track.Stale) -> str:
+    done = track.mend(store, study, uri, [item])
+    return "mended" if done else "left alone: it has changed meanwhile"

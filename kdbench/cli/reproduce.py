@@ -1,0 +1,167 @@
+"""Train one cell of a published leaderboard again, and say whether it comes out alike."""
+
+import math
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from kdbench.cli.study import Options, Quiet, Watch, carry_out, pick_device, plain, planned_on
+from kdbench.records.store import Store
+from kdbench.report.data.report_data import Evidence
+from kdbench.report.data.report_data import load as load_evidence
+from kdbench.report.leaderboard import Line, find_line
+from kdbench.stats import lies_within, prediction_interval
+from kdbench.study import Planner
+from kdbench.study.load import StudyError, load_study
+from kdbench.study.schema import Entry, Study
+
+LEVEL = 0.95
+#: Below this many published seeds (the new one left out) there is no interval.
+FEWEST = 2
+
+
+class CannotReproduce(Exception):
+    """The cell cannot be trained again as it was published; the message says why."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is trained again: a row of a report, and one seed."""
+
+    study: Study
+    evidence: Evidence
+    line: Line
+    seed: int
+
+    @property
+    def others(self) -> dict[int, float]:
+        """The published scores of all other seeds, in percentage points."""
+        return {s: v for s, v in self.line.scores.items() if s != self.seed}
+
+
+def reproduce(options: Options, name: str, seed: int, folder: Path, console: Console) -> int:
+    """Train row `name` (`rkd`, `rkd:default`) with `seed` again as the report in `folder`
+    published it. Exit code 0 where the score lies in the prediction interval of the other
+    published seeds, else 1. Raises `CannotReproduce`, and what a study raises.
+
+    It works in `reproduced/` under the root, apart from the study's own records, and takes
+    from those only what the run learns from (a teacher) where that is finished.
+    """
+    cell = published(options.study, name, seed, folder)
+    images = planned_on(cell.study, options)
+    checksum = cell.evidence.plan["data"]["checksum"]
+    if images.checksum != checksum:
+        raise CannotReproduce(
+            f"the training images are others: checksum {images.checksum}, published {checksum}"
+        )
+    device = pick_device(options.device)
+    store = Store(options.root / "reproduced")
+    planner = Planner(cell.study, images, store)
+    run = final_run(planner, cell)
+    lend(Store(options.root), store, planner, run)
+    if store.record(run).test is not None:
+        where = store.record(run).folder
+        plain(console, f"trained here before; remove {where} to train it once more")
+    inner = replace(options, root=store.root)
+    with Watch(console) as watcher:
+        sweep = carry_out(planner, store, inner, device, Quiet(), watcher)
+    for label, error in sweep.failures().items():
+        raise CannotReproduce(f"{label} failed: {error}")
+    score = score_of(store, run, cell.study.final.epoch)
+    for line in sentences(cell, run, score):
+        plain(console, line)
+    return 0 if lies_within(prediction_interval(cell.others, LEVEL), score) else 1
+
+
+def published(study: str, name: str, seed: int, folder: Path) -> Cell:
+    """The cell as the report in `folder` published it.
+
+    Raises `NoEvidence` where there is no report, `UnknownRow` for a row it lacks,
+    `CannotReproduce` where the study file has changed since or seeds are too few.
+    """
+    evidence = load_evidence(folder)
+    line = find_line(evidence, name)
+    if line.plan.get("unfit"):
+        raise CannotReproduce(f"{name} has no runs: {line.plan['unfit']}")
+    found = pinned(load_study(study), line, seed)
+    cell = Cell(found, evidence, line, seed)
+    if len(cell.others) < FEWEST:
+        raise CannotReproduce(
+            f"{name} has {len(cell.others)} published seeds beside {seed}; a prediction interval "
+            f"needs {FEWEST}"
+        )
+    return cell
+
+
+def pinned(study: Study, line: Line, seed: int) -> Study:
+    """The study cut down to one method with the published knobs, and one seed."""
+    entries = [e for e in study.methods if e.label == line.label]
+    if not entries:
+        raise StudyError(study.name, [f"the study has no method '{line.label}' any more"])
+    knobs = dict(line.plan["knobs"])
+    lr = knobs.pop("recipe.lr", None)
+    entry: Entry = entries[0].model_copy(update={"knobs": knobs})
+    recipe = study.recipe if lr is None else study.recipe.model_copy(update={"lr": lr})
+    final = study.final.model_copy(update={"seeds": (seed,)})
+    changes = {"methods": (entry,), "tune": None, "final": final, "recipe": recipe}
+    return study.model_copy(update=changes)
+
+
+def final_run(planner: Planner, cell: Cell) -> str:
+    """The id of the run to train. Raises `CannotReproduce` where it differs from the
+    published run of its seed: then the study file, or a method, has changed since."""
+    (row,) = planner.plan().rows
+    if row.unfit:
+        raise CannotReproduce(f"{row.label} cannot serve this pair: {row.unfit}")
+    run = row.runs[str(cell.seed)]
+    before = cell.line.plan["runs"].get(str(cell.seed))
+    if before is not None and before != run:
+        raise CannotReproduce(
+            f"seed {cell.seed} was published as run {before}, but the study as it reads now "
+            f"makes run {run}: its recipe, data, teacher or a method's version has changed"
+        )
+    return run
+
+
+def lend(source: Store, target: Store, planner: Planner, run: str) -> None:
+    """Copy what the run learns from where the study's own records have it finished."""
+    for needed in planner.plan().nodes:
+        record, mine = source.record(needed), target.record(needed)
+        if needed != run and record.result is not None and not mine.folder.exists():
+            part = mine.folder.with_name(f".{needed}.part")
+            shutil.rmtree(part, ignore_errors=True)
+            shutil.copytree(record.folder, part)
+            part.rename(mine.folder)
+
+
+def score_of(store: Store, run: str, rule: str) -> float:
+    """The test accuracy in percentage points; NaN where the run diverged."""
+    test: Mapping[str, Any] | None = store.record(run).test
+    return math.nan if test is None else 100 * float(test[rule]["accuracy"])
+
+
+def sentences(cell: Cell, run: str, score: float) -> list[str]:
+    """What came out, in words made from what computed it."""
+    name, others = f"{cell.line.label} ({cell.line.row})", cell.others
+    if math.isnan(score):
+        return [f"{name} seed {cell.seed}, run {run}: diverged, where {len(others)} seeds did not."]
+    interval = prediction_interval(others, LEVEL)
+    inside = lies_within(interval, score)
+    seeds = ", ".join(map(str, others))
+    said = [
+        f"{name} seed {cell.seed}, run {run}: {score:.2f} %",
+        f"{100 * LEVEL:g} % prediction interval of the published seeds {seeds}: "
+        f"[{interval.low:.2f}, {interval.high:.2f}]",
+        "inside: the published seeds and this one agree"
+        if inside
+        else "outside: this is not what the published seeds lead one to expect",
+    ]
+    if cell.seed in cell.line.scores:
+        before = cell.line.scores[cell.seed]
+        same = "the same" if math.isclose(before, score, abs_tol=1e-9) else "not the same"
+        said.insert(1, f"published for this seed: {before:.2f} %, {same}")
+    return said

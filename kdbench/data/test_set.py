@@ -1,0 +1,51 @@
+"""The test part of a data set. Only the module that scores final runs may import this."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kdbench.data import as_tensor, checksum, source, statistics
+from kdbench.data.files import arrays
+
+
+@dataclass(frozen=True, eq=False)
+class TestData:
+    """The test part of a data set: fields as in `TrainingData`.
+
+    `mean` and `std` are the training part's, so `Views` normalises both parts alike;
+    `checksum` is over these images and labels.
+    """
+
+    # Keeps pytest from taking the class for a test.
+    __test__ = False
+
+    name: str
+    images: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+    scale: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    checksum: str
+
+
+def open_test(name: str, folder: Path | str | None = None) -> TestData:
+    """The test part of `name` from `data_folder(folder)`. Raises as `kdbench.data.load` does."""
+    described = source(name)
+    images, labels = arrays(name, described, "test", folder)
+    training = images
+    if described.mean is None or described.std is None:
+        training, _ = arrays(name, described, "train", folder)
+    mean, std = statistics(described, training)
+    return TestData(
+        name,
+        as_tensor(images),
+        torch.from_numpy(labels),
+        described.class_names,
+        described.scale,
+        mean,
+        std,
+        checksum(images, labels),
+    )

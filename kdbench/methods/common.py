@@ -1,0 +1,72 @@
+"""What several methods share: weighting, phases, and finding taps."""
+
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdbench.methods.base import Unfit
+from kdbench.methods.types import Shapes
+
+
+def weighted(weights: Mapping[str, Any], **terms: Tensor) -> dict[str, Tensor]:
+    """Each term times the weight of the same name (`__` in a keyword stands for `.`).
+
+    Refuses a term without a weight and a weight without a term, so that what is logged
+    as the weights is what the objective used.
+    """
+    named = {name.replace("__", "."): term for name, term in terms.items()}
+    if named.keys() != weights.keys():
+        raise KeyError(f"terms {sorted(named)} do not match weights {sorted(weights)}")
+    # A number needs no type, and takes no time to get one.
+    typed = {n: w.to(named[n].dtype) if isinstance(w, Tensor) else w for n, w in weights.items()}
+    return {name: typed[name] * term for name, term in named.items()}
+
+
+def total(terms: Iterable[Tensor]) -> Tensor:
+    """The sum of scalar terms."""
+    return torch.stack(list(terms)).sum()
+
+
+def scalar(value: float | Tensor, like: Tensor) -> Tensor:
+    """A knob or a share of progress as a 0-d tensor of the logits' type.
+
+    A plain number stays on the CPU, where a 0-d tensor mixes with any device and costs
+    no copy.
+    """
+    return torch.as_tensor(value, dtype=like.dtype)
+
+
+def first_phase(step: float | Tensor, share: float | Tensor, like: Tensor) -> Tensor:
+    """1 while `step` is below `share`, then 0, as a 0-d tensor.
+
+    Counted in steps and not in epochs, so that a run of one epoch has both phases.
+    """
+    return (scalar(step, like) < scalar(share, like)).to(like.dtype)
+
+
+def common(taps: Iterable[Mapping[str, Any]], pattern: str) -> list[str]:
+    """The names that fit the pattern and that all of the networks have, sorted."""
+    names = set.intersection(*(set(t) for t in taps))
+    return sorted(name for name in names if fnmatchcase(name, pattern))
+
+
+def stages(shapes: Shapes, roles: Iterable[str], pattern: str, least: int = 1) -> list[str]:
+    """The stage taps that all of `roles` have; `Unfit` where they are fewer than `least`."""
+    roles = list(roles)
+    names = common((shapes.taps.get(role, {}) for role in roles), pattern)
+    if len(names) < least:
+        have = f"only {', '.join(names)}" if names else "there are none"
+        raise Unfit(f"needs {least} or more taps {pattern} in {' and '.join(roles)}; {have}")
+    return names
+
+
+def shape(shapes: Shapes, role: str, tap: str) -> tuple[int, ...]:
+    """The shape of one tap of one network; `Unfit` where the network has no such tap."""
+    taps = shapes.taps.get(role, {})
+    if tap not in taps:
+        have = ", ".join(sorted(taps)) or "none"
+        raise Unfit(f"needs the tap {tap} of the {role}; its taps here: {have}")
+    return tuple(taps[tap])

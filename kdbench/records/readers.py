@@ -1,0 +1,180 @@
+"""Reading a record's files, and saying in plain words what is wrong with them. No torch here."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from safetensors import safe_open
+
+from kdbench.records.spec import RunSpec
+
+if TYPE_CHECKING:
+    from kdbench.records.store import Record
+
+T = TypeVar("T")
+
+#: The format of a record, in its result.json; a record without one is of format 0, which
+#: differs in nothing else. To be raised with any change after which this reader would
+#: misread a new record or a new reader an old one: a file's name, the meaning or absence of
+#: a key of result.json, test.json or metrics.jsonl, the names of tensors or arrays. Not for
+#: a new key that may be missing. Whoever raises it also reads the formats before it here.
+RECORD_FORMAT = 1
+
+
+class DamagedRecord(Exception):
+    """A file of a record cannot be what was written; `path` and `why` say more."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(path, why)
+        self.path, self.why = path, why
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} is damaged: {self.why}. `kdbench doctor` sets the record aside; "
+            "the next start trains it again."
+        )
+
+
+class NewerRecord(DamagedRecord):
+    """A record that a later kdbench wrote: nothing is wrong with it."""
+
+    def __str__(self) -> str:
+        return f"{self.path} was {self.why}"
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file, or None where there is no file. Raises `DamagedRecord`."""
+    try:
+        value = json.loads(path.read_bytes().decode())
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError) as error:
+        raise DamagedRecord(path, f"it is not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise DamagedRecord(path, "it is not a JSON object")
+    return value
+
+
+def read_spec(path: Path) -> RunSpec | None:
+    """The spec in a file, or None. Raises `DamagedRecord`."""
+    raw = read_object(path)
+    if raw is None:
+        return None
+    try:
+        spec = RunSpec.from_dict(raw)
+        spec.canonical()
+        for part in (spec.models, spec.knobs, spec.frozen):
+            if not isinstance(part, dict):
+                raise TypeError(f"{part!r} is not a mapping")
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedRecord(path, f"it is not a run's spec ({error!r})") from error
+    return spec
+
+
+def read_result(path: Path) -> dict[str, Any] | None:
+    """The result without its format, or None. Raises `DamagedRecord`, `NewerRecord`."""
+    raw = read_object(path)
+    if raw is None:
+        return None
+    number = raw.pop("format", 0)
+    if type(number) is not int:
+        raise DamagedRecord(path, f"its format is {number!r}")
+    if number > RECORD_FORMAT:
+        raise NewerRecord(
+            path,
+            f"written by a newer kdbench (format {number}; this one knows {RECORD_FORMAT}): "
+            "upgrade kdbench",
+        )
+    if not isinstance(raw.get("state"), str):
+        raise DamagedRecord(path, "it does not say how the training ended")
+    return raw
+
+
+def read_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The rows of a metrics file in order of epochs, and how many lines are none."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return [], 0
+    rows: list[dict[str, Any]] = []
+    for line in lines:
+        try:
+            row = json.loads(line.decode())
+        except (ValueError, RecursionError):
+            continue
+        epoch = row.get("epoch") if isinstance(row, dict) else None
+        if type(epoch) is int and (not rows or epoch > rows[-1]["epoch"]):
+            rows.append(row)
+    return rows, len(lines) - len(rows)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz file. Raises `DamagedRecord`, `FileNotFoundError`."""
+    try:
+        with np.load(path) as arrays:
+            return dict(arrays)
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        # zipfile, zlib, pickle and numpy each raise their own on garbage.
+        raise DamagedRecord(path, f"its arrays cannot be read ({error})") from error
+
+
+def read_weights(path: Path) -> bytes:
+    """A safetensors file whose header and length are right. Raises `DamagedRecord`."""
+    try:
+        with safe_open(path, framework="numpy"):
+            return path.read_bytes()
+    except FileNotFoundError as error:
+        raise DamagedRecord(path, "it is missing") from error
+    except Exception as error:  # SafetensorError is an Exception and no more
+        raise DamagedRecord(path, f"it is not whole ({error})") from error
+
+
+def faults(record: "Record") -> list[str]:
+    """What is wrong with a record, a line each. A newer one is not judged further.
+
+    What a kill may leave is no fault, for the next start goes on from it: weights without
+    a result, predictions without test scores.
+    """
+    found: list[str] = []
+
+    def read(get: Callable[[], T]) -> T | None:
+        try:
+            return get()
+        except NewerRecord:
+            raise
+        except DamagedRecord as error:
+            found.append(f"{error.path.name}: {error.why}")
+            return None
+
+    try:
+        result = read(lambda: record.result)
+    except NewerRecord as error:
+        return [f"{error.path.name}: {error.why}"]
+    begun = any(path.name != ".lock" for path in record.folder.glob("*"))
+    spec = read(record.spec)
+    if spec is not None and spec.id != record.id:
+        found.append(f"spec.json: it is the spec of run {spec.id}, not of {record.id}")
+    if begun and not (record.folder / "spec.json").exists():
+        found.append("spec.json: it is missing")
+    test = read(lambda: record.test)
+    read(lambda: record.error)
+    rows, bad = read_rows(record.folder / "metrics.jsonl")
+    if bad:
+        found.append(f"metrics.jsonl: {bad} of its lines cannot be read")
+    if result is not None:
+        if result["state"] not in ("done", "diverged"):
+            found.append(f"result.json: unknown state {result['state']!r}")
+        if result["state"] == "done":
+            read(lambda: read_weights(record.weights_path))
+            epochs = result.get("epochs")
+            if not bad and type(epochs) is int and len(rows) != epochs:
+                found.append(f"metrics.jsonl: {len(rows)} epochs of {epochs}")
+    elif any(path.exists() for path in record.checkpoint_paths) and record.checkpoint() is None:
+        found.append("checkpoint.pt: no checkpoint is whole and has its metrics")
+    if test is not None:
+        read(record.predictions)
+    return found

@@ -1,0 +1,77 @@
+"""From a study's name to its leaderboard and files: plan, MLflow, calibration."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from kdbench.records.store import Store, read_json
+from kdbench.report.data.confusion import confusions_frame
+from kdbench.report.data.report_data import Evidence, slim, tidy_curves, trials_frame
+from kdbench.report.data.runs import TEACHER, run_ids, runs_frame
+from kdbench.report.leaderboard import Leaderboard
+from kdbench.report.write import write
+from kdbench.tracking import curves, search, tracking_uri
+
+
+class Behind(RuntimeError):
+    """MLflow lacks what the records hold; `kdbench sync` brings it level. `count`: runs."""
+
+    def __init__(self, study: str, count: int) -> None:
+        self.count = count
+        super().__init__(
+            f"MLflow is behind the records of study '{study}' by {count} "
+            f"run{'s' * (count != 1)}: kdbench sync {study}"
+        )
+
+
+def no_plan(store: Store, study: str) -> str:
+    """What to do about a study that never ran in a root."""
+    return f"no plan of study '{study}' under {store.root}: run `kdbench study {study}` first"
+
+
+def gather(store: Store, study: str) -> Evidence:
+    """All that a study's report is made from: its plan, MLflow, the records' predictions.
+
+    Raises `FileNotFoundError` where the study has no plan, `LookupError` where MLflow has
+    no such experiment, `Behind` where MLflow lacks results that the records have.
+    """
+    plan = read_json(store.plan_path(study))
+    if plan is None:
+        raise FileNotFoundError(no_plan(store, study))
+    uri = tracking_uri(store.root)
+    cost = read_json(store.calibration_path(study)) or {}
+    found = search(study, uri, trials=False)
+    frame = runs_frame(found, plan, cost)
+    late = behind(store, frame)
+    if late:
+        raise Behind(study, late)
+    lines = tidy_curves(curves(study, uri, run_ids(plan), found))
+    confusions = confusions_frame(store, plan, frame)
+    return Evidence(slim(plan), cost, frame, lines, trials_frame(plan), confusions)
+
+
+def build(store: Store, study: str) -> tuple[Leaderboard, tuple[Path, ...]]:
+    """The leaderboard of a study from MLflow, and the files written to its report folder.
+    Raises what `gather` raises."""
+    return write(gather(store, study), store.report_folder(study))
+
+
+def behind(store: Store, frame: pd.DataFrame) -> int:
+    """How many runs of the frame are further on disk than in MLflow."""
+    columns = ["id", "state", "row", "agreement", "teacher"]
+    runs = frame[columns].dropna(subset=["id"]).itertuples(index=False, name=None)
+    return len({run[0] for run in runs if _behind(store, *run)})
+
+
+def _behind(
+    store: Store, run: str, state: str, row: str, agreement: float, teacher: str | None
+) -> bool:
+    record = store.record(run)
+    if state == "done":  # its fidelity waits for the teacher's own test scores
+        if row == TEACHER or teacher is None or not pd.isna(agreement):
+            return False
+        return record.test is not None and store.record(teacher).test is not None
+    result = record.result
+    if result is None or state == result["state"]:
+        return False
+    return state != "unscored" or record.test is not None

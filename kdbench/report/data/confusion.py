@@ -1,0 +1,63 @@
+"""Which classes a row's students take for which, over all its runs."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kdbench.records.store import Store
+from kdbench.report.data.report_data import CONFUSIONS
+from kdbench.report.data.runs import TEACHER
+
+TRUTH = "truth"
+
+
+def confusions_frame(store: Store, plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
+    """Counts of test images by (expected, predicted) class for every row, from the records'
+    predictions under the selection rule; against the true classes, and against what the
+    row's teacher says. Runs without predictions add nothing."""
+    classes, rule = len(plan["data"]["classes"]), plan["selection"]
+    done = runs[runs["state"] == "done"]
+    taught: dict[str, np.ndarray | None] = {}
+    lines: list[tuple[Any, ...]] = []
+    for (label, row), group in done.groupby(["label", "row"], sort=False):
+        counts = {against: np.zeros((classes, classes), int) for against in (TRUTH, TEACHER)}
+        for run, teacher in zip(group["id"], group["teacher"], strict=True):
+            answers = _answers(store, run, rule)
+            if answers is None:
+                continue
+            labels, said = answers
+            counts[TRUTH] += _pairs(labels, said, classes)
+            if teacher is None or row == TEACHER:
+                continue
+            if teacher not in taught:
+                found = _answers(store, teacher, rule)
+                taught[teacher] = None if found is None else found[1]
+            if (other := taught[teacher]) is not None:
+                counts[TEACHER] += _pairs(other, said, classes)
+        for against, table in counts.items():
+            lines += _lines(str(label), str(row), against, table)
+    return pd.DataFrame(lines, columns=list(CONFUSIONS))
+
+
+def _pairs(expected: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """classes x classes: how often each pair stands there."""
+    counts = np.bincount(expected.astype(int) * classes + predicted, minlength=classes**2)
+    return counts.reshape(classes, classes)
+
+
+def _answers(store: Store, run: str, rule: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """The true and the predicted class of every test image, or None."""
+    try:
+        with np.load(store.record(run).folder / "test.npz") as arrays:
+            kept = rule if rule in arrays else "last"
+            return arrays["labels"], arrays[kept].argmax(axis=1)
+    except FileNotFoundError:
+        return None
+
+
+def _lines(label: str, row: str, against: str, table: np.ndarray) -> Iterable[tuple[Any, ...]]:
+    for expected, predicted in np.argwhere(table):
+        count = int(table[expected, predicted])
+        yield label, row, against, int(expected), int(predicted), count

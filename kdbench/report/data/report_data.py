@@ -1,0 +1,155 @@
+"""All that a report is made from, and the files that keep it beside the tables.
+
+A clone of the project holds no MLflow and no records; what stands in these files is
+enough to draw every table and figure again, and to check every number in them.
+"""
+
+import gzip
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kdbench.report.data.runs import COLUMNS, TEXTS, Plan, typed
+
+CURVES = ("id", "epoch", "metric", "value")
+TRIALS = ("label", "number", "runs", "accuracy", "nll", "chosen", "knobs")
+CONFUSIONS = ("label", "row", "against", "expected", "predicted", "count")
+STUDY = "study.json"
+WALL_CLOCK = ("seconds",)
+"""Metrics over epochs that two equal runs may differ in."""
+
+
+class NoEvidence(FileNotFoundError):
+    """A folder lacks the numbers that its tables were made from."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the plan declared, and what its runs gave.
+
+    `plan`: study, question, rows, tuning budget, references. `cost`: the calibration.
+    `runs`: `frame.COLUMNS`, one line a final run or teacher. `curves`: a metric of a run
+    after an epoch. `trials`: the validation scores of tuning (fractions, nats), `chosen`
+    marks the winner, `knobs` is JSON. `confusions`: counts of test images over a row's
+    runs; `expected` is the true class (`against` = truth) or the teacher's answer
+    (`against` = teacher), both as indices.
+    """
+
+    plan: Plan
+    cost: Mapping[str, Any]
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+    trials: pd.DataFrame
+    confusions: pd.DataFrame
+
+    def files(self) -> dict[str, bytes]:
+        """The files' contents by name: the same bytes from the same numbers."""
+        about = {"cost": self.cost, "plan": self.plan}
+        return {
+            STUDY: (json.dumps(about, indent=1, sort_keys=True) + "\n").encode(),
+            "runs.csv.gz": squeeze(csv(self.runs[list(COLUMNS)])),
+            "curves.csv.gz": squeeze(csv(self.curves)),
+            "trials.csv.gz": squeeze(csv(self.trials)),
+            "confusions.csv.gz": squeeze(csv(self.confusions)),
+        }
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits of sha256 over everything but what was measured with a clock: two
+        equal studies have the same."""
+        timed = self.curves["metric"].str.startswith("measured.").astype(bool)
+        parts = (
+            json.dumps(self.plan, sort_keys=True).encode(),
+            csv(self.runs[[c for c in COLUMNS if not c.startswith("measured.")]]),
+            csv(self.curves[~timed]),
+            csv(self.trials),
+            csv(self.confusions),
+        )
+        whole = hashlib.sha256()
+        for part in parts:
+            whole.update(hashlib.sha256(part).digest())
+        return whole.hexdigest()[:16]
+
+
+def load(folder: Path) -> Evidence:
+    """The evidence in a report's folder. Raises `NoEvidence` where a file is missing."""
+    about = json.loads(_file(folder, STUDY).read_text(encoding="utf-8"))
+    frames = {
+        name: pd.read_csv(_file(folder, f"{name}.csv.gz"), dtype=dtypes)
+        for name, dtypes in (
+            ("runs", {c: str for c in TEXTS if c != "dirty"}),
+            ("curves", {"id": str}),
+            ("trials", {"label": str, "runs": str}),
+            ("confusions", {"label": str}),
+        )
+    }
+    frames["runs"] = typed(frames["runs"])
+    return Evidence(about["plan"], about["cost"], **frames)
+
+
+def _file(folder: Path, name: str) -> Path:
+    path = folder / name
+    if not path.is_file():
+        raise NoEvidence(
+            f"{folder} holds no {name}: a table can be checked only beside the numbers it was "
+            "made from; `kdbench report` writes both"
+        )
+    return path
+
+
+# -- from what a root holds
+
+
+def slim(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """The plan without what the other files hold: the listing of runs and the trials."""
+    rows = [{k: v for k, v in row.items() if k != "trials"} for row in plan["rows"]]
+    return {**{k: v for k, v in plan.items() if k != "listing"}, "rows": rows}
+
+
+def trials_frame(plan: Mapping[str, Any]) -> pd.DataFrame:
+    """The trials of all tuned rows, one line each."""
+    lines = [
+        {
+            "label": row["label"],
+            "number": trial["number"],
+            "runs": " ".join(trial["runs"]),
+            "accuracy": trial["accuracy"],
+            "nll": trial["nll"],
+            "chosen": trial["number"] == row.get("best_trial"),
+            "knobs": json.dumps(trial["knobs"], sort_keys=True),
+        }
+        for row in plan["rows"]
+        for trial in row.get("trials") or ()
+    ]
+    frame = pd.DataFrame(lines, columns=list(TRIALS))
+    return frame.astype({"accuracy": float, "nll": float})
+
+
+def tidy_curves(curves: pd.DataFrame) -> pd.DataFrame:
+    """In one order, with wall-clock metrics marked."""
+    curves = curves[list(CURVES)].copy()
+    timed = curves["metric"].isin(WALL_CLOCK)
+    curves["metric"] = curves["metric"].where(~timed, "measured." + curves["metric"])
+    return curves.sort_values(["id", "metric", "epoch"], kind="stable", ignore_index=True)
+
+
+# -- bytes
+
+
+def csv(frame: pd.DataFrame) -> bytes:
+    """All digits that reading back needs, and the same line ends everywhere."""
+    return frame.to_csv(index=False, lineterminator="\n").encode()
+
+
+def squeeze(content: bytes) -> bytes:
+    """gzip without the name and the time, so that equal content gives equal bytes."""
+    buffer = io.BytesIO()
+    with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, compresslevel=9, mtime=0) as file:
+        file.write(content)
+    return buffer.getvalue()

@@ -1,0 +1,240 @@
+"""One line for each run of a table row, from MLflow or from the records: the same numbers.
+
+A frame holds every run that the plan names for a leaderboard row, finished or not, one
+line for a method that cannot serve the pair, and the teachers. Scores are fractions,
+losses nats, columns that begin with `measured.` are wall-clock or memory measurements
+and may differ between equal studies; all others may not.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from kdbench.records.store import Record, Store
+
+Plan = Mapping[str, Any]
+
+SCORES = ("accuracy", "nll", "ece", "f1", "agreement", "kl")
+COSTS = ("parameters", "student_parameters", "macs")
+MEASURED = ("measured.seconds", "measured.relative", "measured.peak_mb")
+ORIGIN = ("device", "hardware", "torch", "commit", "dirty", "data", "test")
+COLUMNS = (
+    *("label", "row", "method", "seed", "id", "name", "state", "reason"),
+    *SCORES,
+    "images",
+    *COSTS,
+    *MEASURED,
+    "teacher",
+    *ORIGIN,
+    "knobs",
+)
+TEXTS = ("label", "row", "method", "id", "name", "state", "reason", "teacher", *ORIGIN, "knobs")
+UNFINISHED = {
+    "missing": "not run yet",
+    "running": "not finished",
+    "interrupted": "interrupted",
+    "unscored": "not scored yet",
+}
+"""States that the next start of the study will change, and their reasons in words."""
+
+TEACHER = "teacher"
+"""The value of `row` in a teacher's line."""
+
+PUBLISHED = "published"
+"""The value of `row` in a line that was copied from a paper."""
+
+NEVER_MIXED = {
+    "device": "devices",
+    "torch": "torch versions",
+    "data": "training data (checksums)",
+    "test": "test sets (checksums)",
+}
+
+
+class MixedRuns(ValueError):
+    """Runs that must not stand in one table, for they were not made alike."""
+
+
+def runs_frame(search: pd.DataFrame, plan: Plan, cost: Mapping[str, Any] | None = None) -> Any:
+    """The frame from `mlflow.search_runs`. Runs that the plan does not name are left out."""
+    runs: dict[str, Mapping[str, Any]] = {}
+    if "tags.kdbench.id" in search.columns:
+        wanted = set(run_ids(plan))
+        found = search[search["tags.kdbench.id"].isin(wanted)]
+        columns = [str(c) for c in found.columns]
+        for values in found.itertuples(index=False, name=None):
+            run = {k: v for k, v in zip(columns, values, strict=True) if _there(v)}
+            runs.setdefault(run["tags.kdbench.id"], run)
+    return _frame(plan, cost, lambda line: _from_mlflow(runs.get(line["id"]), plan))
+
+
+def records_frame(store: Store, plan: Plan, cost: Mapping[str, Any] | None = None) -> Any:
+    """The same frame from the records on disk."""
+    return _frame(plan, cost, lambda line: _from_record(store, line, plan))
+
+
+def run_ids(plan: Plan) -> list[str]:
+    """The ids of all runs that the leaderboard takes, teachers included, each once."""
+    rows = [run for row in plan["rows"] for run in row["runs"].values()]
+    return list(dict.fromkeys([*rows, *_teachers(plan).values()]))
+
+
+def refuse_mixture(frame: pd.DataFrame) -> None:
+    """Raise `MixedRuns` where devices, torch versions or data differ, naming the runs."""
+    faults = []
+    for column, words in NEVER_MIXED.items():
+        groups = frame.dropna(subset=[column]).groupby(column, sort=True)
+        if len(groups) < 2:
+            continue
+        parts = [f"{value}: {_some(sorted(set(g['name'])))}" for value, g in groups]
+        faults.append(f"  different {words}\n    " + "\n    ".join(parts))
+    if faults:
+        raise MixedRuns(
+            "these runs cannot stand in one table:\n"
+            + "\n".join(faults)
+            + "\nRun the study again in one place, or keep the two under different --root folders."
+        )
+
+
+def _some(names: list[str], most: int = 4) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+# -- the lines
+
+
+def _teachers(plan: Plan) -> dict[int, str]:
+    """Teacher by the seed it was trained with."""
+    ids = dict.fromkeys((plan.get("teachers") or {}).values())
+    listing = plan.get("listing") or {}
+    return {int((listing.get(i) or {}).get("seed", k)): i for k, i in enumerate(ids)}
+
+
+def _lines(plan: Plan) -> Iterable[dict[str, Any]]:
+    listing = plan.get("listing") or {}
+    for row in plan["rows"]:
+        knobs = json.dumps(row["knobs"], sort_keys=True)
+        base = {"label": row["label"], "row": row["row"], "method": row["method"], "knobs": knobs}
+        if row.get("unfit"):
+            # Before any run a method cannot serve the pair; while tuning, all trials diverge.
+            state = "diverged" if row["row"] == "tuned" else "unfit"
+            yield base | {"state": state, "reason": row["unfit"]}
+            continue
+        if not row["runs"]:
+            yield base | {"state": "missing", "reason": "not tuned yet"}
+        for seed, run in sorted(row["runs"].items(), key=lambda item: int(item[0])):
+            name = (listing.get(run) or {}).get("name") or f"{row['label']} seed {seed}"
+            yield base | {"seed": int(seed), "id": run, "name": name}
+    for seed, run in sorted(_teachers(plan).items()):
+        listed = listing.get(run) or {}
+        yield {
+            "label": TEACHER,
+            "row": TEACHER,
+            "method": listed.get("method"),
+            "seed": seed,
+            "id": run,
+            "name": listed.get("name") or f"teacher seed {seed}",
+        }
+
+
+def _frame(plan: Plan, cost: Mapping[str, Any] | None, read: Any) -> pd.DataFrame:
+    rows = []
+    for line in _lines(plan):
+        if line.get("id"):
+            line = line | read(line)
+        price = ((cost or {}).get("rows") or {}).get(line["label"]) or {}
+        for key in ("relative", "peak_mb"):
+            if price.get(key) is not None:
+                line[f"measured.{key}"] = price[key]
+        if line["row"] == TEACHER:  # a teacher agrees with itself: nothing to report
+            line["agreement"] = line["kl"] = None
+        rows.append(line)
+    return typed(pd.DataFrame(rows, columns=list(COLUMNS), dtype=object))
+
+
+def typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns as whole numbers, floats, truth values and texts; None where there is none."""
+    frame = frame[list(COLUMNS)].astype(object)
+    for column in ("seed", "images", *COSTS):
+        frame[column] = pd.to_numeric(frame[column]).astype("Int64")
+    for column in (*SCORES, *MEASURED):
+        frame[column] = pd.to_numeric(frame[column]).astype(float)
+    texts = [c for c in COLUMNS if frame[c].dtype == object]
+    # An empty text (a commit, where git did not answer) is none: CSV files cannot tell them apart.
+    frame[texts] = frame[texts].where(frame[texts].notna() & (frame[texts] != ""), None)
+    return frame
+
+
+def _there(value: Any) -> bool:
+    return value is not None and not (isinstance(value, float) and value != value)
+
+
+def _reason(state: str, epoch: Any, error: Any) -> str | None:
+    """Why a run has no score, in words; None for a run that has one."""
+    if state == "diverged":
+        return f"diverged in epoch {int(epoch)}" if _there(epoch) else "diverged"
+    if state == "failed":
+        return f"failed: {error}" if error else "failed"
+    return UNFINISHED.get(state)
+
+
+def _from_mlflow(run: Mapping[str, Any] | None, plan: Plan) -> dict[str, Any]:
+    if run is None:
+        return {"state": "missing", "reason": _reason("missing", None, None)}
+    tag = {k.removeprefix("tags.kdbench."): v for k, v in run.items() if k.startswith("tags.kd")}
+    state = tag.get("state") or "running"
+    error = tag.get("error")
+    values = {c: tag.get(c) for c in (*ORIGIN, TEACHER)}
+    if values["dirty"] is not None:
+        values["dirty"] = values["dirty"] == "true"
+    values |= {c: run.get(f"metrics.cost.{c}") for c in COSTS}
+    values |= {m: run.get(f"metrics.cost.{m.removeprefix('measured.')}") for m in MEASURED}
+    if state == "done":
+        test = "metrics.test_best." if plan["selection"] == "best" else "metrics.test."
+        values |= {c: run.get(test + c) for c in SCORES}
+        values["images"] = run.get("metrics.test.images")
+        if values["accuracy"] is None:
+            state = "unscored"
+    epoch = tag.get("diverged_epoch")
+    return values | {"state": state, "reason": _reason(state, epoch, error)}
+
+
+def _from_record(store: Store, line: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
+    from kdbench.tracking.payload import state as record_state
+
+    record = store.record(line["id"])
+    result, test = record.result, record.test
+    listed = (plan.get("listing") or {}).get(line["id"]) or {}
+    if result is None:
+        error = record.error or {}
+        state = record_state(record, live=False)[0] if record.spec() or error else "missing"
+        text = error.get("message", error) if state == "failed" else None
+        return {"state": state, "reason": _reason(state, None, text)}
+    state = result["state"]
+    values = {c: result.get(c) for c in (*COSTS, "device", "hardware", "commit", "dirty")}
+    values["torch"] = (result.get("versions") or {}).get("torch")
+    values["measured.seconds"] = result.get("seconds")
+    values["data"] = plan["data"]["checksum"]
+    values[TEACHER] = listed.get("teacher")
+    if state == "done" and test is None:
+        state = "unscored"
+    elif state == "done" and test is not None:
+        values |= {"test": test["checksum"], "images": test["images"]}
+        values |= {k: v for k, v in (test[plan["selection"]] or {}).items() if k in SCORES}
+        if line["row"] != TEACHER:
+            teacher = store.record(listed["teacher"]) if listed.get("teacher") else None
+            values |= _fidelity(record, teacher, plan["selection"])
+    reason = _reason(state, result.get("diverged_epoch"), None)
+    return values | {"state": state, "reason": reason}
+
+
+def _fidelity(record: Record, teacher: Record | None, rule: str) -> dict[str, Any]:
+    """Agreement with the teacher and KL to it under the selection rule, from the logits."""
+    from kdbench.tracking.payload import fidelity
+
+    found = fidelity(record, teacher, rule) if teacher else None
+    prefix = "test_best." if rule == "best" else "test."
+    return {key: (found or {}).get(prefix + key) for key in ("agreement", "kl")}

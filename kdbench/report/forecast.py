@@ -1,0 +1,147 @@
+"""How many seeds a study needs to see a difference, and what they cost."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from kdbench.report.data.report_data import Evidence
+from kdbench.report.data.runs import TEACHER
+from kdbench.report.write import judge
+from kdbench.stats import Analysis, seeds_needed
+
+
+class NothingStored(Exception):
+    """A study has too few paired runs to say how much they vary."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one comparison needs: the standard deviation of its paired differences (points)
+    over `n` stored seeds, the fewest seeds that detect the difference (None: more than
+    10,000), and the seconds of a run of its row (NaN where none is known)."""
+
+    label: str
+    sd: float
+    n: int
+    seeds: int | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The seeds and hours to detect `difference` points, comparison by comparison.
+
+    `typical` is the seeds for the median standard deviation, `seconds` those of one seed
+    of the whole study, every row once, on one worker.
+    """
+
+    study: str
+    difference: float
+    analysis: Analysis
+    comparisons: int
+    needs: tuple[Need, ...]
+    typical: int | None
+    seconds: float
+
+    @property
+    def hours(self) -> float:
+        """Of one worker, for all rows on the typical number of seeds."""
+        return math.nan if self.typical is None else self.typical * self.seconds / 3600
+
+
+def forecast(evidence: Evidence, difference: float) -> Forecast:
+    """What it takes to detect `difference` (points, positive) with the report's own test,
+    correction and power. Raises `NothingStored` where no comparison has two paired seeds."""
+    board = judge(evidence)
+    family = board.family
+    analysis, m = family.analysis, family.size
+    seconds = _seconds(evidence.runs)
+    mains = {(r["method"]): r["row"] for _, r in board.table.iterrows() if not pd.isna(r["p"])}
+    needs = []
+    for label, verdict in family.verdicts.items():
+        d = verdict.difference
+        if d.n < 2:
+            continue
+        needs.append(
+            Need(
+                label,
+                d.sd,
+                d.n,
+                _seeds(difference, d.sd, analysis, m),
+                seconds.get((label, mains.get(label, "")), math.nan),
+            )
+        )
+    if not needs:
+        raise NothingStored(
+            f"study '{board.study}' has no method with two seeds paired with {board.reference}: "
+            "run it on two or more seeds first, three or more for a steady answer"
+        )
+    typical = _seeds(difference, family.sd, analysis, m)
+    total = sum(s for (_, row), s in seconds.items() if row != TEACHER)
+    return Forecast(board.study, difference, analysis, m, tuple(needs), typical, total)
+
+
+def _seeds(difference: float, sd: float, analysis: Analysis, comparisons: int) -> int | None:
+    if sd == 0:
+        return 2  # the fewest that a paired test takes
+    return seeds_needed(difference / sd, analysis.alpha, analysis.power, comparisons)
+
+
+def _seconds(runs: pd.DataFrame) -> dict[tuple[str, str], float]:
+    """The median seconds of a run, by label and row."""
+    known = runs.dropna(subset=["measured.seconds"])
+    medians = known.groupby(["label", "row"], sort=False)["measured.seconds"].median()
+    return {(str(k[0]), str(k[1])): float(v) for k, v in medians.items()}  # type: ignore[index]
+
+
+def sentences(found: Forecast) -> Iterable[str]:
+    """What was found, in words made from what computed it."""
+    a = found.analysis
+    yield (
+        f"To detect {found.difference:g} points at {100 * a.power:g} % power ({a.test}, "
+        f"family-wise error {100 * a.alpha:g} %, {found.comparisons} comparisons):"
+    )
+    if found.typical is None:
+        yield "more than 10,000 seeds: a difference that small cannot be seen in this setting."
+        return
+    hours = f"{found.hours:.1f} hours of one worker" if found.seconds else "no known time"
+    yield (
+        f"{found.typical} seeds for the typical comparison (median standard deviation), "
+        f"{hours} for every row of the study on each of them, teachers, tuning and earlier "
+        "stages not counted."
+    )
+    fewest = min(n.n for n in found.needs)
+    if fewest < 10:
+        yield (
+            f"The standard deviations are themselves estimates from {fewest} seeds and may be off "
+            f"by {_slack(fewest)}."
+        )
+
+
+def _slack(n: int) -> str:
+    """The 95 % interval of a standard deviation from `n` seeds, as factors."""
+    from scipy import stats
+
+    low = math.sqrt((n - 1) / stats.chi2.ppf(0.975, n - 1))
+    high = math.sqrt((n - 1) / stats.chi2.ppf(0.025, n - 1))
+    return f"factors of {low:.2f} to {high:.2f} (95 % interval)"
+
+
+def table(found: Forecast) -> Any:
+    """A rich table: one line a comparison."""
+    from rich.table import Table
+    from rich.text import Text
+
+    headings = ("method", "sd of differences", "stored seeds", "seeds needed", "hours")
+    shown = Table(title=Text(f"{found.study}: to detect {found.difference:g} points"))
+    for heading in headings:
+        shown.add_column(heading, justify="left" if heading == "method" else "right")
+    for need in found.needs:
+        seeds = "> 10,000" if need.seeds is None else str(need.seeds)
+        hours = math.nan if need.seeds is None else need.seeds * need.seconds / 3600
+        cost = "–" if math.isnan(hours) else f"{hours:.2f}"
+        shown.add_row(need.label, f"{need.sd:.2f}", str(need.n), seeds, cost)
+    return shown

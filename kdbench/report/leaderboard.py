@@ -1,0 +1,366 @@
+"""The leaderboard: one object that holds the table, what judged it, and what to say of it.
+
+All scores of the table are in percentage points (accuracy, agreement, F1, ECE) or nats
+(NLL, KL), differences in percentage points of test accuracy.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from kdbench.report.data.report_data import Evidence
+from kdbench.report.data.runs import PUBLISHED, SCORES, TEACHER, UNFINISHED, Plan, refuse_mixture
+from kdbench.report.text import captions
+from kdbench.stats import (
+    Analysis,
+    BestSet,
+    Difference,
+    Family,
+    Interval,
+    best_set,
+    gap_recovered,
+    iqm,
+    judge,
+    mean_interval,
+    paired_difference,
+    win_probability,
+)
+
+SECOND = "kd"
+"""The method that a second column of differences is taken from, where it is on the board."""
+
+SCORE = "Test accuracy"
+"""What a study of ours measures, as captions call it."""
+
+PRECEDENCE = ("tuned", "only", "pinned", "default")
+"""Which row stands for a method: the first that it has."""
+
+COLUMNS = (
+    *("method", "row", "state", "n", "wanted", "best"),
+    *("accuracy", "accuracy_low", "accuracy_high"),
+    *("difference", "difference_low", "difference_high", "difference_n", "difference_sd"),
+    *("p", "p_adjusted", "adjusted_low", "adjusted_high", "p_equal", "detectable", "verdict"),
+    *("versus_second", "versus_second_low", "versus_second_high", "versus_second_n"),
+    *("gain", "gain_low", "gain_high", "gain_n"),
+    *("f1", "nll", "ece", "agreement", "kl"),
+    *("parameters", "student_parameters", "macs"),
+    *("relative cost (measured)", "peak memory in MB (measured)", "seconds (measured)"),
+    *("iqm (descriptive)", "probability of improvement, paired (descriptive)"),
+    *("probability of improvement, unpaired (descriptive)", "gap recovered (descriptive)"),
+    *("knobs", "cite", "reason"),
+)
+
+
+class UnknownRow(Exception):
+    """A report has no row of that name."""
+
+
+@dataclass(frozen=True, eq=False)
+class Leaderboard:
+    """`table` has the columns `COLUMNS`, best method first, then the teacher, then what
+    papers say; `captions` say how it was made, `notes` what a reader must know of single
+    rows. `score` is what the accuracy column holds, in words. `second` is None where no
+    second column of differences makes sense."""
+
+    study: str
+    question: str
+    score: str
+    reference: str
+    second: str | None
+    selection: str
+    incomplete: bool
+    table: pd.DataFrame
+    family: Family
+    best: BestSet
+    captions: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """The study's name, and whether runs are still to come."""
+        return f"{self.study} (incomplete)" if self.incomplete else self.study
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the plan with its runs and their scores, in percentage points by seed."""
+
+    plan: Mapping[str, Any]
+    runs: pd.DataFrame
+    scores: Mapping[int, float]
+
+    @property
+    def label(self) -> str:
+        """The method's label."""
+        return str(self.plan["label"])
+
+    @property
+    def row(self) -> str:
+        """default, tuned, pinned, only or teacher."""
+        return str(self.plan["row"])
+
+    @property
+    def state(self) -> str:
+        """`done`, or why fewer runs than wanted have a score; several states by commas."""
+        states = sorted(set(self.runs["state"]) - {"done"})
+        return ", ".join(states) if states else "done"
+
+    @property
+    def reason(self) -> str:
+        """Why runs have no score, in words, seeds that share a reason together."""
+        bad = self.runs[self.runs["state"] != "done"]
+        parts = []
+        for text, group in bad.groupby(bad["reason"].fillna("no score"), sort=False):
+            seeds = [str(s) for s in group["seed"].dropna()]
+            named = f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)} " if seeds else ""
+            parts.append(f"{named}{text}")
+        return "; ".join(parts)
+
+
+def leaderboard(
+    frame: pd.DataFrame,
+    plan: Plan,
+    cost: Mapping[str, Any] | None = None,
+    analysis: Analysis | None = None,
+) -> Leaderboard:
+    """Judge the runs of a frame as the plan declares.
+
+    `cost` is the calibration file; `analysis` is for a correction or levels other than
+    the usual ones. The margin of practical equality is the plan's, but never less than one
+    test image. Raises `MixedRuns` where runs were not made alike, and `ValueError` where the
+    reference is not on the board.
+    """
+    refuse_mixture(frame)
+    images = frame["images"].dropna()
+    image = 100 / int(images.iloc[0]) if len(images) else 0.0
+    analysis = analysis or Analysis(margin=max(float(plan["margin"]), image))
+    lines = lines_of(frame, plan)
+    mains = mains_of(lines)
+    reference = str(plan["reference"])
+    if reference not in mains:
+        raise ValueError(
+            f"the reference '{reference}' is no method of this study: {', '.join(sorted(mains))}"
+        )
+    second = SECOND if SECOND in mains and reference != SECOND else None
+    members = {k: v for k, v in mains.items() if k == reference or in_family(v)}
+    base = mains[reference].scores
+    family = judge(
+        {k: _difference(v, base, analysis) for k, v in members.items() if k != reference}, analysis
+    )
+    best = best_set({k: v.scores for k, v in members.items()}, analysis)
+    wanted = {s for r in plan["rows"] for s in r["runs"]}
+    teachers = frame[frame["row"] == TEACHER]
+    taught = mean_interval(_scores(teachers)).mean
+    rows = []
+    for line in _sorted(lines, mains):
+        main = line is mains[line.label]
+        values = _summary(line, len(wanted), cost, analysis)
+        if not (main and line.label == reference):
+            values |= _estimate("difference", _difference(line, base, analysis))
+        if second and not (main and line.label == second):
+            values |= _estimate("versus_second", _difference(line, mains[second].scores, analysis))
+        if line.row == "tuned":
+            default = next((x for x in lines if x.label == line.label and x.row == "default"), None)
+            if default:
+                values |= _estimate("gain", _difference(line, default.scores, analysis))
+        if main and line.label in family.verdicts:
+            values |= _judged(family, line.label)
+        values["best"] = main and line.label in best.members
+        rows.append(values | _described(line, base, taught))
+    if len(teachers):
+        line = Line({"label": TEACHER, "row": TEACHER, "knobs": {}}, teachers, _scores(teachers))
+        rows.append(_summary(line, len(teachers), cost, analysis) | {"best": False})
+    rows += [_published(found) for found in plan.get("published") or ()]
+    unfinished = frame["state"].isin([*UNFINISHED, "failed"]).any()
+    incomplete = bool(unfinished or not plan.get("complete", False))
+    context = captions.Context(
+        plan, frame, lines, mains, family, best, image, second, incomplete, cost or {}
+    )
+    return Leaderboard(
+        study=str(plan["study"]),
+        question=str(plan.get("question") or ""),
+        score=str(plan.get("score") or SCORE),
+        reference=reference,
+        second=second,
+        selection=str(plan["selection"]),
+        incomplete=incomplete,
+        table=_typed(pd.DataFrame(rows, columns=list(COLUMNS))),
+        family=family,
+        best=best,
+        captions=captions.captions(context),
+        notes=captions.notes(context),
+    )
+
+
+# -- which rows
+
+
+def _scores(runs: pd.DataFrame) -> dict[int, float]:
+    done = runs[(runs["state"] == "done") & runs["accuracy"].notna()]
+    pairs = zip(done["seed"], done["accuracy"], strict=True)
+    return {int(s): 100 * float(a) for s, a in sorted(pairs)}
+
+
+def lines_of(frame: pd.DataFrame, plan: Plan) -> list[Line]:
+    """The plan's rows with their runs and scores, in the plan's order."""
+    return [_line(frame, row) for row in plan["rows"]]
+
+
+def _line(frame: pd.DataFrame, row: Mapping[str, Any]) -> Line:
+    runs = frame[(frame["label"] == row["label"]) & (frame["row"] == row["row"])]
+    return Line(row, runs, _scores(runs))
+
+
+def mains_of(lines: Iterable[Line]) -> dict[str, Line]:
+    """The row that stands for each method, in the plan's order."""
+    mains: dict[str, Line] = {}
+    for line in lines:
+        known = mains.get(line.label)
+        if known is None or PRECEDENCE.index(line.row) < PRECEDENCE.index(known.row):
+            mains[line.label] = line
+    return mains
+
+
+def in_family(line: Line) -> bool:
+    """Tuned rows, and the only row of a method where nothing is tuned. A method that
+    cannot serve the pair was known before any number, so it does not count; one whose
+    runs or trials all diverged does."""
+    return line.row == "tuned" or (line.row == "only" and not line.plan.get("unfit"))
+
+
+def find_line(evidence: Evidence, name: str) -> Line:
+    """The row called `kd` (the one that stands for it) or `kd:default`.
+
+    Raises `UnknownRow` with the rows there are.
+    """
+    label, _, row = name.partition(":")
+    lines = lines_of(evidence.runs, evidence.plan)
+    found = mains_of(lines).get(label)
+    if row:
+        found = next((x for x in lines if (x.label, x.row) == (label, row)), None)
+    if found is None:
+        known = ", ".join(f"{x.label}:{x.row}" for x in lines)
+        raise UnknownRow(f"study '{evidence.plan['study']}' has no row {name!r}; it has {known}")
+    return found
+
+
+def _sorted(lines: list[Line], mains: Mapping[str, Line]) -> list[Line]:
+    """Methods by the mean accuracy of the row that stands for them, their other rows
+    beneath; those without a score last, in the plan's order."""
+
+    def key(line: Line) -> tuple[float, str, int]:
+        mean = mean_interval(mains[line.label].scores).mean
+        return (math.inf if math.isnan(mean) else -mean, line.label, PRECEDENCE.index(line.row))
+
+    return sorted(lines, key=key)
+
+
+# -- what stands in them
+
+
+def _difference(line: Line, base: Mapping[int, float], analysis: Analysis) -> Difference:
+    return paired_difference(line.scores, base, analysis.level)
+
+
+def _estimate(name: str, found: Interval) -> dict[str, Any]:
+    values = {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
+    return values | {f"{name}_n": found.n, f"{name}_sd": found.sd}
+
+
+def _judged(family: Family, label: str) -> dict[str, Any]:
+    verdict = family.verdicts[label]
+    return {
+        "p": verdict.difference.p,
+        "p_adjusted": verdict.p_adjusted,
+        "adjusted_low": verdict.low,
+        "adjusted_high": verdict.high,
+        "p_equal": verdict.p_equal,
+        "detectable": family.detectable_by(label),
+        "verdict": verdict.words,
+    }
+
+
+def _summary(
+    line: Line, wanted: int, cost: Mapping[str, Any] | None, analysis: Analysis
+) -> dict[str, Any]:
+    done = line.runs[line.runs["state"] == "done"]
+    values: dict[str, Any] = {
+        "method": line.label,
+        "row": line.row,
+        "state": line.state,
+        "n": len(line.scores),
+        "wanted": wanted,
+        "knobs": knobs_text(line.plan),
+        "cite": line.plan.get("cite"),
+        "reason": line.reason or None,
+        **_estimate("accuracy", mean_interval(line.scores, analysis.level)),
+    }
+    for score in SCORES[1:]:
+        unit = 1 if score in ("nll", "kl") else 100
+        values[score] = unit * done[score].mean()
+    for column in ("parameters", "student_parameters", "macs"):
+        known = done[column].dropna()
+        values[column] = int(known.iloc[0]) if len(known) else None
+    price = ((cost or {}).get("rows") or {}).get(line.label) or {}
+    measured = {
+        "relative cost (measured)": price.get("relative", done["measured.relative"].mean()),
+        "peak memory in MB (measured)": price.get("peak_mb", done["measured.peak_mb"].mean()),
+        "seconds (measured)": done["measured.seconds"].median(),
+    }
+    return values | measured
+
+
+def _described(line: Line, base: Mapping[int, float], teacher: float) -> dict[str, Any]:
+    """What no verdict rests on."""
+    wins = "probability of improvement, {} (descriptive)"
+    found = {"iqm (descriptive)": iqm(line.scores)}
+    if line.scores is not base:
+        found[wins.format("paired")] = win_probability(line.scores, base, paired=True)
+        found[wins.format("unpaired")] = win_probability(line.scores, base, paired=False)
+        ours, reference = mean_interval(line.scores).mean, mean_interval(base).mean
+        found["gap recovered (descriptive)"] = gap_recovered(ours, reference, teacher)
+    return found
+
+
+def _published(found: Mapping[str, Any]) -> dict[str, Any]:
+    """A row that was copied: a number, its citation, and nothing that a test could use."""
+    return {
+        "method": found["label"],
+        "row": PUBLISHED,
+        "state": PUBLISHED,
+        "n": found.get("seeds"),
+        "best": False,
+        "accuracy": found["accuracy"],
+        "knobs": found.get("note") or "",
+        "cite": found["cite"],
+    }
+
+
+def knobs_text(row: Mapping[str, Any]) -> str:
+    """The knobs that were searched, else all of them, as `alpha=0.9, temperature=4`."""
+    knobs = row.get("knobs") or {}
+    names = [k for k in row.get("searched") or () if k in knobs] or sorted(knobs)
+    return ", ".join(f"{name}={_short(knobs[name])}" for name in names)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    counts = [c for c in COLUMNS if c in ("n", "wanted") or c.endswith("_n")]
+    for column in (*counts, "parameters", "student_parameters", "macs"):
+        table[column] = pd.to_numeric(table[column]).astype("Int64")
+    texts = ("method", "row", "state", "verdict", "knobs", "cite", "reason")
+    for column in COLUMNS:
+        if column in texts:
+            table[column] = table[column].astype(object).where(table[column].notna(), None)
+        elif column != "best" and table[column].dtype == object:
+            table[column] = table[column].astype(float)
+    return table

@@ -1,0 +1,200 @@
+"""How a leaderboard was made, in words from the objects that did the computation.
+
+Whole sentences: the table prints all of them, and the paragraph for a paper takes those it
+needs by what they are about.
+"""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from kdbench.report.data.runs import MEASURED, TEACHER, Plan
+from kdbench.report.text.context import Context, Sentence, count, percent
+from kdbench.report.text.notes import notes
+from kdbench.stats import FEWEST_SEEDS, mean_interval, paired_difference, seeds_to_tell_apart
+
+__all__ = ["Context", "Sentence", "captions", "notes"]
+
+RULES = {"last": "the last epoch", "best": "the epoch of best validation accuracy"}
+"""The selection rules, in words."""
+
+ORIGINS = ("commit", "torch", "device", "hardware")
+
+
+def captions(context: Context) -> tuple[Sentence, ...]:
+    """How the table was made."""
+    family, plan, frame = context.family, context.plan, context.frame
+    said = {
+        "scores": _scores(context),
+        "test": _test(context),
+        "marks": "What is significant is marked *." if family.size else "",
+        "equality": _equality(context),
+        "bold": _bold(context),
+        "detectable": _detectable(context),
+        "apart": _apart(context),
+        "tuning": _tuning(plan),
+        "teacher": _teacher(plan, frame),
+        "data": _data(plan),
+        "origin": _origin(frame),
+        "measured": _measured(context),
+        "descriptive": _descriptive(context),
+        "published": "Grey rows (slanted in Markdown) are copied from their sources and enter "
+        "no test."
+        if plan.get("published")
+        else "",
+    }
+    return tuple(Sentence(text, about) for about, text in said.items() if text)
+
+
+def _scores(context: Context) -> str:
+    level = percent(context.family.analysis.level)
+    seeds = sorted({int(s) for line in context.lines for s in line.plan["runs"]})
+    rule = RULES.get(context.plan["selection"])
+    return (
+        f"{context.plan.get('score') or 'Test accuracy'} is given in %, as the mean over "
+        f"{count(len(seeds), 'seed')} ({_listed(seeds)})"
+        f"{f' of the weights of {rule}' if rule else ''}, with a {level} Student t interval. "
+        "Differences are in percentage points, paired by seed, with intervals of the same kind."
+    )
+
+
+def _test(context: Context) -> str:
+    family = context.family
+    if not family.size:
+        return ""
+    return (
+        f"The p values are those of the {family.analysis.test} against "
+        f"{context.plan['reference']}, {family.analysis.correction_name}-corrected over "
+        f"{count(family.size, 'comparison')} (the tuned row of every method, or its only row "
+        f"where nothing is tuned) at a family-wise error of {percent(family.analysis.alpha)}. All "
+        "other differences show intervals only."
+    )
+
+
+def _equality(context: Context) -> str:
+    analysis = context.family.analysis
+    if not context.family.size:
+        return ""
+    image = f" (one test image is {context.image:.2g} points)" if context.image else ""
+    return (
+        "A method is called practically equal to the reference by two one-sided tests against "
+        f"a margin of {analysis.margin:.2g} points{image}, {analysis.correction_name}-corrected "
+        "over the same comparisons."
+    )
+
+
+def _bold(context: Context) -> str:
+    best = context.best
+    if best.best is None:
+        return ""
+    return (
+        f"Bold: not told apart from the highest mean ({best.best}) by {best.analysis.test}s of "
+        f"{count(best.comparisons, 'pair')}, {best.analysis.correction_name}-corrected."
+    )
+
+
+def _detectable(context: Context) -> str:
+    family = context.family
+    if not family.size or family.seeds < 2 or family.sd != family.sd:
+        return ""
+    return (
+        f"Smallest detectable difference at {percent(family.analysis.power)} power with "
+        f"{count(family.seeds, 'seed')} and {count(family.size, 'comparison')} is "
+        f"{family.detectable:.2f} points ({family.detectable_sds:.2f} times the standard "
+        "deviation of the paired differences, whose median over the comparisons is "
+        f"{family.sd:.2f} points)."
+    )
+
+
+def _apart(context: Context) -> str:
+    """How many seeds a next study would need to tell the two highest means apart."""
+    best, analysis = context.best, context.best.analysis
+    if best.best is None:
+        return ""
+    labels = (context.plan["reference"], *context.family.verdicts)
+    scores = {label: context.mains[label].scores for label in labels}
+    means = {k: mean_interval(v).mean for k, v in scores.items() if len(v) >= FEWEST_SEEDS}
+    second = max((k for k in means if k != best.best), key=lambda k: means[k])
+    found = paired_difference(scores[best.best], scores[second], analysis.level)
+    if second not in best.members or found.n < 2 or found.mean == 0:
+        return ""
+    needed = seeds_to_tell_apart(found, analysis, best.comparisons)
+    seeds = "more than 10,000 seeds" if needed is None else f"about {count(needed, 'seed')}"
+    return (
+        f"The two highest means, {best.best} and {second}, are {abs(found.mean):.2f} points apart; "
+        f"to tell them apart a next study would need {seeds} (at {percent(analysis.power)} power "
+        f"and {count(best.comparisons, 'pair')}, if difference and spread are as observed here)."
+    )
+
+
+def _tuning(plan: Plan) -> str:
+    if "tune" not in plan:  # results made elsewhere
+        return ""
+    tune = plan["tune"]
+    if not tune:
+        return "Nothing was tuned: every method has its published default knobs or those shown."
+    return (
+        "Every method with knobs was tuned at the same budget, "
+        f"{count(tune['trials'], 'trial')} of {count(tune['epochs'], 'epoch')} "
+        f"({tune['sampler']} sampler, seeds {_listed(tune['seeds'])}), scored on validation "
+        "data; trial 0 is the published default. Final runs have fresh seeds."
+    )
+
+
+def _teacher(plan: Plan, frame: pd.DataFrame) -> str:
+    ids = list(dict.fromkeys((plan.get("teachers") or {}).values()))
+    if not ids:
+        return ""
+    runs = frame[frame["row"] == TEACHER]
+    known = 100 * runs["accuracy"].dropna()
+    score = f" ({known.mean():.2f} % on test)" if len(known) else ""
+    if len(ids) == 1:
+        return f"Results are conditional on teacher {ids[0]}{score}."
+    return f"Each seed has a teacher of its own: {', '.join(ids)}{score}."
+
+
+def _data(plan: Plan) -> str:
+    data, models = plan.get("data") or {}, plan.get("models") or {}
+    checksum = f" (checksum {data['checksum'][:12]})" if data.get("checksum") else ""
+    part = "all training images" if data.get("train_on") == "all" else "the fit part"
+    parts = [
+        f"Data: {data['name']}{checksum}, students trained on {part}, "
+        f"augmentation {data.get('augment', 'none')}"
+        if data
+        else "",
+        f"teacher {models.get('teacher')}, student {models.get('student')}" if models else "",
+        f"study {plan['hash']}" if plan.get("hash") else "",
+    ]
+    text = "; ".join(p for p in parts if p)
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def _origin(frame: pd.DataFrame) -> str:
+    found = {word: sorted({str(v) for v in frame[word].dropna()}) for word in ORIGINS}
+    parts = [f"{word} {', '.join(values)}" for word, values in found.items() if values]
+    return f"Made with {'; '.join(parts)}." if parts else ""
+
+
+def _measured(context: Context) -> str:
+    if not context.frame[list(MEASURED)].notna().any(axis=None):
+        return ""
+    machine = context.cost.get("machine")
+    where = f" on {machine}" if machine else ""
+    return (
+        f"Columns marked (measured) were measured{where} and are the only ones in which two "
+        f"equal studies may differ; relative cost is against {context.plan['reference']}."
+    )
+
+
+def _descriptive(context: Context) -> str:
+    reference = context.plan["reference"]
+    gap = f", gap between {reference} and the teacher recovered"
+    return (
+        "Columns marked (descriptive) stand in the CSV file and on the web page only, and no "
+        "verdict rests on them: interquartile mean, probability of improvement over "
+        f"{reference}{gap if context.plan.get('teachers') else ''}."
+    )
+
+
+def _listed(values: Iterable[object]) -> str:
+    return ", ".join(map(str, values))

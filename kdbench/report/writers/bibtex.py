@@ -1,0 +1,59 @@
+"""The papers that a report cites, as BibTeX."""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from kdbench.paper import KINDS
+from kdbench.report.writers.latex import SPECIAL
+
+#: Combining marks, and what LaTeX calls them.
+MARKS = {
+    "\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0306": "u",
+    "\u0307": ".", "\u0308": '"', "\u030a": "r", "\u030b": "H", "\u030c": "v", "\u0327": "c",
+    "\u0328": "k",
+}  # fmt: skip
+LETTERS = {"ß": "ss", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "æ": "ae", "Æ": "AE", "ı": "i"}
+
+
+def bibtex(plan: Mapping[str, Any]) -> str:
+    """The plan's references, sorted by key; nothing where it has none."""
+    references = plan.get("references") or {}
+    return "\n".join(_entry(key, references[key]) for key in sorted(references))
+
+
+def _entry(key: str, paper: Mapping[str, Any]) -> str:
+    fields = {
+        # Braces hold an institution's name together: they are BibTeX's, not the text's.
+        "author": "".join(c if c in "{}" else _text(c) for c in paper["authors"]),
+        "title": protect(_text(paper["title"])),
+        KINDS[paper["kind"]]: _text(paper["venue"]),
+        "year": str(paper["year"]),
+    }
+    if paper.get("url"):
+        fields["url"] = paper["url"]
+    lines = "".join(f"  {name} = {{{value}}},\n" for name, value in fields.items())
+    return f"@{paper['kind']}{{{key},\n{lines}}}\n"
+
+
+def protect(title: str) -> str:
+    """Words with a capital that is not their first letter, in braces: styles put the others
+    in lower case."""
+    return re.sub(r"[^\s{}:;,.?!()]*[A-Za-z0-9][A-Z][^\s{}:;,.?!()]*", r"{\g<0>}", title)
+
+
+def _text(text: str) -> str:
+    """Escaped, and in ASCII where LaTeX has a command: BibTeX itself reads bytes, and cuts
+    letters in two when it shortens a first name."""
+    return "".join(SPECIAL.get(c) or _letter(c) for c in unicodedata.normalize("NFC", text))
+
+
+def _letter(char: str) -> str:
+    if char in LETTERS:
+        return f"{{\\{LETTERS[char]}}}"
+    plain, *marks = list(unicodedata.normalize("NFD", char))
+    if len(marks) != 1 or marks[0] not in MARKS:
+        return " " if char.isspace() else char
+    under = "\\i" if plain == "i" else plain  # without its dot
+    return f"{{\\{MARKS[marks[0]]}{{{under}}}}}"

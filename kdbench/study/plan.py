@@ -1,0 +1,71 @@
+"""What a plan is made of: runs, the rows that they make, and what a row or a trial sets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kdbench.methods.base import Method
+from kdbench.records.spec import RunSpec
+from kdbench.study.schema import Entry
+
+
+@dataclass(frozen=True)
+class Node:
+    """A run of the plan: `score` says that the test set may be opened for it once."""
+
+    spec: RunSpec
+    score: bool
+    listing: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self.spec.id
+
+
+@dataclass
+class Row:
+    """A row of the leaderboard to be: its knobs and its run for each seed."""
+
+    label: str
+    row: str
+    method: str
+    cite: str
+    knobs: dict[str, Any] = field(default_factory=dict)
+    searched: list[str] = field(default_factory=list)
+    runs: dict[str, str] = field(default_factory=dict)
+    trials: list[dict[str, Any]] = field(default_factory=list)
+    best_trial: int | None = None
+    unfit: str | None = None
+
+
+@dataclass
+class Plan:
+    """All runs that are known to be needed, and the rows they make.
+
+    `open` counts rows whose runs are not known yet, since their tuning is not finished.
+    """
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    teachers: dict[str, str] = field(default_factory=dict)
+    open: int = 0
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a row or a trial sets: knobs of the method, and recipe values tuned for all."""
+
+    knobs: Mapping[str, Any]
+    lr: float | None = None
+
+
+def point_of(entry: Entry, values: Mapping[str, Any]) -> Point:
+    """What a trial's values set, beside what the study file has set for good."""
+    knobs = {k: v for k, v in values.items() if k != "recipe.lr"}
+    return Point({**entry.knobs, **knobs}, values.get("recipe.lr"))
+
+
+def knobs_of(method: Method) -> dict[str, Any]:
+    """All knobs of a method with their values, defaults written out."""
+    return {name: getattr(method, name) for name in method.knobs()}

@@ -1,0 +1,70 @@
+"""The papers that a study rests on: what its report has to cite."""
+
+from kdbench import data, models
+from kdbench.methods import METHODS
+from kdbench.paper import Paper
+from kdbench.study.schema import Study, did_you_mean
+
+
+def of_methods(study: Study) -> list[Paper]:
+    """The papers of the methods compared, in the study's order."""
+    return [METHODS[entry.method].paper for entry in study.methods if entry.method]
+
+
+def of_models(study: Study) -> dict[str, Paper]:
+    """The papers of the student's, the teacher's and the slots' models, by model; those
+    without one are left out."""
+    names = [part.model for part in (study.student, study.teacher) if part]
+    names += [model for entry in study.methods for model in entry.slots.values()]
+    found = {name: models.paper_of(name) for name in names}
+    return {name: paper for name, paper in found.items() if paper}
+
+
+def of_data(study: Study) -> Paper | None:
+    """The paper of the data set, where it has one."""
+    return data.source(study.data.name).paper if study.data else None
+
+
+def of_study(study: Study) -> list[Paper]:
+    """All of these; a paper that several of them share comes several times."""
+    known = of_data(study)
+    return [*of_methods(study), *of_models(study).values(), *([known] if known else [])]
+
+
+def references(study: Study) -> dict[str, Paper]:
+    """The study's papers and the sources of its published numbers, by key, sorted."""
+    found = {paper.key: paper for paper in of_study(study)}
+    found |= {key: source.paper(key) for key, source in study.report.sources.items()}
+    return dict(sorted(found.items()))
+
+
+def faults(study: Study) -> list[str]:
+    """What is wrong with the citations of a study: a key that nobody has, that two have, or
+    that nothing cites. Parts that are None have faults of their own already."""
+    own: dict[str, Paper] = {}
+    found = []
+    for paper in of_study(study):
+        if own.setdefault(paper.key, paper) != paper:
+            found.append(
+                f"two papers have the citation key '{paper.key}': "
+                f"'{own[paper.key].title}' and '{paper.title}'; a plug-in should rename its own"
+            )
+    if not study.report:
+        return found
+    sources, rows = study.report.sources, study.report.published
+    for key in sources:
+        if key in own:
+            found.append(
+                f"report.sources.{key}: the study has that paper already ('{own[key].title}'); "
+                "leave it out, or take another key"
+            )
+        elif key not in {row.cite for row in rows}:
+            found.append(f"report.sources.{key}: no published number cites it; leave it out")
+    for index, row in enumerate(rows):
+        if row.cite not in own and row.cite not in sources:
+            near = did_you_mean(row.cite, {*own, *sources})
+            found.append(
+                f"report.published[{index}] ({row.label}): no source and no paper of the study "
+                f"has the key '{row.cite}'{near}"
+            )
+    return found

@@ -1,0 +1,283 @@
+"""What a study file may hold, part by part: pydantic's models and the types of their values."""
+
+import difflib
+import re
+import reprlib
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from kdbench import models
+from kdbench.data import DATASETS, VIEWS
+from kdbench.methods import METHODS
+from kdbench.methods.networks import TEACHER
+from kdbench.paper import KEY, KINDS, Paper, balanced
+from kdbench.records.spec import Recipe
+
+#: Folders of these names cannot be copied to Windows.
+RESERVED = r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|\Z)"
+NAME = re.compile(rf"(?!{RESERVED})[a-z0-9](?:[a-z0-9._-]{{0,62}}[a-z0-9_-])?")
+
+#: Values as they are shown in a fault: a line at the most.
+SHORT = reprlib.Repr()
+SHORT.maxlevel, SHORT.maxstring, SHORT.maxother, SHORT.maxlong = 2, 60, 60, 60
+
+
+def did_you_mean(word: Any, known: Iterable[str]) -> str:
+    """` (did you mean 'kd'?)`, or the known words where none is near."""
+    known = sorted(known)
+    word = word[:100] if isinstance(word, str) else ""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" (did you mean '{near[0]}'?)" if near else f"; known: {', '.join(known)}"
+
+
+def one_of(what: str, known: Iterable[str]) -> BeforeValidator:
+    """A validator that takes one of `known` and otherwise says which is near."""
+    known = list(known)
+
+    def check(value: Any) -> Any:
+        if value not in known:
+            raise ValueError(f"unknown {what} {SHORT.repr(value)}{did_you_mean(value, known)}")
+        return value
+
+    return BeforeValidator(check)
+
+
+def number(value: Any) -> Any:
+    """YAML 1.1 reads `5e-4` as text: take it as the number that was meant, and `yes` as none."""
+    if isinstance(value, bool):
+        raise ValueError("input should be a number")
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def safe_name(value: Any) -> Any:
+    """A name becomes folders and files: nothing in it may leave them."""
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        raise ValueError(
+            f"{SHORT.repr(value)} is not a name: use lower-case letters, digits, '.', '_' and '-', "
+            "64 at the most, and no name that a system keeps for itself"
+        )
+    return value
+
+
+def readable(value: str) -> str:
+    """Text goes into pages, databases and terminals: no control character, no half of one."""
+    if any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" for c in value):
+        raise ValueError("it should hold no control characters")
+    return value
+
+
+def cite_key(value: Any) -> Any:
+    """A citation key is written into LaTeX as it stands."""
+    if not isinstance(value, str) or not KEY.fullmatch(value):
+        raise ValueError(
+            f"{SHORT.repr(value)} is not a citation key: use letters, digits and any of :._/+-"
+        )
+    return value
+
+
+Name = Annotated[str, BeforeValidator(safe_name)]
+Positive = Annotated[float, BeforeValidator(number), Field(gt=0)]
+NotNegative = Annotated[float, BeforeValidator(number), Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
+Count = Annotated[int, Field(ge=1, lt=2**31, strict=True)]
+Prose = Annotated[str, AfterValidator(readable)]
+Text = Annotated[Prose, Field(pattern=r"\S")]
+CiteKey = Annotated[str, BeforeValidator(cite_key)]
+ModelName = Annotated[str, one_of("model", models.MODELS)]
+Precision = Annotated[str, one_of("precision", ("fp32", "bf16"))]
+MethodKey = Annotated[str, one_of("method", METHODS)]
+
+
+class Part(BaseModel):
+    """A part of a study file: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Data(Part):
+    """Which images, how many of the training images validate, and which views are drawn."""
+
+    name: Annotated[str, one_of("data set", DATASETS)]
+    validation: Count
+    augment: Annotated[str, one_of("augmentation", VIEWS)] = "none"
+
+
+class Slot(Part):
+    """A model for one of the study's slots."""
+
+    model: ModelName
+
+
+class Teacher(Slot):
+    """The teacher: a run like any other. `seed: per-seed` gives each seed its own."""
+
+    method: MethodKey = TEACHER.method
+    seed: Seed | Literal["per-seed"] = 0
+
+
+class RecipePart(Part):
+    """How every network of the study is trained. `milestones` are shares of the epochs."""
+
+    epochs: Count
+    batch: Annotated[int, Field(ge=2, lt=2**31, strict=True)]
+    optimizer: Annotated[str, one_of("optimizer", ("adam", "adamw", "sgd"))] = "adam"
+    lr: Positive
+    momentum: Annotated[float, BeforeValidator(number), Field(ge=0, lt=1)] = 0.9
+    weight_decay: NotNegative = 0.0
+    schedule: Annotated[str, one_of("schedule", ("constant", "cosine", "step"))] = "constant"
+    milestones: tuple[Annotated[float, BeforeValidator(number), Field(gt=0, lt=1)], ...] = ()
+    gamma: Annotated[float, BeforeValidator(number), Field(gt=0, le=1)] = 0.1
+    precision: Precision = "fp32"
+    frozen: Annotated[str, one_of("way of frozen outputs", ("auto", "table", "live"))] = "auto"
+    storage: Annotated[str, one_of("storage type", ("fp32", "fp16"))] = "fp32"
+
+    def resolve(
+        self, epochs: int | None = None, lr: float | None = None, precision: str | None = None
+    ) -> Recipe:
+        """The recipe of a run: what does not act on it is set to nothing, so that two
+        ways to write one recipe are one recipe."""
+        steps = self.schedule == "step"
+        return Recipe(
+            epochs=epochs or self.epochs,
+            batch=self.batch,
+            optimizer=self.optimizer,
+            lr=self.lr if lr is None else lr,
+            momentum=self.momentum if self.optimizer == "sgd" else 0.0,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+            milestones=self.milestones if steps else (),
+            gamma=self.gamma if steps else 0.0,
+            precision=precision or self.precision,
+            frozen=self.frozen,
+            storage=self.storage,
+        )
+
+
+class Entry(Part):
+    """A method of the study. What `knobs` sets stays as it is, and tuning moves the rest;
+    a slot may be filled with another model than the study's, and `precision` be another than
+    the recipe's for all runs of the entry but the study's teacher."""
+
+    method: MethodKey
+    label: Name
+    knobs: Mapping[str, Any] = {}
+    slots: Mapping[str, ModelName] = {}
+    precision: Precision | None = None
+
+
+class LrRange(Part):
+    """The interval in which a recipe value is tuned, in log scale."""
+
+    low: Positive
+    high: Positive
+
+
+class Shared(Part):
+    """Recipe values that are tuned for every method, the one without a teacher included."""
+
+    lr: LrRange | None = None
+
+
+class Tune(Part):
+    """The budget that every method with knobs gets, on validation data."""
+
+    trials: Count
+    epochs: Count
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    sampler: Annotated[str, one_of("sampler", ("random", "tpe"))] = "random"
+    seed: Seed = 0
+    shared: Shared = Shared()
+
+
+class Final(Part):
+    """The runs that make the leaderboard."""
+
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    epoch: Annotated[str, one_of("selection rule", ("last", "best"))] = "last"
+    train_on: Annotated[str, one_of("training part", ("fit", "all"))] = "fit"
+
+
+class Published(Part):
+    """A number copied from elsewhere, test accuracy in percent: shown, and in no test.
+
+    `seeds`: over how many runs it is a mean, where its source says so. `cite`: the key of a
+    source, or of a paper that the study's methods, models or data come from.
+    """
+
+    label: Text
+    accuracy: Annotated[float, BeforeValidator(number), Field(ge=0, le=100)]
+    seeds: Count | None = None
+    note: Prose = ""
+    cite: CiteKey
+
+
+class Source(Part):
+    """Where published numbers stand, as a `Paper` without its key."""
+
+    authors: Text
+    title: Text
+    venue: Text
+    year: Annotated[int, Field(ge=1900, le=2100, strict=True)]
+    kind: Annotated[str, one_of("kind", KINDS)] = "misc"
+    url: Annotated[str, Field(pattern=r"^https?://[^\s{}\\]+$")] | None = None
+
+    @field_validator("authors")
+    @classmethod
+    def _pairs_up(cls, value: str) -> str:
+        if not balanced(value):
+            raise ValueError("its braces should pair up")
+        return value
+
+    def paper(self, key: str) -> Paper:
+        """The source under its key."""
+        return Paper(key=key, **self.model_dump())
+
+
+class Report(Part):
+    """What the leaderboard compares with, the margin (points) of practical equality, and what
+    others published."""
+
+    reference: str
+    margin: Positive = 0.2
+    published: tuple[Published, ...] = ()
+    sources: Mapping[CiteKey, Source] = {}
+
+
+class Study(Part):
+    """One study: question, setting, methods, budget."""
+
+    name: Name
+    question: Prose = ""
+    data: Data
+    student: Slot
+    teacher: Teacher
+    recipe: RecipePart
+    methods: Annotated[tuple[Entry, ...], Field(min_length=1)]
+    tune: Tune | None = None
+    final: Final
+    report: Report
+
+
+def entry_of(raw: Any) -> Any:
+    """A method's line as a mapping: `kd`, or `{method: kd, label: ..., knobs: ..., SLOT: ...}`."""
+    if isinstance(raw, str):
+        return {"method": raw, "label": raw}
+    if not isinstance(raw, Mapping):
+        return raw
+    known = {"method", "label", "knobs"}
+    slots = {
+        key: value["model"]
+        for key, value in raw.items()
+        if key not in known and isinstance(value, Mapping) and set(value) == {"model"}
+    }
+    rest = {key: value for key, value in raw.items() if key not in slots}
+    rest.setdefault("label", rest.get("method"))
+    return {**rest, "slots": slots}

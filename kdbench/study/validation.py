@@ -1,0 +1,233 @@
+"""What is wrong with a study file, as sentences: each with its place and what to do."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from kdbench.data import VIEWS
+from kdbench.methods import METHODS
+from kdbench.methods.networks import TEACHER, Frozen, Stage, Trained
+from kdbench.study import references
+from kdbench.study.schema import (
+    SHORT,
+    Data,
+    Entry,
+    Final,
+    LrRange,
+    Part,
+    Published,
+    RecipePart,
+    Report,
+    Shared,
+    Slot,
+    Source,
+    Study,
+    Teacher,
+    Tune,
+    did_you_mean,
+)
+
+
+def sound_parts(raw: Mapping[str, Any]) -> Any:
+    """What can be read of a file that has faults, as a study: a part that cannot is None, and
+    an entry that cannot has no method. So that `check` tells what else is wrong."""
+
+    def read(kind: type[Part], value: Any) -> Any:
+        try:
+            return kind.model_validate(value)
+        except ValidationError:
+            return None
+
+    def entry(item: Any) -> Any:
+        label = item.get("label") if isinstance(item, Mapping) else None
+        unread = Entry.model_construct(method="", label=label, knobs={}, slots={})
+        bare = {k: item[k] for k in ("method", "label", "knobs") if k in item} if label else None
+        return read(Entry, item) or read(Entry, bare) or unread
+
+    kinds: dict[str, type[Part]] = {
+        "data": Data,
+        "student": Slot,
+        "teacher": Teacher,
+        "recipe": RecipePart,
+        "tune": Tune,
+        "final": Final,
+        "report": Report,
+    }
+    parts = {name: read(kind, raw.get(name)) for name, kind in kinds.items()}
+    items = raw.get("methods")
+    entries = tuple(map(entry, items)) if isinstance(items, list) else ()
+    return Study.model_construct(**parts, methods=entries)
+
+
+def sentence(error: Any, raw: Mapping[str, Any]) -> str:
+    """One of pydantic's errors as a sentence with its place."""
+    path = list(error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = _fields_at(path[:-1])
+        place = place_of(path[:-1], raw)
+        if path[0] == "methods" and path[-1] in known:  # a slot, but not in its form
+            return f"{place}'{path[-1]}' should name a model: {{model: ...}}"
+        return f"{place}unknown key '{path[-1]}'{did_you_mean(str(path[-1]), known)}"
+    if error["type"] == "missing":
+        return f"{place_of(path[:-1], raw)}'{path[-1]}' is missing"
+    # Pydantic ends a union's path with the branch it tried; that says nothing to a reader.
+    # A mapping's key that is wrong has `[key]` there.
+    path = [p for p in path if not str(p).startswith(("literal[", "constrained-", "[key]"))]
+    text = error["msg"].removeprefix("Value error, ")
+    told = text.startswith("unknown") or "is not a name" in text or "is not a citation" in text
+    given = "" if told else f", not {SHORT.repr(error['input'])}"
+    return f"{place_of(path, raw)}{text[0].lower()}{text[1:]}{given}"
+
+
+def place_of(path: list[Any], raw: Mapping[str, Any]) -> str:
+    """`methods[3] (kd).knobs: ` for a path into the file."""
+    text = ""
+    for depth, part in enumerate(path):
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+        if isinstance(part, int) and path[0] == "methods" and depth == 1:
+            items = raw["methods"]
+            item = items[part] if isinstance(items, list) else None
+            if isinstance(item, Mapping):
+                method = item.get("method")
+                text += f" ({method if isinstance(method, str) else SHORT.repr(method)})"
+    return f"{text}: " if text else ""
+
+
+def _fields_at(path: list[Any]) -> set[str]:
+    parts: dict[tuple[str, ...], type[Part]] = {
+        (): Study,
+        ("data",): Data,
+        ("student",): Slot,
+        ("teacher",): Teacher,
+        ("recipe",): RecipePart,
+        ("tune",): Tune,
+        ("tune", "shared"): Shared,
+        ("tune", "shared", "lr"): LrRange,
+        ("final",): Final,
+        ("report",): Report,
+        ("report", "published"): Published,
+    }
+    if path[:1] == ["methods"]:
+        return {"method", "label", "knobs", "assistant", "teacher"}
+    if path[:2] == ["report", "sources"]:
+        return set(Source.model_fields)
+    names = tuple(str(part) for part in path if not isinstance(part, int))
+    return set(parts.get(names, Part).model_fields)
+
+
+def check(study: Study) -> list[str]:
+    """Faults that lie between the parts: overlaps, doubles, knobs, what a method needs.
+
+    Parts that are None have faults of their own already.
+    """
+    faults: list[str] = []
+    tune, final, recipe = study.tune, study.final, study.recipe
+    labels = [entry.label for entry in study.methods if isinstance(entry.label, str)]
+    for label in sorted(x for x, times in Counter(labels).items() if times > 1):
+        faults.append(f"methods: two entries are called '{label}'; give one of them a label")
+    for place, numbers in (
+        ("final.seeds", final.seeds if final else ()),
+        ("tune.seeds", tune.seeds if tune else ()),
+    ):
+        for double in sorted(n for n, times in Counter(numbers).items() if times > 1):
+            faults.append(f"{place}: seed {double} stands there twice")
+    if tune:
+        both = sorted(set(tune.seeds) & set(final.seeds)) if final else []
+        if both:
+            faults.append(
+                f"tune.seeds and final.seeds share {both}: a seed that chose the knobs cannot "
+                "judge them; take other seeds for one of the two"
+            )
+        lr = tune.shared.lr
+        if lr and lr.low >= lr.high:
+            faults.append(f"tune.shared.lr: low {lr.low:g} is not below high {lr.high:g}")
+    if study.report and study.methods and study.report.reference not in labels:
+        near = did_you_mean(study.report.reference, labels)
+        faults.append(f"report.reference: no method is called '{study.report.reference}'{near}")
+    if final and final.train_on == "all" and final.epoch == "best":
+        faults.append("final: train_on: all leaves no validation images, so the epoch is 'last'")
+    if recipe and recipe.schedule == "step" and not recipe.milestones:
+        faults.append("recipe: schedule: step needs milestones (shares of the epochs)")
+    if recipe and study.data and recipe.frozen == "table" and VIEWS[study.data.augment] > 1:
+        faults.append(
+            f"recipe.frozen: a table needs one view of each image, and augment: "
+            f"{study.data.augment} has {VIEWS[study.data.augment]}; use auto or live"
+        )
+    if study.teacher:
+        faults += teacher_faults(study.teacher)
+    faults += references.faults(study)
+    for index, entry in enumerate(study.methods):
+        if entry.method:
+            place = f"methods[{index}] ({entry.method})"
+            faults += [f"{place}: {fault}" for fault in knob_faults(entry)]
+    return faults
+
+
+def teacher_faults(teacher: Teacher) -> list[str]:
+    """A teacher learns from the labels or from its own kind: nothing else is there yet."""
+    needed = sorted(slots_of(METHODS[teacher.method]()) - {"student"})
+    return [
+        f"teacher.method: '{teacher.method}' learns from another network ('{slot}'), and a "
+        "teacher has none; take a method without"
+        for slot in needed
+    ]
+
+
+def knob_faults(entry: Entry) -> list[str]:
+    """What is wrong with an entry's knobs and slots."""
+    kind = METHODS[entry.method]
+    known = kind.knobs()
+    faults = [
+        f"unknown knob '{name}'" + (did_you_mean(name, known) if known else "; it has no knobs")
+        for name in entry.knobs
+        if name not in known
+    ]
+    sound = {}
+    for name, value in entry.knobs.items():
+        if name not in known:
+            continue
+        if isinstance(value, str) and not value.isprintable():
+            faults.append(f"{name} = {SHORT.repr(value)} should hold no control characters")
+            continue
+        try:
+            kind(**{name: value})
+        except OverflowError:
+            faults.append(f"{name} = {SHORT.repr(value)} is too large")
+        except ValueError as error:
+            faults.append(str(error))
+        else:
+            sound[name] = value
+    try:
+        method = kind(**sound)
+    except ValueError as error:  # sound one by one, but not together
+        return [*faults, str(error)]
+    needed = slots_of(method) - {"student"}
+    for slot in entry.slots:
+        if slot == "student":
+            faults.append("every method trains the study's student; leave 'student' out")
+        elif slot not in needed:
+            near = did_you_mean(slot, needed) if needed else "; it uses the student alone"
+            faults.append(f"it uses no model called '{slot}'{near}")
+    faults += [
+        f"it needs a model for '{slot}': write {{method: {entry.method}, {slot}: {{model: ...}}}}"
+        for slot in sorted(needed - {"teacher"} - set(entry.slots))
+    ]
+    return faults
+
+
+def slots_of(method: Any, above: tuple[Stage, ...] = ()) -> set[str]:
+    """The slots whose models a method's networks take, those of the runs it needs included."""
+    slots = set()
+    for source in method.networks().values():
+        if isinstance(source, Trained):
+            slots.add(source.slot)
+        elif isinstance(source, Frozen):
+            stage = source.run
+            slots.add(stage.model)
+            if stage != TEACHER and stage not in above:
+                # In the stage's own run, `student` is the model that the stage names.
+                its_own = METHODS[stage.method](**stage.knobs)
+                slots |= slots_of(its_own, (*above, stage)) - {"student"}
+    return slots

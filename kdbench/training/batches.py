@@ -1,0 +1,178 @@
+"""What the runs of a cohort share: the bench they train at, and each batch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from kdbench.data import TrainingData, Views, split
+from kdbench.methods.base import Method
+from kdbench.methods.types import Output, Progress
+from kdbench.records.spec import RunSpec
+from kdbench.records.store import Store
+from kdbench.training import seeds
+from kdbench.training.teachers import FrozenNetwork
+
+if TYPE_CHECKING:
+    from kdbench.training.cuda_graphs.step import Captured
+    from kdbench.training.run import Member
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to train: its spec, its method, the taps the method reads, and where it stopped."""
+
+    spec: RunSpec
+    method: Method
+    taps: tuple[str, ...]
+    checkpoint: bytes | None = None
+
+
+@dataclass
+class Bench:
+    """Where cohorts run: the store, the training images, a device, and the frozen
+    networks that have been loaded so far.
+
+    `recorded` has steps recorded and replayed, which pays on a GPU (see `capture`);
+    `captured` are the recordings of the last cohort.
+    """
+
+    store: Store
+    data: TrainingData
+    device: torch.device
+    recorded: bool = False
+    _views: dict[str, Views] = field(default_factory=dict)
+    #: What the study as a whole reads from the tables of each frozen run.
+    read: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    captured: "Captured | None" = None
+    _frozen: dict[tuple[str, str, str, str], FrozenNetwork] = field(default_factory=dict)
+
+    def views(self, augment: str) -> Views:
+        """The training images on the device under an augmentation."""
+        if augment not in self._views:
+            self._views[augment] = Views(self.data, augment, self.device)
+        return self._views[augment]
+
+    def frozen(self, spec: RunSpec, role: str) -> FrozenNetwork:
+        """The finished run that fills a role of `spec`, as a source of outputs."""
+        run_id, augment, storage = spec.frozen[role], spec.data.augment, spec.recipe.storage
+        key = (run_id, spec.weights, augment, storage)
+        if key not in self._frozen:
+            self._frozen[key] = FrozenNetwork(
+                self.store, run_id, spec.weights, self.data, self.views(augment), storage
+            )
+        return self._frozen[key]
+
+    def forget(self) -> None:
+        """Let go of the frozen networks, their tables and what was recorded with them; they
+        are loaded again when asked for."""
+        self._frozen.clear()
+        if self.captured:
+            self.captured.forget()
+
+
+class CohortBatch:
+    """One batch, shared: labels, images by view, and the frozen outputs, each made when
+    somebody asks for it first."""
+
+    def __init__(
+        self,
+        views: Views,
+        position: Tensor,
+        view_ids: Sequence[Tensor],
+        asked: Mapping[int, Sequence[str]],
+        progress: Progress,
+    ) -> None:
+        self.views = views
+        self.position = position
+        self.view_ids = view_ids
+        self.asked = asked
+        self.progress = progress
+        self._labels: Tensor | None = None
+        self._images: dict[int, Tensor] = {}
+        self._live: dict[int, Output] = {}
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+    def again(self) -> "CohortBatch":
+        """The same batch, with nothing computed yet."""
+        return CohortBatch(self.views, self.position, self.view_ids, self.asked, self.progress)
+
+    def copied(self) -> "CohortBatch":
+        """The same batch in tensors of its own, which later batches may be copied into."""
+        ids = [each.clone() for each in self.view_ids]
+        return CohortBatch(self.views, self.position.clone(), ids, self.asked, self.progress)
+
+    def release(self) -> None:
+        """Let go of what was computed: an epoch's images together would fill the memory."""
+        self._labels = None
+        self._images.clear()
+        self._live.clear()
+
+    @property
+    def labels(self) -> Tensor:
+        """batch, int64."""
+        if self._labels is None:
+            self._labels = self.views.labels[self.position]
+        return self._labels
+
+    def images(self, view: int) -> Tensor:
+        """batch x channels x height x width, normalised."""
+        if view not in self._images:
+            self._images[view] = self.views.take(self.position, self.view_ids[view])
+        return self._images[view]
+
+    def live(self, network: FrozenNetwork) -> Output:
+        """The frozen network's outputs on view 0, with every tap that a member asked for:
+        one forward a batch for the whole cohort."""
+        if id(network) not in self._live:
+            taps = self.asked[id(network)]
+            self._live[id(network)] = network.live(self.images(0), taps)
+        return self._live[id(network)]
+
+
+def training_positions(spec: RunSpec, bench: Bench) -> tuple[Tensor, Tensor]:
+    """What a run trains on and what it is validated on, as positions in the training file."""
+    fit, held_out = split(bench.data.labels, spec.data.validation, spec.data.split_seed)
+    if spec.data.train_on == "all":
+        fit, held_out = torch.arange(len(bench.data.labels)), held_out[:0]
+    return fit.to(bench.device), held_out.to(bench.device)
+
+
+def epoch_batches(
+    bench: Bench, fit: Tensor, epoch: int, members: Sequence["Member"]
+) -> list[CohortBatch]:
+    """The batches of an epoch, the same for every method of this setting and seed.
+
+    The last batch is as large as what is left; one single example is left out, since
+    batch normalisation and relations need two.
+    """
+    spec = members[0].spec
+    views = bench.views(spec.data.augment)
+    order = seeds.stream(spec, "order", epoch=epoch).permutation(len(fit))
+    positions = fit[torch.from_numpy(order).to(fit.device)]
+    looks = 1 + max((v for m in members for v in m.method.views.values()), default=0)
+    drawn = [
+        views.draw(len(fit), seeds.stream(spec, f"views{k}", epoch=epoch)) for k in range(looks)
+    ]
+    asked: dict[int, tuple[str, ...]] = {}
+    for member in members:
+        for network, from_table in member.frozen.values():
+            if not from_table:
+                known = asked.get(id(network), ())
+                asked[id(network)] = tuple(sorted({*known, *member.job.taps}))
+    size, epochs = spec.recipe.batch, spec.recipe.epochs
+    starts = [start for start in range(0, len(positions), size) if start + 1 < len(positions)]
+    return [
+        CohortBatch(
+            views,
+            positions[start : start + size],
+            [ids[start : start + size] for ids in drawn],
+            asked,
+            Progress(epoch / epochs, (epoch + 1) / epochs, (epoch + step / len(starts)) / epochs),
+        )
+        for step, start in enumerate(starts)
+    ]

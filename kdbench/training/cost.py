@@ -1,0 +1,94 @@
+"""What a method costs: measured alone, alternating with a reference, never overheard.
+
+Timings of a run among others on busy cores say nothing. Here each method takes a few
+steps, then the reference, in turns in one process; the ratio is the median over turns.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from kdbench.training.batches import Bench, Job, epoch_batches, training_positions
+from kdbench.training.run import Member
+
+
+def calibrate(
+    jobs: Mapping[str, Job],
+    reference: str,
+    bench: Bench,
+    stopping: Callable[[], bool],
+    steps: int = 4,
+    turns: int = 5,
+) -> dict[str, dict[str, float]]:
+    """Cost of each label: `relative` (its step over the reference's), `seconds_per_step`,
+    and `peak_mb` (most tensor memory alive within one step, in MiB).
+
+    `steps` a turn, and `turns` a method: with so few, ratios settle within a few per cent.
+    """
+    against = _Runner(jobs[reference], bench, steps)
+    rows: dict[str, dict[str, float]] = {}
+    for label, job in jobs.items():
+        if stopping():
+            return {}
+        runner = against if label == reference else _Runner(job, bench, steps)
+        seconds, ratios = [], []
+        for _ in range(turns):
+            base = against.turn()
+            spent = base if runner is against else runner.turn()
+            seconds.append(spent / len(runner.batches))
+            ratios.append(spent / base)
+        rows[label] = {
+            "relative": statistics.median(ratios),
+            "seconds_per_step": statistics.median(seconds),
+            "peak_mb": runner.peak() / 2**20,
+        }
+    return rows
+
+
+class _Runner:
+    """One method alone, over the same few batches again and again."""
+
+    def __init__(self, job: Job, bench: Bench, steps: int) -> None:
+        fresh = Job(job.spec, job.method, job.taps)
+        self.member = Member(fresh, bench)
+        fit, _ = training_positions(job.spec, bench)
+        self.batches = epoch_batches(bench, fit, 0, [self.member])[:steps]
+        self.device = bench.device
+        self.turn()
+
+    def turn(self) -> float:
+        """Seconds of all batches' steps, data and frozen outputs included."""
+        self.member.begin_epoch(len(self.batches))
+        # Fresh batch objects: within a cohort batch, images are made once for all members.
+        again = [b.again() for b in self.batches]
+        self._wait()
+        started = time.perf_counter()
+        for batch in again:
+            self.member.step(batch)
+        self._wait()
+        return time.perf_counter() - started
+
+    def peak(self) -> float:
+        """Most bytes of tensors that one step has alive beyond those before it."""
+        batch = self.batches[0].again()
+        self.member.begin_epoch(1)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            before = torch.cuda.memory_allocated(self.device)
+            self.member.step(batch)
+            return torch.cuda.max_memory_allocated(self.device) - before
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+            self.member.step(batch)
+        alive = most = 0
+        for event in seen.profiler.kineto_results.events():
+            if event.name() == "[memory]":
+                alive += event.nbytes()
+                most = max(most, alive)
+        return most
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)

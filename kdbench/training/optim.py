@@ -1,0 +1,61 @@
+"""The optimiser and the learning rate of a recipe."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdbench.records.spec import Recipe
+
+
+def make_optimizer(
+    recipe: Recipe, parameters: Iterable[nn.Parameter], device: torch.device
+) -> torch.optim.Optimizer:
+    """One optimiser over everything a run trains. `fused` is written out because the
+    fused and the plain update differ in their last bits.
+
+    On a GPU its steps can be recorded: the learning rate is a tensor, and nothing is read
+    back.
+    """
+    on_gpu = device.type == "cuda"
+    shared: dict[str, Any] = {
+        "lr": torch.tensor(recipe.lr, device=device) if on_gpu else recipe.lr,
+        "weight_decay": recipe.weight_decay,
+        "fused": True,
+    }
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(parameters, momentum=recipe.momentum, **shared)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
+    return kind(parameters, capturable=on_gpu, **shared)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give every parameter this learning rate, in place where it is a tensor."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
+
+
+def load_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Take up a kept state, and keep this device's own settings."""
+    own = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+    groups = [
+        {**settings, "params": kept["params"]}
+        for settings, kept in zip(own, state["param_groups"], strict=True)
+    ]
+    optimizer.load_state_dict({**state, "param_groups": groups})
+
+
+def lr_at(recipe: Recipe, epoch: int) -> float:
+    """The learning rate of an epoch (from 0): a function of the epoch alone, so that a
+    resumed run needs no scheduler state."""
+    share = epoch / recipe.epochs
+    if recipe.schedule == "cosine":
+        return recipe.lr * 0.5 * (1 + math.cos(math.pi * share))
+    if recipe.schedule == "step":
+        return recipe.lr * recipe.gamma ** sum(share >= m for m in recipe.milestones)
+    return recipe.lr

@@ -1,0 +1,187 @@
+"""Frozen networks: their outputs, computed once for all who ask.
+
+Where an example has few views, the outputs of a frozen network are a table over all of
+them, kept on disk for every method, seed and trial. Otherwise one live forward a batch
+serves the whole cohort. The two agree only to rounding, so the choice follows from the
+spec alone (`tabled`), and a table that is opened is held against a live forward.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load as load_tensors
+from torch import Tensor, nn
+
+from kdbench import models
+from kdbench.data import VIEWS, TrainingData, Views
+from kdbench.methods.types import Output
+from kdbench.records.spec import RunSpec
+from kdbench.records.store import DamagedRecord, Store
+from kdbench.training.memory import trim
+from kdbench.training.output_cache import TYPES, Block, Tables
+
+#: A tap is tabled up to this many bytes, over all views of all training images.
+TABLE_LIMIT = 4 << 30
+#: A table is worth its making where it has at most this many views an epoch.
+VIEWS_PER_EPOCH = 3
+#: Rows of a table that are computed once more when it is opened, and how far they may lie
+#: from it, as a share of the row's largest value: wide enough for other roundings.
+SPOTS = 16
+TOLERANCE = {"fp32": 1e-3, "fp16": 4e-3}
+
+
+class WrongTable(Exception):
+    """A table does not say what its network says."""
+
+    def __init__(self, path: Path, name: str, image: int, view: int) -> None:
+        super().__init__(
+            f"{path} is wrong: the {name} of image {image} in view {view} differ from a live "
+            "forward of the frozen network. Remove the file, and the next start makes it again."
+        )
+
+
+def tabled(spec: RunSpec, examples: int, taps: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether this run reads a frozen network with these taps from a table."""
+    recipe, views = spec.recipe, VIEWS[spec.data.augment]
+    if recipe.frozen != "auto":
+        return recipe.frozen == "table"
+    row = TYPES[recipe.storage].itemsize * examples * views
+    small = all(row * math.prod(shape) <= TABLE_LIMIT for shape in taps.values())
+    return small and views <= VIEWS_PER_EPOCH * recipe.epochs
+
+
+def load_student(store: Store, run_id: str, which: str, data: TrainingData) -> nn.Module:
+    """The student that run `run_id` made, in eval mode; `which` is `last` or `best`.
+
+    Raises `FileNotFoundError` where the run is unfinished, `DamagedRecord` where its
+    weights are not whole.
+    """
+    record = store.record(run_id)
+    spec = record.spec()
+    if spec is None or record.result is None:
+        raise FileNotFoundError(f"run {run_id} is not finished, so its weights cannot be used")
+    with torch.random.fork_rng(devices=[]):
+        network = models.build(spec.models["student"], data.shape, data.classes)
+    stored = load_tensors(record.weights())
+    prefix = f"{which}/"
+    try:
+        network.load_state_dict(
+            {name.removeprefix(prefix): v for name, v in stored.items() if name.startswith(prefix)}
+        )
+    except RuntimeError as error:
+        raise DamagedRecord(record.weights_path, str(error)) from error
+    return network.eval().requires_grad_(False)
+
+
+class FrozenNetwork:
+    """The finished student of another run, as a source of outputs over training images.
+
+    Computes in float32 whatever the recipe's precision; `storage` is the type its tables
+    are kept in, `fp32` or `fp16`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        run_id: str,
+        which: str,
+        data: TrainingData,
+        views: Views,
+        storage: str = "fp32",
+    ) -> None:
+        self.views = views
+        self.images = len(data.labels)
+        model = load_student(store, run_id, which, data)
+        self.model = models.to_device(model, views.device)
+        spec = store.record(run_id).spec()
+        assert spec is not None, "a run whose weights were loaded has a spec"
+        self.shapes = models.taps_of(spec.models["student"], data.shape, data.classes)
+        key = {
+            "run": run_id,
+            "weights": which,
+            # The weights' content too: a teacher trained again on a GPU is another network.
+            "content": hashlib.sha256(store.record(run_id).weights()).hexdigest(),
+            "data": data.checksum,
+            "views": views.augment,
+            "compute": "fp32",
+        }
+        rows = {"logits": (data.classes,), **self.shapes}
+        self.tables = Tables(store.tables, key, views.count, self.images, rows, storage)
+        self._tapped: dict[tuple[str, ...], nn.Module] = {}
+        self._opened: dict[str, Tensor] = {}
+
+    def live(self, images: Tensor, taps: Sequence[str]) -> Output:
+        """One forward in eval mode and without a graph; images as a batch of the cohort."""
+        names = tuple(sorted(taps))
+        if names not in self._tapped:
+            self._tapped[names] = models.tapped(self.model, names).eval()
+        with torch.no_grad():
+            return self._tapped[names](images)
+
+    def table(self, position: Tensor, taps: Sequence[str], view: Tensor | None = None) -> Output:
+        """The stored outputs of the training images at `position` (batch) in the views `view`
+        (batch; None: the plain images)."""
+        self.prepare(taps)
+        row = position
+        if self.views.count > 1:
+            row = position + self.images * (self.views.plain if view is None else view)
+        found = {name: self._opened[name][row].float() for name in ("logits", *taps)}
+        return Output(found.pop("logits"), found)
+
+    def prepare(
+        self,
+        taps: Sequence[str],
+        also: Sequence[str] = (),
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Open the tables of logits and taps, filled where they are not; then also those of
+        `also`, which others will ask for, in the same forwards.
+
+        Leaves them as they are where `stopping` turns true. Raises `WrongTable` where one
+        does not agree with a live forward.
+        """
+        names = [name for name in ("logits", *taps) if name not in self._opened]
+        if not names:
+            return
+        if not all(self.tables.whole(name) for name in names):
+            every = tuple(dict.fromkeys((*names, *also)))
+            if not self.tables.fill(every, self._compute, stopping):
+                return
+            trim()  # a block's feature maps are large
+        opened = {name: torch.from_numpy(self.tables.open(name)) for name in names}
+        self._spot_check(opened)
+        self._opened |= {name: table.to(self.views.device) for name, table in opened.items()}
+
+    def _compute(self, block: Block, names: Sequence[str]) -> dict[str, np.ndarray]:
+        position = torch.arange(block.start, block.stop, device=self.views.device)
+        out = self.live(self.views.take(position, block.view), [n for n in names if n != "logits"])
+        made = {}
+        for name in names:
+            value = (out.logits if name == "logits" else out.taps[name]).float().cpu().numpy()
+            kept = value.astype(TYPES[self.tables.storage])
+            if np.isinf(kept).any() and not np.isinf(value).any():
+                raise ValueError(
+                    f"the {name} of a frozen network reach {np.abs(value).max():.3g}, more than "
+                    "fp16 can hold; take recipe.storage: fp32"
+                )
+            made[name] = kept
+        return made
+
+    def _spot_check(self, opened: Mapping[str, Tensor]) -> None:
+        """Compute a few rows, others each time, once more. Raises `WrongTable`."""
+        rows = self.views.count * self.images
+        row = torch.from_numpy(np.random.default_rng().integers(rows, size=SPOTS))
+        position, view = row % self.images, row // self.images
+        out = self.live(self.views.take(position, view), [n for n in opened if n != "logits"])
+        for name, table in opened.items():
+            live = (out.logits if name == "logits" else out.taps[name]).float().cpu().flatten(1)
+            away = (table[row].float().flatten(1) - live).abs().amax(1)
+            limit = TOLERANCE[self.tables.storage] * live.abs().amax(1)
+            # Written so that a NaN in the table is found.
+            for spot in (~(away <= limit)).nonzero().flatten().tolist():
+                image, its_view = int(position[spot]), int(view[spot])
+                raise WrongTable(self.tables.path(name), name, image, its_view)
