@@ -17,8 +17,9 @@ import torch
 from setting import Setting, mates, noise
 
 from kdbench import models
-from kdbench.training.batches import Bench, CohortBatch, Job, epoch_batches, training_positions
-from kdbench.training.cuda_graphs.step import Captured
+from kdbench.training.batches import CohortBatch, epoch_batches, training_positions
+from kdbench.training.context import Bench, Job
+from kdbench.training.cuda_graphs.pool import Captured
 from kdbench.training.run import Member
 
 DEVICE = "cuda"

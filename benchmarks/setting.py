@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from kdbench.data import TrainingData
+from kdbench.data.load import TrainingData
 from kdbench.execution.engines.local import ENVIRONMENT
 from kdbench.methods import METHODS
 from kdbench.records.spec import RunSpec
@@ -18,7 +18,7 @@ from kdbench.records.store import Store
 from kdbench.study import Planner
 from kdbench.study.compatibility import tap_shapes
 from kdbench.study.schema import Study
-from kdbench.training.batches import Bench, Job
+from kdbench.training.context import Bench, Job
 from kdbench.training.run import Member
 
 #: Published statistics do not matter here; the scale does: activations of usual size.

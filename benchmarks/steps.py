@@ -25,7 +25,8 @@ from typing import Any
 from setting import Setting, as_a_worker, in_turns, mates, median, noise
 
 from kdbench.methods import METHODS
-from kdbench.training.batches import Bench, Job, epoch_batches, training_positions
+from kdbench.training.batches import epoch_batches, training_positions
+from kdbench.training.context import Bench, Job
 from kdbench.training.cost import calibrate
 from kdbench.training.optim import make_optimizer
 from kdbench.training.run import Member

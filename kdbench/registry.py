@@ -1,31 +1,118 @@
-"""Entries that other packages add to kdbench's tables through entry points."""
+"""Named things that studies choose from: methods, models, data sets and engines.
 
-from collections.abc import Container, Iterable
+A registry holds kdbench's own entries and those that other packages add through an
+entry-point group of the registry's name (`kdbench.methods`, `kdbench.models`, ...).
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from typing import TypeVar
+
+from kdbench.errors import KdbenchError
+
+T = TypeVar("T")
 
 
-def source(entry: EntryPoint) -> str:
-    """The distribution an entry point comes from, as `name==version`."""
-    return f"{entry.dist.name}=={entry.dist.version}" if entry.dist else "unknown==?"
+#: BibTeX's entry types, and the field that holds the venue of each.
+KINDS = {
+    "article": "journal",
+    "inproceedings": "booktitle",
+    "misc": "howpublished",
+    "phdthesis": "school",
+    "techreport": "institution",
+}
+#: What a citation key may look like: it is written into LaTeX as it stands.
+KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._/+-]{0,63}")
 
 
-def plugins(group: str, own: Container[str]) -> dict[str, EntryPoint]:
-    """The entry points of `group` by name, not yet loaded.
+class UnknownName(KdbenchError, KeyError, ValueError):
+    """No entry has that name; the message says which is near."""
 
-    Loading waits until an entry is used, so a package may import kdbench while it is
-    itself being imported, and a broken plug-in disturbs only those who ask for it.
 
-    Raises `ValueError` where a name is in `own` (a container of names) or comes twice,
-    since a study file could then mean either.
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """` (did you mean 'kd'?)`, or the known words where none is near."""
+    known = sorted(known)
+    text = word[:100] if isinstance(word, str) else ""
+    near = difflib.get_close_matches(text, known, n=1, cutoff=0.5)
+    return f" (did you mean '{near[0]}'?)" if near else f"; known: {', '.join(known)}"
+
+
+class Registry(MutableMapping[str, T]):
+    """Entries of one kind by name; a plug-in is imported when it is first looked up.
+
+    Not before: a plug-in imports kdbench, so loading it while kdbench is being imported
+    would meet it half-made, and a broken plug-in disturbs only those who ask for it.
+
+    `kind` is what an entry is called in messages, `group` the entry-point group, `builtin`
+    kdbench's own entries, and `check` says what is wrong with a plug-in's object, or None.
+    `entries` replaces the installed entry points.
+
+    Raises `ValueError` where two entries claim one name. Looking a name up raises
+    `UnknownName` where nothing has it, and for a plug-in `ImportError` where it cannot be
+    imported and `TypeError` where `check` refuses it; each names the distribution.
     """
-    return by_name(entry_points(group=group), own)
+
+    def __init__(
+        self,
+        kind: str,
+        group: str,
+        builtin: Mapping[str, T],
+        check: Callable[[object], str | None] = lambda found: None,
+        entries: Iterable[EntryPoint] | None = None,
+    ) -> None:
+        self.kind, self.group, self.builtin = kind, group, dict(builtin)
+        self._check = check
+        self._loaded = dict(builtin)
+        installed = entry_points(group=group) if entries is None else entries
+        self._entries = _by_name(installed, builtin)
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._loaded:
+            if name not in self._entries:
+                raise UnknownName(f"unknown {self.kind} {name!r}{did_you_mean(name, self)}")
+            self._loaded[name] = self._load(self._entries[name])
+        return self._loaded[name]
+
+    def __setitem__(self, name: str, entry: T) -> None:
+        self._loaded[name] = entry
+
+    def __delitem__(self, name: str) -> None:
+        del self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys((*self._loaded, *self._entries)))
+
+    def __len__(self) -> int:
+        return len(self._loaded.keys() | self._entries.keys())
+
+    def __contains__(self, name: object) -> bool:
+        # Mapping would look the name up, and so import a plug-in to say that it is there.
+        return name in self._loaded or name in self._entries
+
+    def origin(self, name: str) -> str:
+        """`kdbench` for an entry of its own, `distribution==version` for a plug-in's."""
+        return _distribution(self._entries[name]) if name in self._entries else "kdbench"
+
+    def _load(self, entry: EntryPoint) -> T:
+        where = f"the {self.kind} {entry.name} of {_distribution(entry)} ({entry.value})"
+        try:
+            found = entry.load()
+        except Exception as error:
+            kind = type(error).__name__
+            raise ImportError(f"{where} cannot be imported: {kind}: {error}") from error
+        if wrong := self._check(found):
+            raise TypeError(f"{where} {wrong}")
+        return found
 
 
-def by_name(entries: Iterable[EntryPoint], own: Container[str]) -> dict[str, EntryPoint]:
+def _by_name(entries: Iterable[EntryPoint], builtin: Mapping[str, object]) -> dict[str, EntryPoint]:
     """Entries by name, in an order that does not depend on the installation's."""
     found: dict[str, EntryPoint] = {}
-    for entry in sorted(entries, key=lambda e: (e.name, e.value, source(e))):
-        if entry.name in own or entry.name in found:
+    for entry in sorted(entries, key=lambda e: (e.name, e.value, _distribution(e))):
+        if entry.name in builtin or entry.name in found:
             first = _place(found[entry.name]) if entry.name in found else "kdbench itself"
             raise ValueError(
                 f"the name {entry.name!r} is taken by {first} and by {_place(entry)}; "
@@ -35,5 +122,46 @@ def by_name(entries: Iterable[EntryPoint], own: Container[str]) -> dict[str, Ent
     return found
 
 
+def _distribution(entry: EntryPoint) -> str:
+    """The distribution an entry point comes from, as `name==version`."""
+    return f"{entry.dist.name}=={entry.dist.version}" if entry.dist else "unknown==?"
+
+
 def _place(entry: EntryPoint) -> str:
-    return f"{source(entry)} ({entry.value}, entry-point group {entry.group})"
+    return f"{_distribution(entry)} ({entry.value}, entry-point group {entry.group})"
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A source. `key` is its BibTeX key, `authors` as BibTeX wants them (`Last, First and
+    Last, First`, an institution in braces); title and venue are plain text, not LaTeX.
+    `kind` is one of `KINDS`; `url` is for what is hard to find without.
+
+    Raises `ValueError` where no BibTeX entry could be made of it.
+    """
+
+    key: str
+    authors: str
+    title: str
+    venue: str
+    year: int
+    kind: str = "inproceedings"
+    url: str | None = None
+
+    def __post_init__(self) -> None:
+        if not KEY.fullmatch(self.key):
+            raise ValueError(f"{self.key!r} is no BibTeX key")
+        if self.kind not in KINDS:
+            raise ValueError(f"{self.key}: unknown kind {self.kind!r}; known: {', '.join(KINDS)}")
+        if not balanced(self.authors):
+            raise ValueError(f"{self.key}: the braces of its authors do not pair up")
+
+
+def balanced(text: str) -> bool:
+    """Whether every brace has its partner."""
+    depth = 0
+    for char in text:
+        depth += {"{": 1, "}": -1}.get(char, 0)
+        if depth < 0:
+            return False
+    return depth == 0

@@ -16,15 +16,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kdbench.data import TrainingData, load
-from kdbench.models import MODELS
+from kdbench.data.load import TrainingData, load
+from kdbench.models.zoo import MODELS
 from kdbench.records.spec import RunSpec
 from kdbench.records.store import Store
 from kdbench.study import Node, Planner
 from kdbench.study.compatibility import tap_shapes
 from kdbench.study.schema import Entry, Study
 from kdbench.study.validation import slots_of
-from kdbench.training.batches import Bench, Job
+from kdbench.training.context import Bench, Job
 from kdbench.training.events import Epochs, Event, Failed, Finished
 from kdbench.training.loop import train_cohort
 

@@ -325,7 +325,7 @@ def _child(root: Path, at: int) -> int:
 
         _quickly()
         Boundaries(at)
-        options = conduct.Options(str(root.parent / "crash.yaml"), root, workers=1)
+        options = run_study.Options(str(root.parent / "crash.yaml"), root, workers=1)
         code = conduct.conduct(options, Console())
     finally:
         os._exit(code)

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from kdbench.records import summary
 from kdbench.records.spec import DataSpec, Recipe, RunSpec
 from kdbench.records.store import Store, write_json
 from kdbench.report import records_frame
@@ -128,11 +129,11 @@ class MadeUp:
             spec = record.spec()
             if spec is None:
                 continue
-            word, status = content.state(record, live=False)
+            word, status = summary.state(record, live=False)
             metrics = content.results(record, None)
             if entry["teacher"] and record.test:
                 teacher = self.store.record(entry["teacher"])
-                metrics |= content.fidelity(record, teacher, "last")
+                metrics |= summary.fidelity(record, teacher, "last")
             row = {"run_id": f"m{run}", "status": status}
             row |= {f"metrics.{k}": v for k, v in metrics.items()}
             row |= {f"params.{k}": v for k, v in content.params(spec, record.result).items()}

@@ -16,9 +16,10 @@ from kdbench.cli import Refused, app, parse_change, parse_labels, parse_seeds
 from kdbench.cli import study as conduct
 from kdbench.cli.app import HOMES
 from kdbench.cli.catalogue import UnknownMethod, page
-from kdbench.data import DATASETS
 from kdbench.data.builtin import OWN
+from kdbench.data.datasets import DATASETS
 from kdbench.execution.engines.inline import InlineEngine
+from kdbench.execution.run_study import workers
 from kdbench.methods import METHODS
 from kdbench.study.load import shipped
 
@@ -294,8 +295,8 @@ def test_going_on_is_a_command_that_can_be_copied(monkeypatch: pytest.MonkeyPatc
 
 
 def test_workers_default_to_what_is_there() -> None:
-    assert conduct.workers(3, "cpu") == 3
-    assert conduct.workers(None, "cpu") >= 1
+    assert workers(3, "cpu") == 3
+    assert workers(None, "cpu") >= 1
 
 
 #: Images of the downloaded data sets of shipped studies: number and shape.

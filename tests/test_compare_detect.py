@@ -15,7 +15,7 @@ from kdbench.report.check import check
 from kdbench.report.compare import compare, sentences
 from kdbench.report.forecast import NothingStored, forecast
 from kdbench.report.forecast import sentences as forecast_sentences
-from kdbench.report.leaderboard import UnknownRow
+from kdbench.report.rows import UnknownRow
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from kdbench.methods import METHODS
 from kdbench.methods.networks import Frozen
 from kdbench.training import loop as train
-from kdbench.training.batches import Job
+from kdbench.training.context import Job
 from kdbench.training.run import Member
 from kdbench.training.teachers import load_student
 

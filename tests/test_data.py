@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 from torchvision.transforms import functional as tv
 
 from kdbench import data as kd
-from kdbench.data import DATASETS, VIEWS, DataError, Views, load, split
+from kdbench.data import VIEWS, DataError, Views
 from kdbench.data.builtin import OWN, _digits_parts
+from kdbench.data.datasets import DATASETS
 from kdbench.data.files import File
+from kdbench.data.load import load, split
 from kdbench.data.test_set import open_test
 
 ALL_NAMES = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100")

@@ -26,7 +26,7 @@ from test_seeds_run_store import SPEC, row
 from kdbench.data import Views
 from kdbench.records import files as durable
 from kdbench.records import readers as damage
-from kdbench.records.files import Checkpoint, pack, unpack
+from kdbench.records.checkpoint import Checkpoint, pack, unpack
 from kdbench.records.store import (
     DamagedRecord,
     DiskFull,
@@ -99,7 +99,7 @@ def test_a_checkpoint_cut_short_falls_back_to_the_one_before(store: Store, tenth
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * tenth // 10])
     assert record.checkpoint() == payload(2)
-    assert not store.examine(record.id)
+    assert not check_record(store.record(record.id))
     go_on(record, 4)
     go_on(record, 7)
     # The torn one never took the place of the good one before it.
@@ -112,7 +112,7 @@ def test_both_checkpoints_broken_is_to_start_again(store: Store) -> None:
     for path in record.checkpoint_paths:
         path.write_bytes(path.read_bytes()[:-1])
     assert record.checkpoint() is None
-    assert "no checkpoint is whole" in store.examine(record.id)[0]
+    assert "no checkpoint is whole" in check_record(store.record(record.id))[0]
     go_on(record, 3)
 
 
@@ -175,7 +175,7 @@ def test_garbage_in_the_metrics_stops_nobody(tmp_path: Path, content: bytes) -> 
     record.epochs()
     go_on(record, 6)
     metrics.write_bytes(content)
-    Store(tmp_path).examine(record.id)
+    check_record(Store(tmp_path).record(record.id))
     go_on(record, 5)
 
 
@@ -299,7 +299,7 @@ def test_a_kill_at_any_moment_leaves_a_good_checkpoint_with_its_metrics(
         for path in record.checkpoint_paths:
             assert not path.exists() or unpack(path.read_bytes()) is not None
         assert damage.read_rows(record.folder / "metrics.jsonl")[1] == 0
-        assert not store.examine(record.id)
+        assert not check_record(store.record(record.id))
         left = leftovers(store.root)
         assert len(left) <= hard
         for path in left:
@@ -342,7 +342,7 @@ def test_a_kill_while_finishing_and_scoring_goes_on_or_is_over(
             record.score({"last": {}}, ARRAYS)
 
         came = killed_at(monkeypatch, at, act, hard=True)
-        assert not store.examine(record.id)
+        assert not check_record(store.record(record.id))
         if record.result is None:
             assert record.checkpoint() == payload(2)
             record.finish({"state": "done", "epochs": 2}, WEIGHTS)
@@ -400,7 +400,7 @@ def spoil(record: Record, name: str, content: bytes) -> None:
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = Store(tmp_path_factory.mktemp("sound"))
     finished(store).fail({"message": "once"})
-    assert store.examine(SPEC.id) == []
+    assert check_record(store.record(SPEC.id)) == []
     return store
 
 
@@ -415,7 +415,7 @@ def test_garbage_in_a_file_is_a_damaged_record(sound: Store, name: str, content:
         with pytest.raises(DamagedRecord, match="kdbench doctor") as caught:
             READERS[name](record)
         assert str(record.folder / name) in str(caught.value)
-        assert any(fault.startswith(name) for fault in sound.examine(SPEC.id))
+        assert any(fault.startswith(name) for fault in check_record(sound.record(SPEC.id)))
     finally:
         spoil(record, name, before)
 
@@ -432,11 +432,11 @@ def test_a_file_cut_or_changed_is_read_or_a_damaged_record(
     byte = data.draw(st.binary(max_size=1))
     try:
         spoil(record, name, before[:at] + (byte + before[at + 1 :] if byte else b""))
-        sound.examine(SPEC.id)
+        check_record(sound.record(SPEC.id))
         try:
             READERS[name](record)
         except DamagedRecord:
-            assert sound.examine(SPEC.id)
+            assert check_record(sound.record(SPEC.id))
     finally:
         spoil(record, name, before)
 
@@ -448,7 +448,7 @@ def test_a_file_cut_or_changed_is_read_or_a_damaged_record(
 def test_a_missing_file_is_a_fault(store: Store, name: str, fault: str) -> None:
     record = finished(store)
     (record.folder / name).unlink()
-    (found,) = store.examine(record.id)
+    (found,) = check_record(store.record(record.id))
     assert found.startswith(name)
     assert fault in found
 
@@ -456,19 +456,19 @@ def test_a_missing_file_is_a_fault(store: Store, name: str, fault: str) -> None:
 def test_what_a_kill_leaves_is_no_fault(store: Store) -> None:
     record = finished(store)
     (record.folder / "test.json").unlink()
-    assert store.examine(record.id) == []
+    assert check_record(store.record(record.id)) == []
     (record.folder / "result.json").unlink()
-    assert store.examine(record.id) == []
-    assert store.examine("0" * 12) == []
+    assert check_record(store.record(record.id)) == []
+    assert check_record(store.record("0" * 12)) == []
     with store.record("0" * 12).writing():
-        assert store.examine("0" * 12) == []
+        assert check_record(store.record("0" * 12)) == []
 
 
 def test_a_spec_of_another_run_is_a_fault(store: Store) -> None:
     record = finished(store)
     other = replace(SPEC, seed=1)
     write_json(record.folder / "spec.json", json.loads(other.canonical()))
-    (fault,) = store.examine(record.id)
+    (fault,) = check_record(store.record(record.id))
     assert other.id in fault
 
 
@@ -477,9 +477,9 @@ def test_lost_lines_of_metrics_are_a_fault(store: Store) -> None:
     metrics = record.folder / "metrics.jsonl"
     lines = metrics.read_bytes().splitlines(keepends=True)
     metrics.write_bytes(lines[0])
-    assert store.examine(record.id) == ["metrics.jsonl: 1 epochs of 2"]
+    assert check_record(store.record(record.id)) == ["metrics.jsonl: 1 epochs of 2"]
     metrics.write_bytes(lines[0] + lines[1][:5])
-    assert store.examine(record.id) == ["metrics.jsonl: 1 of its lines cannot be read"]
+    assert check_record(store.record(record.id)) == ["metrics.jsonl: 1 of its lines cannot be read"]
     assert record.epochs() == [row(1)]
 
 
@@ -501,7 +501,7 @@ def test_results_say_their_format_and_older_ones_are_read(store: Store) -> None:
     assert record.result == raw
     write_json(path, raw)
     assert record.result == raw
-    assert store.examine(record.id) == []
+    assert check_record(store.record(record.id)) == []
 
 
 def test_a_newer_record_is_told_apart_from_a_damaged_one(store: Store) -> None:
@@ -512,7 +512,7 @@ def test_a_newer_record_is_told_apart_from_a_damaged_one(store: Store) -> None:
     with pytest.raises(NewerRecord, match=says) as caught:
         _ = record.result
     assert "doctor" not in str(caught.value)
-    (fault,) = store.examine(record.id)
+    (fault,) = check_record(store.record(record.id))
     assert "newer" in fault
 
 
@@ -534,7 +534,7 @@ def test_setting_aside_keeps_every_byte(store: Store) -> None:
     assert places == [SPEC.id, f"{SPEC.id}-2", f"{SPEC.id}-3"]
     assert len(list((store.root / "runs" / "aside").iterdir())) == 3
     finished(store)
-    assert store.examine(SPEC.id) == []
+    assert check_record(store.record(SPEC.id)) == []
 
 
 def test_a_record_in_use_is_not_set_aside(store: Store) -> None:

@@ -13,7 +13,7 @@ from sklearn import metrics
 
 import kdbench
 from kdbench import models
-from kdbench.data import DATASETS
+from kdbench.data.datasets import DATASETS
 from kdbench.data.test_set import open_test
 from kdbench.execution.driver import Sweep
 from kdbench.execution.engines.inline import InlineEngine

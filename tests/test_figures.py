@@ -21,13 +21,12 @@ from hypothesis import strategies as st
 from kdbench.report.data.report_data import CONFUSIONS, CURVES, TRIALS, Evidence
 from kdbench.report.data.runs import COLUMNS, typed
 from kdbench.report.figures import PREPARE, figures
-from kdbench.report.figures.arrange import arrange
+from kdbench.report.figures.axes import window
 from kdbench.report.figures.confusion import MOST_COUNTS
 from kdbench.report.figures.forest import KINDS
-from kdbench.report.figures.rows import mains
-from kdbench.report.figures.style import INK, MARKS, REFERENCE, highlights, short, styled
-from kdbench.report.figures.svg import inline
-from kdbench.report.figures.window import window
+from kdbench.report.figures.labels import arrange
+from kdbench.report.figures.render import inline
+from kdbench.report.figures.style import INK, MARKS, REFERENCE, highlights, mains, short, styled
 from kdbench.report.leaderboard import leaderboard
 
 ODD = "_a_b%&#$x_1$<b>"

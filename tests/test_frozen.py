@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from kdbench.data import VIEWS, Views
+from kdbench.records.spec import TABLE_LIMIT, tabled
 from kdbench.training import output_cache as storage
-from kdbench.training.teachers import TABLE_LIMIT, FrozenNetwork, WrongTable, load_student, tabled
+from kdbench.training.teachers import FrozenNetwork, WrongTable, load_student
 
 TAPS = ("embedding", "stage1", "stage2_pre")
 
@@ -41,7 +42,7 @@ def test_table_rows_are_a_direct_forward_in_index_order(teachers):
     world, (run_id, _) = teachers
     every = torch.arange(len(world.data.labels))
     out = network(world, run_id).table(every, TAPS)
-    from kdbench.models import tapped
+    from kdbench.models.tapped import tapped
 
     model = load_student(world.store, run_id, "last", world.data)
     with torch.no_grad():

@@ -31,12 +31,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_data import FILED, PER_FILE, fake_file, md5
 
-from kdbench.data import DATASETS, DataError, File, load, verify_test_files
+from kdbench.data import DataError, File
 from kdbench.data.builtin import OWN
+from kdbench.data.datasets import DATASETS
+from kdbench.data.load import load, verify_test_files
 from kdbench.data.test_set import open_test
 from kdbench.records.spec import canonical
+from kdbench.study.fields import NAME
 from kdbench.study.load import SHOWN, WIDEST, StudyError, load_study, parse_study, shipped
-from kdbench.study.schema import NAME, Study
+from kdbench.study.schema import Study
 
 #: Examples of study files in the long form; data files take a tenth of it.
 LONG = int(os.environ.get("KDBENCH_FUZZ", "0"))

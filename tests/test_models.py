@@ -12,10 +12,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from kdbench import models, plugins
-from kdbench.models import MODELS, build, macs, paper_of, tapped, taps_of, to_device
-from kdbench.models import _forwards as traced
-from kdbench.models.papers import PAPERS
+from kdbench import models
+from kdbench.models.tapped import _forwards as traced
+from kdbench.models.tapped import macs, tapped, taps_of, to_device
+from kdbench.models.zoo import MODELS, PAPERS, build, paper_of
 
 DIGITS, MNIST, CIFAR = (1, 8, 8), (1, 28, 28), (3, 32, 32)
 
@@ -486,7 +486,8 @@ def test_a_plug_in_may_name_its_paper(monkeypatch):
 
 
 def test_the_digits_student_learns():
-    from kdbench.data import Views, load, split
+    from kdbench.data import Views
+    from kdbench.data.load import load, split
 
     data = load("digits")
     views = Views(data)

@@ -18,7 +18,7 @@ from kdbench.report.data.report_data import CONFUSIONS, CURVES, TRIALS, Evidence
 from kdbench.report.data.runs import COLUMNS, typed
 from kdbench.report.leaderboard import leaderboard
 from kdbench.report.page import BESIDE, page
-from kdbench.report.page.lines import lines
+from kdbench.report.page.details import lines
 from kdbench.report.page.matrix import READABLE, matrix
 from kdbench.report.writers.cells import sheet
 

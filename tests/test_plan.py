@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from kdbench.data import DATASETS, TrainingData
+from kdbench.data.datasets import DATASETS
+from kdbench.data.load import TrainingData
 from kdbench.methods import METHODS
 from kdbench.methods.base import Method, Paper, Unfit
 from kdbench.methods.networks import Frozen, Stage, Trained

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from made_up import COST, ODD, MadeUp
 from pybtex.database import parse_string
 
-from kdbench.data import TrainingData
-from kdbench.paper import KEY, KINDS, Paper, balanced
+from kdbench.data.load import TrainingData
 from kdbench.records.store import Store
+from kdbench.registry import KEY, KINDS, Paper, balanced
 from kdbench.report.data.external import read_results
 from kdbench.report.data.external import settings as settings_of
 from kdbench.report.data.runs import records_frame

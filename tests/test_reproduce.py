@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from kdbench.cli import app
 from kdbench.cli import study as conduct
 from kdbench.execution.engines.inline import InlineEngine
+from kdbench.execution.run_study import NullTracker
 from kdbench.records.store import Store, read_json
 from kdbench.report.data.confusion import confusions_frame
 from kdbench.report.data.report_data import Evidence, slim, tidy_curves, trials_frame
@@ -58,7 +59,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     patch.undo()
 
 
-class Nobody(conduct.Quiet):
+class Nobody(NullTracker):
     """A mirror that is never behind."""
 
     def __init__(self, *_: object, **__: object) -> None: ...

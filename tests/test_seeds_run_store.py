@@ -348,7 +348,8 @@ def test_a_writer_that_failed_lets_go(record):
 
 def test_another_process_that_writes_is_refused_too(record):
     code = (
-        "import sys; from pathlib import Path; from kdbench.records.store import Record, RecordBusy\n"
+        "import sys; from pathlib import Path\n"
+        "from kdbench.records.store import Record, RecordBusy\n"
         "try:\n"
         "    with Record(Path(sys.argv[1])).writing(): print('wrote')\n"
         "except RecordBusy: print('busy')"

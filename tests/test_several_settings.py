@@ -8,7 +8,8 @@ import pytest
 from made_up import RIGHT, MadeUp
 from scipy import stats as scipy_stats
 
-from kdbench.report.pooled import NotComparable, frame, several, sheet
+from kdbench.report.pooled import NotComparable, several
+from kdbench.report.pooled_table import frame, sheet
 from kdbench.stats import Analysis, adjust
 
 

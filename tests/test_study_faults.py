@@ -12,7 +12,7 @@ import crash
 import pytest
 import torch
 
-from kdbench.data import TrainingData
+from kdbench.data.load import TrainingData
 from kdbench.execution.driver import Sweep
 from kdbench.execution.engines.inline import InlineEngine
 from kdbench.execution.engines.worker import Place

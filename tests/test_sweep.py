@@ -21,11 +21,12 @@ import pandas as pd
 import pytest
 import torch
 
-from kdbench.data import TrainingData
-from kdbench.execution.driver import Interrupted, Sweep, TeacherFailed
+from kdbench.data.load import TrainingData
+from kdbench.execution.driver import Sweep
 from kdbench.execution.engines.inline import InlineEngine
 from kdbench.execution.engines.local import LocalEngine
 from kdbench.execution.engines.worker import Idle, Message, Place, Task
+from kdbench.execution.errors import Interrupted, TeacherFailed
 from kdbench.methods import METHODS
 from kdbench.records.store import Store, read_json
 from kdbench.report.data.runs import records_frame

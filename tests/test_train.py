@@ -18,7 +18,8 @@ from kdbench.methods.networks import Average, Snapshot, Trained
 from kdbench.records.spec import Recipe
 from kdbench.training import loop as train
 from kdbench.training import run as members
-from kdbench.training.batches import Job, epoch_batches, training_positions
+from kdbench.training.batches import epoch_batches, training_positions
+from kdbench.training.context import Job
 from kdbench.training.cost import calibrate
 from kdbench.training.events import Epochs, Failed, Finished
 from kdbench.training.optim import lr_at, make_optimizer
@@ -498,7 +499,7 @@ class Follows(Method):
 
 
 def follower(member: Member, role: str) -> dict[str, torch.Tensor]:
-    return {k: v.clone() for k, v in members._inner(member.followers[role]).state_dict().items()}
+    return {k: v.clone() for k, v in _inner(member.followers[role]).state_dict().items()}
 
 
 def student(member: Member) -> dict[str, torch.Tensor]:

@@ -6,9 +6,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from kdbench.methods import METHODS, origin
+from kdbench.methods import METHODS
 from kdbench.methods.base import Knob
-from kdbench.study.schema import did_you_mean
+from kdbench.registry import did_you_mean
 
 
 class UnknownMethod(Exception):
@@ -49,7 +49,7 @@ def page(key: str) -> RenderableType:
     source = (
         f"{paper.authors.rstrip('.')}. {paper.title}. {paper.venue}, {paper.year}. [{paper.key}]"
     )
-    head = Text(f"{key}  (from {origin(key)})", style="bold")
+    head = Text(f"{key}  (from {METHODS.origin(key)})", style="bold")
     parts: list[RenderableType] = [head, Text(inspect.getdoc(kind) or "")]
     parts += [table] if kind.knobs() else []
     return Group(*parts, Text(source))

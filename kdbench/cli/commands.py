@@ -36,7 +36,8 @@ def study(
     def act() -> int:
         from rich.console import Console
 
-        from kdbench.cli.study import Options, conduct
+        from kdbench.cli.study import conduct
+        from kdbench.execution.run_study import Options
 
         options = Options(
             name,
@@ -76,7 +77,7 @@ def reproduce(
         from rich.console import Console
 
         from kdbench.cli.reproduce import reproduce as again
-        from kdbench.cli.study import Options
+        from kdbench.execution.run_study import Options
 
         home = root.resolve()
         folder = report or home / "reports" / Path(name).stem

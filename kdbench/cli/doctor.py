@@ -14,6 +14,7 @@ from typing import Any
 from filelock import FileLock
 
 from kdbench import tracking as track
+from kdbench.records.check import check_record
 from kdbench.records.files import leftovers
 from kdbench.records.store import DamagedRecord, NewerRecord, RecordBusy, Store
 from kdbench.tracking.client import redact
@@ -56,7 +57,7 @@ def _records(store: Store) -> Iterator[Finding]:
         planned = None if plan is None or planned is None else planned | set(plan["listing"])
     orphans = []
     for run in store.ids():
-        faults = store.examine(run)
+        faults = check_record(store.record(run))
         if faults:
             yield _damaged(store, run, faults)
         elif planned is not None and run not in planned:

@@ -13,6 +13,7 @@ from kdbench.report import check as checking
 from kdbench.report import compare as comparing
 from kdbench.report import forecast as detecting
 from kdbench.report import pooled as several
+from kdbench.report import pooled_table
 from kdbench.report import write as files
 from kdbench.report.data import external as outside
 from kdbench.report.data.collect import Behind, gather, no_plan
@@ -89,8 +90,8 @@ def _pool(
     console: Console,
 ) -> None:
     pooled = several.several(name, found, shared)
-    several.write(pooled, folder, places)
-    console.print(terminal_sheet(several.sheet(pooled), columns=5))
+    pooled_table.write(pooled, folder, places)
+    console.print(terminal_sheet(pooled_table.sheet(pooled), columns=5))
     say(console, f"pooled       {folder}")
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 from rich.console import Console
 
-from kdbench.cli.study import Options, Quiet, Watch, carry_out, pick_device, plain, planned_on
+from kdbench.cli.progress import Watch, plain
+from kdbench.execution.run_study import Options, Quiet, carry_out, pick_device, planned_on
 from kdbench.records.store import Store
 from kdbench.report.data.report_data import Evidence
 from kdbench.report.data.report_data import load as load_evidence
-from kdbench.report.leaderboard import Line, find_line
+from kdbench.report.rows import Line, find_line
 from kdbench.stats import lies_within, prediction_interval
 from kdbench.study import Planner
 from kdbench.study.load import StudyError, load_study

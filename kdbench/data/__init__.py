@@ -2,23 +2,13 @@
 
 Other packages join through the entry-point group `kdbench.data`: the entry's name is the
 data set's, its object a `DataSet`. The test part is not here: only the module that scores
-final runs imports `kdbench.data.sealed`.
+final runs imports `kdbench.data.test_set`.
 """
 
-import difflib
-import hashlib
-from dataclasses import dataclass, replace
-from importlib.metadata import EntryPoint
-from pathlib import Path
-
-import numpy as np
-import torch
-from torch import Tensor
-
 from kdbench.data.augment import VIEWS, Views
-from kdbench.data.builtin import OWN
-from kdbench.data.files import DataError, DataSet, File, arrays, check, data_folder
-from kdbench.registry import plugins
+from kdbench.data.datasets import DATASETS
+from kdbench.data.files import DataError, DataSet, File, data_folder
+from kdbench.data.load import TrainingData, load, split, verify_test_files
 
 __all__ = [
     "DATASETS",
@@ -30,138 +20,6 @@ __all__ = [
     "Views",
     "data_folder",
     "load",
-    "source",
     "split",
     "verify_test_files",
 ]
-
-#: The data sets by name; those of other packages as entry points, loaded when used.
-DATASETS: dict[str, DataSet | EntryPoint] = {**OWN}
-DATASETS.update(plugins("kdbench.data", OWN))
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingData:
-    """The training part of a data set.
-
-    `images` is uint8 (N x channels x height x width), `labels` int64 (N), in file order;
-    `mean` and `std` are per channel, of images divided by `scale`. `checksum` is 12 hex
-    digits of sha256 over the bytes of images and labels: of this part alone, so that
-    nothing that is named after it depends on test data.
-    """
-
-    name: str
-    images: Tensor
-    labels: Tensor
-    class_names: tuple[str, ...]
-    scale: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    checksum: str
-
-    @property
-    def classes(self) -> int:
-        return len(self.class_names)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """An image's channels, height and width, in pixels."""
-        channels, height, width = self.images.shape[1:]
-        return channels, height, width
-
-    def without_pixels(self) -> "TrainingData":
-        """The same with no image in it, for planning, which needs shapes and labels alone."""
-        return replace(self, images=self.images[:0].clone())
-
-
-def source(name: str) -> DataSet:
-    """The data set's description. Raises `ValueError` for an unknown name."""
-    if name not in DATASETS:
-        near = difflib.get_close_matches(name, DATASETS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(DATASETS))}"
-        raise ValueError(f"unknown data set {name!r}; {hint}")
-    entry = DATASETS[name]
-    return entry if isinstance(entry, DataSet) else entry.load()
-
-
-def load(name: str, folder: Path | str | None = None) -> TrainingData:
-    """The training part of `name` from `data_folder(folder)`, downloaded if it is not there.
-
-    Reads no test image and no test label. Raises `ValueError` for an unknown name,
-    `DataError` for files that are missing or damaged.
-    """
-    described = source(name)
-    images, labels = arrays(name, described, "train", folder)
-    mean, std = statistics(described, images)
-    return TrainingData(
-        name,
-        as_tensor(images),
-        torch.from_numpy(labels),
-        described.class_names,
-        described.scale,
-        mean,
-        std,
-        checksum(images, labels),
-    )
-
-
-def as_tensor(images: np.ndarray) -> Tensor:
-    """`images` with its channels innermost in memory: as `Views` keeps them, so that on the
-    CPU both share one copy."""
-    return torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
-
-
-def statistics(
-    described: DataSet, images: np.ndarray
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel of scaled training images (float64 sums)."""
-    if described.mean is not None and described.std is not None:
-        return described.mean, described.std
-    scaled = images.astype(np.float64) / described.scale
-    mean, std = scaled.mean(axis=(0, 2, 3)), scaled.std(axis=(0, 2, 3))
-    # Six digits, so that the last bits of a sum, which machines may differ in, do not show.
-    return tuple(np.round(mean, 6).tolist()), tuple(np.round(std, 6).tolist())
-
-
-def checksum(images: np.ndarray, labels: np.ndarray) -> str:
-    """12 hex digits of sha256 over the images' bytes, then the labels' (little-endian int64)."""
-    digest = hashlib.sha256(np.ascontiguousarray(images).data)
-    digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
-    return digest.hexdigest()[:12]
-
-
-def verify_test_files(name: str, folder: Path | str | None = None) -> None:
-    """Raise `DataError` if the test part's files are damaged, without reading what they say.
-
-    For the start of a long study, so that a damaged test file is not found out at its end.
-    """
-    check(name, source(name), "test", data_folder(folder))
-
-
-def split(labels: Tensor, validation: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Sorted int64 indices of the fit and the validation part of `labels` (N).
-
-    `validation` examples are held out, drawn with `seed` and stratified by class
-    (scikit-learn's `train_test_split`). Raises `ValueError` where that leaves either part
-    with fewer examples than there are classes.
-    """
-    every = np.arange(len(labels))
-    if validation == 0:
-        return torch.from_numpy(every), torch.empty(0, dtype=torch.int64)
-    classes, counts = np.unique(labels.cpu().numpy(), return_counts=True)
-    least, most = len(classes), len(every) - len(classes)
-    if not least <= validation <= most:
-        raise ValueError(
-            f"cannot hold out {validation} of {len(every)} images for validation: with "
-            f"{len(classes)} classes it takes {least} to {most}, or 0 for none"
-        )
-    if counts.min() < 2:
-        raise ValueError(
-            f"cannot split by class: class {classes[counts.argmin()]} has only one image"
-        )
-    from sklearn.model_selection import train_test_split
-
-    fit, held = train_test_split(
-        every, test_size=validation, stratify=labels.cpu().numpy(), random_state=seed
-    )
-    return torch.from_numpy(np.sort(fit)), torch.from_numpy(np.sort(held))

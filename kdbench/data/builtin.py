@@ -12,11 +12,87 @@ from typing import Any
 import numpy as np
 
 from kdbench.data.files import Arrays, DataSet, File, Part, told
-from kdbench.data.papers import FASHION, LENET, TINY, UCI
+from kdbench.registry import Paper
 
 # --- digits -----------------------------------------------------------------------------
 
+UCI = Paper(
+    key="alpaydin1998optical",
+    authors="Alpaydin, Ethem and Kaynak, Cenk",
+    title="Optical Recognition of Handwritten Digits",
+    venue="UCI Machine Learning Repository",
+    year=1998,
+    kind="misc",
+    url="https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
+)
+
+
+LENET = Paper(
+    key="lecun1998gradient",
+    authors="LeCun, Yann and Bottou, Léon and Bengio, Yoshua and Haffner, Patrick",
+    title="Gradient-Based Learning Applied to Document Recognition",
+    venue="Proceedings of the IEEE",
+    year=1998,
+    kind="article",
+)
+
+
+FASHION = Paper(
+    key="xiao2017fashion",
+    authors="Xiao, Han and Rasul, Kashif and Vollgraf, Roland",
+    title="Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms",
+    venue="arXiv:1708.07747",
+    year=2017,
+    kind="misc",
+)
+
+
+TINY = Paper(
+    key="krizhevsky2009learning",
+    authors="Krizhevsky, Alex",
+    title="Learning Multiple Layers of Features from Tiny Images",
+    venue="University of Toronto",
+    year=2009,
+    kind="techreport",
+)
+
 DIGITS_TEST = 597
+
+
+_BATCHES = tuple(f"data_batch_{n}" for n in range(1, 6))
+#: MD5 of the published files: those of CIFAR as in torchvision's lists; MNIST's of the
+#: unpacked files (torchvision lists the packed ones).
+_CIFAR10_MD5 = (
+    "c99cafc152244af753f735de768cd75f",
+    "d4bba439e000b95fd0a9bffe97cbabec",
+    "54ebc095f3ab1f0389bbae665268c751",
+    "634d18415352ddfa80567beed471001a",
+    "482c414d41f54cd18b22e5b47cb7c3cb",
+)
+_MNIST_MD5 = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+_DIGIT_NAMES = tuple(str(digit) for digit in range(10))
+_FASHION_NAMES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+_CIFAR10_NAMES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+_CIFAR100 = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
+camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile
+cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp
+lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom
+oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
+possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake
+spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor
+train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+"""
 
 
 @cache
@@ -157,43 +233,6 @@ def _read_cifar(
 
     return read
 
-
-_BATCHES = tuple(f"data_batch_{n}" for n in range(1, 6))
-
-#: MD5 of the published files: those of CIFAR as in torchvision's lists; MNIST's of the
-#: unpacked files (torchvision lists the packed ones).
-_CIFAR10_MD5 = (
-    "c99cafc152244af753f735de768cd75f",
-    "d4bba439e000b95fd0a9bffe97cbabec",
-    "54ebc095f3ab1f0389bbae665268c751",
-    "634d18415352ddfa80567beed471001a",
-    "482c414d41f54cd18b22e5b47cb7c3cb",
-)
-_MNIST_MD5 = {
-    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-}
-
-_DIGIT_NAMES = tuple(str(digit) for digit in range(10))
-_FASHION_NAMES = (
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
-    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-)  # fmt: skip
-_CIFAR10_NAMES = (
-    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
-)  # fmt: skip
-_CIFAR100 = """
-apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
-camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile
-cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp
-lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom
-oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
-possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake
-spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor
-train trout tulip turtle wardrobe whale willow_tree wolf woman worm
-"""
 
 #: kdbench's own data sets. Statistics are those commonly published for each training part.
 OWN: dict[str, DataSet] = {

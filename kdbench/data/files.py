@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import platformdirs
 
-from kdbench.paper import Paper
+from kdbench.registry import Paper
 
 Part = Literal["train", "test"]
 #: uint8 images (N x channels x height x width) and int64 labels (N).

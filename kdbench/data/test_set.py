@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kdbench.data import as_tensor, checksum, source, statistics
+from kdbench.data.datasets import DATASETS
 from kdbench.data.files import arrays
+from kdbench.data.load import as_tensor, checksum, statistics
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +34,7 @@ class TestData:
 
 def open_test(name: str, folder: Path | str | None = None) -> TestData:
     """The test part of `name` from `data_folder(folder)`. Raises as `kdbench.data.load` does."""
-    described = source(name)
+    described = DATASETS[name]
     images, labels = arrays(name, described, "test", folder)
     training = images
     if described.mean is None or described.std is None:

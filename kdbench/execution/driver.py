@@ -7,20 +7,20 @@ and waits for those that another has. The system drops a dead process's locks.
 
 import datetime
 import errno
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
 from typing import Any, Protocol
 
 from kdbench.execution.engines import Engine
 from kdbench.execution.engines.worker import Calibrated, Lost, Scored, Task
+from kdbench.execution.errors import Interrupted, TeacherFailed
 from kdbench.execution.grouping import Cohorts
 from kdbench.execution.locks import Claims
+from kdbench.execution.messages import full
 from kdbench.records.files import DiskFull
 from kdbench.records.provenance import provenance
 from kdbench.records.spec import RunSpec
@@ -31,14 +31,6 @@ from kdbench.training.events import Epochs, Failed, Finished
 
 #: Runs scored by one task.
 SCORES = 16
-
-
-class Interrupted(Exception):
-    """The study was asked to stop; what is done is kept."""
-
-
-class TeacherFailed(Exception):
-    """A teacher diverged or failed, so nothing that needs it can run."""
 
 
 class Mirror(Protocol):
@@ -429,15 +421,6 @@ class Sweep:
             self.watcher.say("stopping: finishing the step and keeping the last epoch ...")
         self._stopping = True
         self.engine.stop()
-
-
-def full(root: Path) -> str:
-    """What to do about a full disk."""
-    free = shutil.disk_usage(root).free / 1e6
-    return (
-        f"the disk is full ({free:.1f} MB free); make room and give the same command again, "
-        "which goes on where this one stopped"
-    )
 
 
 @contextmanager

@@ -6,21 +6,28 @@ snapshot. Sizes that do not fit raise `ValueError`. No weight is applied unless 
 function says so: weights belong to the methods.
 """
 
-from kdbench.losses.activations import activation_boundary
-from kdbench.losses.attention import attention, attention_transfer
-from kdbench.losses.decoupled import decoupled_kl
-from kdbench.losses.features import cosine, feature_mse
+from kdbench.losses.features import (
+    activation_boundary,
+    attention,
+    attention_transfer,
+    cosine,
+    feature_mse,
+    pool,
+    pool_width,
+    smaller_size,
+)
 from kdbench.losses.logits import (
+    decoupled_kl,
     kl,
     kl_to_log_probs,
+    log_mean_probs,
     logit_mse,
+    min_logit,
     probability_mse,
     soft_cross_entropy,
     uniform_cross_entropy,
 )
-from kdbench.losses.pooling import pool, pool_width, smaller_size
 from kdbench.losses.relations import angle, distance, flow, flow_mse, similarity
-from kdbench.losses.targets import log_mean_probs, min_logit
 
 __all__ = [
     "activation_boundary",

@@ -5,7 +5,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdbench.losses._checks import dims
-from kdbench.losses.pooling import pool_width
 
 
 def feature_mse(student: Tensor, teacher: Tensor) -> Tensor:
@@ -33,3 +32,60 @@ def cosine(student: Tensor, teacher: Tensor) -> Tensor:
     ours, theirs = pool_width(student, width), pool_width(teacher.detach(), width)
     alike = torch.ones(len(ours), dtype=ours.dtype, device=ours.device)
     return F.cosine_embedding_loss(ours, theirs, alike)
+
+
+def attention(maps: Tensor) -> Tensor:
+    """Q / |Q|_2 with Q = mean over channels of f**2, flattened: (B, C, H, W) -> (B, H * W)."""
+    return F.normalize(maps.square().mean(dim=1).flatten(1), dim=1)
+
+
+def attention_transfer(student: Tensor, teacher: Tensor) -> Tensor:
+    """mean over B and positions of (Q_s / |Q_s| - Q_t / |Q_t|)**2, for one stage.
+
+    `student`, `teacher`: feature maps (B, c, h, w); channels may differ, and the larger
+    map is average-pooled to the smaller. The mean square of the authors' code; equation 2
+    of the paper has the norm of the difference instead.
+    """
+    dims("B c h w", student=student, teacher=teacher)
+    size = smaller_size(student, teacher)
+    ours, theirs = attention(pool(student, size)), attention(pool(teacher.detach(), size))
+    return F.mse_loss(ours, theirs)
+
+
+def activation_boundary(student: Tensor, teacher: Tensor, margin: float | Tensor = 1.0) -> Tensor:
+    """sum over neurons of relu(m + s)**2 where the teacher is off (t <= 0) and
+    relu(m - s)**2 where it is on (t > 0); mean over the batch.
+
+    `student`: pre-activations s (B, C, H, W), after the connector; `teacher`:
+    pre-activations t of the same shape; `margin`: m. Equation 6 of the paper.
+    """
+    dims("B C H W", student=student, teacher=teacher)
+    sign = (teacher.detach() > 0).to(student.dtype) * 2 - 1
+    return F.relu(margin - sign * student).square().flatten(1).sum(dim=1).mean()
+
+
+def smaller_size(*maps: Tensor) -> tuple[int, int]:
+    """The least height and the least width among feature maps (B, c, h, w)."""
+    return min(m.shape[2] for m in maps), min(m.shape[3] for m in maps)
+
+
+def pool(maps: Tensor, size: tuple[int, int], how: str = "mean") -> Tensor:
+    """Feature maps (B, C, H, W) pooled to (B, C, *size), by `mean` or by `max`."""
+    batch, channels, height, width = maps.shape
+    if (height, width) == size:
+        return maps
+    if height % size[0] == 0 and width % size[1] == 0:
+        cells = maps.reshape(batch, channels, size[0], height // size[0], size[1], width // size[1])
+        return cells.mean(dim=(3, 5)) if how == "mean" else cells.amax(dim=(3, 5))
+    adaptive = F.adaptive_avg_pool2d if how == "mean" else F.adaptive_max_pool2d
+    return adaptive(maps, size)
+
+
+def pool_width(vectors: Tensor, width: int) -> Tensor:
+    """Vectors (B, D) averaged over neighbouring entries to (B, width)."""
+    batch, wide = vectors.shape
+    if wide == width:
+        return vectors
+    if wide % width == 0:
+        return vectors.reshape(batch, width, wide // width).mean(dim=2)
+    return F.adaptive_avg_pool1d(vectors.unsqueeze(1), width).squeeze(1)

@@ -1,8 +1,13 @@
 """Losses between class distributions or logits."""
 
+import math
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdbench.losses import _checks as checks
 from kdbench.losses._checks import dims
 
 
@@ -65,3 +70,74 @@ def logit_mse(student: Tensor, teacher: Tensor) -> Tensor:
     """
     dims("B C", student=student, teacher=teacher)
     return F.mse_loss(student, teacher.detach())
+
+
+def other_classes(target: Tensor, classes: int) -> Tensor:
+    """The classes (B, C - 1) other than each of the labels `target` (B), in order.
+
+    By index arithmetic: no tensor's size depends on values, and no large negative number
+    stands in for minus infinity.
+    """
+    column = torch.arange(classes - 1, device=target.device)
+    return column + (column >= target.unsqueeze(1))
+
+
+def binary(logits: Tensor, target: Tensor, others: Tensor) -> Tensor:
+    """log [p_y, 1 - p_y] as (B, 2), both by log-sum-exp: exact where p_y is near 0 or 1."""
+    log_probs = F.log_softmax(logits, dim=1)
+    label = log_probs.gather(1, target.unsqueeze(1))
+    rest = torch.logsumexp(log_probs.gather(1, others), dim=1, keepdim=True)
+    return torch.cat([label, rest], dim=1)
+
+
+def ranking(logits: Tensor, others: Tensor) -> Tensor:
+    """log softmax over the other classes alone, (B, C - 1)."""
+    return F.log_softmax(logits.gather(1, others), dim=1)
+
+
+def decoupled_kl(
+    student: Tensor, teacher: Tensor, target: Tensor, temperature: float | Tensor = 1.0
+) -> tuple[Tensor, Tensor]:
+    """(TCKD, NCKD), batch means; no T**2.
+
+    TCKD = KL(b_t || b_s) with b = [p_y, 1 - p_y], p = softmax(z / T); NCKD = KL(r_t || r_s)
+    with r the softmax of z / T over the C - 1 classes other than y.
+
+    `student`, `teacher`: logits (B, C); `target`: labels y (B).
+    """
+    checks.dims("B C", student=student, teacher=teacher)
+    checks.labels(student, target)
+    others = other_classes(target, student.shape[1])
+    pair = student, teacher.detach()
+    binaries = [binary(z / temperature, target, others) for z in pair]
+    rankings = [ranking(z / temperature, others) for z in pair]
+    return _kl(*binaries), _kl(*rankings)
+
+
+def _kl(ours: Tensor, theirs: Tensor) -> Tensor:
+    return F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+
+
+def log_mean_probs(logits: Sequence[Tensor], temperature: float | Tensor = 1.0) -> Tensor:
+    """log of (1 / n) sum_i softmax(z_i / T): log-probabilities (B, C) of n members.
+
+    `logits`: n tensors (B, C). The arithmetic mean of the tempered probabilities, not
+    of the logits. You et al. 2017, equation 2.
+    """
+    checks.dims("B C", **{f"member {i}": z for i, z in enumerate(logits, 1)})
+    logs = torch.stack([F.log_softmax(z.detach() / temperature, dim=1) for z in logits])
+    return torch.logsumexp(logs, dim=0) - math.log(len(logits))
+
+
+def min_logit(logits: Sequence[Tensor], target: Tensor) -> Tensor:
+    """min over networks i of (z_i - z_i[y]), class by class: logits (B, C).
+
+    `logits`: tensors (B, C); `target`: labels y (B). After the shift each network's true
+    class has logit 0, so the minimum keeps for every other class the network that finds
+    it least likely. Guo et al. 2020 (KDCL-MinLogit).
+    """
+    checks.dims("B C", **{f"network {i}": z for i, z in enumerate(logits, 1)})
+    checks.labels(logits[0], target)
+    index = target.unsqueeze(1)
+    shifted = [z.detach() - z.detach().gather(1, index) for z in logits]
+    return torch.stack(shifted).amin(dim=0)

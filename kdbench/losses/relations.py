@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdbench.losses._checks import dims
-from kdbench.losses.pooling import pool, smaller_size
+from kdbench.losses.features import pool, smaller_size
 
 
 def similarity(student: Tensor, teacher: Tensor) -> Tensor:

@@ -1,15 +1,13 @@
 """The table of methods. The key is the only name a method has: its file (with `_` for
 `-`), study files, MLflow tags, test ids and table rows use it."""
 
-from importlib.metadata import entry_points
-
-from kdbench.methods._table import Table
 from kdbench.methods.ab import AB
 from kdbench.methods.at import AT
 from kdbench.methods.ban import BAN
-from kdbench.methods.base import Method
+from kdbench.methods.base import Method, Range, Unfit, knob
 from kdbench.methods.byot import BYOT
 from kdbench.methods.ce import CE
+from kdbench.methods.common import first_phase, scalar, total, weighted
 from kdbench.methods.cosine import Cosine
 from kdbench.methods.dkd import DKD
 from kdbench.methods.dml import DML
@@ -22,10 +20,15 @@ from kdbench.methods.kdcl import KDCL
 from kdbench.methods.label_smoothing import LabelSmoothing
 from kdbench.methods.logit_mse import LogitMSE
 from kdbench.methods.mse import MSE
+from kdbench.methods.networks import Average, Frozen, Snapshot, Stage, Trained
 from kdbench.methods.ps_kd import PSKD
+from kdbench.methods.regressor import regressor
 from kdbench.methods.rkd import RKD
 from kdbench.methods.sp import SP
 from kdbench.methods.takd import TAKD
+from kdbench.methods.types import Batch, Progress, Shapes
+from kdbench.models.output import Output
+from kdbench.registry import Paper, Registry
 
 BUILTIN: dict[str, type[Method]] = {
     # labels alone
@@ -58,13 +61,36 @@ BUILTIN: dict[str, type[Method]] = {
     "ensemble": Ensemble,
 }
 
+
+def _check(found: object) -> str | None:
+    if isinstance(found, type) and issubclass(found, Method):
+        return None
+    return "is no subclass of kdbench.methods.Method"
+
+
 #: All methods by key, those of the entry-point group `kdbench.methods` included.
-METHODS = Table(BUILTIN, entry_points(group="kdbench.methods"))
+METHODS = Registry("method", "kdbench.methods", BUILTIN, _check)
 
-
-def origin(key: str) -> str:
-    """`kdbench` for a built-in method, `distribution==version` for a plug-in's."""
-    return METHODS.origin(key)
-
-
-__all__ = ["BUILTIN", "METHODS", "Method", "origin"]
+__all__ = [
+    "BUILTIN",
+    "METHODS",
+    "Average",
+    "Batch",
+    "Frozen",
+    "Method",
+    "Output",
+    "Paper",
+    "Progress",
+    "Range",
+    "Shapes",
+    "Snapshot",
+    "Stage",
+    "Trained",
+    "Unfit",
+    "first_phase",
+    "knob",
+    "regressor",
+    "scalar",
+    "total",
+    "weighted",
+]

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from kdbench.methods.networks import Source, Trained
-from kdbench.methods.types import Batch, Output, Progress, Shapes
-from kdbench.paper import Paper
+from kdbench.methods.types import Batch, Progress, Shapes
+from kdbench.models.output import Output
+from kdbench.registry import Paper
 
 
 @dataclass(frozen=True)

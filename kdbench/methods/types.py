@@ -1,22 +1,10 @@
 """What flows between networks and losses: plain frozen records, no behaviour."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-
-@dataclass(frozen=True)
-class Output:
-    """What one network said about one batch.
-
-    `logits` is batch x classes. `taps` holds the feature maps (batch x channels x
-    height x width) and embeddings (batch x width) that the method asked for, by name.
-    """
-
-    logits: Tensor
-    taps: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

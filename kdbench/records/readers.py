@@ -1,7 +1,6 @@
 """Reading a record's files, and saying in plain words what is wrong with them. No torch here."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,7 +10,7 @@ from safetensors import safe_open
 from kdbench.records.spec import RunSpec
 
 if TYPE_CHECKING:
-    from kdbench.records.store import Record
+    pass
 
 T = TypeVar("T")
 
@@ -131,50 +130,3 @@ def read_weights(path: Path) -> bytes:
         raise DamagedRecord(path, "it is missing") from error
     except Exception as error:  # SafetensorError is an Exception and no more
         raise DamagedRecord(path, f"it is not whole ({error})") from error
-
-
-def faults(record: "Record") -> list[str]:
-    """What is wrong with a record, a line each. A newer one is not judged further.
-
-    What a kill may leave is no fault, for the next start goes on from it: weights without
-    a result, predictions without test scores.
-    """
-    found: list[str] = []
-
-    def read(get: Callable[[], T]) -> T | None:
-        try:
-            return get()
-        except NewerRecord:
-            raise
-        except DamagedRecord as error:
-            found.append(f"{error.path.name}: {error.why}")
-            return None
-
-    try:
-        result = read(lambda: record.result)
-    except NewerRecord as error:
-        return [f"{error.path.name}: {error.why}"]
-    begun = any(path.name != ".lock" for path in record.folder.glob("*"))
-    spec = read(record.spec)
-    if spec is not None and spec.id != record.id:
-        found.append(f"spec.json: it is the spec of run {spec.id}, not of {record.id}")
-    if begun and not (record.folder / "spec.json").exists():
-        found.append("spec.json: it is missing")
-    test = read(lambda: record.test)
-    read(lambda: record.error)
-    rows, bad = read_rows(record.folder / "metrics.jsonl")
-    if bad:
-        found.append(f"metrics.jsonl: {bad} of its lines cannot be read")
-    if result is not None:
-        if result["state"] not in ("done", "diverged"):
-            found.append(f"result.json: unknown state {result['state']!r}")
-        if result["state"] == "done":
-            read(lambda: read_weights(record.weights_path))
-            epochs = result.get("epochs")
-            if not bad and type(epochs) is int and len(rows) != epochs:
-                found.append(f"metrics.jsonl: {len(rows)} epochs of {epochs}")
-    elif any(path.exists() for path in record.checkpoint_paths) and record.checkpoint() is None:
-        found.append("checkpoint.pt: no checkpoint is whole and has its metrics")
-    if test is not None:
-        read(record.predictions)
-    return found

@@ -7,9 +7,20 @@ library only, so that reports can read records without torch.
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
+
+from kdbench.data import VIEWS
+
+TYPES: dict[str, np.dtype[Any]] = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
+#: A tap is tabled up to this many bytes, over all views of all training images.
+TABLE_LIMIT = 4 << 30
+#: A table is worth its making where it has at most this many views an epoch.
+VIEWS_PER_EPOCH = 3
 
 
 @dataclass(frozen=True)
@@ -100,3 +111,27 @@ def canonical(value: Any) -> str:
 def digest(value: Any) -> str:
     """12 hex digits of sha256 over the canonical JSON of `value`."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:12]
+
+
+def tabled(spec: RunSpec, examples: int, taps: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether this run reads a frozen network with these taps from a table."""
+    recipe, views = spec.recipe, VIEWS[spec.data.augment]
+    if recipe.frozen != "auto":
+        return recipe.frozen == "table"
+    row = TYPES[recipe.storage].itemsize * examples * views
+    small = all(row * math.prod(shape) <= TABLE_LIMIT for shape in taps.values())
+    return small and views <= VIEWS_PER_EPOCH * recipe.epochs
+
+
+class Interval(Protocol):
+    """What is needed of a search range: ends included, `log` for uniform in log scale."""
+
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+    @property
+    def log(self) -> bool: ...
+
+
+Ranges = Mapping[str, Interval]

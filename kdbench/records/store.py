@@ -27,14 +27,12 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from kdbench.records import readers as damage
+from kdbench.records.checkpoint import Checkpoint, pack, unpack
 from kdbench.records.files import (
-    Checkpoint,
     DiskFull,
     leftovers,
-    pack,
     read_json,
     sync_folder,
-    unpack,
     write_json,
     write_whole,
 )
@@ -229,10 +227,6 @@ class Store:
                 return sorted(e.name for e in found if ID.fullmatch(e.name) and e.is_dir())
         except FileNotFoundError:
             return []
-
-    def examine(self, run_id: str) -> list[str]:
-        """What is wrong with a record, a line each; nothing where there is no record."""
-        return damage.faults(self.record(run_id))
 
     def set_aside(self, run_id: str, why: str) -> Path:
         """Move a record out of the way, whole, with a note of why; where it is now.

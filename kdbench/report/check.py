@@ -19,7 +19,7 @@ from kdbench.report.data.runs import Plan, records_frame
 from kdbench.report.figures import figures
 from kdbench.report.page import page
 from kdbench.report.pooled import several
-from kdbench.report.pooled import texts as several_texts
+from kdbench.report.pooled_table import texts as several_texts
 from kdbench.report.write import PAGE, judge, tables
 
 MOST = 20

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdbench.report.data.report_data import Evidence
-from kdbench.report.leaderboard import find_line
+from kdbench.report.rows import find_line
 from kdbench.report.write import judge
 from kdbench.report.writers.cells import p_text, signed_text
 from kdbench.stats import (

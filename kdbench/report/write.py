@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from kdbench.records.store import write_whole
+from kdbench.records.store import Store, write_whole
+from kdbench.report.data.collect import gather
 from kdbench.report.data.report_data import Evidence
 from kdbench.report.figures import figures
 from kdbench.report.leaderboard import Leaderboard, leaderboard
@@ -60,3 +61,9 @@ def board_csv(table: pd.DataFrame, digest: str) -> bytes:
     line the digest of what it was made from."""
     told = table.assign(**{"made from": digest})
     return told.to_csv(index=False, lineterminator="\n", float_format="%.10g").encode()
+
+
+def build(store: Store, study: str) -> tuple[Leaderboard, tuple[Path, ...]]:
+    """The leaderboard of a study from MLflow, and the files written to its report folder.
+    Raises what `gather` raises."""
+    return write(gather(store, study), store.report_folder(study))

@@ -17,6 +17,7 @@ A member of a family that could not be tested (a method that failed, or has one 
 still counts in the family's size: losing runs must not make the other tests easier.
 """
 
+from kdbench.stats.analysis import CORRECTIONS, Analysis
 from kdbench.stats.describe import (
     SMALLEST_GAP,
     budget_curve,
@@ -32,8 +33,10 @@ from kdbench.stats.paired import (
     Scores,
     equality_p,
     interval_at,
+    lies_within,
     mean_interval,
     paired_difference,
+    prediction_interval,
     t_intervals,
 )
 from kdbench.stats.pooled import (
@@ -48,10 +51,7 @@ from kdbench.stats.pooled import (
 )
 from kdbench.stats.pooled_verdicts import SeveralFamily, best_set_several, judge_several
 from kdbench.stats.power import detectable, seeds_needed, seeds_to_tell_apart
-from kdbench.stats.predict import lies_within, prediction_interval
 from kdbench.stats.verdicts import (
-    CORRECTIONS,
-    Analysis,
     BestSet,
     Family,
     Verdict,

@@ -8,6 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
+from kdbench.stats.analysis import Analysis
 from kdbench.stats.paired import FEWEST_SEEDS, Difference, Scores, known, paired_difference
 from kdbench.stats.pooled import (
     Pooled,
@@ -18,7 +19,7 @@ from kdbench.stats.pooled import (
     settings_needed,
     wilcoxon_p,
 )
-from kdbench.stats.verdicts import Analysis, BestSet, Family, adjust, best_of, judge
+from kdbench.stats.verdicts import BestSet, Family, adjust, best_of, judge
 
 
 @dataclass(frozen=True)

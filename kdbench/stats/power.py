@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from kdbench.stats.paired import FEWEST_SEEDS, Difference
 
 if TYPE_CHECKING:
-    from kdbench.stats.verdicts import Analysis
+    from kdbench.stats.analysis import Analysis
 
 
 def detectable(

@@ -3,7 +3,7 @@
 import torch
 
 from kdbench import models
-from kdbench.data import TrainingData
+from kdbench.data.load import TrainingData
 from kdbench.methods import METHODS
 from kdbench.methods.base import Method, Unfit
 from kdbench.methods.networks import Frozen, Trained

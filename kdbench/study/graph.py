@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from kdbench.data import TrainingData
-from kdbench.methods import METHODS, origin
+from kdbench.data.load import TrainingData
+from kdbench.methods import METHODS
 from kdbench.methods.base import Method
 from kdbench.methods.networks import TEACHER, Frozen, Stage, Trained
 from kdbench.records.spec import DataSpec, Recipe, RunSpec
@@ -118,7 +118,7 @@ class Graph:
             models=self._models(entry, stage, method),
             method=stage.method,
             version=method.version,
-            origin=origin(stage.method),
+            origin=METHODS.origin(stage.method),
             knobs=knobs_of(method),
             recipe=recipe,
             seed=seed,

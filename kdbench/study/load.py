@@ -11,7 +11,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from kdbench.study.schema import SHORT, Study, did_you_mean, entry_of
+from kdbench.registry import did_you_mean
+from kdbench.study.fields import SHORT
+from kdbench.study.schema import Study, entry_of
 from kdbench.study.validation import check, place_of, sentence, sound_parts
 
 #: What a study file may hold at the most: far beyond any study, and read in a second or two.

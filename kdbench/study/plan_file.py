@@ -3,9 +3,9 @@
 from dataclasses import asdict
 from typing import Any
 
-from kdbench.paper import Paper
 from kdbench.records.spec import digest
 from kdbench.records.store import Store
+from kdbench.registry import Paper
 from kdbench.study import references
 from kdbench.study.plan import Node, Plan, Row
 from kdbench.study.planner import Planner

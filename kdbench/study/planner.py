@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kdbench import models
-from kdbench.data import TrainingData, split
+from kdbench.data.load import TrainingData, split
 from kdbench.methods import METHODS
 from kdbench.methods.base import Range
 from kdbench.records.spec import RunSpec

@@ -1,9 +1,10 @@
 """The papers that a study rests on: what its report has to cite."""
 
-from kdbench import data, models
+from kdbench import models
+from kdbench.data import DATASETS
 from kdbench.methods import METHODS
-from kdbench.paper import Paper
-from kdbench.study.schema import Study, did_you_mean
+from kdbench.registry import Paper, did_you_mean
+from kdbench.study.schema import Study
 
 
 def of_methods(study: Study) -> list[Paper]:
@@ -22,7 +23,7 @@ def of_models(study: Study) -> dict[str, Paper]:
 
 def of_data(study: Study) -> Paper | None:
     """The paper of the data set, where it has one."""
-    return data.source(study.data.name).paper if study.data else None
+    return DATASETS[study.data.name].paper if study.data else None
 
 
 def of_study(study: Study) -> list[Paper]:

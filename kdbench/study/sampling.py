@@ -7,12 +7,13 @@ only when needed.
 
 import hashlib
 import math
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from kdbench.records.spec import Interval, Ranges
+from kdbench.tracking.optuna_storage import experimental, quieten
 
 if TYPE_CHECKING:
     import optuna
@@ -26,18 +27,6 @@ ROUND = 4
 DIGITS = 6
 
 
-class Interval(Protocol):
-    """What is needed of a search range: ends included, `log` for uniform in log scale."""
-
-    @property
-    def low(self) -> float: ...
-    @property
-    def high(self) -> float: ...
-    @property
-    def log(self) -> bool: ...
-
-
-Ranges = Mapping[str, Interval]
 #: Finished trials by number: their knobs, and their score (None: diverged).
 Finished = Mapping[int, tuple[Mapping[str, float], float | None]]
 
@@ -141,23 +130,6 @@ def distribution(interval: Interval) -> "optuna.distributions.FloatDistribution"
     import optuna
 
     return optuna.distributions.FloatDistribution(interval.low, interval.high, log=interval.log)
-
-
-def quieten() -> None:
-    """No lines of Optuna's own in the terminal."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-@contextmanager
-def experimental() -> Iterator[None]:
-    """Use what Optuna calls experimental without its warning."""
-    from optuna.exceptions import ExperimentalWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        yield
 
 
 # -- choice

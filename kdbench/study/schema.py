@@ -1,86 +1,20 @@
 """What a study file may hold, part by part: pydantic's models and the types of their values."""
 
-import difflib
-import re
-import reprlib
-import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from kdbench import models
-from kdbench.data import DATASETS, VIEWS
+from kdbench.data import VIEWS
+from kdbench.data.datasets import DATASETS
 from kdbench.methods import METHODS
 from kdbench.methods.networks import TEACHER
-from kdbench.paper import KEY, KINDS, Paper, balanced
 from kdbench.records.spec import Recipe
+from kdbench.registry import KINDS, Paper, balanced
+from kdbench.study.fields import SHORT, cite_key, number, one_of, readable, safe_name
 
-#: Folders of these names cannot be copied to Windows.
-RESERVED = r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|\Z)"
-NAME = re.compile(rf"(?!{RESERVED})[a-z0-9](?:[a-z0-9._-]{{0,62}}[a-z0-9_-])?")
-
-#: Values as they are shown in a fault: a line at the most.
-SHORT = reprlib.Repr()
 SHORT.maxlevel, SHORT.maxstring, SHORT.maxother, SHORT.maxlong = 2, 60, 60, 60
-
-
-def did_you_mean(word: Any, known: Iterable[str]) -> str:
-    """` (did you mean 'kd'?)`, or the known words where none is near."""
-    known = sorted(known)
-    word = word[:100] if isinstance(word, str) else ""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f" (did you mean '{near[0]}'?)" if near else f"; known: {', '.join(known)}"
-
-
-def one_of(what: str, known: Iterable[str]) -> BeforeValidator:
-    """A validator that takes one of `known` and otherwise says which is near."""
-    known = list(known)
-
-    def check(value: Any) -> Any:
-        if value not in known:
-            raise ValueError(f"unknown {what} {SHORT.repr(value)}{did_you_mean(value, known)}")
-        return value
-
-    return BeforeValidator(check)
-
-
-def number(value: Any) -> Any:
-    """YAML 1.1 reads `5e-4` as text: take it as the number that was meant, and `yes` as none."""
-    if isinstance(value, bool):
-        raise ValueError("input should be a number")
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def safe_name(value: Any) -> Any:
-    """A name becomes folders and files: nothing in it may leave them."""
-    if not isinstance(value, str) or not NAME.fullmatch(value):
-        raise ValueError(
-            f"{SHORT.repr(value)} is not a name: use lower-case letters, digits, '.', '_' and '-', "
-            "64 at the most, and no name that a system keeps for itself"
-        )
-    return value
-
-
-def readable(value: str) -> str:
-    """Text goes into pages, databases and terminals: no control character, no half of one."""
-    if any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" for c in value):
-        raise ValueError("it should hold no control characters")
-    return value
-
-
-def cite_key(value: Any) -> Any:
-    """A citation key is written into LaTeX as it stands."""
-    if not isinstance(value, str) or not KEY.fullmatch(value):
-        raise ValueError(
-            f"{SHORT.repr(value)} is not a citation key: use letters, digits and any of :._/+-"
-        )
-    return value
 
 
 Name = Annotated[str, BeforeValidator(safe_name)]

@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kdbench import models
-from kdbench.data import TrainingData
+from kdbench.data.load import TrainingData
 from kdbench.methods import METHODS
 from kdbench.methods.taps import taps_of_run
-from kdbench.records.spec import RunSpec
+from kdbench.records.spec import RunSpec, tabled
 from kdbench.study.plan import Plan
-from kdbench.training.teachers import tabled
 
 
 @dataclass

@@ -9,9 +9,10 @@ from pydantic import ValidationError
 from kdbench.data import VIEWS
 from kdbench.methods import METHODS
 from kdbench.methods.networks import TEACHER, Frozen, Stage, Trained
+from kdbench.registry import did_you_mean
 from kdbench.study import references
+from kdbench.study.fields import SHORT
 from kdbench.study.schema import (
-    SHORT,
     Data,
     Entry,
     Final,
@@ -26,7 +27,6 @@ from kdbench.study.schema import (
     Study,
     Teacher,
     Tune,
-    did_you_mean,
 )
 
 

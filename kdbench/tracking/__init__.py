@@ -7,7 +7,7 @@ attach_report               a report's files in the study's own run
 stale, mend                 what killed processes left in MLflow: look, then put right
 """
 
-from kdbench.tracking.attach import attach_report
+from kdbench.tracking.artifacts import attach_report
 from kdbench.tracking.background import Mirror
 from kdbench.tracking.client import safe_uri, tracking_uri, ui_command
 from kdbench.tracking.read import curves, search

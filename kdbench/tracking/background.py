@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kdbench.records.store import Store
-from kdbench.tracking.attach import attach_report
+from kdbench.tracking.artifacts import attach_report
 from kdbench.tracking.client import redact, safe_uri
 from kdbench.tracking.experiment import Levelling
 from kdbench.tracking.sync import Tracker, is_busy

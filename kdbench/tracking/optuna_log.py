@@ -15,9 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from kdbench.study.sampling import Ranges, experimental, quieten
+from kdbench.records.spec import Ranges
 from kdbench.tracking.client import pieces, redact, safe_uri, tracking_uri
-from kdbench.tracking.optuna_storage import database, ends_whole, glance, journal, salvage
+from kdbench.tracking.optuna_storage import (
+    database,
+    ends_whole,
+    experimental,
+    glance,
+    journal,
+    quieten,
+    salvage,
+)
 
 if TYPE_CHECKING:
     import optuna

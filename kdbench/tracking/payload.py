@@ -1,17 +1,16 @@
 """What a record says in MLflow's words: parameters, tags, points, data set. Pure functions."""
 
 import json
-import math
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdbench.records.fidelity import agreement, kl
 from kdbench.records.spec import DataSpec, RunSpec
 from kdbench.records.store import Record
+from kdbench.records.summary import finite, nonfinite
 
 #: Metrics logged once a run start so; every other one is a curve over epochs.
 ONCE = ("test.", "test_best.", "cost.")
@@ -34,11 +33,6 @@ def name_of(key: str) -> str:
 def text(value: Any) -> str:
     """A parameter's value: strings as they are, all else as JSON."""
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def finite(value: Any) -> bool:
-    """Whether `value` is a number that MLflow can keep as it is."""
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 # -- what it is
@@ -68,16 +62,6 @@ def dataset(spec: DataSpec) -> dict[str, str]:
         "source": json.dumps({"tags": tags}),
         "profile": json.dumps(profile),
     }
-
-
-def state(record: Record, live: bool) -> tuple[str, str]:
-    """The state (our word) and MLflow's status. `live`: somebody is training it now."""
-    result = record.result
-    if result is not None:
-        return result["state"], "FINISHED" if result["state"] == "done" else "FAILED"
-    if record.error is not None:
-        return "failed", "FAILED"
-    return ("running", "RUNNING") if live else ("interrupted", "KILLED")
 
 
 def tags(
@@ -111,17 +95,6 @@ def tags(
     if result.get("commit"):
         known["mlflow.source.git.commit"] = text(result["commit"])
     return known
-
-
-def nonfinite(rows: Iterable[Mapping[str, Any]]) -> str | None:
-    """Where a metric was no number, as `name at epoch n`; MLflow would keep +inf as 1.8e308."""
-    places = [
-        f"{key} at epoch {row['epoch']}"
-        for row in rows
-        for key, value in row.items()
-        if isinstance(value, float) and not math.isfinite(value)
-    ]
-    return ", ".join(places)[:500] or None
 
 
 # -- what it measured
@@ -194,22 +167,3 @@ def calibrated(path: Path, label: str) -> dict[str, float]:
     except (FileNotFoundError, KeyError):
         return {}
     return {f"cost.{name}": float(value) for name, value in row.items() if finite(value)}
-
-
-def fidelity(student: Record, teacher: Record, selection: str) -> dict[str, float] | None:
-    """Agreement with the teacher and KL to it, on the test images.
-
-    The teacher's weights are those of `selection` where it has them. None where either
-    has no predictions (yet).
-    """
-    try:
-        taught, given = student.predictions(), teacher.predictions()
-    except FileNotFoundError:
-        return None
-    reference = given.get(selection, given["last"])
-    found = {}
-    for prefix, scores in (("test", "last"), ("test_best", "best")):
-        if scores in taught:
-            found[f"{prefix}.agreement"] = agreement(reference, taught[scores])
-            found[f"{prefix}.kl"] = kl(reference, taught[scores])
-    return {key: value for key, value in found.items() if finite(value)}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kdbench.records import summary
 from kdbench.records.store import Record, Store
 from kdbench.tracking import experiment as find
 from kdbench.tracking import payload as content
@@ -87,7 +88,7 @@ def close(tracker: Tracker, item: Stale) -> None:
         return
     # The study was edited and has no such run any more; nothing but the state is known.
     with find.levelling(record, tracker.patience):
-        word, status = content.state(record, live=False)
+        word, status = summary.state(record, live=False)
         tracker.client.set_tag(item.run, "kdbench.state", word)
         tracker.client.set_terminated(item.run, status, content.end_of(record.result))
 

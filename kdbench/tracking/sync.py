@@ -18,12 +18,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdbench.records import summary
 from kdbench.records.spec import RunSpec
 from kdbench.records.store import Record, RecordBusy, Store, read_json, write_json
 from kdbench.tracking import artifacts
 from kdbench.tracking import experiment as find
 from kdbench.tracking import payload as content
 from kdbench.tracking.client import artifact_location, client, safe_uri
+from kdbench.tracking.known import KNOWN, Known, blank, book
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
@@ -33,11 +35,6 @@ METRICS, NAMES = 1000, 100
 
 #: Kinds of runs whose files are kept in MLflow.
 WITH_FILES = ("final", "teacher")
-
-#: What is remembered of a run; see `blank`.
-KNOWN = ("run", "start", "status", "epochs", "params", "tags", "once", "inputs", "files")
-
-Known = dict[str, Any]
 
 
 class Tracker:
@@ -163,7 +160,7 @@ class Tracker:
                 raise
 
     def _level(self, record: Record, spec: RunSpec, entry: Mapping[str, Any], live: bool) -> bool:
-        word, status = content.state(record, live)
+        word, status = summary.state(record, live)
         result, epochs, start = record.result, record.epochs(), content.start_of(record)
         wanted = content.tags(record, spec, entry, self.study, word)
         wanted["mlflow.parentRunId"] = self._group(entry["group"])
@@ -282,7 +279,7 @@ class Tracker:
             found |= content.calibrated(path, entry["label"])
             if entry.get("teacher") and record.test and "test.kl" not in known["once"]:
                 teacher = self.store.record(entry["teacher"])
-                found |= content.fidelity(record, teacher, self.selection) or {}
+                found |= summary.fidelity(record, teacher, self.selection) or {}
         return {key: value for key, value in found.items() if known["once"].get(key) != value}
 
     def _once_points(
@@ -398,7 +395,7 @@ class Tracker:
         """Whether MLflow holds what is remembered: cheap, from the run as it was listed."""
         latest = dict(known["once"])
         for row in record.epochs()[known["epochs"] - 1 : known["epochs"]]:
-            latest |= {content.name_of(k): v for k, v in row.items() if content.finite(v)}
+            latest |= {content.name_of(k): v for k, v in row.items() if summary.finite(v)}
             latest.pop("epoch")
         metrics, status = run.data.metrics, run.info.status
         return (
@@ -409,29 +406,6 @@ class Tracker:
             and set(known["params"]) <= set(run.data.params)
             and known["inputs"] == bool(run.inputs and run.inputs.dataset_inputs)
         )
-
-
-def book(record: Record) -> dict[str, Any]:
-    """The record's mlflow.json; {} where it is missing or cannot be read, as MLflow knows."""
-    try:
-        return read_json(record.folder / "mlflow.json") or {}
-    except ValueError:
-        return {}
-
-
-def blank(run: "Run") -> Known:
-    """What is known of a run that holds nothing but its tags."""
-    return {
-        "run": run.info.run_id,
-        "start": run.info.start_time,
-        "status": run.info.status,
-        "epochs": 0,
-        "params": [],
-        "tags": dict(run.data.tags),
-        "once": {},
-        "inputs": False,
-        "files": False,
-    }
 
 
 def sync(

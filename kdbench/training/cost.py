@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from kdbench.training.batches import Bench, Job, epoch_batches, training_positions
+from kdbench.training.batches import epoch_batches, training_positions
+from kdbench.training.context import Bench, Job
 from kdbench.training.run import Member
 
 

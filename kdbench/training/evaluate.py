@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from kdbench import models
-from kdbench.data import TrainingData, Views
+from kdbench.data import Views
+from kdbench.data.load import TrainingData
 from kdbench.data.test_set import TestData, open_test
 from kdbench.records.store import Store
 from kdbench.training.run import EVALUATION_BATCH

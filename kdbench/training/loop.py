@@ -9,11 +9,13 @@ method's name.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from kdbench.training.batches import Bench, Job, epoch_batches, training_positions
-from kdbench.training.cuda_graphs.step import Captured, one_by_one
+from kdbench.training.batches import epoch_batches, training_positions
+from kdbench.training.context import Bench, Job
+from kdbench.training.cuda_graphs.pool import Captured
 from kdbench.training.events import Event, Failed, cause
 from kdbench.training.memory import CohortTooLarge, out_of_memory
-from kdbench.training.run import Member, packed
+from kdbench.training.run import Member, one_by_one
+from kdbench.training.state import packed
 
 T = TypeVar("T")
 Kept = bytes | Mapping[str, Any] | None

@@ -59,3 +59,7 @@ def lr_at(recipe: Recipe, epoch: int) -> float:
     if recipe.schedule == "step":
         return recipe.lr * recipe.gamma ** sum(share >= m for m in recipe.milestones)
     return recipe.lr
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [p for group in optimizer.param_groups for p in group["params"]]

@@ -21,7 +21,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from kdbench.records.files import replacing
-from kdbench.records.spec import digest
+from kdbench.records.spec import TYPES, digest
 
 #: Images a forward.
 BLOCK = 250
@@ -31,8 +31,6 @@ SHARDS = 8
 LOCKS = 16
 #: Seconds between two looks at a shard that another process has.
 LOOK = 0.2
-
-TYPES: dict[str, np.dtype[Any]] = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import copy
 import io
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,16 +15,19 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from kdbench import models
 from kdbench.methods.base import Method
 from kdbench.methods.networks import Average, Frozen, Snapshot, Trained
-from kdbench.methods.types import Batch, Output, Shapes
+from kdbench.methods.types import Batch, Shapes
+from kdbench.models.output import Output
+from kdbench.records.spec import tabled
 from kdbench.training import seeds
-from kdbench.training.batches import Bench, CohortBatch, Job
+from kdbench.training.batches import CohortBatch
+from kdbench.training.context import Bench, Job
 from kdbench.training.cuda_graphs.tensor_params import in_tensors
 from kdbench.training.events import Epochs, Finished
-from kdbench.training.optim import load_state, lr_at, make_optimizer, set_lr
-from kdbench.training.teachers import FrozenNetwork, tabled
+from kdbench.training.networks import _inner
+from kdbench.training.optim import _parameters, load_state, lr_at, make_optimizer, set_lr
+from kdbench.training.state import CHECKPOINT_EVERY
+from kdbench.training.teachers import FrozenNetwork
 
-#: Seconds between two checkpoints of a run on disk; a clean stop always keeps the last epoch.
-CHECKPOINT_EVERY = 5.0
 #: Images a forward of an evaluation.
 EVALUATION_BATCH = 250
 
@@ -361,20 +364,14 @@ class Member:
         return Finished(self.spec.id, result, content if state == "done" else None)
 
 
-def packed(state: Mapping[str, Any]) -> bytes:
-    """A member's state as the bytes of a checkpoint."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    return buffer.getvalue()
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [p for group in optimizer.param_groups for p in group["params"]]
-
-
 def _float(out: Output) -> Output:
     return Output(out.logits.float(), {k: v.float() for k, v in out.taps.items()})
 
 
-def _inner(network: nn.Module) -> nn.Module:
-    return network.module if isinstance(network, AveragedModel) else network
+def one_by_one(
+    batch: CohortBatch, members: Sequence[Member], guarded: Callable[..., bool]
+) -> list[Member]:
+    """One eager step of every member; those for which it went well."""
+    left = [m for m in members if guarded(m.spec.id, m.step, batch)]
+    batch.release()
+    return left

@@ -7,7 +7,6 @@ spec alone (`tabled`), and a table that is opened is held against a live forward
 """
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,17 +16,14 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
 from kdbench import models
-from kdbench.data import VIEWS, TrainingData, Views
-from kdbench.methods.types import Output
-from kdbench.records.spec import RunSpec
+from kdbench.data import Views
+from kdbench.data.load import TrainingData
+from kdbench.models.output import Output
+from kdbench.records.spec import TYPES
 from kdbench.records.store import DamagedRecord, Store
 from kdbench.training.memory import trim
-from kdbench.training.output_cache import TYPES, Block, Tables
+from kdbench.training.output_cache import Block, Tables
 
-#: A tap is tabled up to this many bytes, over all views of all training images.
-TABLE_LIMIT = 4 << 30
-#: A table is worth its making where it has at most this many views an epoch.
-VIEWS_PER_EPOCH = 3
 #: Rows of a table that are computed once more when it is opened, and how far they may lie
 #: from it, as a share of the row's largest value: wide enough for other roundings.
 SPOTS = 16
@@ -42,16 +38,6 @@ class WrongTable(Exception):
             f"{path} is wrong: the {name} of image {image} in view {view} differ from a live "
             "forward of the frozen network. Remove the file, and the next start makes it again."
         )
-
-
-def tabled(spec: RunSpec, examples: int, taps: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether this run reads a frozen network with these taps from a table."""
-    recipe, views = spec.recipe, VIEWS[spec.data.augment]
-    if recipe.frozen != "auto":
-        return recipe.frozen == "table"
-    row = TYPES[recipe.storage].itemsize * examples * views
-    small = all(row * math.prod(shape) <= TABLE_LIMIT for shape in taps.values())
-    return small and views <= VIEWS_PER_EPOCH * recipe.epochs
 
 
 def load_student(store: Store, run_id: str, which: str, data: TrainingData) -> nn.Module:

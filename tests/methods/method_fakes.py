@@ -6,7 +6,8 @@ import torch
 
 from kdbench.methods.base import Method
 from kdbench.methods.networks import Trained
-from kdbench.methods.types import Batch, Output, Progress, Shapes
+from kdbench.methods.types import Batch, Progress, Shapes
+from kdbench.models.output import Output
 
 B, C = 8, 5
 STUDENT = {"stage1": (4, 8, 8), "stage2": (6, 4, 4), "embedding": (12,)}

@@ -11,7 +11,8 @@ from kdbench import losses
 from kdbench.methods import METHODS
 from kdbench.methods.base import Unfit
 from kdbench.methods.networks import Frozen, Snapshot, Stage, Trained
-from kdbench.methods.types import Output, Progress
+from kdbench.methods.types import Progress
+from kdbench.models.output import Output
 
 B, C = fakes.B, fakes.C
 

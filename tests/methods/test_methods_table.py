@@ -14,8 +14,9 @@ from kdbench.data.builtin import OWN
 from kdbench.methods import BUILTIN, METHODS, origin
 from kdbench.methods.base import Method, Paper, Unfit
 from kdbench.methods.networks import Average, Frozen, Snapshot, Trained
-from kdbench.methods.types import Output, Progress
-from kdbench.models.papers import PAPERS
+from kdbench.methods.types import Progress
+from kdbench.models.output import Output
+from kdbench.models.zoo import PAPERS
 
 KEYS = list(METHODS)
 

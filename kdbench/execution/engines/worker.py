@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from kdbench.data import TrainingData, load
+from kdbench.data.load import TrainingData, load
 from kdbench.methods import METHODS
 from kdbench.methods.taps import taps_of_run
 from kdbench.records.spec import RunSpec
 from kdbench.records.store import Store
-from kdbench.training.batches import Bench, Job
+from kdbench.training.context import Bench, Job
 from kdbench.training.cost import calibrate
 from kdbench.training.cuda_graphs.recording import can_record
 from kdbench.training.evaluate import open_sealed, score_run

@@ -1,15 +1,11 @@
 """From a study's name to its leaderboard and files: plan, MLflow, calibration."""
 
-from pathlib import Path
-
 import pandas as pd
 
 from kdbench.records.store import Store, read_json
 from kdbench.report.data.confusion import confusions_frame
 from kdbench.report.data.report_data import Evidence, slim, tidy_curves, trials_frame
 from kdbench.report.data.runs import TEACHER, run_ids, runs_frame
-from kdbench.report.leaderboard import Leaderboard
-from kdbench.report.write import write
 from kdbench.tracking import curves, search, tracking_uri
 
 
@@ -48,12 +44,6 @@ def gather(store: Store, study: str) -> Evidence:
     lines = tidy_curves(curves(study, uri, run_ids(plan), found))
     confusions = confusions_frame(store, plan, frame)
     return Evidence(slim(plan), cost, frame, lines, trials_frame(plan), confusions)
-
-
-def build(store: Store, study: str) -> tuple[Leaderboard, tuple[Path, ...]]:
-    """The leaderboard of a study from MLflow, and the files written to its report folder.
-    Raises what `gather` raises."""
-    return write(gather(store, study), store.report_folder(study))
 
 
 def behind(store: Store, frame: pd.DataFrame) -> int:

@@ -203,7 +203,7 @@ def _from_mlflow(run: Mapping[str, Any] | None, plan: Plan) -> dict[str, Any]:
 
 
 def _from_record(store: Store, line: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
-    from kdbench.tracking.payload import state as record_state
+    from kdbench.records.summary import state as record_state
 
     record = store.record(line["id"])
     result, test = record.result, record.test
@@ -233,7 +233,7 @@ def _from_record(store: Store, line: Mapping[str, Any], plan: Plan) -> dict[str,
 
 def _fidelity(record: Record, teacher: Record | None, rule: str) -> dict[str, Any]:
     """Agreement with the teacher and KL to it under the selection rule, from the logits."""
-    from kdbench.tracking.payload import fidelity
+    from kdbench.records.summary import fidelity
 
     found = fidelity(record, teacher, rule) if teacher else None
     prefix = "test_best." if rule == "best" else "test."

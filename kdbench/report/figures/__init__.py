@@ -18,7 +18,7 @@ from kdbench.report.figures import (
     profiles,
     tuning,
 )
-from kdbench.report.figures.drawn import Drawn, Picture
+from kdbench.report.figures.render import Drawn, Picture
 
 if TYPE_CHECKING:
     from kdbench.report.data.report_data import Evidence

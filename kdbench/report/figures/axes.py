@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axis import XAxis
+from numpy.typing import ArrayLike
 
 from kdbench.report.figures.style import MUTED, Mark
 
@@ -12,6 +14,11 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+FAR = 5.0
+MOST = 3.0
+DECADE = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,3 +88,55 @@ def legend(figure: "Figure", handles: "Sequence[Artist]", texts: Sequence[str]) 
     made = figure.legend(handles, ["-"] * len(texts), loc="outside right upper")
     for place, text in zip(made.get_texts(), texts, strict=True):
         place.set_text(text)
+
+
+def window(lows: ArrayLike, highs: ArrayLike, air: float = 0.05) -> tuple[float, float]:
+    """Limits that hold all known ranges from `lows` to `highs`, with some air; but where a
+    few lie so far out that they would press the rest into a third of the axis, the limits
+    of the rest: those are to be marked at the edge."""
+    low, high = (np.asarray(values, dtype=float).ravel() for values in (lows, highs))
+    known = np.isfinite(low + high)
+    low, high = low[known], high[known]
+    middle = (low + high) / 2
+    apart = np.abs(middle - np.median(middle))
+    near = apart <= FAR * (np.median(apart) + np.median(high - low))
+    bottom, top = float(low.min()), float(high.max())
+    inner = float(low[near].min()), float(high[near].max())
+    if top - bottom > MOST * (inner[1] - inner[0]) > 0:
+        bottom, top = inner
+    margin = air * (top - bottom) if top > bottom else 0.5
+    return bottom - margin, top + margin
+
+
+def spans_decades(values: Sequence[float]) -> bool:
+    """Whether a linear axis would press most values together."""
+    return bool(values) and min(values) > 0 and max(values) / min(values) > DECADE
+
+
+def spread(axis: "XAxis", values: Sequence[float]) -> bool:
+    """Make the axis logarithmic where the values span more than a decade; whether it is."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    if not spans_decades(values):
+        return False
+    low, high = min(values), max(values)
+    axis.axes.set_xscale("log")
+    axis.axes.set_xlim(low / 1.3, high * 1.3)
+    few = high / low < DECADE**2.5
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,), numticks=9 if few else 5))
+    # Matplotlib's own formatter writes powers of ten as formulas, which are switched off.
+    axis.set_major_formatter(FuncFormatter(plain))
+    axis.set_minor_formatter(NullFormatter())
+    return True
+
+
+def whole(axis: "XAxis") -> None:
+    """Ticks at whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+
+
+def plain(value: float, _: object = None) -> str:
+    """A tick's number."""
+    return f"{value:g}"

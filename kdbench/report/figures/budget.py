@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdbench.report.figures.axes import Series, draw_lines, name_lines
-from kdbench.report.figures.rows import mains
-from kdbench.report.figures.scale import whole
-from kdbench.report.figures.style import WIDTH, Mark, highlights, named
+from kdbench.report.figures.axes import Series, draw_lines, name_lines, whole
+from kdbench.report.figures.style import WIDTH, Mark, highlights, mains, named
 from kdbench.stats import budget_curve
 
 if TYPE_CHECKING:

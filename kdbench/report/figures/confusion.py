@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdbench.report.figures.rows import mains
-from kdbench.report.figures.style import BLUE, INK, WIDTH, short
+from kdbench.report.figures.style import BLUE, INK, WIDTH, mains, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from kdbench.report.figures.rows import mains
 from kdbench.report.figures.scatter import Point, draw_points
-from kdbench.report.figures.style import WIDTH, short
+from kdbench.report.figures.style import WIDTH, mains, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,11 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from kdbench.report.figures.axes import Series, draw_lines, name_lines
-from kdbench.report.figures.rows import mains, scored
-from kdbench.report.figures.scale import whole
-from kdbench.report.figures.style import WIDTH, Mark, highlights, named
-from kdbench.report.figures.window import window
+from kdbench.report.figures.axes import Series, draw_lines, name_lines, whole, window
+from kdbench.report.figures.style import WIDTH, Mark, highlights, mains, named, scored
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -4,9 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kdbench.report.figures.rows import mains, scores
 from kdbench.report.figures.scatter import Point, draw_points
-from kdbench.report.figures.style import WIDTH
+from kdbench.report.figures.style import WIDTH, mains, scores
 from kdbench.stats import mean_interval
 
 if TYPE_CHECKING:

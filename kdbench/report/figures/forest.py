@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kdbench.report.figures.axes import legend
-from kdbench.report.figures.rows import mains
+from kdbench.report.figures.axes import legend, window
 from kdbench.report.figures.style import (
     BLUE,
     GREEN,
@@ -17,9 +16,9 @@ from kdbench.report.figures.style import (
     SKY,
     VERMILION,
     WIDTH,
+    mains,
     short,
 )
-from kdbench.report.figures.window import window
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdbench.report.figures.axes import Series, draw_lines, name_lines
-from kdbench.report.figures.rows import mains, scores
-from kdbench.report.figures.style import WIDTH, Mark, highlights, named
-from kdbench.report.figures.window import window
+from kdbench.report.figures.axes import Series, draw_lines, name_lines, window
+from kdbench.report.figures.style import WIDTH, Mark, highlights, mains, named, scores
 from kdbench.stats import performance_profile
 
 if TYPE_CHECKING:

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from kdbench.report.figures.axes import spread, window
 from kdbench.report.figures.labels import Bar, place_labels
 from kdbench.report.figures.render import settle
-from kdbench.report.figures.scale import spread
 from kdbench.report.figures.style import BLUE, INK, MUTED, VERMILION, short
-from kdbench.report.figures.window import window
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,11 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kdbench.report.figures.axes import name_all
-from kdbench.report.figures.rows import mains
-from kdbench.report.figures.scale import spread
-from kdbench.report.figures.style import INK, MUTED, WIDTH, Mark, highlights, named
-from kdbench.report.figures.window import window
+from kdbench.report.figures.axes import name_all, spread, window
+from kdbench.report.figures.style import INK, MUTED, WIDTH, Mark, highlights, mains, named
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from kdbench.report.data.report_data import Evidence
 from kdbench.report.leaderboard import Leaderboard
-from kdbench.report.page.details import abouts
-from kdbench.report.page.lines import lines, measure
+from kdbench.report.page.details import abouts, lines, measure
 from kdbench.report.writers.cells import sheet
 
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
 """What is behind each row of the table: its runs, knobs, trials and mistakes."""
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -45,6 +46,12 @@ MORE = {
 
 SHORT = 12
 """Characters of a commit that are shown."""
+
+
+DIGITS = 5
+LOSS = "train.loss"
+ACCURACIES = {"val.accuracy": "validation accuracy", "train.accuracy": "training accuracy"}
+Line = list[float | None]
 
 
 @dataclass(frozen=True)
@@ -215,3 +222,32 @@ def _matrix(
     return matrix(
         _of(confusions[confusions["against"] == "truth"], label, kind), tuple(map(str, classes))
     )
+
+
+def measure(curves: pd.DataFrame) -> str:
+    """What the chart of accuracy shows: on validation data where there is any. Empty where
+    there is nothing to show."""
+    known = set(curves["metric"])
+    return next((words for metric, words in ACCURACIES.items() if metric in known), "")
+
+
+def lines(curves: pd.DataFrame) -> dict[str, dict[str, Line]]:
+    """By run id `accuracy` (fractions) and `loss`, a value for each epoch from 1 on and
+    None where there is none."""
+    metrics = {LOSS: "loss"}
+    metrics |= {m: "accuracy" for m, words in ACCURACIES.items() if words == measure(curves)}
+    kept = curves[curves["metric"].isin(metrics)]
+    found: dict[str, dict[str, Line]] = {}
+    for (run, metric), group in kept.groupby(["id", "metric"], sort=True):
+        values = dict(zip(group["epoch"].astype(int), group["value"], strict=True))
+        found.setdefault(str(run), {})[metrics[str(metric)]] = _line(values)
+    return found
+
+
+def _line(values: Mapping[int, float]) -> Line:
+    return [_rounded(values.get(epoch, math.nan)) for epoch in range(1, max(values) + 1)]
+
+
+def _rounded(value: float) -> float | None:
+    """Enough digits for a drawing; None for what cannot be drawn."""
+    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None

@@ -10,7 +10,7 @@ from kdbench.report.data.runs import Plan
 from kdbench.stats import BestSet, Family
 
 if TYPE_CHECKING:
-    from kdbench.report.leaderboard import Line
+    from kdbench.report.rows import Line
 
 
 @dataclass(frozen=True)

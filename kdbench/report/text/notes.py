@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from kdbench.report.text.context import Context, count
 
 if TYPE_CHECKING:
-    from kdbench.report.leaderboard import Line
+    from kdbench.report.rows import Line
 
 
 def notes(context: Context) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from kdbench.paper import KINDS
+from kdbench.registry import KINDS
 from kdbench.report.writers.latex import SPECIAL
 
 #: Combining marks, and what LaTeX calls them.

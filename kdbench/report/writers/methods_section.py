@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 
 from kdbench.report.data.runs import PUBLISHED, TEACHER
-from kdbench.report.leaderboard import Leaderboard, knobs_text
+from kdbench.report.leaderboard import Leaderboard
+from kdbench.report.rows import knobs_text
 from kdbench.report.text.context import Sentence, count
 from kdbench.report.writers.latex import escape
 

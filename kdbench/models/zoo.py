@@ -1,0 +1,133 @@
+"""The registry of models, and how one is built.
+
+A model is an `nn.Module` from normalised images (batch x channels x height x width) to
+logits (batch x classes) with an attribute `nodes`; see `kdbench.models`.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from torch import nn
+
+from kdbench.models.digits import DigitsCNN, DigitsCNNSmall
+from kdbench.models.mnist import MnistCNN, MnistMLP
+from kdbench.models.resnet import ResNet
+from kdbench.models.tutorial import DeepNN, LightNN
+from kdbench.models.wrn import WideResNet
+from kdbench.registry import Paper, Registry
+
+TUTORIAL = Paper(
+    key="chariton2023knowledge",
+    authors="Chariton, Alexandros",
+    title="Knowledge Distillation Tutorial",
+    venue="PyTorch Tutorials",
+    year=2023,
+    kind="misc",
+    url="https://docs.pytorch.org/tutorials/beginner/knowledge_distillation_tutorial.html",
+)
+RESNET = Paper(
+    key="he2016deep",
+    authors="He, Kaiming and Zhang, Xiangyu and Ren, Shaoqing and Sun, Jian",
+    title="Deep Residual Learning for Image Recognition",
+    venue="CVPR",
+    year=2016,
+)
+CRD = Paper(
+    key="tian2020contrastive",
+    authors="Tian, Yonglong and Krishnan, Dilip and Isola, Phillip",
+    title="Contrastive Representation Distillation",
+    venue="ICLR",
+    year=2020,
+)
+WIDE = Paper(
+    key="zagoruyko2016wide",
+    authors="Zagoruyko, Sergey and Komodakis, Nikos",
+    title="Wide Residual Networks",
+    venue="BMVC",
+    year=2016,
+)
+ImageShape = tuple[int, int, int]
+#: From the shape of an image (channels, height, width in pixels) and the number of classes.
+Builder = Callable[[ImageShape, int], nn.Module]
+
+
+#: The widths of the x4 residual networks.
+_X4 = (32, 64, 128, 256)
+
+
+def _model(side: int, builder: Callable[..., nn.Module], paper: Paper | None = None) -> Builder:
+    """`builder`, refusing images whose height or width is below `side` pixels."""
+
+    def checked(image_shape: ImageShape, classes: int) -> nn.Module:
+        channels, height, width = image_shape
+        if channels < 1 or height < side or width < side:
+            raise ValueError(f"needs channels x height x width of at least 1x{side}x{side}")
+        return builder(image_shape, classes)
+
+    checked.paper = paper  # type: ignore[attr-defined]
+    return checked
+
+
+def _check(found: object) -> str | None:
+    return None if callable(found) else "is not callable: (image_shape, classes) -> nn.Module"
+
+
+#: All models by name, those of the entry-point group `kdbench.models` included.
+MODELS: Registry[Builder] = Registry(
+    "model",
+    "kdbench.models",
+    {
+        "deepnn": _model(4, DeepNN, TUTORIAL),
+        "lightnn": _model(4, LightNN, TUTORIAL),
+        "mnist-cnn": _model(4, MnistCNN),
+        "mnist-mlp": _model(1, MnistMLP),
+        "digits-cnn": _model(4, DigitsCNN),
+        "digits-cnn-medium": _model(4, partial(DigitsCNN, depth=2)),
+        "digits-cnn-small": _model(4, DigitsCNNSmall),
+        # From 4x4 on the last of three stages still has a position to itself.
+        **{
+            f"resnet{depth}": _model(4, partial(ResNet, depth=depth), RESNET)
+            for depth in (8, 14, 20, 32, 44, 56, 110)
+        },
+        **{
+            f"resnet{depth}x4": _model(4, partial(ResNet, depth=depth, channels=_X4), CRD)
+            for depth in (8, 32)
+        },
+        **{
+            f"wrn-{depth}-{width}": _model(4, partial(WideResNet, depth=depth, width=width), WIDE)
+            for depth, width in ((16, 1), (16, 2), (40, 1), (40, 2))
+        },
+    },
+    _check,
+)
+
+
+def paper_of(name: str) -> Paper | None:
+    """Where the model `name` comes from, or None where it has no paper."""
+    return getattr(MODELS[name], "paper", None)
+
+
+def build(name: str, image_shape: ImageShape, classes: int) -> nn.Module:
+    """The model `name` with fresh weights from torch's global generator.
+
+    `image_shape` is channels x height x width in pixels. Raises `ValueError` for an
+    unknown name, fewer than 2 classes, and images the model cannot take.
+    """
+    builder = MODELS[name]
+    if classes < 2:
+        raise ValueError(f"model {name} needs at least 2 classes; given {classes}")
+    shape = _triple(image_shape)
+    try:
+        model = builder(shape, classes)
+    except ValueError as error:
+        given = "x".join(map(str, shape))
+        raise ValueError(f"model {name} cannot take images of {given}: {error}") from error
+    if "logits" not in getattr(model, "nodes", {}):
+        raise ValueError(f"model {name} has no attribute `nodes` that names at least `logits`")
+    model.built_as = (name, shape, classes)  # type: ignore[assignment]
+    return model
+
+
+def _triple(image_shape: Sequence[int]) -> ImageShape:
+    channels, height, width = image_shape
+    return int(channels), int(height), int(width)

@@ -1,0 +1,197 @@
+"""The table of several settings pooled, and its files."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kdbench.records.store import write_whole
+from kdbench.report.data.report_data import STUDY
+from kdbench.report.pooled import Several
+from kdbench.report.write import board_csv, text_tables
+from kdbench.report.writers.cells import MISSING, Cell, Grid, Sheet, interval_cell, p_text
+from kdbench.stats import Pooled, SeveralFamily, Verdict
+
+
+def frame(found: Several) -> pd.DataFrame:
+    """The table with all its digits, in points."""
+    rows = []
+    for label in found.order:
+        verdict = found.family.family.verdicts.get(label)
+        row: dict[str, Any] = {"method": label, "best": label in found.best.members}
+        row["mean over the settings"] = found.means[label]
+        if verdict:
+            row |= _verdict(found, label, verdict)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _verdict(found: Several, label: str, verdict: Verdict) -> dict[str, Any]:
+    d = verdict.difference
+    assert isinstance(d, Pooled)
+    row: dict[str, Any] = {
+        "difference": d.mean, "difference_low": d.low, "difference_high": d.high,
+        "seeds": d.n, "df": d.df, "p": d.p, "p_adjusted": verdict.p_adjusted,
+        "p_equal": verdict.p_equal, "verdict": verdict.words,
+        "p_sign_flip_adjusted": found.family.flip[label],
+        "p_wilcoxon_adjusted": found.family.wilcoxon[label],
+    }  # fmt: skip
+    for setting, one in d.settings.items():
+        row |= {f"{setting}: difference": one.mean, f"{setting}: difference_low": one.low,
+                f"{setting}: difference_high": one.high}  # fmt: skip
+    return row
+
+
+def sheet(found: Several) -> Sheet:
+    """The table and its words."""
+    level = f"{100 * found.analysis.level:g} %"
+    ref, settings = found.reference, list(found.digests)
+    correction = found.analysis.correction_name
+    headers = [
+        "method", "mean", f"Δ {ref} [{level}]", f"p ({correction})", "verdict",
+        f"sign-flip p ({correction})", f"Wilcoxon p ({correction})",
+        *(f"Δ {ref}, {s} [{level}]" for s in settings),
+    ]  # fmt: skip
+    rows = [tuple(_row(found, label, settings)) for label in found.order]
+    grid = Grid(tuple(headers), tuple(rows), tuple(found.order), ("",) * len(rows))
+    return Sheet(
+        name=found.name,
+        title=f"{' + '.join(settings)}",
+        question=f"Which method is better on these {len(settings)} settings taken together?",
+        headline="Mean scores in %, differences in percentage points.",
+        grid=grid,
+        captions=tuple(_captions(found)),
+        notes=tuple(_notes(found)),
+        digest=digest(found),
+    )
+
+
+def _row(found: Several, label: str, settings: Sequence[str]) -> list[Cell]:
+    bold = label in found.best.members
+    mean = found.means[label]
+    cells = [
+        Cell(label, bold=bold),
+        Cell(f"{mean:.2f}" if not math.isnan(mean) else MISSING, bold, True),
+    ]
+    verdict = found.family.family.verdicts.get(label)
+    if verdict is None:  # the reference
+        none = Cell(MISSING, number=True)
+        return [*cells, none, none, Cell(MISSING), none, none, *(none for _ in settings)]
+    d = verdict.difference
+    assert isinstance(d, Pooled)
+    return [
+        *cells,
+        interval_cell(d.mean, d.low, d.high, verdict.significant),
+        Cell(p_text(verdict.p_adjusted), number=True),
+        Cell(verdict.words),
+        Cell(p_text(found.family.flip[label]), number=True),
+        Cell(p_text(found.family.wilcoxon[label]), number=True),
+        *(interval_cell(x.mean, x.low, x.high) for x in (d.settings[s] for s in settings)),
+    ]
+
+
+def _captions(found: Several) -> Sequence[str]:
+    family, analysis = found.family.family, found.analysis
+    percent = f"{100 * analysis.alpha:g} %"
+    how = (
+        "Their seeds are shared, so each seed is averaged over the settings first."
+        if found.family.shared
+        else "Their seeds are independent."
+    )
+    said = [
+        f"Settings: {', '.join(found.digests)}, each counting the same. {how} A method is "
+        "represented by its tuned row, or its only row where nothing is tuned.",
+        f"p: {found.family.test} against {found.reference}, {analysis.correction_name}-corrected "
+        f"over {family.size} comparisons at a family-wise error of {percent}; * marks what is "
+        "significant. It speaks of these settings and no others.",
+        "Sign-flip: the exact (or, of more than 16 differences, 99,999-draw) sign-flip test of "
+        "the same means, corrected alike.",
+        f"Practically equal: two one-sided tests against a margin of {analysis.margin:.2g} points.",
+    ]
+    needed = found.family.settings_needed
+    if len(found.digests) < needed:
+        said.append(
+            f"Too few settings to speak of settings like these: Wilcoxon's test needs {needed} "
+            f"for {family.size} comparisons."
+        )
+    else:
+        said.append(
+            "Wilcoxon: signed-rank test over the settings' means, as if they were drawn from "
+            f"settings like these; they use {len(found.data)} data sets "
+            f"({', '.join(found.data)}), and settings that share data are not independent."
+        )
+    if found.best.best:
+        said.append(
+            f"Bold: not told apart from the highest mean ({found.best.best}) by the same test of "
+            f"all {found.best.comparisons} pairs, {analysis.correction_name}-corrected."
+        )
+    if family.size:
+        said.append(_detectable(found.family))
+    return said
+
+
+def _detectable(family: SeveralFamily) -> str:
+    least, power = family.detectable, f"{100 * family.family.analysis.power:g} % power"
+    if math.isinf(least):
+        return (
+            "So few differences can never be significant by sign flips, however large: more "
+            "seeds or settings are needed for any verdict but equality."
+        )
+    if math.isnan(least):
+        return "Too few seeds to say how small a difference could have been seen."
+    return f"Smallest detectable difference of the t test at {power}: {least:.2f} points."
+
+
+def _notes(found: Several) -> Sequence[str]:
+    notes = []
+    if found.apart:
+        notes.append(
+            "Not tuned (or run without knobs) in every setting, so not pooled and not counted: "
+            f"{', '.join(found.apart)}."
+        )
+    alpha = found.analysis.alpha
+    for label, verdict in found.family.family.verdicts.items():
+        d = verdict.difference
+        assert isinstance(d, Pooled)
+        lacking = [s for s, one in d.settings.items() if one.n == 0]
+        if lacking:
+            notes.append(
+                f"{label}: no score in {', '.join(lacking)}, so no pooled value; it still counts "
+                "in the correction."
+            )
+        flip = found.family.flip[label]
+        if (
+            found.family.shared
+            and not math.isnan(flip)
+            and (flip <= alpha) != (verdict.p_adjusted <= alpha)
+        ):
+            notes.append(
+                f"{label}: the t test and the sign-flip test disagree at {100 * alpha:g} %."
+            )
+    return notes
+
+
+def digest(found: Several) -> str:
+    """Of the settings' digests, in their order."""
+    text = json.dumps([list(found.digests.items()), found.family.shared])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def texts(found: Several) -> dict[str, bytes]:
+    """The table's files by name."""
+    whole = sheet(found)
+    return {"leaderboard.csv": board_csv(frame(found), whole.digest), **text_tables(whole)}
+
+
+def write(found: Several, folder: Path, places: Mapping[str, str]) -> tuple[Path, ...]:
+    """Write the table and, for checking it, where its settings' reports are: `places`,
+    folders relative to this one."""
+    about = {"several": dict(places), "shared": found.family.shared, "name": found.name}
+    contents = texts(found) | {STUDY: (json.dumps(about, indent=1) + "\n").encode()}
+    for name, content in contents.items():
+        write_whole(folder / name, content)
+    return tuple(folder / name for name in contents)

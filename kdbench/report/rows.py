@@ -1,0 +1,115 @@
+"""The rows of a leaderboard before they are judged."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from kdbench.report.data.report_data import Evidence
+from kdbench.report.data.runs import Plan
+
+PRECEDENCE = ("tuned", "only", "pinned", "default")
+
+
+class UnknownRow(Exception):
+    """A report has no row of that name."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the plan with its runs and their scores, in percentage points by seed."""
+
+    plan: Mapping[str, Any]
+    runs: pd.DataFrame
+    scores: Mapping[int, float]
+
+    @property
+    def label(self) -> str:
+        """The method's label."""
+        return str(self.plan["label"])
+
+    @property
+    def row(self) -> str:
+        """default, tuned, pinned, only or teacher."""
+        return str(self.plan["row"])
+
+    @property
+    def state(self) -> str:
+        """`done`, or why fewer runs than wanted have a score; several states by commas."""
+        states = sorted(set(self.runs["state"]) - {"done"})
+        return ", ".join(states) if states else "done"
+
+    @property
+    def reason(self) -> str:
+        """Why runs have no score, in words, seeds that share a reason together."""
+        bad = self.runs[self.runs["state"] != "done"]
+        parts = []
+        for text, group in bad.groupby(bad["reason"].fillna("no score"), sort=False):
+            seeds = [str(s) for s in group["seed"].dropna()]
+            named = f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)} " if seeds else ""
+            parts.append(f"{named}{text}")
+        return "; ".join(parts)
+
+
+def _scores(runs: pd.DataFrame) -> dict[int, float]:
+    done = runs[(runs["state"] == "done") & runs["accuracy"].notna()]
+    pairs = zip(done["seed"], done["accuracy"], strict=True)
+    return {int(s): 100 * float(a) for s, a in sorted(pairs)}
+
+
+def lines_of(frame: pd.DataFrame, plan: Plan) -> list[Line]:
+    """The plan's rows with their runs and scores, in the plan's order."""
+    return [_line(frame, row) for row in plan["rows"]]
+
+
+def _line(frame: pd.DataFrame, row: Mapping[str, Any]) -> Line:
+    runs = frame[(frame["label"] == row["label"]) & (frame["row"] == row["row"])]
+    return Line(row, runs, _scores(runs))
+
+
+def mains_of(lines: Iterable[Line]) -> dict[str, Line]:
+    """The row that stands for each method, in the plan's order."""
+    mains: dict[str, Line] = {}
+    for line in lines:
+        known = mains.get(line.label)
+        if known is None or PRECEDENCE.index(line.row) < PRECEDENCE.index(known.row):
+            mains[line.label] = line
+    return mains
+
+
+def in_family(line: Line) -> bool:
+    """Tuned rows, and the only row of a method where nothing is tuned. A method that
+    cannot serve the pair was known before any number, so it does not count; one whose
+    runs or trials all diverged does."""
+    return line.row == "tuned" or (line.row == "only" and not line.plan.get("unfit"))
+
+
+def find_line(evidence: Evidence, name: str) -> Line:
+    """The row called `kd` (the one that stands for it) or `kd:default`.
+
+    Raises `UnknownRow` with the rows there are.
+    """
+    label, _, row = name.partition(":")
+    lines = lines_of(evidence.runs, evidence.plan)
+    found = mains_of(lines).get(label)
+    if row:
+        found = next((x for x in lines if (x.label, x.row) == (label, row)), None)
+    if found is None:
+        known = ", ".join(f"{x.label}:{x.row}" for x in lines)
+        raise UnknownRow(f"study '{evidence.plan['study']}' has no row {name!r}; it has {known}")
+    return found
+
+
+def knobs_text(row: Mapping[str, Any]) -> str:
+    """The knobs that were searched, else all of them, as `alpha=0.9, temperature=4`."""
+    knobs = row.get("knobs") or {}
+    names = [k for k in row.get("searched") or () if k in knobs] or sorted(knobs)
+    return ", ".join(f"{name}={_short(knobs[name])}" for name in names)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,41 @@
+"""How a family of comparisons is analysed: reference, margin, level and correction."""
+
+from dataclasses import dataclass
+
+CORRECTIONS = {"holm": "Holm", "bonferroni": "Bonferroni"}
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What was decided before the numbers were seen.
+
+    `margin`: two methods closer than this are practically equal (the scores' unit).
+    `alpha`: family-wise error. `level`: coverage of the printed intervals. `power`: for
+    the smallest detectable difference. Raises `ValueError` on values that make no sense.
+    """
+
+    margin: float
+    alpha: float = 0.05
+    level: float = 0.95
+    power: float = 0.8
+    correction: str = "holm"
+
+    def __post_init__(self) -> None:
+        if self.correction not in CORRECTIONS:
+            known = ", ".join(sorted(CORRECTIONS))
+            raise ValueError(f"unknown correction {self.correction!r}; known: {known}")
+        if not self.margin > 0:
+            raise ValueError(f"the margin must be positive, not {self.margin}")
+        for name in ("alpha", "level", "power"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
+
+    @property
+    def test(self) -> str:
+        """The test's name, as captions print it."""
+        return "two-sided paired t test"
+
+    @property
+    def correction_name(self) -> str:
+        """The correction's name, as captions print it."""
+        return CORRECTIONS[self.correction]
