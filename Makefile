@@ -16,13 +16,13 @@ test: venv
 	$(BIN)/python -m pytest
 
 fuzz: venv
-	KDBENCH_FUZZ=5000 $(BIN)/python -m pytest tests/test_fuzz.py
+	KDBENCH_FUZZ=5000 $(BIN)/python -m pytest tests/study/test_fuzz.py
 
 crash-test: venv
-	$(BIN)/python tests/crash.py random --kills 100
-	$(BIN)/python tests/crash.py random --kills 30 --processes 2 --seed 1
-	$(BIN)/python tests/crash.py random --kills 30 --processes 4 --seed 2
-	$(BIN)/python tests/crash.py boundaries
+	$(BIN)/python tests/support/crash.py random --kills 100
+	$(BIN)/python tests/support/crash.py random --kills 30 --processes 2 --seed 1
+	$(BIN)/python tests/support/crash.py random --kills 30 --processes 4 --seed 2
+	$(BIN)/python tests/support/crash.py boundaries
 
 # On a machine with nothing else to do; CIFAR-10 is read from KDBENCH_DATA.
 bench: venv

@@ -17,10 +17,10 @@ import torch
 from setting import Setting, mates, noise
 
 from kdbench import models
-from kdbench.training.batches import CohortBatch, epoch_batches, training_positions
-from kdbench.training.context import Bench, Job
-from kdbench.training.cuda_graphs.pool import Captured
-from kdbench.training.run import Member
+from kdbench.training.batches import SharedBatch, epoch_batches, training_positions
+from kdbench.training.context import TrainingContext, TrainingJob
+from kdbench.training.cuda_graphs.pool import GraphPool
+from kdbench.training.run import TrainingRun
 
 DEVICE = "cuda"
 
@@ -46,20 +46,20 @@ class Cohort:
     """Members in lockstep over the batches of one epoch, round and round."""
 
     def __init__(
-        self, jobs: list[Job], bench: Bench, recorded: bool, numbers: bool = False
+        self, jobs: list[TrainingJob], bench: TrainingContext, recorded: bool, numbers: bool = False
     ) -> None:
-        self.members = [Member(job, bench) for job in jobs]
+        self.members = [TrainingRun(job, bench) for job in jobs]
         for member in self.members:
             member.prepare(lambda: False)
         fit, _ = training_positions(jobs[0].spec, bench)
         # Whole batches only: the last one is smaller, and would be recorded by itself.
         self.batches = epoch_batches(bench, fit, 0, self.members)[:-1]
-        self.captured = Captured() if recorded else None
+        self.captured = GraphPool() if recorded else None
         if self.captured:
             self.captured.admit(self.members)
         if numbers:
             for member in self.members:
-                member.read_knobs_from_numbers()
+                member.read_hparams_from_numbers()
         torch.cuda.synchronize()
         started = time.perf_counter()
         self.steps(1)
@@ -72,7 +72,7 @@ class Cohort:
             self._step(self.batches[n % len(self.batches)])
         torch.cuda.synchronize()
 
-    def _step(self, batch: CohortBatch) -> None:
+    def _step(self, batch: SharedBatch) -> None:
         if self.captured is None:
             for member in self.members:
                 member.step(batch)
@@ -127,7 +127,7 @@ def main() -> None:
                     data,
                     student,
                     teacher,
-                    {**recipe, "precision": precision, "frozen": "live"},
+                    {**recipe, "precision": precision, "teacher_outputs": "live"},
                     augment,
                 )
                 size = made.recipe["batch"]

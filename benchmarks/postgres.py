@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from kdbench.records.files import write_json
 from kdbench.records.spec import DataSpec, Recipe, RunSpec
-from kdbench.records.store import Store, write_json
+from kdbench.records.store import Store
 from kdbench.tracking import Mirror, safe_uri, stale, sync
-from kdbench.tracking.optuna_log import STORAGE, Ledger, Trial
+from kdbench.tracking.optuna_log import STORAGE, OptunaLog, Trial
 from kdbench.tracking.sync import Tracker
 
 STUDY, METHODS, SEEDS, TRIALS, EPOCHS, IMAGES, CLASSES = "team", 4, 5, 10, 10, 200, 10
@@ -78,12 +79,12 @@ def labels() -> list[str]:
 
 def trials(method: str) -> list[Trial]:
     """The finished trials of a method."""
-    knobs = [{"alpha": (n + 1) / (TRIALS + 1)} for n in range(TRIALS)]
-    return [Trial(n, knobs[n], 0.5 + n / 100, (f"{method}-{n}",)) for n in range(TRIALS)]
+    hparams = [{"alpha": (n + 1) / (TRIALS + 1)} for n in range(TRIALS)]
+    return [Trial(n, hparams[n], 0.5 + n / 100, (f"{method}-{n}",)) for n in range(TRIALS)]
 
 
 class Range:
-    """What the ledger is told of the knob."""
+    """What the ledger is told of the hyperparameter."""
 
     low, high, log = 0.0, 1.0, False
 
@@ -92,7 +93,7 @@ def work(barrier: Any, root: Path, uri: str, listing: dict[str, dict[str, Any]])
     """What one `kdbench study` does to the two stores."""
     mirror = Mirror(Store(root), STUDY, uri, on_trouble=print)
     mirror.open()
-    ledger = Ledger(root, on_trouble=print)
+    ledger = OptunaLog(root, on_trouble=print)
     barrier.wait()
     mirror.start()
     for run_id, entry in listing.items():
@@ -127,7 +128,7 @@ def check(made: Made, uri: str) -> list[str]:
     print(f"points  {points}, of which {expected} on curves")
     held = 0
     for method in labels():
-        found = Ledger(made.store.root).study(f"{STUDY}/{method}").trials
+        found = OptunaLog(made.store.root).study(f"{STUDY}/{method}").trials
         held += len(found)
         if [t.user_attrs.get("number") for t in found] != list(range(TRIALS)):
             wrong.append(f"the ledger of {method} is not its trials")

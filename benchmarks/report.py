@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from kdbench.records.files import write_json
 from kdbench.records.spec import DataSpec, Recipe, RunSpec
-from kdbench.records.store import Store, write_json
+from kdbench.records.store import Store
 from kdbench.tracking import sync, tracking_uri
 
 METHODS, SEEDS, TRIALS, EPOCHS, IMAGES, CLASSES = 30, 10, 30, 10, 10_000, 10
@@ -50,17 +51,17 @@ class Made:
         rate = self.rng.normal(0.7, 0.01)
         trials = []
         for number in range(TRIALS):
-            knobs = {"temperature": float(self.rng.uniform(1, 20)), "alpha": number / TRIALS}
-            run = self.run("trial", label, 100, knobs, rate, number)
-            trials.append({"number": number, "runs": [run], "knobs": knobs, "nll": 1.0,
+            hparams = {"temperature": float(self.rng.uniform(1, 20)), "alpha": number / TRIALS}
+            run = self.run("trial", label, 100, hparams, rate, number)
+            trials.append({"number": number, "runs": [run], "hparams": hparams, "nll": 1.0,
                            "accuracy": rate + self.rng.normal(0, 0.01)})  # fmt: skip
         made = []
         for row in ("default", "tuned"):
-            knobs = {"temperature": 4.0 + (row == "tuned"), "alpha": 0.5}
-            runs = {str(s): self.run("final", label, s, knobs, rate, None) for s in range(SEEDS)}
+            hparams = {"temperature": 4.0 + (row == "tuned"), "alpha": 0.5}
+            runs = {str(s): self.run("final", label, s, hparams, rate, None) for s in range(SEEDS)}
             made.append({"label": label, "row": row, "method": label, "cite": None,
-                         "knobs": knobs, "runs": runs, "unfit": None,
-                         "searched": list(knobs) if row == "tuned" else [],
+                         "hparams": hparams, "runs": runs, "incompatible": None,
+                         "searched": list(hparams) if row == "tuned" else [],
                          "trials": trials if row == "tuned" else [],
                          "best_trial": 0 if row == "tuned" else None})  # fmt: skip
         return made
@@ -70,13 +71,13 @@ class Made:
         kind: str,
         label: str,
         seed: int,
-        knobs: dict[str, Any],
+        hparams: dict[str, Any],
         rate: float,
         trial: int | None,
     ) -> str:
         """One record, scored where it is a final run or a teacher."""
         data = DataSpec("made-up", "c" * 12, 200, 0, "none", "fit")
-        spec = RunSpec(data, {"student": kind}, label, 1, "", knobs, RECIPE, seed)
+        spec = RunSpec(data, {"student": kind}, label, 1, "", hparams, RECIPE, seed)
         self.listing[spec.id] = {
             "name": f"{label} seed {seed}", "kind": kind, "method": label, "label": label,
             "group": label, "seed": seed, "trial": trial,
@@ -92,7 +93,7 @@ class Made:
         record.add_epochs(epochs, None)
         write_json(record.folder / "result.json", {
             "id": spec.id, "state": "done", "epochs": EPOCHS, "diverged_epoch": None,
-            "last": {"val.accuracy": rate, "val.nll": 1.0}, "best": {}, "weights": {"task": 1.0},
+            "last": {"val.accuracy": rate, "val.nll": 1.0}, "best": {}, "loss_weights": {"task": 1.0},
             "parameters": 100, "student_parameters": 100, "macs": 1000, "seconds": 10.0,
             "device": "cpu", "hardware": "a machine", "commit": "f00d", "dirty": False,
             "versions": {"torch": "2.11"}, "finished": "2026-01-02T03:04:05+00:00",

@@ -16,10 +16,10 @@ from kdbench.methods import METHODS
 from kdbench.records.spec import RunSpec
 from kdbench.records.store import Store
 from kdbench.study import Planner
-from kdbench.study.compatibility import tap_shapes
+from kdbench.study.compatibility import method_shapes
 from kdbench.study.schema import Study
-from kdbench.training.context import Bench, Job
-from kdbench.training.run import Member
+from kdbench.training.context import TrainingContext, TrainingJob
+from kdbench.training.run import TrainingRun
 
 #: Published statistics do not matter here; the scale does: activations of usual size.
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -55,9 +55,11 @@ class Setting:
         self.models = {"student": {"model": student}, "teacher": {"model": teacher}}
         self.recipe = {"epochs": 240, "batch": 64, "lr": 1e-3, **recipe}
 
-    def job(self, method: str, seed: int = 0, knobs: Mapping[str, Any] | None = None) -> Job:
+    def job(
+        self, method: str, seed: int = 0, hparams: Mapping[str, Any] | None = None
+    ) -> TrainingJob:
         """The run of a method. Raises `ValueError` where the method cannot serve the pair."""
-        entry: dict[str, Any] = {"method": method, "label": method, "knobs": dict(knobs or {})}
+        entry: dict[str, Any] = {"method": method, "label": method, "hparams": dict(hparams or {})}
         if method == "takd":
             entry["slots"] = {"assistant": self.models["student"]["model"]}
         study = Study.model_validate(
@@ -74,17 +76,19 @@ class Setting:
         planner = Planner(study, self.data, self.store, tune=False)
         plan = planner.plan()
         (row,) = plan.rows
-        if row.unfit:
-            raise ValueError(row.unfit)
+        if row.incompatible:
+            raise ValueError(row.incompatible)
 
-        def job_of(spec: RunSpec) -> Job:
-            made = METHODS[spec.method](**spec.knobs)
-            line = study.methods[0].model_copy(update={"method": spec.method, "knobs": spec.knobs})
-            shapes = tap_shapes(study, self.data, line, made)
-            return Job(spec, made, tuple(sorted(shapes.taps["student"])))
+        def job_of(spec: RunSpec) -> TrainingJob:
+            made = METHODS[spec.method](**spec.hparams)
+            line = study.methods[0].model_copy(
+                update={"method": spec.method, "hparams": spec.hparams}
+            )
+            shapes = method_shapes(study, self.data, line, made)
+            return TrainingJob(spec, made, tuple(sorted(shapes.features["student"])))
 
         def provide(spec: RunSpec) -> None:
-            for run in spec.frozen.values():
+            for run in spec.frozen_runs.values():
                 if self.store.record(run).result is None:
                     needed = plan.nodes[run].spec
                     provide(needed)
@@ -94,13 +98,13 @@ class Setting:
         provide(wanted)
         return job_of(wanted)
 
-    def bench(self, device: str = "cpu", recorded: bool = False) -> Bench:
+    def bench(self, device: str = "cpu", recorded: bool = False) -> TrainingContext:
         """A bench with nothing loaded."""
-        return Bench(self.store, self.data, torch.device(device), recorded)
+        return TrainingContext(self.store, self.data, torch.device(device), recorded)
 
-    def _pretend(self, job: Job) -> None:
+    def _pretend(self, job: TrainingJob) -> None:
         """A finished record with the first weights."""
-        member = Member(replace(job, checkpoint=None), self.bench())
+        member = TrainingRun(replace(job, checkpoint=None), self.bench())
         member.rows.append({})
         done = member.finished("done")
         record = self.store.record(job.spec.id)
@@ -108,7 +112,7 @@ class Setting:
         record.finish(done.result, done.weights)
 
 
-def mates(job: Job, count: int) -> list[Job]:
+def mates(job: TrainingJob, count: int) -> list[TrainingJob]:
     """Runs that differ in their learning rates alone."""
     lr = job.spec.recipe.lr
     recipes = [replace(job.spec.recipe, lr=lr * (1 + n / 1000)) for n in range(count)]

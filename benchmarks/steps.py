@@ -26,23 +26,23 @@ from setting import Setting, as_a_worker, in_turns, mates, median, noise
 
 from kdbench.methods import METHODS
 from kdbench.training.batches import epoch_batches, training_positions
-from kdbench.training.context import Bench, Job
-from kdbench.training.cost import calibrate
+from kdbench.training.context import TrainingContext, TrainingJob
+from kdbench.training.cost import measure_costs
 from kdbench.training.optim import make_optimizer
-from kdbench.training.run import Member
+from kdbench.training.run import TrainingRun
 
 SHAPE = (3, 32, 32)
 TUTORIAL = {"batch": 128, "epochs": 240}
-#: Knobs without which a table would be too large for this pair.
-KNOBS = {"ab": {"stages": "stage2_pre"}, "sp": {"stages": "stage2"}, "at": {"stages": "stage2"}}
+#: Hyperparameters without which a table would be too large for this pair.
+HPARAMS = {"ab": {"stages": "stage2_pre"}, "sp": {"stages": "stage2"}, "at": {"stages": "stage2"}}
 ROUNDS = 7
 
 
 class Lockstep:
     """Runs over the same few batches, together."""
 
-    def __init__(self, jobs: Sequence[Job], bench: Bench, steps: int = 4) -> None:
-        self.members = [Member(job, bench) for job in jobs]
+    def __init__(self, jobs: Sequence[TrainingJob], bench: TrainingContext, steps: int = 4) -> None:
+        self.members = [TrainingRun(job, bench) for job in jobs]
         for member in self.members:
             member.prepare(lambda: False)
         fit, _ = training_positions(jobs[0].spec, bench)
@@ -67,10 +67,10 @@ def relative(setting: Setting, keys: Sequence[str]) -> dict[str, float]:
     jobs = {}
     for key in keys:
         try:
-            jobs[key] = setting.job(key, knobs=KNOBS.get(key))
+            jobs[key] = setting.job(key, hparams=HPARAMS.get(key))
         except ValueError as reason:
             print(f"  {key}: left out, {reason}")
-    rows = calibrate(jobs, "ce", setting.bench(), lambda: False, steps=6, turns=9)
+    rows = measure_costs(jobs, "ce", setting.bench(), lambda: False, steps=6, turns=9)
     return {key: row["relative"] for key, row in rows.items()}
 
 
@@ -89,7 +89,7 @@ def crop_flip(root: Path) -> None:
 
 
 def live(root: Path) -> None:
-    recipe = {"optimizer": "sgd", "lr": 0.05, "batch": 64, "frozen": "live"}
+    recipe = {"optimizer": "sgd", "lr": 0.05, "batch": 64, "teacher_outputs": "live"}
     data = noise("cifar100", 100, 2000, SHAPE)
     setting = Setting(root, data, "resnet8x4", "resnet32x4", recipe, "crop-flip")
     works = {

@@ -40,8 +40,8 @@ methods:
   - {{method: hint, precision: {precision}}}
   - {{method: feature-mse, precision: {precision}}}
   - {{method: rkd, precision: {precision}}}
-  - {{method: at, knobs: {{stages: stage2}}, precision: {precision}}}
-  - {{method: sp, knobs: {{stages: stage2}}, precision: {precision}}}
+  - {{method: at, hparams: {{stages: stage2}}, precision: {precision}}}
+  - {{method: sp, hparams: {{stages: stage2}}, precision: {precision}}}
 final:   {{seeds: [0, 1, 2, 3, 4], train_on: all}}
 report:  {{reference: kd}}
 """

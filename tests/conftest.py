@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import crash
 import pytest
 import torch
+from support import crash
 from torch import Tensor, nn
 
 from kdbench.data.load import TrainingData, load
@@ -21,10 +21,10 @@ from kdbench.models.zoo import MODELS
 from kdbench.records.spec import RunSpec
 from kdbench.records.store import Store
 from kdbench.study import Node, Planner
-from kdbench.study.compatibility import tap_shapes
+from kdbench.study.compatibility import method_shapes
 from kdbench.study.schema import Entry, Study
 from kdbench.study.validation import slots_of
-from kdbench.training.context import Bench, Job
+from kdbench.training.context import TrainingContext, TrainingJob
 from kdbench.training.events import Epochs, Event, Failed, Finished
 from kdbench.training.loop import train_cohort
 
@@ -34,7 +34,7 @@ IMAGES, HELD_OUT, BATCH, EPOCHS = 130, 30, 40, 3
 
 
 class Noisy(nn.Module):
-    """Taps as in `digits-cnn` (so every method serves the pair), with dropout throughout."""
+    """Layers as in `digits-cnn` (so every method serves the pair), with dropout throughout."""
 
     nodes: ClassVar[dict[str, str]] = {
         "stage1_pre": "norm1",
@@ -98,9 +98,9 @@ class World:
     data: TrainingData
     store: Store
 
-    def bench(self, device: str = "cpu", recorded: bool = False) -> Bench:
+    def bench(self, device: str = "cpu", recorded: bool = False) -> TrainingContext:
         """Nothing loaded yet: no network, no table in memory."""
-        return Bench(self.store, self.data, torch.device(device), recorded)
+        return TrainingContext(self.store, self.data, torch.device(device), recorded)
 
     def study(
         self,
@@ -134,21 +134,21 @@ class World:
         self,
         method: str,
         seed: int = 0,
-        knobs: Mapping[str, Any] | None = None,
+        hparams: Mapping[str, Any] | None = None,
         recipe: Mapping[str, Any] | None = None,
         data: Mapping[str, Any] | None = None,
         student: str = NOISY,
-    ) -> Job:
+    ) -> TrainingJob:
         """The final run of a method, with what it freezes trained.
 
         `recipe` and `data` change the run alone, so the frozen runs stay the same ones.
         """
-        one = entry(method, knobs or {})
+        one = entry(method, hparams or {})
         study = self.study(one, student=student, final={"seeds": [seed]})
         planner = Planner(study, self.data, self.store, tune=False)
         plan = planner.plan()
         (row,) = plan.rows
-        assert row.unfit is None, row.unfit
+        assert row.incompatible is None, row.incompatible
         node = plan.nodes[row.runs[str(seed)]]
         self._provide(planner, plan.nodes, node)
         job = self._as_job(planner, node.spec)
@@ -160,18 +160,18 @@ class World:
         return dataclasses.replace(job, spec=spec)
 
     def _provide(self, planner: Planner, nodes: Mapping[str, Node], node: Node) -> None:
-        for run_id in node.spec.frozen.values():
+        for run_id in node.spec.frozen_runs.values():
             if self.store.record(run_id).result is None:
                 self._provide(planner, nodes, nodes[run_id])
                 self.keep(self._as_job(planner, nodes[run_id].spec))
 
-    def _as_job(self, planner: Planner, spec: RunSpec) -> Job:
-        one = entry(spec.method, spec.knobs)
+    def _as_job(self, planner: Planner, spec: RunSpec) -> TrainingJob:
+        one = entry(spec.method, spec.hparams)
         method = _method(spec)
-        shapes = tap_shapes(planner.study, planner.data, one, method)
-        return Job(spec, method, tuple(sorted(shapes.taps["student"])))
+        shapes = method_shapes(planner.study, planner.data, one, method)
+        return TrainingJob(spec, method, tuple(sorted(shapes.features["student"])))
 
-    def keep(self, job: Job) -> Outcome:
+    def keep(self, job: TrainingJob) -> Outcome:
         """Train a run alone and write its record."""
         outcome = self.train(job)[job.spec.id]
         record = self.store.record(job.spec.id)
@@ -182,8 +182,8 @@ class World:
 
     def train(
         self,
-        *jobs: Job,
-        bench: Bench | None = None,
+        *jobs: TrainingJob,
+        bench: TrainingContext | None = None,
         stopping: Callable[[], bool] = lambda: False,
     ) -> dict[str, Outcome]:
         """Train one cohort; what each run said, by id."""
@@ -203,7 +203,7 @@ class World:
         train_cohort(jobs, bench or self.bench(), hear, stopping)
         return outcomes
 
-    def alone(self, job: Job) -> Outcome:
+    def alone(self, job: TrainingJob) -> Outcome:
         """The run trained by itself."""
         return self.train(job)[job.spec.id]
 
@@ -211,16 +211,16 @@ class World:
 def _method(spec: RunSpec) -> Any:
     from kdbench.methods import METHODS
 
-    return METHODS[spec.method](**spec.knobs)
+    return METHODS[spec.method](**spec.hparams)
 
 
-def entry(method: str, knobs: Mapping[str, Any] | None = None) -> Entry:
+def entry(method: str, hparams: Mapping[str, Any] | None = None) -> Entry:
     """A study's line; every slot beyond the usual two gets a model of middle size."""
     from kdbench.methods import METHODS
 
-    needed = slots_of(METHODS[method](**(knobs or {}))) - {"student", "teacher"}
+    needed = slots_of(METHODS[method](**(hparams or {}))) - {"student", "teacher"}
     slots = dict.fromkeys(needed, "digits-cnn-medium")
-    return Entry(method=method, label=method, knobs=dict(knobs or {}), slots=slots)
+    return Entry(method=method, label=method, hparams=dict(hparams or {}), slots=slots)
 
 
 def small(data: TrainingData, count: int = IMAGES) -> TrainingData:
@@ -247,12 +247,12 @@ def world(tmp_path_factory: pytest.TempPathFactory, digits: TrainingData) -> Any
 
 
 @pytest.fixture
-def other_world(world: World, tmp_path: Path) -> World:
+def empty_world(world: World, tmp_path: Path) -> World:
     """The same images with an empty store."""
     return World(world.data, Store(tmp_path))
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def reference_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root of the crash test's study, carried out without a kill."""
     return crash.reference(tmp_path_factory.mktemp("undisturbed"))

@@ -37,7 +37,7 @@ HOMES = {
     "kdbench.data": ("DataError",),
     "kdbench.cli.study": ("Usage",),
     "kdbench.execution.driver": ("TeacherFailed",),
-    "kdbench.records.store": ("DamagedRecord", "RecordBusy"),
+    "kdbench.records.store": ("CorruptRecord", "RecordBusy"),
     "kdbench.execution.engines.local": ("WorkerLost",),
     "kdbench.cli.reproduce": ("CannotReproduce",),
     "kdbench.report.data.collect": ("Behind",),

@@ -1,4 +1,4 @@
-"""The registry as pages for a person: all methods, or one with its formula and knobs."""
+"""The registry as pages for a person: all methods, or one with its formula and hyperparameters."""
 
 import inspect
 
@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdbench.methods import METHODS
-from kdbench.methods.base import Knob
+from kdbench.methods.base import Hparam
 from kdbench.registry import did_you_mean
 
 
@@ -17,16 +17,16 @@ class UnknownMethod(Exception):
 
 def overview() -> Table:
     """One line a method: key, what the student learns from, paper."""
-    table = Table("method", "the student learns from", "paper", "knobs")
+    table = Table("method", "the student learns from", "paper", "hparams")
     for key, kind in METHODS.items():
         first = inspect.getdoc(kind).split("\n\n")[0].replace("\n", " ")  # type: ignore[union-attr]
-        knobs = ", ".join(kind.knobs())
-        table.add_row(key, first, f"{kind.paper.venue} {kind.paper.year}", knobs)
+        hparams = ", ".join(kind.hparams())
+        table.add_row(key, first, f"{kind.paper.venue} {kind.paper.year}", hparams)
     return table
 
 
 def page(key: str) -> RenderableType:
-    """One method: formula and differences, knobs with default and range, paper.
+    """One method: formula and differences, hyperparameters with default and range, paper.
 
     Raises `UnknownMethod` with the nearest key.
     """
@@ -34,16 +34,16 @@ def page(key: str) -> RenderableType:
         raise UnknownMethod(f"no method {key!r}{did_you_mean(key, METHODS)}")
     kind = METHODS[key]
     default = kind()
-    table = Table("knob", "default", "searched in", "limits", "meaning")
-    for name, knob in kind.knobs().items():
-        low = "-inf" if knob.low is None else f"{knob.low:g}"
-        high = "inf" if knob.high is None else f"{knob.high:g}"
+    table = Table("hparam", "default", "searched in", "limits", "meaning")
+    for name, hparam in kind.hparams().items():
+        low = "-inf" if hparam.low is None else f"{hparam.low:g}"
+        high = "inf" if hparam.high is None else f"{hparam.high:g}"
         table.add_row(
             name,
             _value(getattr(default, name)),
-            searched(knob),
+            searched(hparam),
             f"[{low}, {high}]".replace("[", r"\["),
-            knob.help,
+            hparam.help,
         )
     paper = kind.paper
     source = (
@@ -51,7 +51,7 @@ def page(key: str) -> RenderableType:
     )
     head = Text(f"{key}  (from {METHODS.origin(key)})", style="bold")
     parts: list[RenderableType] = [head, Text(inspect.getdoc(kind) or "")]
-    parts += [table] if kind.knobs() else []
+    parts += [table] if kind.hparams() else []
     return Group(*parts, Text(source))
 
 
@@ -66,21 +66,21 @@ def markdown() -> str:
     for key, kind in METHODS.items():
         paper = kind.paper
         lines += [f"## {key}", "", "```", inspect.getdoc(kind) or "", "```", ""]
-        if kind.knobs():
-            lines += ["| knob | default | searched in | meaning |", "|---|---|---|---|"]
+        if kind.hparams():
+            lines += ["| hyperparameter | default | searched in | meaning |", "|---|---|---|---|"]
             default = kind()
             lines += [
-                f"| `{name}` | {_value(getattr(default, name))} | {searched(knob)} | {knob.help} |"
-                for name, knob in kind.knobs().items()
+                f"| `{name}` | {_value(getattr(default, name))} | {searched(hparam)} | {hparam.help} |"
+                for name, hparam in kind.hparams().items()
             ]
             lines.append("")
         lines += [f"{paper.authors.rstrip('.')}. *{paper.title}*. {paper.venue}, {paper.year}.", ""]
     return "\n".join(lines)
 
 
-def searched(knob: Knob) -> str:
-    """Where tuning looks for a knob, in words."""
-    search = knob.search
+def searched(hparam: Hparam) -> str:
+    """Where tuning looks for a hyperparameter, in words."""
+    search = hparam.search
     if search is None:
         return "not searched"
     return f"{search.low:g} to {search.high:g}{' (log)' if search.log else ''}"

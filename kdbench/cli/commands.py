@@ -23,7 +23,9 @@ def study(
     ] = None,
     workers: Workers = None,
     device: Device = "auto",
-    tune: Annotated[bool, typer.Option("--tune/--no-tune", help="Tune the knobs.")] = True,
+    tune: Annotated[
+        bool, typer.Option("--tune/--no-tune", help="Tune the hyperparameters.")
+    ] = True,
     retry: Annotated[
         int, typer.Option(min=0, max=1, help="Tries for a run that failed at an earlier start.")
     ] = 1,
@@ -36,7 +38,7 @@ def study(
     def act() -> int:
         from rich.console import Console
 
-        from kdbench.cli.study import conduct
+        from kdbench.cli.study import run_study
         from kdbench.execution.run_study import Options
 
         options = Options(
@@ -52,7 +54,7 @@ def study(
             dry_run,
             bool(retry),
         )
-        return conduct(options, Console())
+        return run_study(options, Console())
 
     leave(act, traceback)
 
@@ -89,7 +91,9 @@ def reproduce(
 
 @app.command()
 def methods(
-    key: Annotated[str, typer.Argument(help="A method, for its formula, knobs and paper.")] = "",
+    key: Annotated[
+        str, typer.Argument(help="A method, for its formula, hyperparameters and paper.")
+    ] = "",
     traceback: Traceback = False,
 ) -> None:
     """The registry of methods; with KEY, one method's page."""
@@ -140,13 +144,13 @@ def doctor(
         for finding in examine(Store(root.resolve())):
             found += 1
             print(finding.what)
-            if finding.mend is None:
+            if finding.repair_stale is None:
                 print("    for a person to look at")
             elif dry_run:
                 left += 1
                 print("    can be mended")
             else:
-                print(f"    {finding.mend()}")
+                print(f"    {finding.repair_stale()}")
         print("nothing is wrong" if not found else f"{found} findings")
         return 1 if left else 0
 

@@ -15,20 +15,21 @@ from filelock import FileLock
 
 from kdbench import tracking as track
 from kdbench.records.check import check_record
-from kdbench.records.files import leftovers
-from kdbench.records.store import DamagedRecord, NewerRecord, RecordBusy, Store
+from kdbench.records.files import stale_part_files
+from kdbench.records.readers import CorruptRecord, NewerRecord
+from kdbench.records.store import RecordBusy, Store
 from kdbench.tracking.client import redact
-from kdbench.tracking.optuna_log import Ledger
-from kdbench.tracking.optuna_storage import is_entry, salvage
+from kdbench.tracking.optuna_log import OptunaLog
+from kdbench.tracking.optuna_storage import is_entry, repair_journal
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as it should be. `mend` puts it right and says what it did;
+    """One thing that is not as it should be. `repair_stale` puts it right and says what it did;
     None where a person has to."""
 
     what: str
-    mend: Callable[[], str] | None = None
+    repair_stale: Callable[[], str] | None = None
 
 
 def examine(store: Store) -> Iterator[Finding]:
@@ -76,7 +77,7 @@ def _damaged(store: Store, run: str, faults: list[str]) -> Finding:
         _ = store.record(run).result
     except NewerRecord:
         return Finding(what)
-    except DamagedRecord:
+    except CorruptRecord:
         pass
 
     return Finding(what, partial(_set_aside, store, run, "; ".join(faults)))
@@ -84,13 +85,13 @@ def _damaged(store: Store, run: str, faults: list[str]) -> Finding:
 
 def _set_aside(store: Store, run: str, why: str) -> str:
     try:
-        return f"moved to {store.set_aside(run, why)}; the next start trains it again"
+        return f"moved to {store.quarantine(run, why)}; the next start trains it again"
     except RecordBusy:
         return "left alone: a process is writing it just now"
 
 
 def _parts(store: Store) -> Iterator[Finding]:
-    for part in leftovers(store.root):
+    for part in stale_part_files(store.root):
         what = f"{part} was left half-written by a process that is gone"
         yield Finding(what, partial(_remove, part))
 
@@ -125,13 +126,13 @@ def _put_by(path: Path, then: str) -> str:
 def _journal(store: Store) -> Iterator[Finding]:
     """Trials reach the journal when they have ended, so none is ever abandoned in it; but a
     full disk can leave half a line."""
-    path = Ledger(store.root).path
+    path = OptunaLog(store.root).path
     if path.exists() and not all(map(is_entry, path.read_bytes().splitlines(keepends=True))):
         yield Finding(f"{path} is damaged", partial(_salvage, path))
 
 
 def _salvage(path: Path) -> str:
-    kept = salvage(path, FileLock(path.with_name(".optuna.lock")))
+    kept = repair_journal(path, FileLock(path.with_name(".optuna.lock")))
     return f"the old file is {kept}; the next start writes what is lost from the records"
 
 
@@ -151,5 +152,5 @@ def _mlflow(store: Store, study: str) -> Iterator[Finding]:
 
 
 def _mend(store: Store, study: str, uri: str, item: track.Stale) -> str:
-    done = track.mend(store, study, uri, [item])
+    done = track.repair_stale(store, study, uri, [item])
     return "mended" if done else "left alone: it has changed meanwhile"

@@ -16,7 +16,7 @@ def plain(console: Console, text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-class Watch:
+class ProgressBar:
     """Progress for a person: a bar with an estimate on a terminal, plain lines elsewhere."""
 
     def __init__(self, console: Console) -> None:
@@ -35,7 +35,7 @@ class Watch:
         self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
         self._task = self._bar.add_task("planning", total=None)
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "ProgressBar":
         self._bar.start()
         return self
 

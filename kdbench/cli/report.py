@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.text import Text
 
 from kdbench import tracking as track
-from kdbench.records.store import Store, read_json
+from kdbench.records.files import read_json
+from kdbench.records.store import Store
 from kdbench.report import check as checking
 from kdbench.report import compare as comparing
 from kdbench.report import forecast as detecting
@@ -17,7 +18,7 @@ from kdbench.report import pooled_table
 from kdbench.report import write as files
 from kdbench.report.data import external as outside
 from kdbench.report.data.collect import Behind, gather, no_plan
-from kdbench.report.data.report_data import Evidence, NoEvidence, load
+from kdbench.report.data.report_data import NoReportData, ReportData, load
 from kdbench.report.writers.console import terminal, terminal_sheet
 
 
@@ -41,10 +42,10 @@ def studies(root: Path, names: Sequence[str], console: Console) -> int:
     return 0
 
 
-def _kept(store: Store, study: str) -> Evidence:
+def _kept(store: Store, study: str) -> ReportData:
     try:
         return load(store.report_folder(study))
-    except NoEvidence:
+    except NoReportData:
         raise FileNotFoundError(no_plan(store, study)) from None
 
 
@@ -75,7 +76,7 @@ def _folders(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _publish(evidence: Evidence, folder: Path, console: Console) -> None:
+def _publish(evidence: ReportData, folder: Path, console: Console) -> None:
     board, _ = files.write(evidence, folder)
     console.print(terminal(board))
     say(console, f"leaderboard  {folder}")
@@ -83,7 +84,7 @@ def _publish(evidence: Evidence, folder: Path, console: Console) -> None:
 
 def _pool(
     name: str,
-    found: dict[str, Evidence],
+    found: dict[str, ReportData],
     shared: bool | None,
     folder: Path,
     places: dict[str, str],

@@ -9,12 +9,12 @@ from typing import Any
 
 from rich.console import Console
 
-from kdbench.cli.progress import Watch, plain
-from kdbench.execution.run_study import Options, Quiet, carry_out, pick_device, planned_on
+from kdbench.cli.progress import ProgressBar, plain
+from kdbench.execution.run_study import NullTracker, Options, carry_out, pick_device, planned_on
 from kdbench.records.store import Store
-from kdbench.report.data.report_data import Evidence
+from kdbench.report.data.report_data import ReportData
 from kdbench.report.data.report_data import load as load_evidence
-from kdbench.report.rows import Line, find_line
+from kdbench.report.rows import Line, find_row
 from kdbench.stats import lies_within, prediction_interval
 from kdbench.study import Planner
 from kdbench.study.load import StudyError, load_study
@@ -34,7 +34,7 @@ class Cell:
     """What is trained again: a row of a report, and one seed."""
 
     study: Study
-    evidence: Evidence
+    evidence: ReportData
     line: Line
     seed: int
 
@@ -68,8 +68,8 @@ def reproduce(options: Options, name: str, seed: int, folder: Path, console: Con
         where = store.record(run).folder
         plain(console, f"trained here before; remove {where} to train it once more")
     inner = replace(options, root=store.root)
-    with Watch(console) as watcher:
-        sweep = carry_out(planner, store, inner, device, Quiet(), watcher)
+    with ProgressBar(console) as watcher:
+        sweep = carry_out(planner, store, inner, device, NullTracker(), watcher)
     for label, error in sweep.failures().items():
         raise CannotReproduce(f"{label} failed: {error}")
     score = score_of(store, run, cell.study.final.epoch)
@@ -81,13 +81,13 @@ def reproduce(options: Options, name: str, seed: int, folder: Path, console: Con
 def published(study: str, name: str, seed: int, folder: Path) -> Cell:
     """The cell as the report in `folder` published it.
 
-    Raises `NoEvidence` where there is no report, `UnknownRow` for a row it lacks,
+    Raises `NoReportData` where there is no report, `UnknownRow` for a row it lacks,
     `CannotReproduce` where the study file has changed since or seeds are too few.
     """
     evidence = load_evidence(folder)
-    line = find_line(evidence, name)
-    if line.plan.get("unfit"):
-        raise CannotReproduce(f"{name} has no runs: {line.plan['unfit']}")
+    line = find_row(evidence, name)
+    if line.plan.get("incompatible"):
+        raise CannotReproduce(f"{name} has no runs: {line.plan['incompatible']}")
     found = pinned(load_study(study), line, seed)
     cell = Cell(found, evidence, line, seed)
     if len(cell.others) < FEWEST:
@@ -99,13 +99,13 @@ def published(study: str, name: str, seed: int, folder: Path) -> Cell:
 
 
 def pinned(study: Study, line: Line, seed: int) -> Study:
-    """The study cut down to one method with the published knobs, and one seed."""
+    """The study cut down to one method with the published hyperparameters, and one seed."""
     entries = [e for e in study.methods if e.label == line.label]
     if not entries:
         raise StudyError(study.name, [f"the study has no method '{line.label}' any more"])
-    knobs = dict(line.plan["knobs"])
-    lr = knobs.pop("recipe.lr", None)
-    entry: Entry = entries[0].model_copy(update={"knobs": knobs})
+    hparams = dict(line.plan["hparams"])
+    lr = hparams.pop("recipe.lr", None)
+    entry: Entry = entries[0].model_copy(update={"hparams": hparams})
     recipe = study.recipe if lr is None else study.recipe.model_copy(update={"lr": lr})
     final = study.final.model_copy(update={"seeds": (seed,)})
     changes = {"methods": (entry,), "tune": None, "final": final, "recipe": recipe}
@@ -116,8 +116,8 @@ def final_run(planner: Planner, cell: Cell) -> str:
     """The id of the run to train. Raises `CannotReproduce` where it differs from the
     published run of its seed: then the study file, or a method, has changed since."""
     (row,) = planner.plan().rows
-    if row.unfit:
-        raise CannotReproduce(f"{row.label} cannot serve this pair: {row.unfit}")
+    if row.incompatible:
+        raise CannotReproduce(f"{row.label} cannot serve this pair: {row.incompatible}")
     run = row.runs[str(cell.seed)]
     before = cell.line.plan["runs"].get(str(cell.seed))
     if before is not None and before != run:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from kdbench import report
 from kdbench import tracking as track
-from kdbench.cli.progress import Watch, plain
+from kdbench.cli.progress import ProgressBar, plain
 from kdbench.execution.errors import Interrupted
 from kdbench.execution.run_study import Options, carry_out, pick_device, planned_on
 from kdbench.records.store import Store
@@ -17,13 +17,13 @@ from kdbench.registry import did_you_mean
 from kdbench.study import Plan, Planner, plan_file
 from kdbench.study.load import StudyError, load_study
 from kdbench.study.schema import Study
-from kdbench.tracking.optuna_log import Ledger
+from kdbench.tracking.optuna_log import OptunaLog
 
 #: Seconds that MLflow gets at the end to catch up; `kdbench sync` does the rest.
 MIRROR_PATIENCE = 600.0
 
 
-def conduct(options: Options, console: Console) -> int:
+def run_study(options: Options, console: Console) -> int:
     """Carry the study out; the exit code. Raises the errors that `cli` turns into one line."""
     study = chosen(options)
     device = pick_device(options.device)
@@ -34,7 +34,7 @@ def conduct(options: Options, console: Console) -> int:
         show_plan(planner, console)
         return 0
     uri = track.tracking_uri(options.root)
-    with Watch(console) as watcher:
+    with ProgressBar(console) as watcher:
         mirror = track.Mirror(store, study.name, uri, on_trouble=watcher.say)
         mirror.open()
         mirror.start()
@@ -93,7 +93,7 @@ def publish(store: Store, study: str, mirror: track.Mirror, console: Console) ->
     plain(console, f"leaderboard  {paths[0].parent}")
     uri = track.safe_uri(track.tracking_uri(store.root))
     plain(console, f"MLflow       {uri}  (kdbench ui)")
-    plain(console, f"Optuna       {Ledger(store.root).where()}  (optuna-dashboard)")
+    plain(console, f"Optuna       {OptunaLog(store.root).where()}  (optuna-dashboard)")
 
 
 def show_plan(planner: Planner, console: Console) -> None:
@@ -102,25 +102,27 @@ def show_plan(planner: Planner, console: Console) -> None:
     content = plan_file(planner, plan)
     kinds = [listing["kind"] for listing in content["listing"].values()]
     table = Table(title=Text(f"{content['study']}: {content['question']}"))
-    for heading in ("method", "row", "knobs", "frozen outputs", "trials", "finals"):
+    for heading in ("method", "row", "hparams", "frozen outputs", "trials", "finals"):
         table.add_column(heading)
     for row in content["rows"]:
-        knobs = ", ".join(
-            f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in row["knobs"].items()
+        hparams = ", ".join(
+            f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in row["hparams"].items()
         )
-        if row["unfit"]:
-            knobs = f"cannot serve: {row['unfit']}"
+        if row["incompatible"]:
+            hparams = f"cannot serve: {row['incompatible']}"
         elif row["row"] == "tuned" and not row["runs"]:
-            knobs = "tuned: " + ", ".join(row["searched"])
-        finals = len(row["runs"]) or (len(planner.study.final.seeds) if not row["unfit"] else 0)
+            hparams = "tuned: " + ", ".join(row["searched"])
+        finals = len(row["runs"]) or (
+            len(planner.study.final.seeds) if not row["incompatible"] else 0
+        )
         trials = str(len(row["trials"]) or "")
         ways = ", ".join(f"{role}: {way}" for role, way in row["outputs"].items())
-        table.add_row(row["label"], row["row"], Text(knobs), ways, trials, str(finals))
+        table.add_row(row["label"], row["row"], Text(hparams), ways, trials, str(finals))
     console.print(table)
     over = sum(planner.store.record(i).result is not None for i in plan.nodes)
     later = plan.open * len(planner.study.final.seeds)
     counts = ", ".join(f"{kinds.count(k)} {k}" for k in dict.fromkeys(kinds))
-    more = f" and up to {later} finals of tuned knobs" if later else ""
+    more = f" and up to {later} finals of tuned hyperparameters" if later else ""
     console.print(f"{len(kinds)} runs known ({counts}){more}; {over} are finished already.")
 
 

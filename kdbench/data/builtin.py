@@ -235,7 +235,7 @@ def _read_cifar(
 
 
 #: kdbench's own data sets. Statistics are those commonly published for each training part.
-OWN: dict[str, DataSet] = {
+BUILTIN: dict[str, DataSet] = {
     "digits": DataSet(_DIGIT_NAMES, _read_digits, scale=16, paper=UCI),
     "mnist": DataSet(
         _DIGIT_NAMES,

@@ -1,6 +1,6 @@
 """The registry of data sets."""
 
-from kdbench.data.builtin import OWN
+from kdbench.data.builtin import BUILTIN
 from kdbench.data.files import DataSet
 from kdbench.registry import Registry
 
@@ -10,4 +10,4 @@ def _check(found: object) -> str | None:
 
 
 #: All data sets by name, those of the entry-point group `kdbench.data` included.
-DATASETS: Registry[DataSet] = Registry("data set", "kdbench.data", OWN, _check)
+DATASETS: Registry[DataSet] = Registry("data set", "kdbench.data", BUILTIN, _check)

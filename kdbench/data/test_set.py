@@ -32,7 +32,7 @@ class TestData:
     checksum: str
 
 
-def open_test(name: str, folder: Path | str | None = None) -> TestData:
+def open_test_set(name: str, folder: Path | str | None = None) -> TestData:
     """The test part of `name` from `data_folder(folder)`. Raises as `kdbench.data.load` does."""
     described = DATASETS[name]
     images, labels = arrays(name, described, "test", folder)

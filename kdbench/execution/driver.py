@@ -16,17 +16,17 @@ from itertools import chain
 from typing import Any, Protocol
 
 from kdbench.execution.engines import Engine
-from kdbench.execution.engines.worker import Calibrated, Lost, Scored, Task
+from kdbench.execution.engines.worker import CostsMeasured, Lost, Scored, Task
 from kdbench.execution.errors import Interrupted, TeacherFailed
-from kdbench.execution.grouping import Cohorts
-from kdbench.execution.locks import Claims
+from kdbench.execution.grouping import Scheduler
+from kdbench.execution.locks import RunLocks
 from kdbench.execution.messages import full
-from kdbench.records.files import DiskFull
+from kdbench.records.files import DiskFull, read_json, write_json
 from kdbench.records.provenance import provenance
 from kdbench.records.spec import RunSpec
-from kdbench.records.store import Store, read_json, write_json
+from kdbench.records.store import Store
 from kdbench.study import Node, Plan, Planner, plan_file
-from kdbench.tracking.optuna_log import Ledger, Trial
+from kdbench.tracking.optuna_log import OptunaLog, Trial
 from kdbench.training.events import Epochs, Failed, Finished
 
 #: Runs scored by one task.
@@ -41,7 +41,7 @@ class Mirror(Protocol):
         ...
 
 
-class Watcher(Protocol):
+class ProgressReporter(Protocol):
     """Who shows the work to a person."""
 
     def plan(self, runs: int, over: int, work: float, worked: float) -> None:
@@ -54,15 +54,15 @@ class Watcher(Protocol):
 
 
 @dataclass
-class Sweep:
+class StudyDriver:
     """One study being carried out."""
 
     planner: Planner
     store: Store
     engine: Engine
     mirror: Mirror
-    watcher: Watcher
-    ledger: Ledger
+    watcher: ProgressReporter
+    ledger: OptunaLog
     device: str
     retry: bool = True
     _running: set[str] = field(default_factory=set)
@@ -77,13 +77,13 @@ class Sweep:
     _last_rows: dict[str, Epochs] = field(default_factory=dict)
     #: Errors that stood in the records when this driver started.
     _old_errors: dict[str, Any] = field(default_factory=dict)
-    #: The taps that the plan's runs read from the tables of each frozen run.
+    #: The layers that the plan's runs read from the tables of each frozen run.
     _tables: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _waiting: bool = False
 
     def __post_init__(self) -> None:
-        self._claims = Claims(self.store)
-        self._cohorts = Cohorts(self.planner, self.store, self.engine, self.device)
+        self._claims = RunLocks(self.store)
+        self._cohorts = Scheduler(self.planner, self.store, self.engine, self.device)
 
     def run(self) -> dict[str, Any]:
         """Carry out the study; the plan file as it stands at the end.
@@ -130,7 +130,7 @@ class Sweep:
             trials = [
                 Trial(
                     t["number"],
-                    t["knobs"],
+                    t["hparams"],
                     t["score"] and t["score"][0],
                     tuple(t["runs"]),
                     {"val.nll": t["score"][1]} if t["score"] else {},
@@ -146,7 +146,7 @@ class Sweep:
 
         Measured once per study and machine.
         """
-        path = self.store.calibration_path(self.planner.study.name)
+        path = self.store.costs_path(self.planner.study.name)
         known = read_json(path) or {}
         machine = f"{self._beside['hardware']}, {self.device}"
         wanted = {
@@ -187,7 +187,7 @@ class Sweep:
                 continue
             if node.id in self._claims.elsewhere:
                 continue
-            if all(self._usable(i) for i in node.spec.frozen.values()):
+            if all(self._usable(i) for i in node.spec.frozen_runs.values()):
                 yield node
 
     def _unscored(self, plan: Plan) -> Iterator[Node]:
@@ -232,8 +232,8 @@ class Sweep:
 
     def _read(self, specs: Iterable[RunSpec]) -> dict[str, tuple[str, ...]]:
         """What the whole plan reads from the tables of the networks that these runs freeze."""
-        frozen = {run for spec in specs for run in spec.frozen.values()}
-        return {run: taps for run, taps in self._tables.items() if run in frozen}
+        frozen = {run for spec in specs for run in spec.frozen_runs.values()}
+        return {run: layers for run, layers in self._tables.items() if run in frozen}
 
     def _begin(self, node: Node) -> bool:
         """Take a run; False where another driver has it, or has ended it meanwhile."""
@@ -288,7 +288,7 @@ class Sweep:
     # -- what has been said
 
     def _take(self, message: Any, plan: Plan) -> None:
-        if isinstance(message, Calibrated):
+        if isinstance(message, CostsMeasured):
             self._take_costs(message, plan)
             return
         if isinstance(message, Failed) and message.id not in self._running | self._scoring:
@@ -339,11 +339,11 @@ class Sweep:
             self._claims.release(message.id)
         self.mirror.touch(message.id, node.listing)
 
-    def _take_costs(self, message: Calibrated, plan: Plan) -> None:
+    def _take_costs(self, message: CostsMeasured, plan: Plan) -> None:
         self._costing = False
         self._claims.release("cost")
         if message.rows:
-            path = self.store.calibration_path(self.planner.study.name)
+            path = self.store.costs_path(self.planner.study.name)
             machine = f"{self._beside['hardware']}, {self.device}"
             write_json(path, {"machine": machine, "rows": message.rows})
         for node in plan.nodes.values():

@@ -14,7 +14,7 @@ COHORT = 12
 
 
 @dataclass
-class Cohorts:
+class Scheduler:
     """Groups runs that are ready, and hands them out."""
 
     planner: Planner
@@ -36,7 +36,7 @@ class Cohorts:
         if not groups:
             return []
         # What others wait for goes first, then what takes longest.
-        waited = {i for node in plan.nodes.values() for i in node.spec.frozen.values()}
+        waited = {i for node in plan.nodes.values() for i in node.spec.frozen_runs.values()}
 
         def weight(nodes: list[Node]) -> tuple[int, int, int]:
             needed = sum(node.id in waited for node in nodes)

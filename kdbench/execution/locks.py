@@ -17,7 +17,7 @@ from kdbench.records.store import RecordBusy, Store
 ASK_AGAIN = 1.0
 
 
-class Claims:
+class RunLocks:
     """The locks that one driver holds."""
 
     def __init__(self, store: Store) -> None:

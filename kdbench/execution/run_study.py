@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from kdbench import data
-from kdbench.execution.driver import Mirror, Sweep
+from kdbench.execution.driver import Mirror, ProgressReporter, StudyDriver
 from kdbench.execution.engines.local import LocalEngine
 from kdbench.execution.engines.worker import Place
 from kdbench.records.store import Store
 from kdbench.study import Planner
 from kdbench.study.schema import Study
-from kdbench.tracking.optuna_log import Ledger
+from kdbench.tracking.optuna_log import OptunaLog
 from kdbench.training import memory
 
 
@@ -53,18 +53,18 @@ def carry_out(
     options: Options,
     device: str,
     mirror: Mirror,
-    watcher: Watcher,
-) -> Sweep:
+    watcher: ProgressReporter,
+) -> StudyDriver:
     """Train and score everything that the plan needs, with worker processes."""
     place = Place(options.root, planner.study.data.name, options.data_dir, device)
     engine = LocalEngine(place, workers(options.workers, device))
-    sweep = Sweep(
+    sweep = StudyDriver(
         planner,
         store,
         engine,
         mirror,
         watcher,
-        Ledger(options.root, watcher.say),
+        OptunaLog(options.root, watcher.say),
         device,
         options.retry,
     )
@@ -75,7 +75,7 @@ def carry_out(
     return sweep
 
 
-class Quiet:
+class NullTracker:
     """A mirror without MLflow behind it, for runs that belong to no study."""
 
     def touch(self, run_id: str, listing: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@
 from kdbench.methods.ab import AB
 from kdbench.methods.at import AT
 from kdbench.methods.ban import BAN
-from kdbench.methods.base import Method, Range, Unfit, knob
+from kdbench.methods.base import Incompatible, Method, Range, hparam
 from kdbench.methods.byot import BYOT
 from kdbench.methods.ce import CE
 from kdbench.methods.common import first_phase, scalar, total, weighted
@@ -77,6 +77,7 @@ __all__ = [
     "Average",
     "Batch",
     "Frozen",
+    "Incompatible",
     "Method",
     "Output",
     "Paper",
@@ -86,9 +87,8 @@ __all__ = [
     "Snapshot",
     "Stage",
     "Trained",
-    "Unfit",
     "first_phase",
-    "knob",
+    "hparam",
     "regressor",
     "scalar",
     "total",

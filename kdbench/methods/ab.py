@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from kdbench import losses
-from kdbench.methods.base import Method, Paper, Range, knob
+from kdbench.methods.base import Method, Paper, Range, hparam
 from kdbench.methods.common import common, first_phase, shape, stages, total, weighted
 from kdbench.methods.networks import Frozen, Trained
 from kdbench.methods.regressor import regressor
@@ -29,7 +29,7 @@ class AB(Method):
     Symbols:
         z_s, z_t: logits of student and teacher, batch x classes
         y: labels, batch
-        s_l, t_l: pre-activations of stage l (taps `stage?_pre`), batch x channels x height
+        s_l, t_l: pre-activations of stage l (layers `stage?_pre`), batch x channels x height
            x width; L is the number of stages
         r_l: the connectors, one convolution a stage, trained with the student
         m: `margin`, in units of the pre-activation
@@ -56,21 +56,21 @@ class AB(Method):
         year=2019,
     )
 
-    temperature: float = knob(
+    temperature: float = hparam(
         3.0, Range(1.0, 20.0, log=True), low=0.01, help="softens both distributions"
     )
-    alpha: float = knob(1.0, Range(0.05, 1.0), low=0, high=1, help="weight of the soft term")
-    beta: float = knob(
+    alpha: float = hparam(1.0, Range(0.05, 1.0), low=0, high=1, help="weight of the soft term")
+    beta: float = hparam(
         0.003, Range(3e-4, 0.03, log=True), low=0, help="weight of the boundary term"
     )
-    margin: float = knob(1.0, low=0, help="how far beyond the boundary is far enough")
-    init_share: float = knob(0.125, low=0, high=0.9, help="share of steps of the first phase")
-    stages: str = knob("stage?_pre", help="which taps, by name or pattern")
+    margin: float = hparam(1.0, low=0, help="how far beyond the boundary is far enough")
+    init_share: float = hparam(0.125, low=0, high=0.9, help="share of steps of the first phase")
+    stages: str = hparam("stage?_pre", help="which layers, by name or pattern")
 
     def networks(self):
         return {"student": Trained("student"), "teacher": Frozen()}
 
-    def taps(self):
+    def layers(self):
         return (self.stages,)
 
     def helpers(self, shapes):
@@ -78,7 +78,7 @@ class AB(Method):
         ours, theirs = ({n: shape(shapes, r, n) for n in names} for r in ("student", "teacher"))
         return nn.ModuleDict({n: regressor(ours[n], theirs[n]) for n in names})
 
-    def weights(self):
+    def loss_weights(self):
         return {
             "task": 1 - self.alpha,
             "soft": self.alpha * self.temperature**2,
@@ -88,16 +88,16 @@ class AB(Method):
     def loss(self, out, batch, helpers, progress):
         student, teacher = out["student"], out["teacher"]
         init = first_phase(progress.step, self.init_share, student.logits)
-        names = common((student.taps, teacher.taps), self.stages)
+        names = common((student.features, teacher.features), self.stages)
         boundary = total(
             2.0 ** (level - len(names))
             * losses.activation_boundary(
-                helpers[name](student.taps[name]), teacher.taps[name], self.margin
+                helpers[name](student.features[name]), teacher.features[name], self.margin
             )
             for level, name in enumerate(names, 1)
         )
         return weighted(
-            self.weights(),
+            self.loss_weights(),
             task=(1 - init) * F.cross_entropy(student.logits, batch.labels),
             soft=(1 - init) * losses.kl(student.logits, teacher.logits, self.temperature),
             representation=init * boundary,

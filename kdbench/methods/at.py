@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch.nn import functional as F
 
 from kdbench import losses
-from kdbench.methods.base import Method, Paper, Range, knob
+from kdbench.methods.base import Method, Paper, Range, hparam
 from kdbench.methods.common import common, stages, total, weighted
 from kdbench.methods.networks import Frozen, Trained
 
@@ -44,31 +44,31 @@ class AT(Method):
         year=2017,
     )
 
-    beta: float = knob(
+    beta: float = hparam(
         1000.0, Range(10.0, 10000.0, log=True), low=0, help="weight of the representation term"
     )
-    stages: str = knob("stage?", help="which taps, by name or pattern")
+    stages: str = hparam("stage?", help="which layers, by name or pattern")
 
     def networks(self):
         return {"student": Trained("student"), "teacher": Frozen()}
 
-    def taps(self):
+    def layers(self):
         return (self.stages,)
 
     def helpers(self, shapes):
         stages(shapes, self.networks(), self.stages)
         return super().helpers(shapes)
 
-    def weights(self):
+    def loss_weights(self):
         return {"task": 1.0, "representation": self.beta}
 
     def loss(self, out, batch, helpers, progress):
         student, teacher = out["student"], out["teacher"]
-        names = common((student.taps, teacher.taps), self.stages)
+        names = common((student.features, teacher.features), self.stages)
         return weighted(
-            self.weights(),
+            self.loss_weights(),
             task=F.cross_entropy(student.logits, batch.labels),
             representation=total(
-                losses.attention_transfer(student.taps[n], teacher.taps[n]) for n in names
+                losses.attention_transfer(student.features[n], teacher.features[n]) for n in names
             ),
         )

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch.nn import functional as F
 
 from kdbench import losses
-from kdbench.methods.base import Method, Paper, Range, knob
+from kdbench.methods.base import Method, Paper, Range, hparam
 from kdbench.methods.common import weighted
 from kdbench.methods.networks import Frozen, Stage, Trained
 
@@ -27,11 +27,11 @@ class BAN(Method):
         k: `generations`, counts the born-again students; the last one is on the leaderboard
         T: `temperature`; alpha: weight of the soft term
 
-    Earlier generations take the default knobs. The study's teacher is not used.
+    Earlier generations take the default hyperparameters. The study's teacher is not used.
 
     Differs from the paper:
         - the paper adds the two cross-entropies with weights 1; alpha 0.5 with T 1 (the
-          default) is half of that, and the temperature is a knob
+          default) is half of that, and the temperature is a hyperparameter
         - the ensemble of all generations (BANE) is not built
 
     Variants: the unofficial born_again_neuralnet has alpha 0.9, T 20 and a KL divided by
@@ -47,27 +47,27 @@ class BAN(Method):
         year=2018,
     )
 
-    temperature: float = knob(
+    temperature: float = hparam(
         1.0, Range(1.0, 20.0, log=True), low=0.01, help="softens both distributions"
     )
-    alpha: float = knob(0.5, Range(0.05, 0.95), low=0, high=1, help="weight of the soft term")
-    generations: int = knob(2, low=1, high=10, help="born-again students, one after another")
+    alpha: float = hparam(0.5, Range(0.05, 0.95), low=0, high=1, help="weight of the soft term")
+    generations: int = hparam(2, low=1, high=10, help="born-again students, one after another")
 
     def networks(self):
         if self.generations == 1:
             parent = Stage(model="student", method="ce", own_seed=True)
         else:
             earlier = {"generations": self.generations - 1}
-            parent = Stage(model="student", method="ban", knobs=earlier, own_seed=True)
+            parent = Stage(model="student", method="ban", hparams=earlier, own_seed=True)
         return {"student": Trained("student"), "teacher": Frozen(parent)}
 
-    def weights(self):
+    def loss_weights(self):
         return {"task": 1 - self.alpha, "soft": self.alpha * self.temperature**2}
 
     def loss(self, out, batch, helpers, progress):
         student, parent = out["student"].logits, out["teacher"].logits
         return weighted(
-            self.weights(),
+            self.loss_weights(),
             task=F.cross_entropy(student, batch.labels),
             soft=losses.kl(student, parent, self.temperature),
         )

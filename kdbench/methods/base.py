@@ -1,4 +1,4 @@
-"""What a method is: a frozen record of knobs with one pure `loss`."""
+"""What a method is: a frozen record of hyperparameters with one pure `loss`."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -23,8 +23,8 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Knob:
-    """One hyper-parameter: `search` is where tuning looks (None: never tuned), and
+class Hparam:
+    """One hyperparameter: `search` is where tuning looks (None: never tuned), and
     `low` and `high` are the ends of what is meaningful at all (None: open)."""
 
     search: Range | None
@@ -33,7 +33,7 @@ class Knob:
     help: str
 
 
-def knob(
+def hparam(
     default: Any,
     search: Range | None = None,
     *,
@@ -41,11 +41,11 @@ def knob(
     high: float | None = None,
     help: str = "",
 ) -> Any:
-    """Declare a dataclass field as a knob: default, search range and limits in one place."""
-    return dataclasses.field(default=default, metadata={"knob": Knob(search, low, high, help)})
+    """Declare a dataclass field as a hyperparameter: default, search range and limits in one place."""
+    return dataclasses.field(default=default, metadata={"hparam": Hparam(search, low, high, help)})
 
 
-class Unfit(Exception):
+class Incompatible(Exception):
     """A method cannot serve this pair of models; the message is the reason to print."""
 
 
@@ -53,7 +53,7 @@ class Unfit(Exception):
 class Method:
     """One way to train a student.
 
-    A subclass is a frozen dataclass whose fields are its knobs. It holds no tensors,
+    A subclass is a frozen dataclass whose fields are its hyperparameters. It holds no tensors,
     makes no optimiser, logs nothing and reads no configuration.
     """
 
@@ -67,10 +67,10 @@ class Method:
         """The run's networks by role."""
         return {"student": Trained("student")}
 
-    def taps(self) -> tuple[str, ...]:
+    def layers(self) -> tuple[str, ...]:
         """Feature maps and embeddings the loss reads, by name or `fnmatch` pattern.
 
-        A pattern (`stage?`) stands for every tap of that form that all of the run's
+        A pattern (`stage?`) stands for every layer of that form that all of the run's
         networks have.
         """
         return ()
@@ -78,11 +78,11 @@ class Method:
     def helpers(self, shapes: Shapes) -> nn.ModuleDict:
         """Modules trained beside the student: projectors, heads, memory banks.
 
-        Raises `Unfit` with a reason where the method cannot serve these shapes.
+        Raises `Incompatible` with a reason where the method cannot serve these shapes.
         """
         return nn.ModuleDict()
 
-    def weights(self) -> dict[str, float]:
+    def loss_weights(self) -> dict[str, float]:
         """The expanded weights of the objective: `task` is what multiplies the
         cross-entropy, `soft` the KL or its like with T**2 included, and so on. Every
         run logs them, so that no reader has to know a convention."""
@@ -97,29 +97,29 @@ class Method:
     ) -> dict[str, Tensor]:
         """Named, weighted scalar terms; their sum is minimised.
 
-        The knobs that tuning moves may be 0-d float64 tensors here, as `progress` may: a step
+        The hyperparameters that tuning moves may be 0-d float64 tensors here, as `progress` may: a step
         that computes with them is recorded once for all trials, one that needs their numbers
         is recorded anew for each. `weighted` and `scalar` bring them to the logits' type.
         """
         raise NotImplementedError
 
     @classmethod
-    def knobs(cls) -> dict[str, Knob]:
-        """The method's knobs by name, in the order they are declared."""
-        return {f.name: f.metadata["knob"] for f in dataclasses.fields(cls)}
+    def hparams(cls) -> dict[str, Hparam]:
+        """The method's hyperparameters by name, in the order they are declared."""
+        return {f.name: f.metadata["hparam"] for f in dataclasses.fields(cls)}
 
     @classmethod
     def searched(cls) -> dict[str, Range]:
-        """The knobs that tuning moves, with their ranges."""
-        return {name: k.search for name, k in cls.knobs().items() if k.search is not None}
+        """The hyperparameters that tuning moves, with their ranges."""
+        return {name: k.search for name, k in cls.hparams().items() if k.search is not None}
 
     def __post_init__(self) -> None:
-        """Coerce each knob to its default's type and refuse what has no meaning.
+        """Coerce each hyperparameter to its default's type and refuse what has no meaning.
 
-        Raises `ValueError` that names the knob, the value and the limits.
+        Raises `ValueError` that names the hyperparameter, the value and the limits.
         """
         for field in dataclasses.fields(self):
-            spec: Knob = field.metadata["knob"]
+            spec: Hparam = field.metadata["hparam"]
             value = coerce(field.name, getattr(self, field.name), type(field.default))
             object.__setattr__(self, field.name, value)
             below = spec.low is not None and value < spec.low

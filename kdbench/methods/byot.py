@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from kdbench import losses
-from kdbench.methods.base import Method, Paper, Range, knob
+from kdbench.methods.base import Method, Paper, Range, hparam
 from kdbench.methods.common import common, shape, stages, total, weighted
 from kdbench.methods.regressor import regressor
 
@@ -58,15 +58,15 @@ class BYOT(Method):
         year=2019,
     )
 
-    temperature: float = knob(
+    temperature: float = hparam(
         3.0, Range(1.0, 20.0, log=True), low=0.01, help="softens both distributions"
     )
-    alpha: float = knob(0.1, Range(0.05, 0.95), low=0, high=1, help="weight of the soft term")
-    beta: float = knob(
+    alpha: float = hparam(0.1, Range(0.05, 0.95), low=0, high=1, help="weight of the soft term")
+    beta: float = hparam(
         0.05, Range(0.001, 1.0, log=True), low=0, help="weight of the representation term"
     )
 
-    def taps(self):
+    def layers(self):
         return ("stage?",)
 
     def helpers(self, shapes):
@@ -78,7 +78,7 @@ class BYOT(Method):
             parts[f"{name}_classifier"] = nn.Linear(deep[0], shapes.classes)
         return nn.ModuleDict(parts)
 
-    def weights(self):
+    def loss_weights(self):
         return {
             "task": 1.0,
             "exit.task": 1 - self.alpha,
@@ -88,13 +88,15 @@ class BYOT(Method):
 
     def loss(self, out, batch, helpers, progress):
         student = out["student"]
-        *early, last = common((student.taps,), "stage?")
-        maps = {n: helpers[f"{n}_bottleneck"](student.taps[n]) for n in early}
+        *early, last = common((student.features,), "stage?")
+        maps = {n: helpers[f"{n}_bottleneck"](student.features[n]) for n in early}
         exits = {n: helpers[f"{n}_classifier"](maps[n].mean(dim=(2, 3))) for n in early}
         return weighted(
-            self.weights(),
+            self.loss_weights(),
             task=F.cross_entropy(student.logits, batch.labels),
             exit__task=total(F.cross_entropy(z, batch.labels) for z in exits.values()),
             soft=total(losses.kl(z, student.logits, self.temperature) for z in exits.values()),
-            representation=total(losses.feature_mse(f, student.taps[last]) for f in maps.values()),
+            representation=total(
+                losses.feature_mse(f, student.features[last]) for f in maps.values()
+            ),
         )

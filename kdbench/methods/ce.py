@@ -33,4 +33,6 @@ class CE(Method):
     )
 
     def loss(self, out, batch, helpers, progress):
-        return weighted(self.weights(), task=F.cross_entropy(out["student"].logits, batch.labels))
+        return weighted(
+            self.loss_weights(), task=F.cross_entropy(out["student"].logits, batch.labels)
+        )

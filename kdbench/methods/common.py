@@ -1,4 +1,4 @@
-"""What several methods share: weighting, phases, and finding taps."""
+"""What several methods share: weighting, phases, and finding layers."""
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdbench.methods.base import Unfit
+from kdbench.methods.base import Incompatible
 from kdbench.methods.types import Shapes
 
 
@@ -31,7 +31,7 @@ def total(terms: Iterable[Tensor]) -> Tensor:
 
 
 def scalar(value: float | Tensor, like: Tensor) -> Tensor:
-    """A knob or a share of progress as a 0-d tensor of the logits' type.
+    """A hyperparameter or a share of progress as a 0-d tensor of the logits' type.
 
     A plain number stays on the CPU, where a 0-d tensor mixes with any device and costs
     no copy.
@@ -47,26 +47,28 @@ def first_phase(step: float | Tensor, share: float | Tensor, like: Tensor) -> Te
     return (scalar(step, like) < scalar(share, like)).to(like.dtype)
 
 
-def common(taps: Iterable[Mapping[str, Any]], pattern: str) -> list[str]:
+def common(layers: Iterable[Mapping[str, Any]], pattern: str) -> list[str]:
     """The names that fit the pattern and that all of the networks have, sorted."""
-    names = set.intersection(*(set(t) for t in taps))
+    names = set.intersection(*(set(t) for t in layers))
     return sorted(name for name in names if fnmatchcase(name, pattern))
 
 
 def stages(shapes: Shapes, roles: Iterable[str], pattern: str, least: int = 1) -> list[str]:
-    """The stage taps that all of `roles` have; `Unfit` where they are fewer than `least`."""
+    """The stage layers that all of `roles` have; `Incompatible` where they are fewer than `least`."""
     roles = list(roles)
-    names = common((shapes.taps.get(role, {}) for role in roles), pattern)
+    names = common((shapes.features.get(role, {}) for role in roles), pattern)
     if len(names) < least:
         have = f"only {', '.join(names)}" if names else "there are none"
-        raise Unfit(f"needs {least} or more taps {pattern} in {' and '.join(roles)}; {have}")
+        raise Incompatible(
+            f"needs {least} or more layers {pattern} in {' and '.join(roles)}; {have}"
+        )
     return names
 
 
-def shape(shapes: Shapes, role: str, tap: str) -> tuple[int, ...]:
-    """The shape of one tap of one network; `Unfit` where the network has no such tap."""
-    taps = shapes.taps.get(role, {})
-    if tap not in taps:
-        have = ", ".join(sorted(taps)) or "none"
-        raise Unfit(f"needs the tap {tap} of the {role}; its taps here: {have}")
-    return tuple(taps[tap])
+def shape(shapes: Shapes, role: str, layer: str) -> tuple[int, ...]:
+    """The shape of one layer of one network; `Incompatible` where the network has no such layer."""
+    layers = shapes.features.get(role, {})
+    if layer not in layers:
+        have = ", ".join(sorted(layers)) or "none"
+        raise Incompatible(f"needs the layer {layer} of the {role}; its layers here: {have}")
+    return tuple(layers[layer])

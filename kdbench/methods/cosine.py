@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch.nn import functional as F
 
 from kdbench import losses
-from kdbench.methods.base import Method, Paper, Range, Unfit, knob
+from kdbench.methods.base import Incompatible, Method, Paper, Range, hparam
 from kdbench.methods.common import shape, weighted
 from kdbench.methods.networks import Frozen, Trained
 
@@ -22,7 +22,7 @@ class Cosine(Method):
     Symbols:
         z_s: the student's logits, batch x classes
         y: labels, batch
-        h_s, h_t: the vectors before the classifiers (tap `embedding`), batch x width
+        h_s, h_t: the vectors before the classifiers (layer `embedding`), batch x width
         g: average pooling of the wider vector to the width of the other
         task_weight, beta: the weights of the two terms
 
@@ -43,30 +43,32 @@ class Cosine(Method):
         url="https://docs.pytorch.org/tutorials/beginner/knowledge_distillation_tutorial.html",
     )
 
-    beta: float = knob(
+    beta: float = hparam(
         0.25, Range(0.01, 10.0, log=True), low=0, help="weight of the representation term"
     )
-    task_weight: float = knob(0.75, low=0, help="weight of the cross-entropy")
+    task_weight: float = hparam(0.75, low=0, help="weight of the cross-entropy")
 
     def networks(self):
         return {"student": Trained("student"), "teacher": Frozen()}
 
-    def taps(self):
+    def layers(self):
         return ("embedding",)
 
     def helpers(self, shapes):
         for role in ("student", "teacher"):
             if len(size := shape(shapes, role, "embedding")) != 1:
-                raise Unfit(f"needs vectors; the {role}'s embedding has shape {size}")
+                raise Incompatible(f"needs vectors; the {role}'s embedding has shape {size}")
         return super().helpers(shapes)
 
-    def weights(self):
+    def loss_weights(self):
         return {"task": self.task_weight, "representation": self.beta}
 
     def loss(self, out, batch, helpers, progress):
         student, teacher = out["student"], out["teacher"]
         return weighted(
-            self.weights(),
+            self.loss_weights(),
             task=F.cross_entropy(student.logits, batch.labels),
-            representation=losses.cosine(student.taps["embedding"], teacher.taps["embedding"]),
+            representation=losses.cosine(
+                student.features["embedding"], teacher.features["embedding"]
+            ),
         )

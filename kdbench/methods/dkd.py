@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch.nn import functional as F
 
 from kdbench import losses
-from kdbench.methods.base import Method, Paper, Range, knob
+from kdbench.methods.base import Method, Paper, Range, hparam
 from kdbench.methods.common import scalar, weighted
 from kdbench.methods.networks import Frozen, Trained
 
@@ -47,21 +47,21 @@ class DKD(Method):
         year=2022,
     )
 
-    temperature: float = knob(
+    temperature: float = hparam(
         4.0, Range(1.0, 20.0, log=True), low=0.01, help="softens both distributions"
     )
-    target_weight: float = knob(
+    target_weight: float = hparam(
         1.0, Range(0.1, 10.0, log=True), low=0, help="weight of the target-class term"
     )
-    non_target_weight: float = knob(
+    non_target_weight: float = hparam(
         8.0, Range(0.5, 20.0, log=True), low=0, help="weight of the other classes' term"
     )
-    warmup: float = knob(1 / 12, low=0, high=1, help="share of epochs until full weight")
+    warmup: float = hparam(1 / 12, low=0, high=1, help="share of epochs until full weight")
 
     def networks(self):
         return {"student": Trained("student"), "teacher": Frozen()}
 
-    def weights(self):
+    def loss_weights(self):
         square = self.temperature**2
         return {
             "task": 1.0,
@@ -76,7 +76,7 @@ class DKD(Method):
         target, non_target = losses.decoupled_kl(*pair)
         ramp = (scalar(progress.epoch_end, pair[0]) / self.warmup).clamp(max=1)
         return weighted(
-            self.weights(),
+            self.loss_weights(),
             task=task,
             target=ramp * target,
             non_target=ramp * non_target,

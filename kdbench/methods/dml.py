@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch.nn import functional as F
 
 from kdbench import losses
-from kdbench.methods.base import Method, Paper, Range, knob
+from kdbench.methods.base import Method, Paper, Range, hparam
 from kdbench.methods.common import total, weighted
 from kdbench.methods.networks import Trained
 
@@ -45,16 +45,16 @@ class DML(Method):
         year=2018,
     )
 
-    soft_weight: float = knob(
+    soft_weight: float = hparam(
         1.0, Range(0.1, 10.0, log=True), low=0, help="weight of the mutual term"
     )
-    peers: int = knob(2, low=2, high=8, help="networks that train together")
+    peers: int = hparam(2, low=2, high=8, help="networks that train together")
 
     def networks(self):
         others = {f"peer{i}": Trained("student") for i in range(1, self.peers)}
         return {"student": Trained("student"), **others}
 
-    def weights(self):
+    def loss_weights(self):
         return {
             "task": 1.0,
             "soft": self.soft_weight,
@@ -71,7 +71,7 @@ class DML(Method):
             for i, z in enumerate(logits)
         ]
         return weighted(
-            self.weights(),
+            self.loss_weights(),
             task=task[0],
             soft=soft[0],
             peer__task=total(task[1:]),

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch.nn import functional as F
 
 from kdbench import losses
-from kdbench.methods.base import Method, Paper, Range, knob
+from kdbench.methods.base import Method, Paper, Range, hparam
 from kdbench.methods.common import weighted
 from kdbench.methods.networks import Frozen, Stage, Trained
 
@@ -43,11 +43,11 @@ class Ensemble(Method):
         year=2017,
     )
 
-    temperature: float = knob(
+    temperature: float = hparam(
         4.0, Range(1.0, 20.0, log=True), low=0.01, help="softens both distributions"
     )
-    alpha: float = knob(0.9, Range(0.05, 0.95), low=0, high=1, help="weight of the soft term")
-    members: int = knob(3, low=2, high=10, help="number of teachers")
+    alpha: float = hparam(0.9, Range(0.05, 0.95), low=0, high=1, help="weight of the soft term")
+    members: int = hparam(3, low=2, high=10, help="number of teachers")
 
     def networks(self):
         teachers = {
@@ -55,7 +55,7 @@ class Ensemble(Method):
         }
         return {"student": Trained("student"), **teachers}
 
-    def weights(self):
+    def loss_weights(self):
         return {"task": 1 - self.alpha, "soft": self.alpha * self.temperature**2}
 
     def loss(self, out, batch, helpers, progress):
@@ -63,7 +63,7 @@ class Ensemble(Method):
         members = [out[f"teacher{i + 1}"].logits for i in range(self.members)]
         target = losses.log_mean_probs(members, self.temperature)
         return weighted(
-            self.weights(),
+            self.loss_weights(),
             task=F.cross_entropy(student, batch.labels),
             soft=losses.kl_to_log_probs(student, target, self.temperature),
         )

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from kdbench import losses
-from kdbench.methods.base import Method, Paper, Range, knob
+from kdbench.methods.base import Method, Paper, Range, hparam
 from kdbench.methods.common import shape, weighted
 from kdbench.methods.networks import Frozen, Trained
 from kdbench.methods.regressor import regressor
@@ -26,7 +26,7 @@ class FeatureMSE(Method):
     Symbols:
         z_s, z_t: logits of student and teacher, batch x classes
         y: labels, batch
-        f_s, f_t: feature maps at `tap`, batch x channels x height x width
+        f_s, f_t: feature maps at `layer`, batch x channels x height x width
         r: the regressor, one convolution trained with the student (linear for vectors)
         T: `temperature`; alpha: weight of the soft term; beta: weight of the feature term
 
@@ -49,26 +49,26 @@ class FeatureMSE(Method):
         year=2015,
     )
 
-    temperature: float = knob(
+    temperature: float = hparam(
         4.0, Range(1.0, 20.0, log=True), low=0.01, help="softens both distributions"
     )
-    alpha: float = knob(0.5, Range(0.05, 0.95), low=0, high=1, help="weight of the soft term")
-    beta: float = knob(
+    alpha: float = hparam(0.5, Range(0.05, 0.95), low=0, high=1, help="weight of the soft term")
+    beta: float = hparam(
         1.0, Range(0.01, 100.0, log=True), low=0, help="weight of the representation term"
     )
-    tap: str = knob("stage2", help="the feature that is predicted")
+    layer: str = hparam("stage2", help="the feature that is predicted")
 
     def networks(self):
         return {"student": Trained("student"), "teacher": Frozen()}
 
-    def taps(self):
-        return (self.tap,)
+    def layers(self):
+        return (self.layer,)
 
     def helpers(self, shapes):
-        ours, theirs = (shape(shapes, role, self.tap) for role in ("student", "teacher"))
+        ours, theirs = (shape(shapes, role, self.layer) for role in ("student", "teacher"))
         return nn.ModuleDict({"regressor": regressor(ours, theirs)})
 
-    def weights(self):
+    def loss_weights(self):
         return {
             "task": 1 - self.alpha,
             "soft": self.alpha * self.temperature**2,
@@ -77,10 +77,10 @@ class FeatureMSE(Method):
 
     def loss(self, out, batch, helpers, progress):
         student, teacher = out["student"], out["teacher"]
-        predicted = helpers["regressor"](student.taps[self.tap])
+        predicted = helpers["regressor"](student.features[self.layer])
         return weighted(
-            self.weights(),
+            self.loss_weights(),
             task=F.cross_entropy(student.logits, batch.labels),
             soft=losses.kl(student.logits, teacher.logits, self.temperature),
-            representation=losses.feature_mse(predicted, teacher.taps[self.tap]),
+            representation=losses.feature_mse(predicted, teacher.features[self.layer]),
         )

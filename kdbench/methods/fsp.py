@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch.nn import functional as F
 
 from kdbench import losses
-from kdbench.methods.base import Method, Paper, Range, Unfit, knob
+from kdbench.methods.base import Incompatible, Method, Paper, Range, hparam
 from kdbench.methods.common import common, first_phase, shape, stages, total, weighted
 from kdbench.methods.networks import Frozen, Trained
 
@@ -40,7 +40,7 @@ class FSP(Method):
     Variants: beta 50 and a first phase of 30 in 240 epochs are RepDistiller's, which pools
     by the mean; max pooling is the paper's and torchdistill's.
 
-    Unfit where student and teacher differ in the channels of a stage.
+    Incompatible where student and teacher differ in the channels of a stage.
     """
 
     paper: ClassVar[Paper] = Paper(
@@ -52,17 +52,17 @@ class FSP(Method):
         year=2017,
     )
 
-    beta: float = knob(
+    beta: float = hparam(
         50.0, Range(1.0, 1000.0, log=True), low=0, help="weight of the representation term"
     )
-    init_share: float = knob(
+    init_share: float = hparam(
         0.125, Range(0.05, 0.5), low=0, high=0.9, help="share of steps of the first phase"
     )
 
     def networks(self):
         return {"student": Trained("student"), "teacher": Frozen()}
 
-    def taps(self):
+    def layers(self):
         return ("stage?",)
 
     def helpers(self, shapes):
@@ -72,22 +72,24 @@ class FSP(Method):
             if ours != theirs:
                 differ.append(f"{name}: {ours} in the student, {theirs} in the teacher")
         if differ:
-            raise Unfit(f"needs equal channel counts ({'; '.join(differ)})")
+            raise Incompatible(f"needs equal channel counts ({'; '.join(differ)})")
         return super().helpers(shapes)
 
-    def weights(self):
+    def loss_weights(self):
         return {"task": 1.0, "representation": self.beta}
 
     def loss(self, out, batch, helpers, progress):
         student, teacher = out["student"], out["teacher"]
         init = first_phase(progress.step, self.init_share, student.logits)
-        names = common((student.taps, teacher.taps), "stage?")
+        names = common((student.features, teacher.features), "stage?")
         flows = total(
-            losses.flow_mse(student.taps[a], student.taps[b], teacher.taps[a], teacher.taps[b])
+            losses.flow_mse(
+                student.features[a], student.features[b], teacher.features[a], teacher.features[b]
+            )
             for a, b in pairwise(names)
         )
         return weighted(
-            self.weights(),
+            self.loss_weights(),
             task=(1 - init) * F.cross_entropy(student.logits, batch.labels),
             representation=init * flows,
         )

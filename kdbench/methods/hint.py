@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from kdbench import losses
-from kdbench.methods.base import Method, Paper, Range, knob
+from kdbench.methods.base import Method, Paper, Range, hparam
 from kdbench.methods.common import shape, weighted
 from kdbench.methods.networks import Frozen, Trained
 from kdbench.methods.regressor import regressor
@@ -25,7 +25,7 @@ class Hint(Method):
     Symbols:
         z_s: the student's logits, batch x classes
         y: labels, batch
-        f_s, f_t: feature maps at `tap`, batch x channels x height x width
+        f_s, f_t: feature maps at `layer`, batch x channels x height x width
         r: the regressor, one convolution trained with the student (3x3 where the sizes
            agree; strided or transposed where they do not; linear for vectors)
         task_weight, beta: the weights of the two terms
@@ -38,7 +38,7 @@ class Hint(Method):
 
     Variants: beta 100 with task_weight 1 (the default) is RepDistiller's and mdistiller's
     weighting, though their regressor also has batch norm and ReLU; task_weight 0.75,
-    beta 0.25, tap stage2 is the PyTorch tutorial's third method; the KD Zoo has beta 0.1
+    beta 0.25, layer stage2 is the PyTorch tutorial's third method; the KD Zoo has beta 0.1
     and no regressor.
     """
 
@@ -51,30 +51,30 @@ class Hint(Method):
         year=2015,
     )
 
-    beta: float = knob(
+    beta: float = hparam(
         100.0, Range(0.1, 1000.0, log=True), low=0, help="weight of the representation term"
     )
-    task_weight: float = knob(1.0, low=0, help="weight of the cross-entropy")
-    tap: str = knob("stage2", help="the feature that is predicted")
+    task_weight: float = hparam(1.0, low=0, help="weight of the cross-entropy")
+    layer: str = hparam("stage2", help="the feature that is predicted")
 
     def networks(self):
         return {"student": Trained("student"), "teacher": Frozen()}
 
-    def taps(self):
-        return (self.tap,)
+    def layers(self):
+        return (self.layer,)
 
     def helpers(self, shapes):
-        ours, theirs = (shape(shapes, role, self.tap) for role in ("student", "teacher"))
+        ours, theirs = (shape(shapes, role, self.layer) for role in ("student", "teacher"))
         return nn.ModuleDict({"regressor": regressor(ours, theirs)})
 
-    def weights(self):
+    def loss_weights(self):
         return {"task": self.task_weight, "representation": self.beta}
 
     def loss(self, out, batch, helpers, progress):
         student, teacher = out["student"], out["teacher"]
-        predicted = helpers["regressor"](student.taps[self.tap])
+        predicted = helpers["regressor"](student.features[self.layer])
         return weighted(
-            self.weights(),
+            self.loss_weights(),
             task=F.cross_entropy(student.logits, batch.labels),
-            representation=losses.feature_mse(predicted, teacher.taps[self.tap]),
+            representation=losses.feature_mse(predicted, teacher.features[self.layer]),
         )

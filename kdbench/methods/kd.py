@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch.nn import functional as F
 
 from kdbench import losses
-from kdbench.methods.base import Method, Paper, Range, knob
+from kdbench.methods.base import Method, Paper, Range, hparam
 from kdbench.methods.common import weighted
 from kdbench.methods.networks import Frozen, Trained
 
@@ -44,21 +44,21 @@ class KD(Method):
         kind="misc",
     )
 
-    temperature: float = knob(
+    temperature: float = hparam(
         4.0, Range(1.0, 20.0, log=True), low=0.01, help="softens both distributions"
     )
-    alpha: float = knob(0.9, Range(0.05, 0.95), low=0, high=1, help="weight of the soft term")
+    alpha: float = hparam(0.9, Range(0.05, 0.95), low=0, high=1, help="weight of the soft term")
 
     def networks(self):
         return {"student": Trained("student"), "teacher": Frozen()}
 
-    def weights(self):
+    def loss_weights(self):
         return {"task": 1 - self.alpha, "soft": self.alpha * self.temperature**2}
 
     def loss(self, out, batch, helpers, progress):
         student, teacher = out["student"].logits, out["teacher"].logits
         return weighted(
-            self.weights(),
+            self.loss_weights(),
             task=F.cross_entropy(student, batch.labels),
             soft=losses.kl(student, teacher, self.temperature),
         )

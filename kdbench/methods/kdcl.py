@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch.nn import functional as F
 
 from kdbench import losses
-from kdbench.methods.base import Method, Paper, Range, knob
+from kdbench.methods.base import Method, Paper, Range, hparam
 from kdbench.methods.common import weighted
 from kdbench.methods.networks import Trained
 
@@ -51,15 +51,15 @@ class KDCL(Method):
     )
     views: ClassVar[Mapping[str, int]] = {"peer1": 1}
 
-    temperature: float = knob(
+    temperature: float = hparam(
         2.0, Range(1.0, 20.0, log=True), low=0.01, help="softens both distributions"
     )
-    soft_weight: float = knob(1.0, Range(0.1, 10.0, log=True), low=0, help="weight of soft term")
+    soft_weight: float = hparam(1.0, Range(0.1, 10.0, log=True), low=0, help="weight of soft term")
 
     def networks(self):
         return {"student": Trained("student"), "peer1": Trained("student")}
 
-    def weights(self):
+    def loss_weights(self):
         soft = self.soft_weight * self.temperature**2
         return {"task": 1.0, "soft": soft, "peer.task": 1.0, "peer.soft": soft}
 
@@ -67,7 +67,7 @@ class KDCL(Method):
         student, peer = out["student"].logits, out["peer1"].logits
         target = losses.min_logit((student, peer), batch.labels)
         return weighted(
-            self.weights(),
+            self.loss_weights(),
             task=F.cross_entropy(student, batch.labels),
             soft=losses.kl(student, target, self.temperature),
             peer__task=F.cross_entropy(peer, batch.labels),

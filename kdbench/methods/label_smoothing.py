@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch.nn import functional as F
 
 from kdbench import losses
-from kdbench.methods.base import Method, Paper, Range, knob
+from kdbench.methods.base import Method, Paper, Range, hparam
 from kdbench.methods.common import weighted
 
 
@@ -39,17 +39,17 @@ class LabelSmoothing(Method):
         year=2016,
     )
 
-    smoothing: float = knob(
+    smoothing: float = hparam(
         0.1, Range(0.01, 0.4, log=True), low=0, high=1, help="share of the uniform target"
     )
 
-    def weights(self):
+    def loss_weights(self):
         return {"task": 1 - self.smoothing, "uniform": self.smoothing}
 
     def loss(self, out, batch, helpers, progress):
         logits = out["student"].logits
         return weighted(
-            self.weights(),
+            self.loss_weights(),
             task=F.cross_entropy(logits, batch.labels),
             uniform=losses.uniform_cross_entropy(logits),
         )

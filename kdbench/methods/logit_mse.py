@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch.nn import functional as F
 
 from kdbench import losses
-from kdbench.methods.base import Method, Paper, Range, knob
+from kdbench.methods.base import Method, Paper, Range, hparam
 from kdbench.methods.common import weighted
 from kdbench.methods.networks import Frozen, Trained
 
@@ -40,18 +40,18 @@ class LogitMSE(Method):
         year=2014,
     )
 
-    alpha: float = knob(1.0, Range(0.05, 1.0), low=0, high=1, help="weight of the regression")
+    alpha: float = hparam(1.0, Range(0.05, 1.0), low=0, high=1, help="weight of the regression")
 
     def networks(self):
         return {"student": Trained("student"), "teacher": Frozen()}
 
-    def weights(self):
+    def loss_weights(self):
         return {"task": 1 - self.alpha, "soft": self.alpha}
 
     def loss(self, out, batch, helpers, progress):
         student, teacher = out["student"].logits, out["teacher"].logits
         return weighted(
-            self.weights(),
+            self.loss_weights(),
             task=F.cross_entropy(student, batch.labels),
             soft=losses.logit_mse(student, teacher),
         )

@@ -25,7 +25,7 @@ class Trained:
 class Stage:
     """A run that has to be finished first, described relative to the run that needs it.
 
-    `model` is a slot, `method` a key of METHODS, `knobs` what to set apart from the
+    `model` is a slot, `method` a key of METHODS, `hparams` what to set apart from the
     published defaults. `member` numbers parallel stages (an ensemble's teachers).
     `own_seed` true takes the seed of the run that needs the stage (a born-again
     student's earlier generation); false takes the teacher's (an assistant, which
@@ -34,7 +34,7 @@ class Stage:
 
     model: str
     method: str = "ce"
-    knobs: Mapping[str, Any] = field(default_factory=dict)
+    hparams: Mapping[str, Any] = field(default_factory=dict)
     member: int = 0
     own_seed: bool = False
 

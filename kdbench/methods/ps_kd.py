@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch.nn import functional as F
 
 from kdbench import losses
-from kdbench.methods.base import Method, Paper, Range, knob
+from kdbench.methods.base import Method, Paper, Range, hparam
 from kdbench.methods.common import scalar, weighted
 from kdbench.methods.networks import Snapshot, Trained
 
@@ -43,14 +43,14 @@ class PSKD(Method):
         year=2021,
     )
 
-    alpha: float = knob(
+    alpha: float = hparam(
         0.8, Range(0.1, 0.95), low=0, high=1, help="weight of the soft term in the last epoch"
     )
 
     def networks(self):
         return {"student": Trained("student"), "previous": Snapshot("student")}
 
-    def weights(self):
+    def loss_weights(self):
         return {"task": 1 - self.alpha, "soft": self.alpha}
 
     def loss(self, out, batch, helpers, progress):
@@ -58,7 +58,7 @@ class PSKD(Method):
         # In the first epoch there is no previous one: the snapshot is the untrained student.
         begun = (scalar(progress.epoch, student) > 0).to(student.dtype)
         ramp = begun * scalar(progress.epoch_end, student)
-        full = {name: scalar(weight, student) for name, weight in self.weights().items()}
+        full = {name: scalar(weight, student) for name, weight in self.loss_weights().items()}
         now = {"task": full["task"] + full["soft"] * (1 - ramp), "soft": full["soft"] * ramp}
         return weighted(
             now,

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from kdbench.methods.base import Unfit
+from kdbench.methods.base import Incompatible
 
 
 def regressor(source: tuple[int, ...], target: tuple[int, ...]) -> nn.Module:
@@ -16,7 +16,7 @@ def regressor(source: tuple[int, ...], target: tuple[int, ...]) -> nn.Module:
     that do not divide: a convolution without padding whose kernel makes up the difference.
     """
     if len(source) != len(target) or len(source) not in (1, 3):
-        raise Unfit(f"cannot map a feature of shape {source} to one of shape {target}")
+        raise Incompatible(f"cannot map a feature of shape {source} to one of shape {target}")
     if len(source) == 1:
         return nn.Linear(source[0], target[0])
     sizes = list(zip(source[1:], target[1:], strict=True))
@@ -26,7 +26,7 @@ def regressor(source: tuple[int, ...], target: tuple[int, ...]) -> nn.Module:
     if all(s <= t for s, t in sizes):
         kernel, stride, padding = zip(*(grow(s, t) for s, t in sizes), strict=True)
         return nn.ConvTranspose2d(source[0], target[0], kernel, stride=stride, padding=padding)
-    raise Unfit(f"cannot map {source} to {target}: one side shrinks and the other grows")
+    raise Incompatible(f"cannot map {source} to {target}: one side shrinks and the other grows")
 
 
 def shrink(source: int, target: int) -> tuple[int, int, int]:

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch.nn import functional as F
 
 from kdbench import losses
-from kdbench.methods.base import Method, Paper, Range, knob
+from kdbench.methods.base import Method, Paper, Range, hparam
 from kdbench.methods.common import shape, weighted
 from kdbench.methods.networks import Frozen, Trained
 
@@ -25,7 +25,7 @@ class RKD(Method):
     Symbols:
         z_s: the student's logits, batch x classes
         y: labels, batch
-        x: the vectors before the classifier (tap `embedding`), batch x width; the widths
+        x: the vectors before the classifier (layer `embedding`), batch x width; the widths
            of student and teacher may differ
         mu: the mean distance between different examples of the batch
         huber: quadratic up to 1, linear beyond
@@ -46,17 +46,17 @@ class RKD(Method):
         year=2019,
     )
 
-    distance_weight: float = knob(
+    distance_weight: float = hparam(
         25.0, Range(1.0, 100.0, log=True), low=0, help="weight of the distance term"
     )
-    angle_weight: float = knob(
+    angle_weight: float = hparam(
         50.0, Range(1.0, 200.0, log=True), low=0, help="weight of the angle term"
     )
 
     def networks(self):
         return {"student": Trained("student"), "teacher": Frozen()}
 
-    def taps(self):
+    def layers(self):
         return ("embedding",)
 
     def helpers(self, shapes):
@@ -64,13 +64,13 @@ class RKD(Method):
             shape(shapes, role, "embedding")
         return super().helpers(shapes)
 
-    def weights(self):
+    def loss_weights(self):
         return {"task": 1.0, "distance": self.distance_weight, "angle": self.angle_weight}
 
     def loss(self, out, batch, helpers, progress):
-        student, teacher = (out[role].taps["embedding"] for role in ("student", "teacher"))
+        student, teacher = (out[role].features["embedding"] for role in ("student", "teacher"))
         return weighted(
-            self.weights(),
+            self.loss_weights(),
             task=F.cross_entropy(out["student"].logits, batch.labels),
             distance=losses.distance(student, teacher),
             angle=losses.angle(student, teacher),

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch.nn import functional as F
 
 from kdbench import losses
-from kdbench.methods.base import Method, Paper, Range, knob
+from kdbench.methods.base import Method, Paper, Range, hparam
 from kdbench.methods.common import common, stages, weighted
 from kdbench.methods.networks import Frozen, Trained
 
@@ -44,29 +44,31 @@ class SP(Method):
         year=2019,
     )
 
-    beta: float = knob(
+    beta: float = hparam(
         3000.0, Range(30.0, 30000.0, log=True), low=0, help="weight of the representation term"
     )
-    stages: str = knob("stage?", help="which taps, by name or pattern; the last of them is read")
+    stages: str = hparam(
+        "stage?", help="which layers, by name or pattern; the last of them is read"
+    )
 
     def networks(self):
         return {"student": Trained("student"), "teacher": Frozen()}
 
-    def taps(self):
+    def layers(self):
         return (self.stages,)
 
     def helpers(self, shapes):
         stages(shapes, self.networks(), self.stages)
         return super().helpers(shapes)
 
-    def weights(self):
+    def loss_weights(self):
         return {"task": 1.0, "representation": self.beta}
 
     def loss(self, out, batch, helpers, progress):
         student, teacher = out["student"], out["teacher"]
-        last = common((student.taps, teacher.taps), self.stages)[-1]
+        last = common((student.features, teacher.features), self.stages)[-1]
         return weighted(
-            self.weights(),
+            self.loss_weights(),
             task=F.cross_entropy(student.logits, batch.labels),
-            representation=losses.similarity(student.taps[last], teacher.taps[last]),
+            representation=losses.similarity(student.features[last], teacher.features[last]),
         )

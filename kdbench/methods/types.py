@@ -27,13 +27,13 @@ class Batch:
 class Shapes:
     """What a method may know before training: sizes, never values.
 
-    `taps[role][tap]` is a shape without its batch dimension; `examples` is the
+    `features[role][layer]` is a shape without its batch dimension; `examples` is the
     number of images in the training file, so `batch.position < examples`.
     """
 
     classes: int
     examples: int
-    taps: Mapping[str, Mapping[str, tuple[int, ...]]]
+    features: Mapping[str, Mapping[str, tuple[int, ...]]]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 class _Digits(nn.Module):
     #: Both stages keep their height and width; pooling stands between and after them, so
-    #: that the taps of 8x8 images are still 8x8 and 4x4 positions large.
+    #: that the layers of 8x8 images are still 8x8 and 4x4 positions large.
     nodes: ClassVar[dict[str, str]] = {
         "stage1_pre": "stage1.pre",
         "stage1": "stage1.relu",
@@ -36,7 +36,7 @@ class _Digits(nn.Module):
 
 
 class _Stage(nn.Module):
-    """`first`, then `pre`, whose result is the tap before the ReLU."""
+    """`first`, then `pre`, whose result is the layer before the ReLU."""
 
     def __init__(self, first: nn.Module, pre: nn.Module):
         super().__init__()
@@ -78,7 +78,7 @@ class DigitsCNN(_Digits):
 class DigitsCNNSmall(_Digits):
     """The student: per stage one 3x3 convolution and ReLU, no normalisation.
 
-    Taps and their shapes as in `DigitsCNN`.
+    Layers and their shapes as in `DigitsCNN`.
     """
 
     def __init__(self, image_shape: tuple[int, int, int], classes: int):

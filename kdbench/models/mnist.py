@@ -48,7 +48,7 @@ class MnistCNN(nn.Module):
 class MnistMLP(nn.Module):
     """784-128-10 with a ReLU: 101,770 parameters for 1x28x28 images and 10 classes.
 
-    It has no feature maps, so no stage taps; `embedding` is the hidden layer after its
+    It has no feature maps, so no stage layers; `embedding` is the hidden layer after its
     ReLU.
     """
 

@@ -10,9 +10,9 @@ from torch import Tensor
 class Output:
     """What one network said about one batch.
 
-    `logits` is batch x classes. `taps` holds the feature maps (batch x channels x
+    `logits` is batch x classes. `features` holds the feature maps (batch x channels x
     height x width) and embeddings (batch x width) that the method asked for, by name.
     """
 
     logits: Tensor
-    taps: Mapping[str, Tensor] = field(default_factory=dict)
+    features: Mapping[str, Tensor] = field(default_factory=dict)

@@ -63,7 +63,7 @@ class DeepNN(_Tutorial):
 class LightNN(_Tutorial):
     """The tutorial's student: 267,738 parameters for 3x32x32 images and 10 classes.
 
-    Taps as in `DeepNN`.
+    Layers as in `DeepNN`.
     """
 
     nodes: ClassVar[dict[str, str]] = {

@@ -40,7 +40,7 @@ class WideResNet(nn.Module):
     """WRN-`depth`-`width` with three stages of n = (depth - 4) / 6 blocks.
 
     A stage ends in a sum that the *next* batch normalisation and ReLU activate, so the
-    taps are taken there: `stageN_pre` is the stage's sum after that batch normalisation
+    layers are taken there: `stageN_pre` is the stage's sum after that batch normalisation
     (the first of the next stage, or the network's last), `stageN` is its ReLU. Thus
     `stageN` = ReLU(`stageN_pre`) with the shape of the stage's output, as in every model
     here. (RepDistiller takes the same point for `_pre`, but the bare sum as the stage's

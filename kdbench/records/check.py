@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from kdbench.records.readers import DamagedRecord, NewerRecord, T, read_rows, read_weights
+from kdbench.records.readers import CorruptRecord, NewerRecord, T, read_rows, read_weights
 from kdbench.records.store import Record
 
 
@@ -19,7 +19,7 @@ def check_record(record: "Record") -> list[str]:
             return get()
         except NewerRecord:
             raise
-        except DamagedRecord as error:
+        except CorruptRecord as error:
             found.append(f"{error.path.name}: {error.why}")
             return None
 

@@ -33,7 +33,7 @@ class DiskFull(OSError):
 
 
 @contextmanager
-def replacing(path: Path, wanted: int) -> Iterator[BinaryIO]:
+def atomic_open(path: Path, wanted: int) -> Iterator[BinaryIO]:
     """A file that stands at `path` once it has been written, whole or not at all.
 
     `wanted` is its size in bytes, for the message. Raises `DiskFull`, and `OSError` with
@@ -63,15 +63,15 @@ def replacing(path: Path, wanted: int) -> Iterator[BinaryIO]:
             os.close(held)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Put `content` at `path` atomically. Raises as `replacing` does."""
-    with replacing(path, len(content)) as file:
+def atomic_write(path: Path, content: bytes) -> None:
+    """Put `content` at `path` atomically. Raises as `atomic_open` does."""
+    with atomic_open(path, len(content)) as file:
         file.write(content)
 
 
 def write_json(path: Path, value: Any) -> None:
     """`value` as indented JSON, whole or not at all."""
-    write_whole(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+    atomic_write(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:
@@ -97,7 +97,7 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def leftovers(root: Path) -> list[Path]:
+def stale_part_files(root: Path) -> list[Path]:
     """Part files that a process left behind when it was killed. They may be removed."""
     found = []
     for name in FOLDERS:

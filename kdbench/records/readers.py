@@ -22,7 +22,7 @@ T = TypeVar("T")
 RECORD_FORMAT = 1
 
 
-class DamagedRecord(Exception):
+class CorruptRecord(Exception):
     """A file of a record cannot be what was written; `path` and `why` say more."""
 
     def __init__(self, path: Path, why: str) -> None:
@@ -36,7 +36,7 @@ class DamagedRecord(Exception):
         )
 
 
-class NewerRecord(DamagedRecord):
+class NewerRecord(CorruptRecord):
     """A record that a later kdbench wrote: nothing is wrong with it."""
 
     def __str__(self) -> str:
@@ -44,42 +44,42 @@ class NewerRecord(DamagedRecord):
 
 
 def read_object(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file, or None where there is no file. Raises `DamagedRecord`."""
+    """The JSON object in a file, or None where there is no file. Raises `CorruptRecord`."""
     try:
         value = json.loads(path.read_bytes().decode())
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError) as error:
-        raise DamagedRecord(path, f"it is not JSON ({error})") from error
+        raise CorruptRecord(path, f"it is not JSON ({error})") from error
     if not isinstance(value, dict):
-        raise DamagedRecord(path, "it is not a JSON object")
+        raise CorruptRecord(path, "it is not a JSON object")
     return value
 
 
 def read_spec(path: Path) -> RunSpec | None:
-    """The spec in a file, or None. Raises `DamagedRecord`."""
+    """The spec in a file, or None. Raises `CorruptRecord`."""
     raw = read_object(path)
     if raw is None:
         return None
     try:
         spec = RunSpec.from_dict(raw)
         spec.canonical()
-        for part in (spec.models, spec.knobs, spec.frozen):
+        for part in (spec.models, spec.hparams, spec.frozen_runs):
             if not isinstance(part, dict):
                 raise TypeError(f"{part!r} is not a mapping")
     except (KeyError, TypeError, ValueError) as error:
-        raise DamagedRecord(path, f"it is not a run's spec ({error!r})") from error
+        raise CorruptRecord(path, f"it is not a run's spec ({error!r})") from error
     return spec
 
 
 def read_result(path: Path) -> dict[str, Any] | None:
-    """The result without its format, or None. Raises `DamagedRecord`, `NewerRecord`."""
+    """The result without its format, or None. Raises `CorruptRecord`, `NewerRecord`."""
     raw = read_object(path)
     if raw is None:
         return None
     number = raw.pop("format", 0)
     if type(number) is not int:
-        raise DamagedRecord(path, f"its format is {number!r}")
+        raise CorruptRecord(path, f"its format is {number!r}")
     if number > RECORD_FORMAT:
         raise NewerRecord(
             path,
@@ -87,7 +87,7 @@ def read_result(path: Path) -> dict[str, Any] | None:
             "upgrade kdbench",
         )
     if not isinstance(raw.get("state"), str):
-        raise DamagedRecord(path, "it does not say how the training ended")
+        raise CorruptRecord(path, "it does not say how the training ended")
     return raw
 
 
@@ -110,7 +110,7 @@ def read_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz file. Raises `DamagedRecord`, `FileNotFoundError`."""
+    """The arrays of an npz file. Raises `CorruptRecord`, `FileNotFoundError`."""
     try:
         with np.load(path) as arrays:
             return dict(arrays)
@@ -118,15 +118,15 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise
     except Exception as error:
         # zipfile, zlib, pickle and numpy each raise their own on garbage.
-        raise DamagedRecord(path, f"its arrays cannot be read ({error})") from error
+        raise CorruptRecord(path, f"its arrays cannot be read ({error})") from error
 
 
 def read_weights(path: Path) -> bytes:
-    """A safetensors file whose header and length are right. Raises `DamagedRecord`."""
+    """A safetensors file whose header and length are right. Raises `CorruptRecord`."""
     try:
         with safe_open(path, framework="numpy"):
             return path.read_bytes()
     except FileNotFoundError as error:
-        raise DamagedRecord(path, "it is missing") from error
+        raise CorruptRecord(path, "it is missing") from error
     except Exception as error:  # SafetensorError is an Exception and no more
-        raise DamagedRecord(path, f"it is not whole ({error})") from error
+        raise CorruptRecord(path, f"it is not whole ({error})") from error

@@ -1,7 +1,7 @@
 """What a run is: one training of one method on one seed, and the id that says exactly which.
 
 Everything that can change a number is in the spec, and nothing else is. Standard
-library only, so that reports can read records without torch.
+library and numpy only, so that reports can read records without torch.
 """
 
 import dataclasses
@@ -14,10 +14,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from kdbench.data import VIEWS
-
 TYPES: dict[str, np.dtype[Any]] = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
-#: A tap is tabled up to this many bytes, over all views of all training images.
+#: A layer is tabled up to this many bytes, over all views of all training images.
 TABLE_LIMIT = 4 << 30
 #: A table is worth its making where it has at most this many views an epoch.
 VIEWS_PER_EPOCH = 3
@@ -40,7 +38,7 @@ class DataSpec:
 class Recipe:
     """How a network is trained, the same for every method of a study.
 
-    `frozen` is how a frozen network is asked (`auto`, `table`, `live`), `storage` the type
+    `teacher_outputs` is where a frozen network's outputs come from (`auto`, `cache`, `live`), `storage` the type
     that tables of its outputs are kept in.
     """
 
@@ -54,7 +52,7 @@ class Recipe:
     milestones: tuple[float, ...]
     gamma: float
     precision: str
-    frozen: str
+    teacher_outputs: str
     storage: str = "fp32"
 
 
@@ -62,8 +60,8 @@ class Recipe:
 class RunSpec:
     """One run, with every default written out.
 
-    `models` fills the slots of the networks this run trains; `frozen` gives, for each
-    role whose weights another run made, that run's id; `weights` says which of its
+    `models` fills the slots of the networks this run trains; `frozen_runs` gives, for each
+    role whose weights another run made, that run's id; `frozen_epoch` says which of its
     weights are taken (`last` or `best` epoch). `lineage` numbers generations and
     ensemble members, so that no two of them start from the same first weights.
     """
@@ -73,12 +71,12 @@ class RunSpec:
     method: str
     version: int
     origin: str
-    knobs: Mapping[str, Any]
+    hparams: Mapping[str, Any]
     recipe: Recipe
     seed: int
     lineage: int = 0
-    frozen: Mapping[str, str] = field(default_factory=dict)
-    weights: str = "last"
+    frozen_runs: Mapping[str, str] = field(default_factory=dict)
+    frozen_epoch: str = "last"
 
     def canonical(self) -> str:
         """The spec as canonical JSON: sorted keys, no spaces, no NaN."""
@@ -113,13 +111,19 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:12]
 
 
-def tabled(spec: RunSpec, examples: int, taps: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether this run reads a frozen network with these taps from a table."""
-    recipe, views = spec.recipe, VIEWS[spec.data.augment]
-    if recipe.frozen != "auto":
-        return recipe.frozen == "table"
+def uses_cache(
+    spec: RunSpec, examples: int, views: int, layers: Mapping[str, tuple[int, ...]]
+) -> bool:
+    """Whether this run reads the outputs of a frozen network at these layers from the cache.
+
+    `examples` is the number of training images, `views` how many views the augmentation has
+    of each, `layers` the shape of each layer's features without the batch.
+    """
+    recipe = spec.recipe
+    if recipe.teacher_outputs != "auto":
+        return recipe.teacher_outputs == "cache"
     row = TYPES[recipe.storage].itemsize * examples * views
-    small = all(row * math.prod(shape) <= TABLE_LIMIT for shape in taps.values())
+    small = all(row * math.prod(shape) <= TABLE_LIMIT for shape in layers.values())
     return small and views <= VIEWS_PER_EPOCH * recipe.epochs
 
 

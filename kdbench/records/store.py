@@ -29,28 +29,12 @@ from filelock import FileLock, Timeout
 from kdbench.records import readers as damage
 from kdbench.records.checkpoint import Checkpoint, pack, unpack
 from kdbench.records.files import (
-    DiskFull,
-    leftovers,
-    read_json,
+    atomic_write,
     sync_folder,
     write_json,
-    write_whole,
 )
-from kdbench.records.readers import RECORD_FORMAT, DamagedRecord, NewerRecord
+from kdbench.records.readers import RECORD_FORMAT, CorruptRecord
 from kdbench.records.spec import RunSpec
-
-__all__ = [
-    "DamagedRecord",
-    "DiskFull",
-    "NewerRecord",
-    "Record",
-    "RecordBusy",
-    "Store",
-    "leftovers",
-    "read_json",
-    "write_json",
-    "write_whole",
-]
 
 ID = re.compile("[0-9a-f]{12}")
 
@@ -62,7 +46,7 @@ class RecordBusy(RuntimeError):
 class Record:
     """One run's folder. The state is read from the disk each time, never remembered.
 
-    Reading a file that cannot be what was written raises `DamagedRecord`, and a result of
+    Reading a file that cannot be what was written raises `CorruptRecord`, and a result of
     a later format `NewerRecord`; metrics and checkpoints give what is whole in them.
     """
 
@@ -73,7 +57,7 @@ class Record:
     # -- what it is
 
     def begin(self, spec: RunSpec) -> None:
-        """Write the spec, once. Raises `DamagedRecord` where the one that is there is none."""
+        """Write the spec, once. Raises `CorruptRecord` where the one that is there is none."""
         if self.spec() is None:
             write_json(self.folder / "spec.json", json.loads(spec.canonical()))
             sync_folder(self.folder.parent)
@@ -109,7 +93,7 @@ class Record:
         if rows:
             kept = [r for r in self.epochs() if r["epoch"] < rows[0]["epoch"]]
             text = "".join(json.dumps(r, sort_keys=True) + "\n" for r in [*kept, *rows])
-            write_whole(self.folder / "metrics.jsonl", text.encode())
+            atomic_write(self.folder / "metrics.jsonl", text.encode())
             # This try has come further than the one that failed.
             (self.folder / "error.json").unlink(missing_ok=True)
         if checkpoint is None:
@@ -120,7 +104,7 @@ class Record:
         if self._usable(newest, stands):
             newest.replace(before)
         epoch = stands[-1]["epoch"] if stands else 0
-        write_whole(newest, pack(Checkpoint(epoch, len(stands), checkpoint)))
+        atomic_write(newest, pack(Checkpoint(epoch, len(stands), checkpoint)))
 
     def epochs(self) -> list[dict[str, Any]]:
         """One mapping an epoch, in order; lines that cannot be read are left out."""
@@ -154,7 +138,7 @@ class Record:
     def finish(self, result: Mapping[str, Any], weights: bytes | None) -> None:
         """Write the weights, then the result; after that the run is finished."""
         if weights is not None:
-            write_whole(self.weights_path, weights)
+            atomic_write(self.weights_path, weights)
         write_json(self.folder / "result.json", {**result, "format": RECORD_FORMAT})
         for path in self.checkpoint_paths:
             path.unlink(missing_ok=True)
@@ -169,8 +153,8 @@ class Record:
         """Where the trained networks are, as safetensors."""
         return self.folder / "weights.safetensors"
 
-    def weights(self) -> bytes:
-        """The weights of a finished run. Raises `DamagedRecord` where they are not whole."""
+    def state_dict(self) -> bytes:
+        """The weights of a finished run. Raises `CorruptRecord` where they are not whole."""
         return damage.read_weights(self.weights_path)
 
     def score(self, test: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
@@ -179,14 +163,14 @@ class Record:
             raise RuntimeError(f"run {self.id} has been scored on the test set already")
         content = io.BytesIO()
         np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
-        write_whole(self.folder / "test.npz", content.getvalue())
+        atomic_write(self.folder / "test.npz", content.getvalue())
         write_json(self.folder / "test.json", dict(test))
 
     def predictions(self) -> dict[str, np.ndarray]:
         """The arrays kept by `score`: `last` (and `best`) logits, images x classes, `labels`."""
         path = self.folder / "test.npz"
         if not path.exists() and self.test is not None:
-            raise DamagedRecord(path, "it is missing, though the run has been scored")
+            raise CorruptRecord(path, "it is missing, though the run has been scored")
         return damage.read_arrays(path)
 
     # -- who writes
@@ -228,7 +212,7 @@ class Store:
         except FileNotFoundError:
             return []
 
-    def set_aside(self, run_id: str, why: str) -> Path:
+    def quarantine(self, run_id: str, why: str) -> Path:
         """Move a record out of the way, whole, with a note of why; where it is now.
 
         Raises `RecordBusy` where somebody writes it, `FileNotFoundError` where none is.
@@ -244,7 +228,7 @@ class Store:
                 number += 1
                 target = aside / f"{run_id}-{number}"
             # Before the move: a record that lies aside always says why.
-            write_whole(record.folder / "set-aside.txt", f"{why}\n".encode())
+            atomic_write(record.folder / "set-aside.txt", f"{why}\n".encode())
             record.folder.rename(target)
             sync_folder(aside)
             sync_folder(aside.parent)
@@ -259,7 +243,7 @@ class Store:
         """The plan of a study as it now reads."""
         return self.root / "runs" / "plans" / f"{study}.json"
 
-    def calibration_path(self, study: str) -> Path:
+    def costs_path(self, study: str) -> Path:
         """The measured costs of a study's methods on this machine."""
         return self.root / "runs" / "plans" / f"{study}.cost.json"
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kdbench.records.store import Store, read_json
-from kdbench.report.data.report_data import STUDY, Evidence, load
+from kdbench.records.files import read_json
+from kdbench.records.store import Store
+from kdbench.report.data.report_data import STUDY, ReportData, load
 from kdbench.report.data.runs import Plan, records_frame
 from kdbench.report.figures import figures
 from kdbench.report.page import page
@@ -44,7 +45,7 @@ def check(path: Path) -> list[str]:
     """What a report's file says otherwise than the runs beside it give; empty where all is
     right. `path` is one of its files, or the folder for all of them.
 
-    Raises `NoEvidence` where the runs are missing, `Uncheckable` for other files.
+    Raises `NoReportData` where the runs are missing, `Uncheckable` for other files.
     """
     folder = path if path.is_dir() else path.parent
     expected = expected_texts(folder)
@@ -70,7 +71,7 @@ def check(path: Path) -> list[str]:
 
 def expected_texts(folder: Path) -> dict[str, Callable[[], bytes]]:
     """What the checkable files of a report's folder should hold, from the numbers kept in
-    it: made when called for, since the page takes its figures' time. Raises `NoEvidence`."""
+    it: made when called for, since the page takes its figures' time. Raises `NoReportData`."""
     about = read_json(folder / STUDY) or {}
     if "several" in about:
         parts = {name: load(folder / place) for name, place in about["several"].items()}
@@ -107,7 +108,7 @@ def _cells(said: Cells, expected: Cells) -> list[str]:
         for number, (ours, theirs) in enumerate(zip(said[0], headers, strict=True))
         if ours != theirs
     ]
-    named = 2 if headers[1] in ("knobs", "row") else 1  # a method's rows are told apart by it
+    named = 2 if headers[1] in ("hparams", "row") else 1  # a method's rows are told apart by it
     for found, row in zip(said[1:], expected[1:], strict=True):
         name = _bare(", ".join(row[:named]))
         for header, ours, theirs in zip(headers, found, row, strict=True):
@@ -212,7 +213,7 @@ FACES: dict[str, Callable[[str], Cells]] = {
 # -- the runs themselves
 
 
-def differences(kept: Evidence, now: Evidence) -> list[str]:
+def differences(kept: ReportData, now: ReportData) -> list[str]:
     """Where the numbers beside a table are not those that MLflow gives now."""
     faults = []
     if json.dumps(kept.plan, sort_keys=True) != json.dumps(now.plan, sort_keys=True):
@@ -226,7 +227,7 @@ def differences(kept: Evidence, now: Evidence) -> list[str]:
     return faults
 
 
-def against_records(now: Evidence, store: Store, plan: Plan) -> list[str]:
+def against_records(now: ReportData, store: Store, plan: Plan) -> list[str]:
     """Where MLflow's runs are not those of the records on disk."""
     records = records_frame(store, plan, now.cost)
     return [f"MLflow against the records: {f}" for f in _frames(now.runs, records, KEYS["runs"])]

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kdbench.report.data.report_data import Evidence
-from kdbench.report.rows import find_line
+from kdbench.report.data.report_data import ReportData
+from kdbench.report.rows import find_row
 from kdbench.report.write import judge
 from kdbench.report.writers.cells import p_text, signed_text
 from kdbench.stats import (
@@ -36,14 +36,14 @@ class Pair:
         return self.verdict.difference
 
 
-def compare(evidence: Evidence, first: str, second: str) -> Pair:
-    """Compare two rows, named as `find_line` takes them; the analysis is the report's.
+def compare(evidence: ReportData, first: str, second: str) -> Pair:
+    """Compare two rows, named as `find_row` takes them; the analysis is the report's.
 
     A pair that was picked is one comparison, so its p is not corrected for the others that
     might have been picked: `sentences` says so. Raises `UnknownRow`.
     """
     analysis = judge(evidence).family.analysis
-    one, other = find_line(evidence, first), find_line(evidence, second)
+    one, other = find_row(evidence, first), find_row(evidence, second)
     difference = paired_difference(one.scores, other.scores, analysis.level)
     found = judge_family({"pair": difference}, analysis)
     return Pair(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from kdbench.report.data.report_data import Evidence
+from kdbench.report.data.report_data import ReportData
 from kdbench.report.data.runs import TEACHER
 from kdbench.report.write import judge
 from kdbench.stats import Analysis, seeds_needed
@@ -52,7 +52,7 @@ class Forecast:
         return math.nan if self.typical is None else self.typical * self.seconds / 3600
 
 
-def forecast(evidence: Evidence, difference: float) -> Forecast:
+def forecast(evidence: ReportData, difference: float) -> Forecast:
     """What it takes to detect `difference` (points, positive) with the report's own test,
     correction and power. Raises `NothingStored` where no comparison has two paired seeds."""
     board = judge(evidence)

@@ -12,7 +12,15 @@ from typing import Any
 import pandas as pd
 
 from kdbench.report.data.runs import PUBLISHED, SCORES, TEACHER, UNFINISHED, Plan, refuse_mixture
-from kdbench.report.rows import PRECEDENCE, Line, _scores, in_family, knobs_text, lines_of, mains_of
+from kdbench.report.rows import (
+    PRECEDENCE,
+    Line,
+    _scores,
+    hparams_text,
+    in_family,
+    primary_rows,
+    table_rows,
+)
 from kdbench.report.text import captions
 from kdbench.stats import (
     Analysis,
@@ -49,7 +57,7 @@ COLUMNS = (
     *("relative cost (measured)", "peak memory in MB (measured)", "seconds (measured)"),
     *("iqm (descriptive)", "probability of improvement, paired (descriptive)"),
     *("probability of improvement, unpaired (descriptive)", "gap recovered (descriptive)"),
-    *("knobs", "cite", "reason"),
+    *("hparams", "cite", "reason"),
 )
 
 
@@ -96,8 +104,8 @@ def leaderboard(
     images = frame["images"].dropna()
     image = 100 / int(images.iloc[0]) if len(images) else 0.0
     analysis = analysis or Analysis(margin=max(float(plan["margin"]), image))
-    lines = lines_of(frame, plan)
-    mains = mains_of(lines)
+    lines = table_rows(frame, plan)
+    mains = primary_rows(lines)
     reference = str(plan["reference"])
     if reference not in mains:
         raise ValueError(
@@ -130,7 +138,7 @@ def leaderboard(
         values["best"] = main and line.label in best.members
         rows.append(values | _described(line, base, taught))
     if len(teachers):
-        line = Line({"label": TEACHER, "row": TEACHER, "knobs": {}}, teachers, _scores(teachers))
+        line = Line({"label": TEACHER, "row": TEACHER, "hparams": {}}, teachers, _scores(teachers))
         rows.append(_summary(line, len(teachers), cost, analysis) | {"best": False})
     rows += [_published(found) for found in plan.get("published") or ()]
     unfinished = frame["state"].isin([*UNFINISHED, "failed"]).any()
@@ -203,7 +211,7 @@ def _summary(
         "state": line.state,
         "n": len(line.scores),
         "wanted": wanted,
-        "knobs": knobs_text(line.plan),
+        "hparams": hparams_text(line.plan),
         "cite": line.plan.get("cite"),
         "reason": line.reason or None,
         **_estimate("accuracy", mean_interval(line.scores, analysis.level)),
@@ -244,7 +252,7 @@ def _published(found: Mapping[str, Any]) -> dict[str, Any]:
         "n": found.get("seeds"),
         "best": False,
         "accuracy": found["accuracy"],
-        "knobs": found.get("note") or "",
+        "hparams": found.get("note") or "",
         "cite": found["cite"],
     }
 
@@ -253,7 +261,7 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
     counts = [c for c in COLUMNS if c in ("n", "wanted") or c.endswith("_n")]
     for column in (*counts, "parameters", "student_parameters", "macs"):
         table[column] = pd.to_numeric(table[column]).astype("Int64")
-    texts = ("method", "row", "state", "verdict", "knobs", "cite", "reason")
+    texts = ("method", "row", "state", "verdict", "hparams", "cite", "reason")
     for column in COLUMNS:
         if column in texts:
             table[column] = table[column].astype(object).where(table[column].notna(), None)

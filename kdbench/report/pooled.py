@@ -5,16 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kdbench.report.data.report_data import Evidence
-from kdbench.report.rows import Line, in_family, lines_of, mains_of
+from kdbench.report.data.report_data import ReportData
+from kdbench.report.rows import Line, in_family, primary_rows, table_rows
 from kdbench.report.write import judge
 from kdbench.stats import (
     Analysis,
     BestSet,
+    PooledFamily,
     Scores,
-    SeveralFamily,
-    best_set_several,
-    judge_several,
+    best_set_pooled,
+    judge_pooled,
     paired_difference,
 )
 
@@ -24,7 +24,7 @@ class NotComparable(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
-class Several:
+class PooledTable:
     """The pooled verdict over settings, best method first.
 
     `means` are the methods' mean scores over the settings (percentage points; NaN where
@@ -36,7 +36,7 @@ class Several:
     reference: str
     digests: Mapping[str, str]
     data: tuple[str, ...]
-    family: SeveralFamily
+    family: PooledFamily
     best: BestSet
     means: Mapping[str, float]
     apart: tuple[str, ...]
@@ -53,7 +53,9 @@ class Several:
         return sorted(rank, key=lambda k: (rank[k], k))
 
 
-def several(name: str, settings: Mapping[str, Evidence], shared: bool | None = None) -> Several:
+def several(
+    name: str, settings: Mapping[str, ReportData], shared: bool | None = None
+) -> PooledTable:
     """Pool settings, each with the same reference.
 
     `shared`: whether a seed means the same random streams in all of them; None asks the
@@ -69,7 +71,7 @@ def several(name: str, settings: Mapping[str, Evidence], shared: bool | None = N
     boards = {s: judge(e) for s, e in settings.items()}
     widest = max((b.family.analysis for b in boards.values()), key=lambda a: a.margin)
     reference = next(iter(references.values()))
-    mains = {s: mains_of(lines_of(e.runs, e.plan)) for s, e in settings.items()}
+    mains = {s: primary_rows(table_rows(e.runs, e.plan)) for s, e in settings.items()}
     scores = _scores(mains)
     pooled = [k for k in scores if k != reference and _declared(k, mains)]
     apart = [k for k in scores if k != reference and k not in pooled]
@@ -83,13 +85,13 @@ def several(name: str, settings: Mapping[str, Evidence], shared: bool | None = N
     shared = _share(settings) if shared is None else shared
     entered = {k: scores[k] for k in (reference, *pooled)}
     means = {k: _mean(v, settings) for k, v in entered.items()}
-    return Several(
+    return PooledTable(
         name,
         reference,
         {s: e.digest for s, e in settings.items()},
         tuple(dict.fromkeys(_data(s, e) for s, e in settings.items())),
-        judge_several(differences, list(settings), shared, widest),
-        best_set_several(entered, list(settings), shared, widest),
+        judge_pooled(differences, list(settings), shared, widest),
+        best_set_pooled(entered, list(settings), shared, widest),
         means,
         tuple(apart),
     )
@@ -116,11 +118,11 @@ def _mean(scores: Mapping[str, Scores], settings: Mapping[str, Any]) -> float:
     return sum(sum(v.values()) / len(v) for v in scores.values()) / len(scores)
 
 
-def _data(setting: str, evidence: Evidence) -> str:
+def _data(setting: str, evidence: ReportData) -> str:
     return str((evidence.plan.get("data") or {}).get("name", setting))
 
 
-def _share(settings: Mapping[str, Evidence]) -> bool:
+def _share(settings: Mapping[str, ReportData]) -> bool:
     """Streams are keyed by data and student model, so settings that share both share them."""
     keys = [(_data(s, e), (e.plan.get("models") or {}).get("student")) for s, e in settings.items()]
     return len(set(keys)) < len(keys)

@@ -9,15 +9,15 @@ from typing import Any
 
 import pandas as pd
 
-from kdbench.records.store import write_whole
+from kdbench.records.files import atomic_write
 from kdbench.report.data.report_data import STUDY
-from kdbench.report.pooled import Several
+from kdbench.report.pooled import PooledTable
 from kdbench.report.write import board_csv, text_tables
 from kdbench.report.writers.cells import MISSING, Cell, Grid, Sheet, interval_cell, p_text
-from kdbench.stats import Pooled, SeveralFamily, Verdict
+from kdbench.stats import Pooled, PooledFamily, Verdict
 
 
-def frame(found: Several) -> pd.DataFrame:
+def frame(found: PooledTable) -> pd.DataFrame:
     """The table with all its digits, in points."""
     rows = []
     for label in found.order:
@@ -30,7 +30,7 @@ def frame(found: Several) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _verdict(found: Several, label: str, verdict: Verdict) -> dict[str, Any]:
+def _verdict(found: PooledTable, label: str, verdict: Verdict) -> dict[str, Any]:
     d = verdict.difference
     assert isinstance(d, Pooled)
     row: dict[str, Any] = {
@@ -46,7 +46,7 @@ def _verdict(found: Several, label: str, verdict: Verdict) -> dict[str, Any]:
     return row
 
 
-def sheet(found: Several) -> Sheet:
+def sheet(found: PooledTable) -> Sheet:
     """The table and its words."""
     level = f"{100 * found.analysis.level:g} %"
     ref, settings = found.reference, list(found.digests)
@@ -70,7 +70,7 @@ def sheet(found: Several) -> Sheet:
     )
 
 
-def _row(found: Several, label: str, settings: Sequence[str]) -> list[Cell]:
+def _row(found: PooledTable, label: str, settings: Sequence[str]) -> list[Cell]:
     bold = label in found.best.members
     mean = found.means[label]
     cells = [
@@ -94,7 +94,7 @@ def _row(found: Several, label: str, settings: Sequence[str]) -> list[Cell]:
     ]
 
 
-def _captions(found: Several) -> Sequence[str]:
+def _captions(found: PooledTable) -> Sequence[str]:
     family, analysis = found.family.family, found.analysis
     percent = f"{100 * analysis.alpha:g} %"
     how = (
@@ -134,7 +134,7 @@ def _captions(found: Several) -> Sequence[str]:
     return said
 
 
-def _detectable(family: SeveralFamily) -> str:
+def _detectable(family: PooledFamily) -> str:
     least, power = family.detectable, f"{100 * family.family.analysis.power:g} % power"
     if math.isinf(least):
         return (
@@ -146,11 +146,11 @@ def _detectable(family: SeveralFamily) -> str:
     return f"Smallest detectable difference of the t test at {power}: {least:.2f} points."
 
 
-def _notes(found: Several) -> Sequence[str]:
+def _notes(found: PooledTable) -> Sequence[str]:
     notes = []
     if found.apart:
         notes.append(
-            "Not tuned (or run without knobs) in every setting, so not pooled and not counted: "
+            "Not tuned (or run without hyperparameters) in every setting, so not pooled and not counted: "
             f"{', '.join(found.apart)}."
         )
     alpha = found.analysis.alpha
@@ -175,23 +175,23 @@ def _notes(found: Several) -> Sequence[str]:
     return notes
 
 
-def digest(found: Several) -> str:
+def digest(found: PooledTable) -> str:
     """Of the settings' digests, in their order."""
     text = json.dumps([list(found.digests.items()), found.family.shared])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def texts(found: Several) -> dict[str, bytes]:
+def texts(found: PooledTable) -> dict[str, bytes]:
     """The table's files by name."""
     whole = sheet(found)
     return {"leaderboard.csv": board_csv(frame(found), whole.digest), **text_tables(whole)}
 
 
-def write(found: Several, folder: Path, places: Mapping[str, str]) -> tuple[Path, ...]:
+def write(found: PooledTable, folder: Path, places: Mapping[str, str]) -> tuple[Path, ...]:
     """Write the table and, for checking it, where its settings' reports are: `places`,
     folders relative to this one."""
     about = {"several": dict(places), "shared": found.family.shared, "name": found.name}
     contents = texts(found) | {STUDY: (json.dumps(about, indent=1) + "\n").encode()}
     for name, content in contents.items():
-        write_whole(folder / name, content)
+        atomic_write(folder / name, content)
     return tuple(folder / name for name in contents)

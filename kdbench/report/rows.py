@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from kdbench.report.data.report_data import Evidence
+from kdbench.report.data.report_data import ReportData
 from kdbench.report.data.runs import Plan
 
 PRECEDENCE = ("tuned", "only", "pinned", "default")
@@ -59,7 +59,7 @@ def _scores(runs: pd.DataFrame) -> dict[int, float]:
     return {int(s): 100 * float(a) for s, a in sorted(pairs)}
 
 
-def lines_of(frame: pd.DataFrame, plan: Plan) -> list[Line]:
+def table_rows(frame: pd.DataFrame, plan: Plan) -> list[Line]:
     """The plan's rows with their runs and scores, in the plan's order."""
     return [_line(frame, row) for row in plan["rows"]]
 
@@ -69,7 +69,7 @@ def _line(frame: pd.DataFrame, row: Mapping[str, Any]) -> Line:
     return Line(row, runs, _scores(runs))
 
 
-def mains_of(lines: Iterable[Line]) -> dict[str, Line]:
+def primary_rows(lines: Iterable[Line]) -> dict[str, Line]:
     """The row that stands for each method, in the plan's order."""
     mains: dict[str, Line] = {}
     for line in lines:
@@ -83,17 +83,17 @@ def in_family(line: Line) -> bool:
     """Tuned rows, and the only row of a method where nothing is tuned. A method that
     cannot serve the pair was known before any number, so it does not count; one whose
     runs or trials all diverged does."""
-    return line.row == "tuned" or (line.row == "only" and not line.plan.get("unfit"))
+    return line.row == "tuned" or (line.row == "only" and not line.plan.get("incompatible"))
 
 
-def find_line(evidence: Evidence, name: str) -> Line:
+def find_row(evidence: ReportData, name: str) -> Line:
     """The row called `kd` (the one that stands for it) or `kd:default`.
 
     Raises `UnknownRow` with the rows there are.
     """
     label, _, row = name.partition(":")
-    lines = lines_of(evidence.runs, evidence.plan)
-    found = mains_of(lines).get(label)
+    lines = table_rows(evidence.runs, evidence.plan)
+    found = primary_rows(lines).get(label)
     if row:
         found = next((x for x in lines if (x.label, x.row) == (label, row)), None)
     if found is None:
@@ -102,11 +102,11 @@ def find_line(evidence: Evidence, name: str) -> Line:
     return found
 
 
-def knobs_text(row: Mapping[str, Any]) -> str:
-    """The knobs that were searched, else all of them, as `alpha=0.9, temperature=4`."""
-    knobs = row.get("knobs") or {}
-    names = [k for k in row.get("searched") or () if k in knobs] or sorted(knobs)
-    return ", ".join(f"{name}={_short(knobs[name])}" for name in names)
+def hparams_text(row: Mapping[str, Any]) -> str:
+    """The hyperparameters that were searched, else all of them, as `alpha=0.9, temperature=4`."""
+    hparams = row.get("hparams") or {}
+    names = [k for k in row.get("searched") or () if k in hparams] or sorted(hparams)
+    return ", ".join(f"{name}={_short(hparams[name])}" for name in names)
 
 
 def _short(value: Any) -> str:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from kdbench.records.store import Store, write_whole
+from kdbench.records.files import atomic_write
+from kdbench.records.store import Store
 from kdbench.report.data.collect import gather
-from kdbench.report.data.report_data import Evidence
+from kdbench.report.data.report_data import ReportData
 from kdbench.report.figures import figures
 from kdbench.report.leaderboard import Leaderboard, leaderboard
 from kdbench.report.page import page
@@ -19,7 +20,7 @@ from kdbench.report.writers.methods_section import paragraph
 PAGE = "index.html"
 
 
-def tables(board: Leaderboard, evidence: Evidence) -> dict[str, bytes]:
+def tables(board: Leaderboard, evidence: ReportData) -> dict[str, bytes]:
     """The faces made of text alone, by file name."""
     whole = sheet(board, evidence.digest)
     return {
@@ -30,7 +31,7 @@ def tables(board: Leaderboard, evidence: Evidence) -> dict[str, bytes]:
     }
 
 
-def write(evidence: Evidence, folder: Path) -> tuple[Leaderboard, tuple[Path, ...]]:
+def write(evidence: ReportData, folder: Path) -> tuple[Leaderboard, tuple[Path, ...]]:
     """Judge the evidence and write all of it: tables, page, figures, BibTeX, the paragraph
     on how it was done, and the numbers beside them. The board, and the files' paths."""
     board = judge(evidence)
@@ -42,11 +43,11 @@ def write(evidence: Evidence, folder: Path) -> tuple[Leaderboard, tuple[Path, ..
         **{f"figures/{name}": content for name, content in drawn.files().items()},
     }
     for name, content in contents.items():
-        write_whole(folder / name, content)
+        atomic_write(folder / name, content)
     return board, tuple(folder / name for name in contents)
 
 
-def judge(evidence: Evidence) -> Leaderboard:
+def judge(evidence: ReportData) -> Leaderboard:
     """The leaderboard of what a report is made from."""
     return leaderboard(evidence.runs, evidence.plan, evidence.cost)
 

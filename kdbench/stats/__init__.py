@@ -49,7 +49,7 @@ from kdbench.stats.pooled import (
     settings_needed,
     wilcoxon_p,
 )
-from kdbench.stats.pooled_verdicts import SeveralFamily, best_set_several, judge_several
+from kdbench.stats.pooled_verdicts import PooledFamily, best_set_pooled, judge_pooled
 from kdbench.stats.power import detectable, seeds_needed, seeds_to_tell_apart
 from kdbench.stats.verdicts import (
     BestSet,
@@ -75,13 +75,13 @@ __all__ = [
     "Family",
     "Interval",
     "Pooled",
+    "PooledFamily",
     "Scores",
-    "SeveralFamily",
     "Verdict",
     "adjust",
     "best_of",
     "best_set",
-    "best_set_several",
+    "best_set_pooled",
     "budget_curve",
     "confirmed",
     "confirmed_equality_p",
@@ -93,7 +93,7 @@ __all__ = [
     "interval_at",
     "iqm",
     "judge",
-    "judge_several",
+    "judge_pooled",
     "lies_within",
     "mean_interval",
     "paired_difference",

@@ -23,7 +23,7 @@ from kdbench.stats.verdicts import BestSet, Family, adjust, best_of, judge
 
 
 @dataclass(frozen=True)
-class SeveralFamily:
+class PooledFamily:
     """The declared comparisons over `settings`, all of them against one reference.
 
     `family`: the verdicts, each on a `Pooled` difference. `flip` and `wilcoxon`: the
@@ -74,12 +74,12 @@ class SeveralFamily:
         return settings_needed(max(self.family.size, 1), self.family.analysis.alpha)
 
 
-def judge_several(
+def judge_pooled(
     differences: Mapping[str, Mapping[str, Difference]],
     settings: Sequence[str],
     shared: bool,
     analysis: Analysis,
-) -> SeveralFamily:
+) -> PooledFamily:
     """Pool, correct and judge a family of methods, each with its difference from the
     reference by setting.
 
@@ -100,7 +100,7 @@ def judge_several(
     flips = {k: flip_p(d) for k, d in pooled.items()}
     tested = {k: confirmed(d, flips[k]) for k, d in pooled.items()}
     ranks = [wilcoxon_p(d, m, alpha) for d in pooled.values()]
-    return SeveralFamily(
+    return PooledFamily(
         family=judge(tested, analysis, confirmed_equality_p),
         settings=tuple(settings),
         shared=shared,
@@ -109,14 +109,14 @@ def judge_several(
     )
 
 
-def best_set_several(
+def best_set_pooled(
     scores: Mapping[str, Mapping[str, Scores]],
     settings: Sequence[str],
     shared: bool,
     analysis: Analysis,
 ) -> BestSet:
     """`best_set` by the mean over the settings, from each method's scores by setting:
-    all pairs, by the test of `judge_several`. Methods with fewer than 3 scored seeds in
+    all pairs, by the test of `judge_pooled`. Methods with fewer than 3 scored seeds in
     any of `settings` take no part. Raises `ValueError` where there is no setting."""
     if not settings:
         raise ValueError("there are no settings to pool")

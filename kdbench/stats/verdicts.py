@@ -28,7 +28,7 @@ class Verdict:
     tests, `low` and `high` the interval at `level`, that of the step at which the
     correction decided: it leaves out 0 exactly when the difference is significant
     (save for constant differences, and those of several settings that sign flips do
-    not confirm; see `judge_several`).
+    not confirm; see `judge_pooled`).
     """
 
     difference: Difference

@@ -15,7 +15,7 @@ from kdbench.records.spec import DataSpec, Recipe, RunSpec
 from kdbench.records.store import Store
 from kdbench.study.compatibility import model_of
 from kdbench.study.load import StudyError
-from kdbench.study.plan import Node, Plan, Point, knobs_of
+from kdbench.study.plan import Node, Plan, Point, hparams_of
 from kdbench.study.schema import Entry, Study
 
 #: The validation split of every data set, the same in all studies.
@@ -42,7 +42,7 @@ class Graph:
         epochs: int | None = None,
     ) -> str:
         recipe = self.study.recipe.resolve(epochs, point.lr, entry.precision)
-        stage = Stage("student", entry.method, point.knobs)
+        stage = Stage("student", entry.method, point.hparams)
         teacher = self.teacher(plan, seed, train_on, score=listing["kind"] == "final")
         listed = {
             "group": entry.label,
@@ -69,11 +69,11 @@ class Graph:
         above: tuple[Any, ...],
     ) -> str:
         """Add a run and, first, the runs whose weights it needs; its id."""
-        here = (stage.model, stage.method, tuple(sorted(stage.knobs.items())))
+        here = (stage.model, stage.method, tuple(sorted(stage.hparams.items())))
         if here in above:
             chain = " -> ".join(method for _, method, _ in (*above, here))
             raise StudyError(self.study.name, [f"a method needs itself to be trained: {chain}"])
-        method = METHODS[stage.method](**stage.knobs)
+        method = METHODS[stage.method](**stage.hparams)
         frozen = {}
         for role, source in method.networks().items():
             if not isinstance(source, Frozen):
@@ -119,12 +119,12 @@ class Graph:
             method=stage.method,
             version=method.version,
             origin=METHODS.origin(stage.method),
-            knobs=knobs_of(method),
+            hparams=hparams_of(method),
             recipe=recipe,
             seed=seed,
             lineage=lineage,
-            frozen=frozen,
-            weights=self.study.final.epoch if frozen else "last",
+            frozen_runs=frozen,
+            frozen_epoch=self.study.final.epoch if frozen else "last",
         )
         return _add(plan, Node(spec, score, listing))
 
@@ -186,7 +186,7 @@ class Graph:
     def diverged_source(self, plan: Plan, run_id: str) -> dict[str, Any] | None:
         """The result of a diverged run whose weights this one needs, so that it can never be
         trained; None where there is none."""
-        for source in plan.nodes[run_id].spec.frozen.values():
+        for source in plan.nodes[run_id].spec.frozen_runs.values():
             result = self.result(source)
             if result is not None and result["state"] == "diverged":
                 return result

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from kdbench.registry import did_you_mean
 from kdbench.study.fields import SHORT
 from kdbench.study.schema import Study, entry_of
-from kdbench.study.validation import check, place_of, sentence, sound_parts
+from kdbench.study.validation import check, place_of, sentence, valid_parts
 
 #: What a study file may hold at the most: far beyond any study, and read in a second or two.
 LONGEST, MOST, DEEPEST = 100_000, 10_000, 50
@@ -97,7 +97,7 @@ def parse_study(text: str, where: str, changes: Mapping[str, Any] | None = None)
         study = Study.model_validate(raw)
     except ValidationError as error:
         faults += [sentence(e, raw) for e in error.errors()]
-        raise StudyError(where, faults + check(sound_parts(raw))) from None
+        raise StudyError(where, faults + check(valid_parts(raw))) from None
     faults += check(study)
     if faults:
         raise StudyError(where, faults)

@@ -25,18 +25,18 @@ class Node:
 
 @dataclass
 class Row:
-    """A row of the leaderboard to be: its knobs and its run for each seed."""
+    """A row of the leaderboard to be: its hyperparameters and its run for each seed."""
 
     label: str
     row: str
     method: str
     cite: str
-    knobs: dict[str, Any] = field(default_factory=dict)
+    hparams: dict[str, Any] = field(default_factory=dict)
     searched: list[str] = field(default_factory=list)
     runs: dict[str, str] = field(default_factory=dict)
     trials: list[dict[str, Any]] = field(default_factory=list)
     best_trial: int | None = None
-    unfit: str | None = None
+    incompatible: str | None = None
 
 
 @dataclass
@@ -54,18 +54,18 @@ class Plan:
 
 @dataclass(frozen=True)
 class Point:
-    """What a row or a trial sets: knobs of the method, and recipe values tuned for all."""
+    """What a row or a trial sets: hyperparameters of the method, and recipe values tuned for all."""
 
-    knobs: Mapping[str, Any]
+    hparams: Mapping[str, Any]
     lr: float | None = None
 
 
 def point_of(entry: Entry, values: Mapping[str, Any]) -> Point:
     """What a trial's values set, beside what the study file has set for good."""
-    knobs = {k: v for k, v in values.items() if k != "recipe.lr"}
-    return Point({**entry.knobs, **knobs}, values.get("recipe.lr"))
+    hparams = {k: v for k, v in values.items() if k != "recipe.lr"}
+    return Point({**entry.hparams, **hparams}, values.get("recipe.lr"))
 
 
-def knobs_of(method: Method) -> dict[str, Any]:
-    """All knobs of a method with their values, defaults written out."""
-    return {name: getattr(method, name) for name in method.knobs()}
+def hparams_of(method: Method) -> dict[str, Any]:
+    """All hyperparameters of a method with their values, defaults written out."""
+    return {name: getattr(method, name) for name in method.hparams()}

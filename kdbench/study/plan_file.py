@@ -16,7 +16,7 @@ WORDS: dict[str, Any] = {"question": True, "report": {"published": True, "source
 
 
 def plan_file(planner: Planner, plan: Plan) -> dict[str, Any]:
-    """Ids, chosen knobs, listing, papers: all that a report takes from a study."""
+    """Ids, chosen hyperparameters, listing, papers: all that a report takes from a study."""
     study = planner.study
     first = next(iter(plan.nodes.values())).spec
     return {
@@ -100,7 +100,7 @@ def _row(row: Row, planner: Planner, plan: Plan) -> dict[str, Any]:
         {
             "number": t["number"],
             "runs": t["runs"],
-            "knobs": t["knobs"],
+            "hparams": t["hparams"],
             "accuracy": t["score"][0] if t["score"] else None,
             "nll": t["score"][1] if t["score"] else None,
         }

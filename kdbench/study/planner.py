@@ -1,6 +1,6 @@
 """From a study to the runs it needs: a pure function of the study and the records.
 
-Asked again after each finished run, it knows more: the knobs that tuning chose, the
+Asked again after each finished run, it knows more: the hyperparameters that tuning chose, the
 next round of a sampler that learns. So an interrupted study needs no state but its
 records.
 """
@@ -15,16 +15,16 @@ from kdbench.methods.base import Range
 from kdbench.records.spec import RunSpec
 from kdbench.records.store import Store
 from kdbench.study import sampling as search
-from kdbench.study.compatibility import unfit
+from kdbench.study.compatibility import incompatible
 from kdbench.study.graph import SPLIT_SEED, Graph
 from kdbench.study.load import StudyError
-from kdbench.study.plan import Plan, Point, Row, knobs_of, point_of
+from kdbench.study.plan import Plan, Point, Row, hparams_of, point_of
 from kdbench.study.schema import Entry, Study
 from kdbench.study.teacher_outputs import Outputs
 
 
 class Planner:
-    """Expands one study. Raises `StudyError` where a tap or a split cannot be had."""
+    """Expands one study. Raises `StudyError` where a layer or a split cannot be had."""
 
     def __init__(self, study: Study, data: TrainingData, store: Store, tune: bool = True) -> None:
         self.study = study
@@ -36,7 +36,9 @@ class Planner:
             split(data.labels, study.data.validation, SPLIT_SEED)
         except ValueError as error:
             raise StudyError(study.name, [f"data.validation: {error}"]) from None
-        self.unfit = {entry.label: unfit(study, data, entry) for entry in study.methods}
+        self.incompatible = {
+            entry.label: incompatible(study, data, entry) for entry in study.methods
+        }
         self.graph = Graph(study, data, store)
         self.outputs = Outputs(data)
 
@@ -54,19 +56,24 @@ class Planner:
 
     def _entry(self, plan: Plan, entry: Entry) -> None:
         kind = METHODS[entry.method]
-        defaults = kind(**entry.knobs)
+        defaults = kind(**entry.hparams)
         searched = self.searched(entry)
-        pinned = entry.knobs and not self._moves(entry)
+        pinned = entry.hparams and not self._moves(entry)
         name = "default" if searched else "pinned" if pinned else "only"
-        reason = self.unfit[entry.label]
+        reason = self.incompatible[entry.label]
         first = Row(
-            entry.label, name, entry.method, kind.paper.key, knobs_of(defaults), unfit=reason
+            entry.label,
+            name,
+            entry.method,
+            kind.paper.key,
+            hparams_of(defaults),
+            incompatible=reason,
         )
         plan.rows.append(first)
         if reason:
             return
-        first.runs = self._finals(plan, entry, Point(entry.knobs), default=bool(searched))
-        first.unfit = self._without_source(plan, first)
+        first.runs = self._finals(plan, entry, Point(entry.hparams), default=bool(searched))
+        first.incompatible = self._without_source(plan, first)
         if searched:
             self._tuned(plan, entry, searched, first)
 
@@ -77,10 +84,10 @@ class Planner:
         return spec.recipe.epochs * (macs + 1e6)
 
     def searched(self, entry: Entry) -> dict[str, Range]:
-        """What is tuned for an entry, with its ranges: the knobs that it leaves open and the
-        study's shared values; nothing where the entry sets every knob."""
+        """What is tuned for an entry, with its ranges: the hyperparameters that it leaves open and the
+        study's shared values; nothing where the entry sets every hyperparameter."""
         ranges = self._moves(entry)
-        if self.tune is None or (entry.knobs and not ranges):
+        if self.tune is None or (entry.hparams and not ranges):
             return {}
         if lr := self.tune.shared.lr:
             ranges["recipe.lr"] = Range(lr.low, lr.high, log=True)
@@ -88,11 +95,11 @@ class Planner:
 
     def _moves(self, entry: Entry) -> dict[str, Range]:
         searched = METHODS[entry.method].searched()
-        return {name: range for name, range in searched.items() if name not in entry.knobs}
+        return {name: range for name, range in searched.items() if name not in entry.hparams}
 
     def _tuned(self, plan: Plan, entry: Entry, searched: Mapping[str, Range], default: Row) -> None:
         assert self.tune is not None
-        defaults = {k: default.knobs.get(k, self.study.recipe.lr) for k in searched}
+        defaults = {k: default.hparams.get(k, self.study.recipe.lr) for k in searched}
         row = Row(entry.label, "tuned", entry.method, default.cite, searched=list(searched))
         finished: dict[int, tuple[dict[str, Any], float | None]] = {}
         scores: dict[int, tuple[float, float] | None] = {}
@@ -123,14 +130,14 @@ class Planner:
         try:
             row.best_trial = search.best(scores)
         except ValueError:
-            row.unfit = f"all {self.tune.trials} trials diverged"
+            row.incompatible = f"all {self.tune.trials} trials diverged"
             return
         best = point_of(entry, finished[row.best_trial][0])
-        row.knobs = knobs_of(METHODS[entry.method](**best.knobs))
+        row.hparams = hparams_of(METHODS[entry.method](**best.hparams))
         if best.lr is not None:
-            row.knobs["recipe.lr"] = best.lr
+            row.hparams["recipe.lr"] = best.lr
         row.runs = self._finals(plan, entry, best, default=False)
-        row.unfit = self._without_source(plan, row)
+        row.incompatible = self._without_source(plan, row)
 
     def _trial(
         self, plan: Plan, entry: Entry, number: int, values: Mapping[str, Any]
@@ -155,13 +162,13 @@ class Planner:
         return {
             "number": number,
             "runs": runs,
-            "knobs": dict(values),
+            "hparams": dict(values),
             "score": score,
             "finished": len(over) == len(runs),
         }
 
     def _finals(self, plan: Plan, entry: Entry, point: Point, default: bool) -> dict[str, str]:
-        more = " (default knobs)" if default else ""
+        more = " (default hyperparameters)" if default else ""
         return {
             str(seed): self.graph.run(
                 plan,

@@ -1,4 +1,4 @@
-"""Tuning's points: which knobs a trial tries, and which trial is the best.
+"""Tuning's points: which hyperparameters a trial tries, and which trial is the best.
 
 The points depend on nothing but the tuning seed, names, and the trials finished before,
 so a tuning that was interrupted goes on with the very same ones. No torch here, and Optuna
@@ -23,11 +23,11 @@ SAMPLERS = ("random", "tpe")
 #: Trials that are asked together: what they give is known only to the next round.
 ROUND = 4
 
-#: Digits kept of a knob, so that tables and specs stay readable.
+#: Digits kept of a hyperparameter, so that tables and specs stay readable.
 DIGITS = 6
 
 
-#: Finished trials by number: their knobs, and their score (None: diverged).
+#: Finished trials by number: their hyperparameters, and their score (None: diverged).
 Finished = Mapping[int, tuple[Mapping[str, float], float | None]]
 
 
@@ -43,7 +43,7 @@ def points(
     label: str,
     finished: Finished,
 ) -> list[dict[str, float]]:
-    """The knobs of the trials 0, 1, ... as far as they can be known now, at most `count`.
+    """The hyperparameters of the trials 0, 1, ... as far as they can be known now, at most `count`.
 
     Trial 0 is `defaults`. `random` knows all at once; `tpe` knows a round of `ROUND`
     trials when all trials before that round are finished. Scores are higher-is-better.
@@ -75,7 +75,7 @@ def stream(*key: Any) -> np.random.SeedSequence:
 
 
 def draw(interval: Interval, seed: int, name: str, number: int) -> float:
-    """Draw `number` of the knob `name`: nothing else has a say, so methods share draws."""
+    """Draw `number` of the hyperparameter `name`: nothing else has a say, so methods share draws."""
     share = np.random.default_rng(stream("kdbench.draw", seed, name, number)).random()
     if not interval.log:
         return tidy(interval.low + share * (interval.high - interval.low), interval)
@@ -113,10 +113,10 @@ def tpe_round(
             constant_liar=True,
         )
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    for knobs, score in history:
+    for hparams, score in history:
         # A default may lie outside of what is searched, and TPE cannot look there. A
         # diverged trial counts as the worst possible: left out, it would be tried again.
-        values = {n: min(max(float(knobs[n]), ranges[n].low), ranges[n].high) for n in ranges}
+        values = {n: min(max(float(hparams[n]), ranges[n].low), ranges[n].high) for n in ranges}
         trial = optuna.trial.create_trial(
             params=values, distributions=space, value=0.0 if score is None else score
         )

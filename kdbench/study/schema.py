@@ -70,7 +70,9 @@ class RecipePart(Part):
     milestones: tuple[Annotated[float, BeforeValidator(number), Field(gt=0, lt=1)], ...] = ()
     gamma: Annotated[float, BeforeValidator(number), Field(gt=0, le=1)] = 0.1
     precision: Precision = "fp32"
-    frozen: Annotated[str, one_of("way of frozen outputs", ("auto", "table", "live"))] = "auto"
+    teacher_outputs: Annotated[
+        str, one_of("way to get teacher outputs", ("auto", "cache", "live"))
+    ] = "auto"
     storage: Annotated[str, one_of("storage type", ("fp32", "fp16"))] = "fp32"
 
     def resolve(
@@ -90,19 +92,19 @@ class RecipePart(Part):
             milestones=self.milestones if steps else (),
             gamma=self.gamma if steps else 0.0,
             precision=precision or self.precision,
-            frozen=self.frozen,
+            teacher_outputs=self.teacher_outputs,
             storage=self.storage,
         )
 
 
 class Entry(Part):
-    """A method of the study. What `knobs` sets stays as it is, and tuning moves the rest;
+    """A method of the study. What `hparams` sets stays as it is, and tuning moves the rest;
     a slot may be filled with another model than the study's, and `precision` be another than
     the recipe's for all runs of the entry but the study's teacher."""
 
     method: MethodKey
     label: Name
-    knobs: Mapping[str, Any] = {}
+    hparams: Mapping[str, Any] = {}
     slots: Mapping[str, ModelName] = {}
     precision: Precision | None = None
 
@@ -121,7 +123,7 @@ class Shared(Part):
 
 
 class Tune(Part):
-    """The budget that every method with knobs gets, on validation data."""
+    """The budget that every method with hyperparameters gets, on validation data."""
 
     trials: Count
     epochs: Count
@@ -201,12 +203,12 @@ class Study(Part):
 
 
 def entry_of(raw: Any) -> Any:
-    """A method's line as a mapping: `kd`, or `{method: kd, label: ..., knobs: ..., SLOT: ...}`."""
+    """A method's line as a mapping: `kd`, or `{method: kd, label: ..., hyperparameters: ..., SLOT: ...}`."""
     if isinstance(raw, str):
         return {"method": raw, "label": raw}
     if not isinstance(raw, Mapping):
         return raw
-    known = {"method", "label", "knobs"}
+    known = {"method", "label", "hparams"}
     slots = {
         key: value["model"]
         for key, value in raw.items()

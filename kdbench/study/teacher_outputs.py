@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kdbench import models
-from kdbench.data.load import TrainingData
+from kdbench.data import VIEWS, TrainingData
 from kdbench.methods import METHODS
-from kdbench.methods.taps import taps_of_run
-from kdbench.records.spec import RunSpec, tabled
+from kdbench.methods.layers import layers_of_run
+from kdbench.records.spec import RunSpec, uses_cache
 from kdbench.study.plan import Plan
 
 
@@ -26,13 +26,13 @@ class Outputs:
         return self._ways[run_id]
 
     def read(self, plan: Plan) -> dict[str, tuple[str, ...]]:
-        """The taps that the plan's runs read from the tables of each frozen run."""
+        """The layers that the plan's runs read from the tables of each frozen run."""
         found: dict[str, set[str]] = {}
         for node in plan.nodes.values():
             self._look(plan, node.spec)
-            for frozen, taps in self._read[node.id].items():
-                found.setdefault(frozen, set()).update(taps)
-        return {frozen: tuple(sorted(taps)) for frozen, taps in found.items()}
+            for frozen, layers in self._read[node.id].items():
+                found.setdefault(frozen, set()).update(layers)
+        return {frozen: tuple(sorted(layers)) for frozen, layers in found.items()}
 
     def _look(self, plan: Plan, spec: RunSpec) -> None:
         if spec.id in self._ways:
@@ -42,13 +42,18 @@ class Outputs:
         def model_of(run_id: str) -> str:
             return plan.nodes[run_id].spec.models["student"]
 
-        method = METHODS[spec.method](**spec.knobs)
-        taps = taps_of_run(spec, method, model_of, shape, classes)
+        method = METHODS[spec.method](**spec.hparams)
+        layers = layers_of_run(spec, method, model_of, shape, classes)
         ways, read = {}, {}
-        for role, run_id in spec.frozen.items():
-            known = models.taps_of(model_of(run_id), shape, classes)
-            table = tabled(spec, len(self.data.labels), {tap: known[tap] for tap in taps})
-            ways[role] = "table" if table else "live"
+        for role, run_id in spec.frozen_runs.items():
+            known = models.feature_shapes(model_of(run_id), shape, classes)
+            table = uses_cache(
+                spec,
+                len(self.data.labels),
+                VIEWS[spec.data.augment],
+                {layer: known[layer] for layer in layers},
+            )
+            ways[role] = "cache" if table else "live"
             if table:
-                read[run_id] = taps
+                read[run_id] = layers
         self._ways[spec.id], self._read[spec.id] = ways, read

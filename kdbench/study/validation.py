@@ -30,7 +30,7 @@ from kdbench.study.schema import (
 )
 
 
-def sound_parts(raw: Mapping[str, Any]) -> Any:
+def valid_parts(raw: Mapping[str, Any]) -> Any:
     """What can be read of a file that has faults, as a study: a part that cannot is None, and
     an entry that cannot has no method. So that `check` tells what else is wrong."""
 
@@ -42,8 +42,8 @@ def sound_parts(raw: Mapping[str, Any]) -> Any:
 
     def entry(item: Any) -> Any:
         label = item.get("label") if isinstance(item, Mapping) else None
-        unread = Entry.model_construct(method="", label=label, knobs={}, slots={})
-        bare = {k: item[k] for k in ("method", "label", "knobs") if k in item} if label else None
+        unread = Entry.model_construct(method="", label=label, hparams={}, slots={})
+        bare = {k: item[k] for k in ("method", "label", "hparams") if k in item} if label else None
         return read(Entry, item) or read(Entry, bare) or unread
 
     kinds: dict[str, type[Part]] = {
@@ -82,7 +82,7 @@ def sentence(error: Any, raw: Mapping[str, Any]) -> str:
 
 
 def place_of(path: list[Any], raw: Mapping[str, Any]) -> str:
-    """`methods[3] (kd).knobs: ` for a path into the file."""
+    """`methods[3] (kd).hparams: ` for a path into the file."""
     text = ""
     for depth, part in enumerate(path):
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
@@ -110,7 +110,7 @@ def _fields_at(path: list[Any]) -> set[str]:
         ("report", "published"): Published,
     }
     if path[:1] == ["methods"]:
-        return {"method", "label", "knobs", "assistant", "teacher"}
+        return {"method", "label", "hparams", "assistant", "teacher"}
     if path[:2] == ["report", "sources"]:
         return set(Source.model_fields)
     names = tuple(str(part) for part in path if not isinstance(part, int))
@@ -118,7 +118,7 @@ def _fields_at(path: list[Any]) -> set[str]:
 
 
 def check(study: Study) -> list[str]:
-    """Faults that lie between the parts: overlaps, doubles, knobs, what a method needs.
+    """Faults that lie between the parts: overlaps, doubles, hyperparameters, what a method needs.
 
     Parts that are None have faults of their own already.
     """
@@ -137,7 +137,7 @@ def check(study: Study) -> list[str]:
         both = sorted(set(tune.seeds) & set(final.seeds)) if final else []
         if both:
             faults.append(
-                f"tune.seeds and final.seeds share {both}: a seed that chose the knobs cannot "
+                f"tune.seeds and final.seeds share {both}: a seed that chose the hyperparameters cannot "
                 "judge them; take other seeds for one of the two"
             )
         lr = tune.shared.lr
@@ -150,9 +150,14 @@ def check(study: Study) -> list[str]:
         faults.append("final: train_on: all leaves no validation images, so the epoch is 'last'")
     if recipe and recipe.schedule == "step" and not recipe.milestones:
         faults.append("recipe: schedule: step needs milestones (shares of the epochs)")
-    if recipe and study.data and recipe.frozen == "table" and VIEWS[study.data.augment] > 1:
+    if (
+        recipe
+        and study.data
+        and recipe.teacher_outputs == "cache"
+        and VIEWS[study.data.augment] > 1
+    ):
         faults.append(
-            f"recipe.frozen: a table needs one view of each image, and augment: "
+            f"recipe.teacher_outputs: a cache needs one view of each image, and augment: "
             f"{study.data.augment} has {VIEWS[study.data.augment]}; use auto or live"
         )
     if study.teacher:
@@ -161,7 +166,7 @@ def check(study: Study) -> list[str]:
     for index, entry in enumerate(study.methods):
         if entry.method:
             place = f"methods[{index}] ({entry.method})"
-            faults += [f"{place}: {fault}" for fault in knob_faults(entry)]
+            faults += [f"{place}: {fault}" for fault in hparam_errors(entry)]
     return faults
 
 
@@ -175,17 +180,18 @@ def teacher_faults(teacher: Teacher) -> list[str]:
     ]
 
 
-def knob_faults(entry: Entry) -> list[str]:
-    """What is wrong with an entry's knobs and slots."""
+def hparam_errors(entry: Entry) -> list[str]:
+    """What is wrong with an entry's hyperparameters and slots."""
     kind = METHODS[entry.method]
-    known = kind.knobs()
+    known = kind.hparams()
     faults = [
-        f"unknown knob '{name}'" + (did_you_mean(name, known) if known else "; it has no knobs")
-        for name in entry.knobs
+        f"unknown hyperparameter '{name}'"
+        + (did_you_mean(name, known) if known else "; it has no hyperparameters")
+        for name in entry.hparams
         if name not in known
     ]
     sound = {}
-    for name, value in entry.knobs.items():
+    for name, value in entry.hparams.items():
         if name not in known:
             continue
         if isinstance(value, str) and not value.isprintable():
@@ -228,6 +234,6 @@ def slots_of(method: Any, above: tuple[Stage, ...] = ()) -> set[str]:
             slots.add(stage.model)
             if stage != TEACHER and stage not in above:
                 # In the stage's own run, `student` is the model that the stage names.
-                its_own = METHODS[stage.method](**stage.knobs)
+                its_own = METHODS[stage.method](**stage.hparams)
                 slots |= slots_of(its_own, (*above, stage)) - {"student"}
     return slots

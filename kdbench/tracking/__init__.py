@@ -11,7 +11,7 @@ from kdbench.tracking.artifacts import attach_report
 from kdbench.tracking.background import Mirror
 from kdbench.tracking.client import safe_uri, tracking_uri, ui_command
 from kdbench.tracking.read import curves, search
-from kdbench.tracking.repair import Stale, mend, stale
+from kdbench.tracking.repair import Stale, repair_stale, stale
 from kdbench.tracking.sync import Tracker, sync
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
     "Tracker",
     "attach_report",
     "curves",
-    "mend",
+    "repair_stale",
     "safe_uri",
     "search",
     "stale",

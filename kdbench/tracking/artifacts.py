@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from kdbench.records.store import Record, Store, read_json
+from kdbench.records.files import read_json
+from kdbench.records.store import Record, Store
 from kdbench.tracking.experiment import found_or_made
 from kdbench.tracking.read import experiment
 

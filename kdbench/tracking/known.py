@@ -4,16 +4,17 @@ from typing import Any
 
 from mlflow.entities import Run
 
-from kdbench.records.store import Record, read_json
+from kdbench.records.files import read_json
+from kdbench.records.store import Record
 
-#: What is remembered of a run; see `blank`.
+#: What is remembered of a run; see `new_state`.
 KNOWN = ("run", "start", "status", "epochs", "params", "tags", "once", "inputs", "files")
 
 
 Known = dict[str, Any]
 
 
-def book(record: Record) -> dict[str, Any]:
+def read_state(record: Record) -> dict[str, Any]:
     """The record's mlflow.json; {} where it is missing or cannot be read, as MLflow knows."""
     try:
         return read_json(record.folder / "mlflow.json") or {}
@@ -21,7 +22,7 @@ def book(record: Record) -> dict[str, Any]:
         return {}
 
 
-def blank(run: "Run") -> Known:
+def new_state(run: "Run") -> Known:
     """What is known of a run that holds nothing but its tags."""
     return {
         "run": run.info.run_id,

@@ -21,10 +21,10 @@ from kdbench.tracking.optuna_storage import (
     database,
     ends_whole,
     experimental,
-    glance,
+    fingerprint,
     journal,
     quieten,
-    salvage,
+    repair_journal,
 )
 
 if TYPE_CHECKING:
@@ -44,13 +44,13 @@ class Trial:
     """A finished trial. `value` is the validation accuracy (a fraction), None if it diverged."""
 
     number: int
-    knobs: Mapping[str, float]
+    hparams: Mapping[str, float]
     value: float | None
     runs: tuple[str, ...]
     attrs: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Ledger:
+class OptunaLog:
     """The Optuna studies of a root folder, written by any number of processes.
 
     They are in one journal file, which optuna-dashboard opens (`optuna-dashboard
@@ -177,20 +177,20 @@ class Ledger:
                 self._storage = database(self.url)
             return self._storage
         if self._storage is None or not self._as_it_was():
-            kept = salvage(self.path, self._lock)
+            kept = repair_journal(self.path, self._lock)
             if kept is not None:
                 self._say(
                     f"{self.path} was damaged, as a killed process or a full disk leaves it; "
                     f"it is written anew from the records, and the old file is {kept.name}"
                 )
             self._storage = journal(self.path, self._lock)
-            self._seen = glance(self.path)
+            self._seen = fingerprint(self.path)
         return self._storage
 
     def _as_it_was(self) -> bool:
         """Whether the journal is still the file that was opened, and ends with a whole line."""
         try:
-            now, whole = glance(self.path), ends_whole(self.path)
+            now, whole = fingerprint(self.path), ends_whole(self.path)
         except FileNotFoundError:
             return False
         before, self._seen = self._seen, now
@@ -213,7 +213,7 @@ def frozen(trial: Trial, ranges: Ranges) -> "optuna.trial.FrozenTrial":
 
     space: dict[str, Any] = {}
     for name, interval in ranges.items():
-        value = float(trial.knobs[name])
+        value = float(trial.hparams[name])
         low, high = min(interval.low, value), max(interval.high, value)
         space[name] = optuna.distributions.FloatDistribution(
             low, high, log=interval.log and low > 0
@@ -222,7 +222,7 @@ def frozen(trial: Trial, ranges: Ranges) -> "optuna.trial.FrozenTrial":
     return optuna.trial.create_trial(
         state=optuna.trial.TrialState.FAIL if failed else optuna.trial.TrialState.COMPLETE,
         value=trial.value,
-        params={name: float(trial.knobs[name]) for name in ranges},
+        params={name: float(trial.hparams[name]) for name in ranges},
         distributions=space,
         user_attrs=attributes(trial),
     )

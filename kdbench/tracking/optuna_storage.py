@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from kdbench.records.store import write_whole
+from kdbench.records.files import atomic_write
 
 if TYPE_CHECKING:
     import optuna
@@ -34,7 +34,7 @@ def journal(path: Path, lock: FileLock) -> "optuna.storages.BaseStorage":
     return JournalStorage(JournalFileBackend(str(path), lock))  # type: ignore[arg-type]
 
 
-def glance(path: Path) -> tuple[int, bytes]:
+def fingerprint(path: Path) -> tuple[int, bytes]:
     """A file's size and its beginning, where a journal names the process that began it."""
     with path.open("rb") as file:
         return os.fstat(file.fileno()).st_size, file.read(100)
@@ -49,7 +49,7 @@ def ends_whole(path: Path) -> bool:
         return file.read(1) == b"\n"
 
 
-def salvage(path: Path, lock: FileLock) -> Path | None:
+def repair_journal(path: Path, lock: FileLock) -> Path | None:
     """Put a damaged journal aside and its whole beginning in its place; where it is now.
 
     None where the file is whole, or missing. Records bring back what is lost, and the
@@ -75,7 +75,7 @@ def salvage(path: Path, lock: FileLock) -> Path | None:
         if not (place := path.with_name(f"{path.name}.damaged-{number}")).exists()
     )
     path.rename(aside)
-    write_whole(path, kept)
+    atomic_write(path, kept)
     return aside
 
 

@@ -39,15 +39,15 @@ def text(value: Any) -> str:
 
 
 def params(spec: RunSpec, result: Mapping[str, Any] | None) -> dict[str, str]:
-    """Knobs under their own names, recipe, data, seed, and once known the expanded weights."""
-    found: dict[str, Any] = dict(spec.knobs)
+    """Hyperparameters under their own names, recipe, data, seed, and once known the expanded weights."""
+    found: dict[str, Any] = dict(spec.hparams)
     found |= {f"model.{slot}": model for slot, model in spec.models.items()}
     found |= {"model": spec.models.get("student", "")}
     found |= {f"recipe.{name}": value for name, value in vars(spec.recipe).items()}
     found |= {f"data.{name}": value for name, value in vars(spec.data).items()}
     found |= {"seed": spec.seed, "lineage": spec.lineage}
-    found |= {f"frozen.{role}": run for role, run in spec.frozen.items()}
-    found |= {f"weight.{term}": w for term, w in ((result or {}).get("weights") or {}).items()}
+    found |= {f"frozen.{role}": run for role, run in spec.frozen_runs.items()}
+    found |= {f"weight.{term}": w for term, w in ((result or {}).get("loss_weights") or {}).items()}
     return {name_of(name): text(value) for name, value in found.items()}
 
 
@@ -160,7 +160,7 @@ def results(record: Record, classes: Sequence[str] | None) -> dict[str, float]:
     return {key: float(value) for key, value in found.items() if finite(value)}
 
 
-def calibrated(path: Path, label: str) -> dict[str, float]:
+def measured_costs(path: Path, label: str) -> dict[str, float]:
     """The measured costs of a label, from the calibration file; empty where there is none."""
     try:
         row = json.loads(path.read_text())["rows"][label]

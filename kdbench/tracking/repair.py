@@ -22,7 +22,7 @@ class Stale:
 
     `trouble` is `interrupted` (shown as running, and nobody trains it), `open` (a run
     without work of its own that was never ended), `doubled` (a second run for one thing)
-    or `orphan` (its record is gone). `mendable`: `mend` does something about it.
+    or `orphan` (its record is gone). `mendable`: `repair_stale` does something about it.
     """
 
     trouble: str
@@ -34,7 +34,7 @@ class Stale:
 
 
 def stale(store: Store, study: str, uri: str) -> list[Stale]:
-    """Look at the study's experiment and change nothing; what `mend` would put right.
+    """Look at the study's experiment and change nothing; what `repair_stale` would put right.
 
     Raises `LookupError` where there is no such experiment, and what MLflow raises.
     """
@@ -55,7 +55,7 @@ def stale(store: Store, study: str, uri: str) -> list[Stale]:
     return found
 
 
-def mend(store: Store, study: str, uri: str, found: Sequence[Stale]) -> list[Stale]:
+def repair_stale(store: Store, study: str, uri: str, found: Sequence[Stale]) -> list[Stale]:
     """Put right what `stale` found; those of them that were mended.
 
     Interrupted runs become what their records say, open ones are ended, doubled ones are
@@ -83,7 +83,7 @@ def close(tracker: Tracker, item: Stale) -> None:
     record = tracker.store.record(str(item.id))
     entry = tracker.plan.get("listing", {}).get(record.id)
     if entry is not None:
-        tracker.distrust(record)
+        tracker.invalidate(record)
         tracker.level(record.id, entry, live=is_busy(record))
         return
     # The study was edited and has no such run any more; nothing but the state is known.

@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdbench.records import summary
+from kdbench.records.files import read_json, write_json
 from kdbench.records.spec import RunSpec
-from kdbench.records.store import Record, RecordBusy, Store, read_json, write_json
+from kdbench.records.store import Record, RecordBusy, Store
 from kdbench.tracking import artifacts
 from kdbench.tracking import experiment as find
 from kdbench.tracking import payload as content
 from kdbench.tracking.client import artifact_location, client, safe_uri
-from kdbench.tracking.known import KNOWN, Known, blank, book
+from kdbench.tracking.known import KNOWN, Known, new_state, read_state
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
@@ -215,7 +216,7 @@ class Tracker:
             )
             self._runs[record.id] = run
             if made:
-                known = blank(run)
+                known = new_state(run)
                 self._remember(record, known)
             elif remembered and remembered["run"] == run.info.run_id:
                 known = remembered
@@ -225,7 +226,7 @@ class Tracker:
 
     def _remembered(self, record: Record) -> Known | None:
         """What mlflow.json says of this store and experiment."""
-        known = book(record).get(self.key, {})
+        known = read_state(record).get(self.key, {})
         return {name: known[name] for name in KNOWN} if set(KNOWN) <= set(known) else None
 
     def _recover(self, run: "Run", record: Record) -> Known:
@@ -256,7 +257,7 @@ class Tracker:
             # All of an epoch's metrics are logged in one go, so one tells for all; the
             # latest, should another have stopped being finite.
             last = max([last, *steps])
-        return blank(run) | {
+        return new_state(run) | {
             "epochs": last,
             "params": sorted(data.params),
             "tags": {k: v for k, v in data.tags.items() if k.startswith(("kdbench.", "mlflow."))},
@@ -267,7 +268,7 @@ class Tracker:
     def _remember(self, record: Record, known: Known) -> None:
         """Write what MLflow holds beside the record."""
         where = {"store": safe_uri(self.uri), "experiment": self.study}
-        write_json(record.folder / "mlflow.json", book(record) | {self.key: known | where})
+        write_json(record.folder / "mlflow.json", read_state(record) | {self.key: known | where})
 
     # -- its parts
 
@@ -275,8 +276,8 @@ class Tracker:
         """The metrics that the run has once, and that MLflow lacks or has otherwise."""
         found = content.results(record, self.classes)
         if entry["kind"] == "final" and record.result is not None:
-            path = self.store.calibration_path(self.study)
-            found |= content.calibrated(path, entry["label"])
+            path = self.store.costs_path(self.study)
+            found |= content.measured_costs(path, entry["label"])
             if entry.get("teacher") and record.test and "test.kl" not in known["once"]:
                 teacher = self.store.record(entry["teacher"])
                 found |= summary.fidelity(record, teacher, self.selection) or {}
@@ -382,13 +383,13 @@ class Tracker:
 
     # -- all of it
 
-    def distrust(self, record: Record) -> None:
+    def invalidate(self, record: Record) -> None:
         """Forget what is remembered of a record where MLflow holds something else."""
         with find.levelling(record, self.patience):
             known, run = self._remembered(record), self._runs.get(record.id)
             if known is None or (run is not None and self._agrees(known, run, record)):
                 return
-            rest = {key: other for key, other in book(record).items() if key != self.key}
+            rest = {key: other for key, other in read_state(record).items() if key != self.key}
             write_json(record.folder / "mlflow.json", rest)
 
     def _agrees(self, known: Known, run: "Run", record: Record) -> bool:
@@ -436,7 +437,7 @@ def sync(
         if record.spec() is None:
             counts["absent"] += 1
         else:
-            tracker.distrust(record)
+            tracker.invalidate(record)
             changed = tracker.level(run_id, entry, live=is_busy(record))
             counts["updated" if changed else "level"] += 1
         if progress:

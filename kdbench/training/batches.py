@@ -12,14 +12,14 @@ from kdbench.methods.types import Progress
 from kdbench.models.output import Output
 from kdbench.records.spec import RunSpec
 from kdbench.training import seeds
-from kdbench.training.context import Bench
-from kdbench.training.teachers import FrozenNetwork
+from kdbench.training.context import TrainingContext
+from kdbench.training.teachers import TeacherNetwork
 
 if TYPE_CHECKING:
-    from kdbench.training.run import Member
+    from kdbench.training.run import TrainingRun
 
 
-class CohortBatch:
+class SharedBatch:
     """One batch, shared: labels, images by view, and the frozen outputs, each made when
     somebody asks for it first."""
 
@@ -43,14 +43,14 @@ class CohortBatch:
     def __len__(self) -> int:
         return len(self.position)
 
-    def again(self) -> "CohortBatch":
+    def again(self) -> "SharedBatch":
         """The same batch, with nothing computed yet."""
-        return CohortBatch(self.views, self.position, self.view_ids, self.asked, self.progress)
+        return SharedBatch(self.views, self.position, self.view_ids, self.asked, self.progress)
 
-    def copied(self) -> "CohortBatch":
+    def copied(self) -> "SharedBatch":
         """The same batch in tensors of its own, which later batches may be copied into."""
         ids = [each.clone() for each in self.view_ids]
-        return CohortBatch(self.views, self.position.clone(), ids, self.asked, self.progress)
+        return SharedBatch(self.views, self.position.clone(), ids, self.asked, self.progress)
 
     def release(self) -> None:
         """Let go of what was computed: an epoch's images together would fill the memory."""
@@ -71,16 +71,16 @@ class CohortBatch:
             self._images[view] = self.views.take(self.position, self.view_ids[view])
         return self._images[view]
 
-    def live(self, network: FrozenNetwork) -> Output:
-        """The frozen network's outputs on view 0, with every tap that a member asked for:
+    def live(self, network: TeacherNetwork) -> Output:
+        """The frozen network's outputs on view 0, with every layer that a member asked for:
         one forward a batch for the whole cohort."""
         if id(network) not in self._live:
-            taps = self.asked[id(network)]
-            self._live[id(network)] = network.live(self.images(0), taps)
+            layers = self.asked[id(network)]
+            self._live[id(network)] = network.live(self.images(0), layers)
         return self._live[id(network)]
 
 
-def training_positions(spec: RunSpec, bench: Bench) -> tuple[Tensor, Tensor]:
+def training_positions(spec: RunSpec, bench: TrainingContext) -> tuple[Tensor, Tensor]:
     """What a run trains on and what it is validated on, as positions in the training file."""
     fit, held_out = split(bench.data.labels, spec.data.validation, spec.data.split_seed)
     if spec.data.train_on == "all":
@@ -89,8 +89,8 @@ def training_positions(spec: RunSpec, bench: Bench) -> tuple[Tensor, Tensor]:
 
 
 def epoch_batches(
-    bench: Bench, fit: Tensor, epoch: int, members: Sequence["Member"]
-) -> list[CohortBatch]:
+    bench: TrainingContext, fit: Tensor, epoch: int, members: Sequence["TrainingRun"]
+) -> list[SharedBatch]:
     """The batches of an epoch, the same for every method of this setting and seed.
 
     The last batch is as large as what is left; one single example is left out, since
@@ -106,14 +106,14 @@ def epoch_batches(
     ]
     asked: dict[int, tuple[str, ...]] = {}
     for member in members:
-        for network, from_table in member.frozen.values():
+        for network, from_table in member.teachers.values():
             if not from_table:
                 known = asked.get(id(network), ())
-                asked[id(network)] = tuple(sorted({*known, *member.job.taps}))
+                asked[id(network)] = tuple(sorted({*known, *member.job.layers}))
     size, epochs = spec.recipe.batch, spec.recipe.epochs
     starts = [start for start in range(0, len(positions), size) if start + 1 < len(positions)]
     return [
-        CohortBatch(
+        SharedBatch(
             views,
             positions[start : start + size],
             [ids[start : start + size] for ids in drawn],

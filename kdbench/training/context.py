@@ -11,24 +11,24 @@ from kdbench.data.load import TrainingData
 from kdbench.methods.base import Method
 from kdbench.records.spec import RunSpec
 from kdbench.records.store import Store
-from kdbench.training.teachers import FrozenNetwork
+from kdbench.training.teachers import TeacherNetwork
 
 if TYPE_CHECKING:
-    from kdbench.training.cuda_graphs.pool import Captured
+    from kdbench.training.cuda_graphs.pool import GraphPool
 
 
 @dataclass(frozen=True)
-class Job:
-    """A run to train: its spec, its method, the taps the method reads, and where it stopped."""
+class TrainingJob:
+    """A run to train: its spec, its method, the layers the method reads, and where it stopped."""
 
     spec: RunSpec
     method: Method
-    taps: tuple[str, ...]
+    layers: tuple[str, ...]
     checkpoint: bytes | None = None
 
 
 @dataclass
-class Bench:
+class TrainingContext:
     """Where cohorts run: the store, the training images, a device, and the frozen
     networks that have been loaded so far.
 
@@ -43,8 +43,8 @@ class Bench:
     _views: dict[str, Views] = field(default_factory=dict)
     #: What the study as a whole reads from the tables of each frozen run.
     read: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    captured: "Captured | None" = None
-    _frozen: dict[tuple[str, str, str, str], FrozenNetwork] = field(default_factory=dict)
+    captured: "GraphPool | None" = None
+    _frozen: dict[tuple[str, str, str, str], TeacherNetwork] = field(default_factory=dict)
 
     def views(self, augment: str) -> Views:
         """The training images on the device under an augmentation."""
@@ -52,13 +52,13 @@ class Bench:
             self._views[augment] = Views(self.data, augment, self.device)
         return self._views[augment]
 
-    def frozen(self, spec: RunSpec, role: str) -> FrozenNetwork:
+    def teacher(self, spec: RunSpec, role: str) -> TeacherNetwork:
         """The finished run that fills a role of `spec`, as a source of outputs."""
-        run_id, augment, storage = spec.frozen[role], spec.data.augment, spec.recipe.storage
-        key = (run_id, spec.weights, augment, storage)
+        run_id, augment, storage = spec.frozen_runs[role], spec.data.augment, spec.recipe.storage
+        key = (run_id, spec.frozen_epoch, augment, storage)
         if key not in self._frozen:
-            self._frozen[key] = FrozenNetwork(
-                self.store, run_id, spec.weights, self.data, self.views(augment), storage
+            self._frozen[key] = TeacherNetwork(
+                self.store, run_id, spec.frozen_epoch, self.data, self.views(augment), storage
             )
         return self._frozen[key]
 

@@ -12,14 +12,14 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from kdbench.training.batches import epoch_batches, training_positions
-from kdbench.training.context import Bench, Job
-from kdbench.training.run import Member
+from kdbench.training.context import TrainingContext, TrainingJob
+from kdbench.training.run import TrainingRun
 
 
-def calibrate(
-    jobs: Mapping[str, Job],
+def measure_costs(
+    jobs: Mapping[str, TrainingJob],
     reference: str,
-    bench: Bench,
+    bench: TrainingContext,
     stopping: Callable[[], bool],
     steps: int = 4,
     turns: int = 5,
@@ -52,9 +52,9 @@ def calibrate(
 class _Runner:
     """One method alone, over the same few batches again and again."""
 
-    def __init__(self, job: Job, bench: Bench, steps: int) -> None:
-        fresh = Job(job.spec, job.method, job.taps)
-        self.member = Member(fresh, bench)
+    def __init__(self, job: TrainingJob, bench: TrainingContext, steps: int) -> None:
+        fresh = TrainingJob(job.spec, job.method, job.layers)
+        self.member = TrainingRun(fresh, bench)
         fit, _ = training_positions(job.spec, bench)
         self.batches = epoch_batches(bench, fit, 0, [self.member])[:steps]
         self.device = bench.device

@@ -1,6 +1,6 @@
 """The one opening of the test set: scores a finished run's last and best weights together.
 
-Only this module imports `open_test`; training, tuning and the choice of a checkpoint
+Only this module imports `open_test_set`; training, tuning and the choice of a checkpoint
 cannot reach the test labels.
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from kdbench import models
 from kdbench.data import Views
 from kdbench.data.load import TrainingData
-from kdbench.data.test_set import TestData, open_test
+from kdbench.data.test_set import TestData, open_test_set
 from kdbench.records.store import Store
 from kdbench.training.run import EVALUATION_BATCH
 from kdbench.training.teachers import load_student
@@ -76,6 +76,6 @@ def score(logits: Tensor, labels: Tensor, classes: int) -> dict[str, Any]:
     }
 
 
-def open_sealed(data: TrainingData, folder: Path | None) -> TestData:
+def open_test_set_of(data: TrainingData, folder: Path | None) -> TestData:
     """The test images and labels that belong to `data`."""
-    return open_test(data.name, folder)
+    return open_test_set(data.name, folder)

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from kdbench.training.batches import epoch_batches, training_positions
-from kdbench.training.context import Bench, Job
-from kdbench.training.cuda_graphs.pool import Captured
+from kdbench.training.context import TrainingContext, TrainingJob
+from kdbench.training.cuda_graphs.pool import GraphPool
 from kdbench.training.events import Event, Failed, cause
 from kdbench.training.memory import CohortTooLarge, out_of_memory
-from kdbench.training.run import Member, one_by_one
+from kdbench.training.run import TrainingRun, one_by_one
 from kdbench.training.state import packed
 
 T = TypeVar("T")
@@ -22,8 +22,8 @@ Kept = bytes | Mapping[str, Any] | None
 
 
 def train_cohort(
-    jobs: Sequence[Job],
-    bench: Bench,
+    jobs: Sequence[TrainingJob],
+    bench: TrainingContext,
     emit: Callable[[Event], None],
     stopping: Callable[[], bool] = lambda: False,
 ) -> None:
@@ -40,7 +40,7 @@ def train_cohort(
     #: The last whole epoch of every run that has not ended: a checkpoint, or a state that is
     #: packed when somebody wants it.
     kept: dict[str, Kept] = {job.spec.id: job.checkpoint for job in jobs}
-    members: list[Member] = []
+    members: list[TrainingRun] = []
 
     def guarded(run_id: str, act: Callable[[T], object], what: T) -> bool:
         """Whether `act(what)` went well; if not, the run has failed, and only that run."""
@@ -56,11 +56,11 @@ def train_cohort(
 
     try:
         if bench.recorded:
-            bench.captured = bench.captured or Captured()
+            bench.captured = bench.captured or GraphPool()
             bench.captured.prepare([job.spec for job in jobs])
         for job in jobs:
-            guarded(job.spec.id, lambda each: members.append(Member(each, bench)), job)
-        ages: dict[int, list[Member]] = {}
+            guarded(job.spec.id, lambda each: members.append(TrainingRun(each, bench)), job)
+        ages: dict[int, list[TrainingRun]] = {}
         for member in members:
             ages.setdefault(member.epoch, []).append(member)
         for mates in ages.values():
@@ -79,8 +79,8 @@ def train_cohort(
 
 
 def _lockstep(
-    members: list[Member],
-    bench: Bench,
+    members: list[TrainingRun],
+    bench: TrainingContext,
     emit: Callable[[Event], None],
     stopping: Callable[[], bool],
     kept: dict[str, Kept],
@@ -93,14 +93,14 @@ def _lockstep(
     captured = bench.captured
     step = captured.step if captured else one_by_one
 
-    def finish(member: Member) -> None:
+    def finish(member: TrainingRun) -> None:
         result = member.finished("done" if member.sound else "diverged")
         if captured and (reason := captured.eager(member)):
             result.result["eager"] = reason
         emit(member.epochs_event(None))
         emit(result)
 
-    def end(member: Member) -> None:
+    def end(member: TrainingRun) -> None:
         if guarded(member.spec.id, finish, member):
             del kept[member.spec.id]
 

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from filelock import FileLock, Timeout
 
-from kdbench.records.files import replacing
+from kdbench.records.files import atomic_open
 from kdbench.records.spec import TYPES, digest
 
 #: Images a forward.
@@ -47,7 +47,7 @@ Compute = Callable[[Block, Sequence[str]], Mapping[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
-class Tables:
+class OutputCache:
     """The tables of one network in `folder`, under an address made of `key`.
 
     `shapes`: the shape of each output's row by name; `storage`: `fp32` or `fp16`.
@@ -121,7 +121,7 @@ class Tables:
             files: dict[str, BinaryIO] = {}
             for name in lacking:
                 size = _rows(blocks) * self._row(name)
-                files[name] = written.enter_context(replacing(self._shard(name, blocks), size))
+                files[name] = written.enter_context(atomic_open(self._shard(name, blocks), size))
             for block in blocks:
                 found = compute(block, lacking)
                 for name in lacking:
@@ -132,7 +132,7 @@ class Tables:
         if not self.whole(name):
             head = self._header(name)
             size = len(head) + self.views * self.images * self._row(name)
-            with replacing(self.path(name), size) as file:
+            with atomic_open(self.path(name), size) as file:
                 file.write(head)
                 for shard in shards:
                     with shard.open("rb") as part:
@@ -152,7 +152,7 @@ class Tables:
         return [blocks[i : i + size] for i in range(0, len(blocks), size)]
 
     def _address(self, name: str) -> str:
-        return digest({**self.key, "storage": self.storage, "tap": name})
+        return digest({**self.key, "storage": self.storage, "layer": name})
 
     def _shard(self, name: str, blocks: Sequence[Block]) -> Path:
         first = blocks[0].view * self.images + blocks[0].start

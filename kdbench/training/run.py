@@ -13,29 +13,30 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kdbench import models
+from kdbench.data import VIEWS
 from kdbench.methods.base import Method
 from kdbench.methods.networks import Average, Frozen, Snapshot, Trained
 from kdbench.methods.types import Batch, Shapes
 from kdbench.models.output import Output
-from kdbench.records.spec import tabled
+from kdbench.records.spec import uses_cache
 from kdbench.training import seeds
-from kdbench.training.batches import CohortBatch
-from kdbench.training.context import Bench, Job
+from kdbench.training.batches import SharedBatch
+from kdbench.training.context import TrainingContext, TrainingJob
 from kdbench.training.cuda_graphs.tensor_params import in_tensors
 from kdbench.training.events import Epochs, Finished
 from kdbench.training.networks import _inner
 from kdbench.training.optim import _parameters, load_state, lr_at, make_optimizer, set_lr
 from kdbench.training.state import CHECKPOINT_EVERY
-from kdbench.training.teachers import FrozenNetwork
+from kdbench.training.teachers import TeacherNetwork
 
 #: Images a forward of an evaluation.
 EVALUATION_BATCH = 250
 
 
-class Member:
+class TrainingRun:
     """One run in training: its networks, helpers and optimiser, and what it has measured."""
 
-    def __init__(self, job: Job, bench: Bench) -> None:
+    def __init__(self, job: TrainingJob, bench: TrainingContext) -> None:
         self.job = job
         self.spec = job.spec
         self.method = job.method
@@ -74,60 +75,63 @@ class Member:
                 )
         for network in self.followers.values():
             network.eval().requires_grad_(False)
-        self.frozen: dict[str, tuple[FrozenNetwork, bool]] = {}
+        self.teachers: dict[str, tuple[TeacherNetwork, bool]] = {}
         shapes: dict[str, dict[str, tuple[int, ...]]] = {}
         for role, source in self.sources.items():
             if isinstance(source, Frozen):
-                teacher = self.bench.frozen(spec, role)
-                shapes[role] = {t: teacher.shapes[t] for t in self.job.taps}
-                self.frozen[role] = (teacher, tabled(spec, len(data.labels), shapes[role]))
+                teacher = self.bench.teacher(spec, role)
+                shapes[role] = {t: teacher.shapes[t] for t in self.job.layers}
+                self.teachers[role] = (
+                    teacher,
+                    uses_cache(spec, len(data.labels), VIEWS[spec.data.augment], shapes[role]),
+                )
             else:
                 of = role if isinstance(source, Trained) else source.of
                 slot = self.sources[of].slot  # type: ignore[union-attr]
-                known = models.taps_of(spec.models[slot], data.shape, data.classes)
-                shapes[role] = {t: known[t] for t in self.job.taps}
+                known = models.feature_shapes(spec.models[slot], data.shape, data.classes)
+                shapes[role] = {t: known[t] for t in self.job.layers}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds.integers(seeds.stream(spec, "weights", "helpers"), 1)[0])
             self._shapes = Shapes(data.classes, len(data.labels), shapes)
             made = self.method.helpers(self._shapes)
         self.helpers = made.to(device)
-        self.tapped = {
-            role: models.tapped(_inner(network), self.job.taps)
+        self.with_features = {
+            role: models.with_features(_inner(network), self.job.layers)
             for role, network in (self.trained | self.followers).items()
         }
         for role in self.followers:
-            self.tapped[role].eval()
+            self.with_features[role].eval()
         trainable = [p for m in (*self.trained.values(), self.helpers) for p in m.parameters()]
         self.optimizer = make_optimizer(spec.recipe, trainable, device)
-        self.read_knobs_from_numbers()
+        self.read_hparams_from_numbers()
         # These stay where they are from epoch to epoch, for steps that were recorded.
         self.generator = torch.Generator(device)
         self._sums: dict[str, Tensor] = {}
         self._correct = torch.zeros((), device=device, dtype=torch.int64)
 
-    def read_knobs_from_numbers(self) -> None:
-        """Have the loss read every knob as the number that it is."""
+    def read_hparams_from_numbers(self) -> None:
+        """Have the loss read every hyperparameter as the number that it is."""
         self._loss_of: Method = self.method
-        self.knobs: dict[str, Tensor] = {}
+        self.hparams: dict[str, Tensor] = {}
 
-    def read_knobs_from_tensors(self) -> None:
-        """Have the loss read what tuning moves from `knobs`, 0-d tensors on the device, for
+    def read_hparams_from_tensors(self) -> None:
+        """Have the loss read what tuning moves from `hparams`, 0-d tensors on the device, for
         steps that are recorded."""
-        self._loss_of, self.knobs = in_tensors(self.method, self._shapes, self.bench.device)
+        self._loss_of, self.hparams = in_tensors(self.method, self._shapes, self.bench.device)
 
-    def check_knobs(self) -> None:
-        """Raise `TypeError` where the loss has kept something made of knobs in tensors."""
+    def check_hparams(self) -> None:
+        """Raise `TypeError` where the loss has kept something made of hyperparameters in tensors."""
         if kept := vars(self._loss_of).keys() - vars(self.method).keys():
-            raise TypeError(f"keeps {', '.join(sorted(kept))}, made of knobs")
+            raise TypeError(f"keeps {', '.join(sorted(kept))}, made of hyperparameters")
 
     # -- one epoch
 
     def prepare(self, stopping: Callable[[], bool]) -> None:
         """Have the tables that this run reads filled, and look into them."""
-        for role, (network, from_table) in self.frozen.items():
+        for role, (network, from_table) in self.teachers.items():
             if from_table:
-                also = self.bench.read.get(self.spec.frozen[role], ())
-                network.prepare(self.job.taps, also, stopping)
+                also = self.bench.read.get(self.spec.frozen_runs[role], ())
+                network.prepare(self.job.layers, also, stopping)
 
     def begin_epoch(self, steps: int) -> None:
         """Start this epoch's streams, meters and learning rate."""
@@ -146,10 +150,10 @@ class Member:
         set_lr(self.optimizer, self.lr)
         for role, network in self.trained.items():
             network.train()
-            self.tapped[role].train()
+            self.with_features[role].train()
         self.helpers.train()
 
-    def step(self, batch: CohortBatch) -> None:
+    def step(self, batch: SharedBatch) -> None:
         """One step of training; nothing is read back from the device."""
         self.seed()
         self.compute(batch)
@@ -165,12 +169,12 @@ class Member:
             generator = torch.cuda.default_generators[self.bench.device.index or 0]
             generator.manual_seed(self._dropout["student"][self._step])
 
-    def advance(self, batch: CohortBatch) -> None:
+    def advance(self, batch: SharedBatch) -> None:
         """Count a step that was computed."""
         self._seen += len(batch)
         self._step += 1
 
-    def compute(self, batch: CohortBatch) -> None:
+    def compute(self, batch: SharedBatch) -> None:
         """Forward every network, one backward, one optimiser step: work on tensors alone,
         which a GPU can record."""
         amp = torch.autocast(
@@ -179,17 +183,17 @@ class Member:
         out: dict[str, Output] = {}
         for role in self.sources:
             images = batch.images(self.method.views.get(role, 0))
-            if role in self.frozen:
+            if role in self.teachers:
                 out[role] = self._frozen_output(role, batch)
             elif role in self.trained:
                 if self.bench.device.type == "cpu":
                     # The generator itself: `torch.manual_seed` also notes a call stack for CUDA.
                     torch.default_generator.manual_seed(self._dropout[role][self._step])
                 with amp:
-                    out[role] = _float(self.tapped[role](images))
+                    out[role] = _float(self.with_features[role](images))
             else:
                 with amp, torch.no_grad():
-                    out[role] = _float(self.tapped[role](images))
+                    out[role] = _float(self.with_features[role](images))
         seen = Batch(batch.images(0), batch.labels, batch.position, self.generator)
         terms = self._loss_of.loss(out, seen, self.helpers, batch.progress)
         total = torch.stack(list(terms.values())).sum()
@@ -201,10 +205,10 @@ class Member:
                 self.followers[role].update_parameters(self.trained[source.of])
         self._measure(out["student"].logits.detach(), batch.labels, total.detach(), terms)
 
-    def _frozen_output(self, role: str, batch: CohortBatch) -> Output:
-        network, from_table = self.frozen[role]
+    def _frozen_output(self, role: str, batch: SharedBatch) -> Output:
+        network, from_table = self.teachers[role]
         if from_table:
-            return network.table(batch.position, self.job.taps, batch.view_ids[0])
+            return network.table(batch.position, self.job.layers, batch.view_ids[0])
         return batch.live(network)
 
     def _measure(
@@ -229,11 +233,11 @@ class Member:
         modules = [*self.trained.values(), *self.followers.values(), self.helpers]
         return [t for m in modules for t in (*m.parameters(), *m.buffers())]
 
-    def move_into(self, other: "Member") -> None:
+    def move_into(self, other: "TrainingRun") -> None:
         """Go on in the tensors of another run that has ended, with this run's values in them.
 
         For steps that were recorded with them: what differs between the two is read from
-        tensors, as the other's `knobs` are.
+        tensors, as the other's `hparams` are.
         """
         ours, theirs = self.optimizer, other.optimizer
         with torch.no_grad():
@@ -246,11 +250,15 @@ class Member:
                     kept = ours.state[mine].get(name) if mine in ours.state else None
                     if value is not None:
                         value.zero_() if kept is None else value.copy_(kept)
-        for name, tensor in other.knobs.items():
+        for name, tensor in other.hparams.items():
             tensor.fill_(getattr(self.method, name))
-        self._loss_of, self.knobs = other._loss_of, other.knobs
+        self._loss_of, self.hparams = other._loss_of, other.hparams
         self.trained, self.followers, self.helpers = other.trained, other.followers, other.helpers
-        self.tapped, self.optimizer, self.generator = other.tapped, theirs, other.generator
+        self.with_features, self.optimizer, self.generator = (
+            other.with_features,
+            theirs,
+            other.generator,
+        )
         self._sums, self._correct = other._sums, other._correct
 
     def end_epoch(self, held_out: Tensor) -> None:
@@ -280,7 +288,7 @@ class Member:
         self.rows.append({k: v for k, v in row.items() if math.isfinite(v)})
 
     def _validate(self, held_out: Tensor) -> dict[str, float]:
-        network = self.tapped["student"].eval()
+        network = self.with_features["student"].eval()
         plain = self.bench.views("none")
         right, losses = [], []
         with torch.no_grad():
@@ -354,7 +362,7 @@ class Member:
             "diverged_epoch": self.epoch if state == "diverged" else None,
             "last": scored,
             "best": best,
-            "weights": self.method.weights(),
+            "loss_weights": self.method.loss_weights(),
             "parameters": sum(p.numel() for p in _parameters(self.optimizer)),
             "student_parameters": sum(p.numel() for p in student.parameters()),
             "macs": models.macs(self.spec.models["student"], data.shape, data.classes),
@@ -365,12 +373,12 @@ class Member:
 
 
 def _float(out: Output) -> Output:
-    return Output(out.logits.float(), {k: v.float() for k, v in out.taps.items()})
+    return Output(out.logits.float(), {k: v.float() for k, v in out.features.items()})
 
 
 def one_by_one(
-    batch: CohortBatch, members: Sequence[Member], guarded: Callable[..., bool]
-) -> list[Member]:
+    batch: SharedBatch, members: Sequence[TrainingRun], guarded: Callable[..., bool]
+) -> list[TrainingRun]:
     """One eager step of every member; those for which it went well."""
     left = [m for m in members if guarded(m.spec.id, m.step, batch)]
     batch.release()

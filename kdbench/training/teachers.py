@@ -3,7 +3,7 @@
 Where an example has few views, the outputs of a frozen network are a table over all of
 them, kept on disk for every method, seed and trial. Otherwise one live forward a batch
 serves the whole cohort. The two agree only to rounding, so the choice follows from the
-spec alone (`tabled`), and a table that is opened is held against a live forward.
+spec alone (`uses_cache`), and a table that is opened is held against a live forward.
 """
 
 import hashlib
@@ -19,10 +19,11 @@ from kdbench import models
 from kdbench.data import Views
 from kdbench.data.load import TrainingData
 from kdbench.models.output import Output
+from kdbench.records.readers import CorruptRecord
 from kdbench.records.spec import TYPES
-from kdbench.records.store import DamagedRecord, Store
+from kdbench.records.store import Store
 from kdbench.training.memory import trim
-from kdbench.training.output_cache import Block, Tables
+from kdbench.training.output_cache import Block, OutputCache
 
 #: Rows of a table that are computed once more when it is opened, and how far they may lie
 #: from it, as a share of the row's largest value: wide enough for other roundings.
@@ -30,7 +31,7 @@ SPOTS = 16
 TOLERANCE = {"fp32": 1e-3, "fp16": 4e-3}
 
 
-class WrongTable(Exception):
+class WrongCache(Exception):
     """A table does not say what its network says."""
 
     def __init__(self, path: Path, name: str, image: int, view: int) -> None:
@@ -43,7 +44,7 @@ class WrongTable(Exception):
 def load_student(store: Store, run_id: str, which: str, data: TrainingData) -> nn.Module:
     """The student that run `run_id` made, in eval mode; `which` is `last` or `best`.
 
-    Raises `FileNotFoundError` where the run is unfinished, `DamagedRecord` where its
+    Raises `FileNotFoundError` where the run is unfinished, `CorruptRecord` where its
     weights are not whole.
     """
     record = store.record(run_id)
@@ -52,18 +53,18 @@ def load_student(store: Store, run_id: str, which: str, data: TrainingData) -> n
         raise FileNotFoundError(f"run {run_id} is not finished, so its weights cannot be used")
     with torch.random.fork_rng(devices=[]):
         network = models.build(spec.models["student"], data.shape, data.classes)
-    stored = load_tensors(record.weights())
+    stored = load_tensors(record.state_dict())
     prefix = f"{which}/"
     try:
         network.load_state_dict(
             {name.removeprefix(prefix): v for name, v in stored.items() if name.startswith(prefix)}
         )
     except RuntimeError as error:
-        raise DamagedRecord(record.weights_path, str(error)) from error
+        raise CorruptRecord(record.weights_path, str(error)) from error
     return network.eval().requires_grad_(False)
 
 
-class FrozenNetwork:
+class TeacherNetwork:
     """The finished student of another run, as a source of outputs over training images.
 
     Computes in float32 whatever the recipe's precision; `storage` is the type its tables
@@ -85,52 +86,52 @@ class FrozenNetwork:
         self.model = models.to_device(model, views.device)
         spec = store.record(run_id).spec()
         assert spec is not None, "a run whose weights were loaded has a spec"
-        self.shapes = models.taps_of(spec.models["student"], data.shape, data.classes)
+        self.shapes = models.feature_shapes(spec.models["student"], data.shape, data.classes)
         key = {
             "run": run_id,
             "weights": which,
             # The weights' content too: a teacher trained again on a GPU is another network.
-            "content": hashlib.sha256(store.record(run_id).weights()).hexdigest(),
+            "content": hashlib.sha256(store.record(run_id).state_dict()).hexdigest(),
             "data": data.checksum,
             "views": views.augment,
             "compute": "fp32",
         }
         rows = {"logits": (data.classes,), **self.shapes}
-        self.tables = Tables(store.tables, key, views.count, self.images, rows, storage)
+        self.tables = OutputCache(store.tables, key, views.count, self.images, rows, storage)
         self._tapped: dict[tuple[str, ...], nn.Module] = {}
         self._opened: dict[str, Tensor] = {}
 
-    def live(self, images: Tensor, taps: Sequence[str]) -> Output:
+    def live(self, images: Tensor, layers: Sequence[str]) -> Output:
         """One forward in eval mode and without a graph; images as a batch of the cohort."""
-        names = tuple(sorted(taps))
+        names = tuple(sorted(layers))
         if names not in self._tapped:
-            self._tapped[names] = models.tapped(self.model, names).eval()
+            self._tapped[names] = models.with_features(self.model, names).eval()
         with torch.no_grad():
             return self._tapped[names](images)
 
-    def table(self, position: Tensor, taps: Sequence[str], view: Tensor | None = None) -> Output:
+    def table(self, position: Tensor, layers: Sequence[str], view: Tensor | None = None) -> Output:
         """The stored outputs of the training images at `position` (batch) in the views `view`
         (batch; None: the plain images)."""
-        self.prepare(taps)
+        self.prepare(layers)
         row = position
         if self.views.count > 1:
             row = position + self.images * (self.views.plain if view is None else view)
-        found = {name: self._opened[name][row].float() for name in ("logits", *taps)}
+        found = {name: self._opened[name][row].float() for name in ("logits", *layers)}
         return Output(found.pop("logits"), found)
 
     def prepare(
         self,
-        taps: Sequence[str],
+        layers: Sequence[str],
         also: Sequence[str] = (),
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Open the tables of logits and taps, filled where they are not; then also those of
+        """Open the tables of logits and layers, filled where they are not; then also those of
         `also`, which others will ask for, in the same forwards.
 
-        Leaves them as they are where `stopping` turns true. Raises `WrongTable` where one
+        Leaves them as they are where `stopping` turns true. Raises `WrongCache` where one
         does not agree with a live forward.
         """
-        names = [name for name in ("logits", *taps) if name not in self._opened]
+        names = [name for name in ("logits", *layers) if name not in self._opened]
         if not names:
             return
         if not all(self.tables.whole(name) for name in names):
@@ -147,7 +148,7 @@ class FrozenNetwork:
         out = self.live(self.views.take(position, block.view), [n for n in names if n != "logits"])
         made = {}
         for name in names:
-            value = (out.logits if name == "logits" else out.taps[name]).float().cpu().numpy()
+            value = (out.logits if name == "logits" else out.features[name]).float().cpu().numpy()
             kept = value.astype(TYPES[self.tables.storage])
             if np.isinf(kept).any() and not np.isinf(value).any():
                 raise ValueError(
@@ -158,16 +159,16 @@ class FrozenNetwork:
         return made
 
     def _spot_check(self, opened: Mapping[str, Tensor]) -> None:
-        """Compute a few rows, others each time, once more. Raises `WrongTable`."""
+        """Compute a few rows, others each time, once more. Raises `WrongCache`."""
         rows = self.views.count * self.images
         row = torch.from_numpy(np.random.default_rng().integers(rows, size=SPOTS))
         position, view = row % self.images, row // self.images
         out = self.live(self.views.take(position, view), [n for n in opened if n != "logits"])
         for name, table in opened.items():
-            live = (out.logits if name == "logits" else out.taps[name]).float().cpu().flatten(1)
+            live = (out.logits if name == "logits" else out.features[name]).float().cpu().flatten(1)
             away = (table[row].float().flatten(1) - live).abs().amax(1)
             limit = TOLERANCE[self.tables.storage] * live.abs().amax(1)
             # Written so that a NaN in the table is found.
             for spot in (~(away <= limit)).nonzero().flatten().tolist():
                 image, its_view = int(position[spot]), int(view[spot])
-                raise WrongTable(self.tables.path(name), name, image, its_view)
+                raise WrongCache(self.tables.path(name), name, image, its_view)

@@ -10,13 +10,13 @@ import torch
 
 from kdbench.data.load import TrainingData, load
 from kdbench.methods import METHODS
-from kdbench.methods.taps import taps_of_run
+from kdbench.methods.layers import layers_of_run
 from kdbench.records.spec import RunSpec
 from kdbench.records.store import Store
-from kdbench.training.context import Bench, Job
-from kdbench.training.cost import calibrate
+from kdbench.training.context import TrainingContext, TrainingJob
+from kdbench.training.cost import measure_costs
 from kdbench.training.cuda_graphs.recording import can_record
-from kdbench.training.evaluate import open_sealed, score_run
+from kdbench.training.evaluate import open_test_set_of, score_run
 from kdbench.training.events import Event, Failed, cause
 from kdbench.training.loop import train_cohort
 from kdbench.training.memory import CohortTooLarge, release, trim
@@ -34,10 +34,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Task:
-    """`train` a cohort of specs, `score` finished runs, or `calibrate` costs of specs.
+    """`train` a cohort of specs, `score` finished runs, or `measure_costs` costs of specs.
 
     `labels` names the specs of a calibration; `reference` is the one all are held against.
-    `read` says which taps the study as a whole reads from the tables of each frozen run.
+    `read` says which layers the study as a whole reads from the tables of each frozen run.
     """
 
     kind: str
@@ -57,8 +57,8 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Calibrated:
-    """The cost of each label: see `calibrate`."""
+class CostsMeasured:
+    """The cost of each label: see `measure_costs`."""
 
     rows: dict[str, dict[str, float]]
 
@@ -77,7 +77,7 @@ class Lost:
     message: str
 
 
-Message = Event | Scored | Calibrated | Idle | Lost
+Message = Event | Scored | CostsMeasured | Idle | Lost
 
 
 class Worker:
@@ -93,7 +93,7 @@ class Worker:
             # fp32 means float32, not the matrix units' shorter TF32.
             torch.backends.cudnn.allow_tf32 = False
         recorded = on_gpu and can_record(self.device)
-        self.bench = Bench(self.store, self.data, self.device, recorded)
+        self.bench = TrainingContext(self.store, self.data, self.device, recorded)
 
     def carry_out(
         self, task: Task, say: Callable[[Message], None], stopping: Callable[[], bool]
@@ -107,7 +107,7 @@ class Worker:
                 self._score(task, say)
             else:
                 specs = dict(zip(task.labels, map(self._job, task.specs), strict=True))
-                say(Calibrated(calibrate(specs, task.reference, self.bench, stopping)))
+                say(CostsMeasured(measure_costs(specs, task.reference, self.bench, stopping)))
         except Exception as error:
             for spec in task.specs:
                 say(Failed(spec.id, cause(error)))
@@ -115,7 +115,7 @@ class Worker:
         say(Idle())
 
     def _train(
-        self, jobs: list[Job], say: Callable[[Message], None], stopping: Callable[[], bool]
+        self, jobs: list[TrainingJob], say: Callable[[Message], None], stopping: Callable[[], bool]
     ) -> None:
         """Train a cohort; where it does not fit into memory, in two halves one after the
         other. A run's numbers do not depend on its company, so the split changes none."""
@@ -134,18 +134,18 @@ class Worker:
             self._train(half, say, stopping)
 
     def _score(self, task: Task, say: Callable[[Message], None]) -> None:
-        test = open_sealed(self.data, self.place.data_dir)
+        test = open_test_set_of(self.data, self.place.data_dir)
         for spec in task.specs:
             scores, arrays = score_run(self.store, spec.id, self.data, test, self.device)
             say(Scored(spec.id, scores, arrays))
 
-    def _job(self, spec: RunSpec) -> Job:
-        method = METHODS[spec.method](**spec.knobs)
+    def _job(self, spec: RunSpec) -> TrainingJob:
+        method = METHODS[spec.method](**spec.hparams)
 
         def model_of(run_id: str) -> str:
             frozen = self.store.record(run_id).spec()
             assert frozen is not None, "a run starts after the runs it freezes"
             return frozen.models["student"]
 
-        taps = taps_of_run(spec, method, model_of, self.data.shape, self.data.classes)
-        return Job(spec, method, taps, self.store.record(spec.id).checkpoint())
+        layers = layers_of_run(spec, method, model_of, self.data.shape, self.data.classes)
+        return TrainingJob(spec, method, layers, self.store.record(spec.id).checkpoint())

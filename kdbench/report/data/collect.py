@@ -2,9 +2,10 @@
 
 import pandas as pd
 
-from kdbench.records.store import Store, read_json
+from kdbench.records.files import read_json
+from kdbench.records.store import Store
 from kdbench.report.data.confusion import confusions_frame
-from kdbench.report.data.report_data import Evidence, slim, tidy_curves, trials_frame
+from kdbench.report.data.report_data import ReportData, slim, tidy_curves, trials_frame
 from kdbench.report.data.runs import TEACHER, run_ids, runs_frame
 from kdbench.tracking import curves, search, tracking_uri
 
@@ -25,7 +26,7 @@ def no_plan(store: Store, study: str) -> str:
     return f"no plan of study '{study}' under {store.root}: run `kdbench study {study}` first"
 
 
-def gather(store: Store, study: str) -> Evidence:
+def gather(store: Store, study: str) -> ReportData:
     """All that a study's report is made from: its plan, MLflow, the records' predictions.
 
     Raises `FileNotFoundError` where the study has no plan, `LookupError` where MLflow has
@@ -35,7 +36,7 @@ def gather(store: Store, study: str) -> Evidence:
     if plan is None:
         raise FileNotFoundError(no_plan(store, study))
     uri = tracking_uri(store.root)
-    cost = read_json(store.calibration_path(study)) or {}
+    cost = read_json(store.costs_path(study)) or {}
     found = search(study, uri, trials=False)
     frame = runs_frame(found, plan, cost)
     late = behind(store, frame)
@@ -43,7 +44,7 @@ def gather(store: Store, study: str) -> Evidence:
         raise Behind(study, late)
     lines = tidy_curves(curves(study, uri, run_ids(plan), found))
     confusions = confusions_frame(store, plan, frame)
-    return Evidence(slim(plan), cost, frame, lines, trials_frame(plan), confusions)
+    return ReportData(slim(plan), cost, frame, lines, trials_frame(plan), confusions)
 
 
 def behind(store: Store, frame: pd.DataFrame) -> int:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from kdbench.report.data.report_data import CONFUSIONS, CURVES, TRIALS, Evidence
+from kdbench.report.data.report_data import CONFUSIONS, CURVES, TRIALS, ReportData
 from kdbench.report.data.runs import COLUMNS, typed
 
 NEEDED = ("method", "setting", "seed", "score")
@@ -101,7 +101,7 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def settings(rows: pd.DataFrame, name: str, reference: str, margin: float) -> dict[str, Evidence]:
+def settings(rows: pd.DataFrame, name: str, reference: str, margin: float) -> dict[str, ReportData]:
     """The evidence of each setting, in the file's order. `name` is the report's; an empty
     `reference` is the file's first method.
 
@@ -122,7 +122,7 @@ def settings(rows: pd.DataFrame, name: str, reference: str, margin: float) -> di
 
 def _evidence(
     group: pd.DataFrame, setting: str, name: str, reference: str, margin: float
-) -> Evidence:
+) -> ReportData:
     costs = group.groupby("method")["cost"].mean()
     relative = {str(k): float(v / costs[reference]) for k, v in costs.items()}
     price = {k: {"relative": v} for k, v in relative.items() if not math.isnan(v)}
@@ -130,8 +130,8 @@ def _evidence(
     rows: list[dict[str, Any]] = []
     for method, runs in group.groupby("method", sort=False):
         seeds = {str(s): f"line {n}" for s, n in zip(runs["seed"], runs["line"], strict=True)}
-        rows.append({"label": method, "row": "only", "method": method, "knobs": {},
-                     "searched": [], "runs": seeds, "cite": None, "unfit": None})  # fmt: skip
+        rows.append({"label": method, "row": "only", "method": method, "hparams": {},
+                     "searched": [], "runs": seeds, "cite": None, "incompatible": None})  # fmt: skip
         for run in runs.to_dict("records"):
             lines.append(_line(run, relative))
     plan: dict[str, Any] = {
@@ -140,7 +140,7 @@ def _evidence(
         "teachers": {}, "complete": True, "hash": _hash(group),
     }  # fmt: skip
     runs_frame = typed(pd.DataFrame(lines, columns=list(COLUMNS), dtype=object))
-    return Evidence(
+    return ReportData(
         plan,
         {"rows": price},
         runs_frame,
@@ -158,7 +158,7 @@ def _line(run: dict[Any, Any], relative: dict[str, float]) -> dict[str, Any]:
         "state": "failed" if failed else "done",
         "reason": "no score was given" if failed else None,
         "accuracy": None if failed else run["score"] / 100,
-        "measured.relative": relative.get(run["method"]), "knobs": "{}",
+        "measured.relative": relative.get(run["method"]), "hparams": "{}",
     }  # fmt: skip
 
 

@@ -18,25 +18,25 @@ import pandas as pd
 from kdbench.report.data.runs import COLUMNS, TEXTS, Plan, typed
 
 CURVES = ("id", "epoch", "metric", "value")
-TRIALS = ("label", "number", "runs", "accuracy", "nll", "chosen", "knobs")
+TRIALS = ("label", "number", "runs", "accuracy", "nll", "chosen", "hparams")
 CONFUSIONS = ("label", "row", "against", "expected", "predicted", "count")
 STUDY = "study.json"
 WALL_CLOCK = ("seconds",)
 """Metrics over epochs that two equal runs may differ in."""
 
 
-class NoEvidence(FileNotFoundError):
+class NoReportData(FileNotFoundError):
     """A folder lacks the numbers that its tables were made from."""
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class ReportData:
     """What the plan declared, and what its runs gave.
 
     `plan`: study, question, rows, tuning budget, references. `cost`: the calibration.
     `runs`: `frame.COLUMNS`, one line a final run or teacher. `curves`: a metric of a run
     after an epoch. `trials`: the validation scores of tuning (fractions, nats), `chosen`
-    marks the winner, `knobs` is JSON. `confusions`: counts of test images over a row's
+    marks the winner, `hparams` is JSON. `confusions`: counts of test images over a row's
     runs; `expected` is the true class (`against` = truth) or the teacher's answer
     (`against` = teacher), both as indices.
     """
@@ -77,8 +77,8 @@ class Evidence:
         return whole.hexdigest()[:16]
 
 
-def load(folder: Path) -> Evidence:
-    """The evidence in a report's folder. Raises `NoEvidence` where a file is missing."""
+def load(folder: Path) -> ReportData:
+    """The evidence in a report's folder. Raises `NoReportData` where a file is missing."""
     about = json.loads(_file(folder, STUDY).read_text(encoding="utf-8"))
     frames = {
         name: pd.read_csv(_file(folder, f"{name}.csv.gz"), dtype=dtypes)
@@ -90,13 +90,13 @@ def load(folder: Path) -> Evidence:
         )
     }
     frames["runs"] = typed(frames["runs"])
-    return Evidence(about["plan"], about["cost"], **frames)
+    return ReportData(about["plan"], about["cost"], **frames)
 
 
 def _file(folder: Path, name: str) -> Path:
     path = folder / name
     if not path.is_file():
-        raise NoEvidence(
+        raise NoReportData(
             f"{folder} holds no {name}: a table can be checked only beside the numbers it was "
             "made from; `kdbench report` writes both"
         )
@@ -122,7 +122,7 @@ def trials_frame(plan: Mapping[str, Any]) -> pd.DataFrame:
             "accuracy": trial["accuracy"],
             "nll": trial["nll"],
             "chosen": trial["number"] == row.get("best_trial"),
-            "knobs": json.dumps(trial["knobs"], sort_keys=True),
+            "hparams": json.dumps(trial["hparams"], sort_keys=True),
         }
         for row in plan["rows"]
         for trial in row.get("trials") or ()

@@ -28,9 +28,9 @@ COLUMNS = (
     *MEASURED,
     "teacher",
     *ORIGIN,
-    "knobs",
+    "hparams",
 )
-TEXTS = ("label", "row", "method", "id", "name", "state", "reason", "teacher", *ORIGIN, "knobs")
+TEXTS = ("label", "row", "method", "id", "name", "state", "reason", "teacher", *ORIGIN, "hparams")
 UNFINISHED = {
     "missing": "not run yet",
     "running": "not finished",
@@ -116,12 +116,17 @@ def _teachers(plan: Plan) -> dict[int, str]:
 def _lines(plan: Plan) -> Iterable[dict[str, Any]]:
     listing = plan.get("listing") or {}
     for row in plan["rows"]:
-        knobs = json.dumps(row["knobs"], sort_keys=True)
-        base = {"label": row["label"], "row": row["row"], "method": row["method"], "knobs": knobs}
-        if row.get("unfit"):
+        hparams = json.dumps(row["hparams"], sort_keys=True)
+        base = {
+            "label": row["label"],
+            "row": row["row"],
+            "method": row["method"],
+            "hparams": hparams,
+        }
+        if row.get("incompatible"):
             # Before any run a method cannot serve the pair; while tuning, all trials diverge.
-            state = "diverged" if row["row"] == "tuned" else "unfit"
-            yield base | {"state": state, "reason": row["unfit"]}
+            state = "diverged" if row["row"] == "tuned" else "incompatible"
+            yield base | {"state": state, "reason": row["incompatible"]}
             continue
         if not row["runs"]:
             yield base | {"state": "missing", "reason": "not tuned yet"}

@@ -21,12 +21,12 @@ from kdbench.report.figures import (
 from kdbench.report.figures.render import Drawn, Picture
 
 if TYPE_CHECKING:
-    from kdbench.report.data.report_data import Evidence
+    from kdbench.report.data.report_data import ReportData
     from kdbench.report.leaderboard import Leaderboard
 
 __all__ = ["PREPARE", "Drawn", "Picture", "figures"]
 
-PREPARE: Mapping[str, "Callable[[Leaderboard, Evidence], Picture | None]"] = {
+PREPARE: Mapping[str, "Callable[[Leaderboard, ReportData], Picture | None]"] = {
     "forest": forest.prepare,
     "cost": cost.prepare,
     "curves": curves.prepare,
@@ -39,7 +39,7 @@ PREPARE: Mapping[str, "Callable[[Leaderboard, Evidence], Picture | None]"] = {
 """In the order in which a report shows them."""
 
 
-def figures(board: "Leaderboard", evidence: "Evidence") -> Drawn:
+def figures(board: "Leaderboard", evidence: "ReportData") -> Drawn:
     """Draw all that there is something to show for: equal numbers give equal bytes."""
     from kdbench.report.figures.render import render
     from kdbench.report.figures.style import styled

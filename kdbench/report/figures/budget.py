@@ -13,7 +13,7 @@ from kdbench.stats import budget_curve
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from kdbench.report.data.report_data import Evidence
+    from kdbench.report.data.report_data import ReportData
     from kdbench.report.leaderboard import Leaderboard
 
 SAMPLER = "random"
@@ -53,7 +53,7 @@ class Budget:
         name_lines(figure, self.names, self.marks)
 
 
-def prepare(board: "Leaderboard", evidence: "Evidence") -> Budget | None:
+def prepare(board: "Leaderboard", evidence: "ReportData") -> Budget | None:
     """Methods with two random trials at least, all of them with a score."""
     if (evidence.plan.get("tune") or {}).get("sampler") != SAMPLER:
         return None

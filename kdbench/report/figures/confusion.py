@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from kdbench.report.data.report_data import Evidence
+    from kdbench.report.data.report_data import ReportData
     from kdbench.report.leaderboard import Leaderboard
 
 AGAINST = {"truth": "true class", "teacher": "teacher's answer"}
@@ -58,7 +58,7 @@ class Confusion:
             axes.set_xlabel("student's answer")
 
 
-def prepare(board: "Leaderboard", evidence: "Evidence") -> Confusion | None:
+def prepare(board: "Leaderboard", evidence: "ReportData") -> Confusion | None:
     """The confusions of the highest row that has any."""
     table = mains(board)
     best = table[table["n"] > 0].head(1)
@@ -78,7 +78,7 @@ def prepare(board: "Leaderboard", evidence: "Evidence") -> Confusion | None:
     return Confusion(counts, classes, label, int(runs)) if counts else None
 
 
-def _classes(evidence: "Evidence", used: np.ndarray) -> tuple[str, ...]:
+def _classes(evidence: "ReportData", used: np.ndarray) -> tuple[str, ...]:
     """The names that the plan gives, else numbers, as many as are used."""
     known = tuple(map(str, (evidence.plan.get("data") or {}).get("classes") or ()))
     most = int(used.max()) + 1 if used.size else 0

@@ -11,7 +11,7 @@ from kdbench.report.figures.style import WIDTH, mains, short
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from kdbench.report.data.report_data import Evidence
+    from kdbench.report.data.report_data import ReportData
     from kdbench.report.leaderboard import Leaderboard
 
 COST = "relative cost (measured)"
@@ -53,7 +53,7 @@ class Cost:
         return (*(c for pair in corners for c in pair), *front[-1:])
 
 
-def prepare(board: "Leaderboard", evidence: "Evidence") -> Cost | None:
+def prepare(board: "Leaderboard", evidence: "ReportData") -> Cost | None:
     """All methods whose cost and accuracy are known, where there are two at least."""
     table = mains(board).dropna(subset=["accuracy", COST])
     points = [

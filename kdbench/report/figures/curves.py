@@ -13,7 +13,7 @@ from kdbench.report.figures.style import WIDTH, Mark, highlights, mains, named, 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from kdbench.report.data.report_data import Evidence
+    from kdbench.report.data.report_data import ReportData
     from kdbench.report.leaderboard import Leaderboard
 
 METRICS = {"val.accuracy": "validation accuracy", "train.accuracy": "training accuracy"}
@@ -77,7 +77,7 @@ class Curves:
         return window(np.concatenate(lows), np.concatenate(highs))
 
 
-def prepare(board: "Leaderboard", evidence: "Evidence") -> Curves | None:
+def prepare(board: "Leaderboard", evidence: "ReportData") -> Curves | None:
     """The rows that stand for the methods, by the first metric that any of them has."""
     curves = evidence.curves
     rows = [(row["method"], scored(evidence, row["method"], row["row"])["id"])

@@ -11,7 +11,7 @@ from kdbench.stats import mean_interval
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from kdbench.report.data.report_data import Evidence
+    from kdbench.report.data.report_data import ReportData
     from kdbench.report.leaderboard import Leaderboard
 
 
@@ -44,7 +44,7 @@ class Fidelity:
         draw_points(figure, self.points, self.reference, words)
 
 
-def prepare(board: "Leaderboard", evidence: "Evidence") -> Fidelity | None:
+def prepare(board: "Leaderboard", evidence: "ReportData") -> Fidelity | None:
     """All methods whose agreement is known, where there are two at least."""
     level = board.family.analysis.level
     points = []

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from kdbench.report.data.report_data import Evidence
+    from kdbench.report.data.report_data import ReportData
     from kdbench.report.leaderboard import Leaderboard
 
 PINNED = "pinned, no verdict"
@@ -109,7 +109,7 @@ class Forest:
         _legend(figure, self.entries)
 
 
-def prepare(board: "Leaderboard", evidence: "Evidence") -> Forest | None:
+def prepare(board: "Leaderboard", evidence: "ReportData") -> Forest | None:
     """The family in the board's order, and beneath it pinned rows, which have no verdict."""
     table = mains(board)
     lines = [row for _, row in table.iterrows()]

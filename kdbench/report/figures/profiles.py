@@ -13,7 +13,7 @@ from kdbench.stats import performance_profile
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from kdbench.report.data.report_data import Evidence
+    from kdbench.report.data.report_data import ReportData
     from kdbench.report.leaderboard import Leaderboard
 
 
@@ -50,7 +50,7 @@ class Profiles:
         name_lines(figure, self.names, self.marks)
 
 
-def prepare(board: "Leaderboard", evidence: "Evidence") -> Profiles | None:
+def prepare(board: "Leaderboard", evidence: "ReportData") -> Profiles | None:
     """The rows that stand for the methods, where any has two runs at least."""
     runs = {
         row["method"]: list(scores(evidence, row["method"], row["row"]).values())

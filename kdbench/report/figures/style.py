@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from kdbench.report.data.report_data import Evidence
+from kdbench.report.data.report_data import ReportData
 from kdbench.report.rows import PRECEDENCE
 
 if TYPE_CHECKING:
@@ -137,14 +137,16 @@ def mains(board: "Leaderboard") -> pd.DataFrame:
     return board.table.loc[sorted(first)]
 
 
-def scored(evidence: "Evidence", label: str, row: str) -> pd.DataFrame:
+def scored(evidence: "ReportData", label: str, row: str) -> pd.DataFrame:
     """The runs of a row that have a score, by seed."""
     runs = evidence.runs
     mine = (runs["label"] == label) & (runs["row"] == row) & (runs["state"] == "done")
     return runs[mine & runs["accuracy"].notna()].sort_values("seed")
 
 
-def scores(evidence: "Evidence", label: str, row: str, score: str = "accuracy") -> dict[int, float]:
+def scores(
+    evidence: "ReportData", label: str, row: str, score: str = "accuracy"
+) -> dict[int, float]:
     """A score of a row's runs by seed, in percentage points."""
     runs = scored(evidence, label, row)
     return {int(s): 100 * float(v) for s, v in zip(runs["seed"], runs[score], strict=True)}

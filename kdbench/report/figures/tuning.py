@@ -1,4 +1,4 @@
-"""What tuning saw: how the validation score of trials goes with each knob."""
+"""What tuning saw: how the validation score of trials goes with each hyperparameter."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from kdbench.report.data.report_data import Evidence
+    from kdbench.report.data.report_data import ReportData
     from kdbench.report.leaderboard import Leaderboard
 
-KNOBS = ("temperature", "alpha", "beta")
+HPARAMS = ("temperature", "alpha", "beta")
 """What most methods share."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One value of a knob, and the validation accuracy it gave in percent."""
+    """One value of a hyperparameter, and the validation accuracy it gave in percent."""
 
     label: str
     value: float
@@ -31,7 +31,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuning:
-    """The trials by knob."""
+    """The trials by hyperparameter."""
 
     panels: Mapping[str, tuple[Trial, ...]]
     marks: Mapping[str, Mark]
@@ -41,9 +41,9 @@ class Tuning:
     def title(self) -> str:
         """What is shown."""
         return (
-            "Validation accuracy of the trials of tuning against each knob; what each method's "
-            "tuning chose has a ring. Knobs were searched together, so a trial differs from its "
-            "neighbour in more than the knob shown."
+            "Validation accuracy of the trials of tuning against each hyperparameter; what each method's "
+            "tuning chose has a ring. Hyperparameters were searched together, so a trial differs from its "
+            "neighbour in more than the hyperparameter shown."
         )
 
     @property
@@ -52,12 +52,12 @@ class Tuning:
         return WIDTH, 3.6
 
     def draw(self, figure: "Figure") -> None:
-        """One panel a knob, all with the same accuracies."""
+        """One panel a hyperparameter, all with the same accuracies."""
         panels = figure.subplots(1, len(self.panels), squeeze=False, sharey=True)[0]
         every = [t.accuracy for trials in self.panels.values() for t in trials]
         panels[0].set_ylim(*window(every, every, air=0.07))
-        for axes, (knob, trials) in zip(panels, self.panels.items(), strict=True):
-            axes.set_xlabel(knob)
+        for axes, (hparam, trials) in zip(panels, self.panels.items(), strict=True):
+            axes.set_xlabel(hparam)
             spread(axes.xaxis, [t.value for t in trials])
             for label in dict.fromkeys(t.label for t in trials):
                 _dots(axes, [t for t in trials if t.label == label], self.marks.get(label))
@@ -99,25 +99,25 @@ def _dots(axes: "Axes", trials: Sequence[Trial], mark: Mark | None) -> None:
                       zorder=4, clip_on=False)  # fmt: skip
 
 
-def prepare(board: "Leaderboard", evidence: "Evidence") -> Tuning | None:
-    """All scored trials of methods that searched a knob."""
+def prepare(board: "Leaderboard", evidence: "ReportData") -> Tuning | None:
+    """All scored trials of methods that searched a hyperparameter."""
     order = list(mains(board)["method"])
     searched = {row["label"]: set(row.get("searched") or ()) for row in evidence.plan["rows"]
                 if row["row"] == "tuned"}  # fmt: skip
     trials = evidence.trials.dropna(subset="accuracy")
     panels: dict[str, list[Trial]] = {}
-    columns = (trials[c] for c in ("label", "knobs", "accuracy", "chosen"))
-    for label, knobs, accuracy, chosen in zip(*columns, strict=True):
-        for knob, value in json.loads(str(knobs)).items():
-            if knob in KNOBS and knob in searched.get(label, ()):
+    columns = (trials[c] for c in ("label", "hparams", "accuracy", "chosen"))
+    for label, hparams, accuracy, chosen in zip(*columns, strict=True):
+        for hparam, value in json.loads(str(hparams)).items():
+            if hparam in HPARAMS and hparam in searched.get(label, ()):
                 trial = Trial(label, float(value), 100 * accuracy, bool(chosen))
-                panels.setdefault(knob, []).append(trial)
+                panels.setdefault(hparam, []).append(trial)
     if not panels:
         return None
     shown = {t.label for found in panels.values() for t in found}
     labels = [label for label in order if label in shown]
     names = {label: named(board, label) for label in labels}
-    # Methods that stand in more panels first: colour is for following one from knob to knob.
+    # Methods that stand in more panels first: colour is for following one from hyperparameter to hyperparameter.
     within = {m: sum(any(t.label == m for t in found) for found in panels.values()) for m in labels}
     marks = highlights(board, sorted(labels, key=lambda m: -within[m]))
-    return Tuning({k: tuple(panels[k]) for k in KNOBS if k in panels}, marks, names)
+    return Tuning({k: tuple(panels[k]) for k in HPARAMS if k in panels}, marks, names)

@@ -9,7 +9,7 @@ import hashlib
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from kdbench.report.data.report_data import Evidence
+from kdbench.report.data.report_data import ReportData
 from kdbench.report.leaderboard import Leaderboard
 from kdbench.report.page.details import abouts, lines, measure
 from kdbench.report.writers.cells import sheet
@@ -33,7 +33,7 @@ BESIDE = {
 """The files that a report writes next to this page."""
 
 
-def page(board: Leaderboard, evidence: Evidence, drawn: "Drawn") -> str:
+def page(board: Leaderboard, evidence: ReportData, drawn: "Drawn") -> str:
     """`index.html`: the table, what is behind each row, the figures, how it was made."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup

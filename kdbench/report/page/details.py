@@ -1,4 +1,4 @@
-"""What is behind each row of the table: its runs, knobs, trials and mistakes."""
+"""What is behind each row of the table: its runs, hyperparameters, trials and mistakes."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from kdbench.report.data.report_data import Evidence
+from kdbench.report.data.report_data import ReportData
 from kdbench.report.data.runs import PUBLISHED, TEACHER
 from kdbench.report.leaderboard import Leaderboard
 from kdbench.report.page.matrix import Matrix, matrix
@@ -89,7 +89,7 @@ class About:
     scores: tuple[str, ...]
     runs: tuple[Run, ...]
     more: Table | None
-    knobs: Table | None
+    hparams: Table | None
     trials: Table | None
     matrix: Matrix | None
 
@@ -104,7 +104,7 @@ class About:
         return any(run.search for run in self.runs)
 
 
-def abouts(board: Leaderboard, evidence: Evidence) -> list[About]:
+def abouts(board: Leaderboard, evidence: ReportData) -> list[About]:
     """One for each row of the board, in its order."""
     plans = {(row["label"], row["row"]): row for row in evidence.plan["rows"]}
     # Results that were read from a file have no data set of ours, and are not in MLflow.
@@ -126,7 +126,7 @@ def abouts(board: Leaderboard, evidence: Evidence) -> list[About]:
                 scores=tuple(_heading(c, board.score) for c in scores),
                 runs=tuple(_run(r, scores, seen, bool(data)) for r in runs.to_dict("records")),
                 more=_more(row, board.reference),
-                knobs=_knobs(plan),
+                hparams=_hparams(plan),
                 trials=_trials(evidence.trials, label) if kind == "tuned" else None,
                 matrix=_matrix(evidence.confusions, label, kind, data.get("classes") or ()),
             )
@@ -146,7 +146,7 @@ def _heading(column: str, score: str) -> str:
 def _why(row: Mapping[Any, Any]) -> str:
     """Why a row has no run behind it."""
     if row["row"] == PUBLISHED:
-        note = f" {row['knobs']}." if row["knobs"] else ""
+        note = f" {row['hparams']}." if row["hparams"] else ""
         return f"Copied from a paper, so there is no run behind it.{note}"
     return f"No run: {row['reason'] or row['state']}."
 
@@ -181,27 +181,27 @@ def _more(row: Mapping[Any, Any], reference: str) -> Table | None:
     return Table(("number", "value"), rows) if rows else None
 
 
-def _knobs(plan: Mapping[str, Any]) -> Table | None:
-    """All knobs of a row, and which of them tuning chose."""
-    knobs = plan.get("knobs") or {}
+def _hparams(plan: Mapping[str, Any]) -> Table | None:
+    """All hyperparameters of a row, and which of them tuning chose."""
+    hparams = plan.get("hparams") or {}
     searched = set(plan.get("searched") or ())
-    rows = ((k, _text(knobs[k]), "yes" if k in searched else "no") for k in sorted(knobs))
-    return Table(("knob", "value", "searched"), tuple(rows)) if knobs else None
+    rows = ((k, _text(hparams[k]), "yes" if k in searched else "no") for k in sorted(hparams))
+    return Table(("hparam", "value", "searched"), tuple(rows)) if hparams else None
 
 
 def _trials(trials: pd.DataFrame, label: str) -> Table | None:
-    """What tuning tried, a column for each knob."""
+    """What tuning tried, a column for each hyperparameter."""
     own = trials[trials["label"] == label]
     if own.empty:
         return None
-    tried = [json.loads(text) for text in own["knobs"]]
-    names = sorted({name for knobs in tried for name in knobs})
+    tried = [json.loads(text) for text in own["hparams"]]
+    names = sorted({name for hparams in tried for name in hparams})
 
     def rows() -> Iterator[tuple[str, ...]]:
-        for trial, knobs in zip(own.to_dict("records"), tried, strict=True):
+        for trial, hparams in zip(own.to_dict("records"), tried, strict=True):
             yield (
                 str(trial["number"]),
-                *(_text(knobs[n]) if n in knobs else MISSING for n in names),
+                *(_text(hparams[n]) if n in hparams else MISSING for n in names),
                 _number(trial["accuracy"], 100, 2),
                 _number(trial["nll"], 1, 3),
                 "yes" if trial["chosen"] else "no",
@@ -212,7 +212,7 @@ def _trials(trials: pd.DataFrame, label: str) -> Table | None:
 
 
 def _text(value: Any) -> str:
-    """A knob's value with all its digits."""
+    """A hyperparameter's value with all its digits."""
     return value if isinstance(value, str) else json.dumps(value)
 
 

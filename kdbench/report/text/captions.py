@@ -132,9 +132,9 @@ def _tuning(plan: Plan) -> str:
         return ""
     tune = plan["tune"]
     if not tune:
-        return "Nothing was tuned: every method has its published default knobs or those shown."
+        return "Nothing was tuned: every method has its published default hyperparameters or those shown."
     return (
-        "Every method with knobs was tuned at the same budget, "
+        "Every method with hyperparameters was tuned at the same budget, "
         f"{count(tune['trials'], 'trial')} of {count(tune['epochs'], 'epoch')} "
         f"({tune['sampler']} sampler, seeds {_listed(tune['seeds'])}), scored on validation "
         "data; trial 0 is the published default. Final runs have fresh seeds."

@@ -94,7 +94,7 @@ def _columns(board: Leaderboard, narrow: bool) -> Iterable[tuple[str, Any]]:
         return lambda row: _estimate(row, name, signed, narrow)
 
     yield "method", _method
-    yield "knobs", lambda row: Cell(row["row"])
+    yield "hparams", lambda row: Cell(row["row"])
     if not (narrow and all(_whole(row) for _, row in board.table.iterrows())):
         yield "n", lambda row: _n(row, narrow)
     yield (
@@ -127,8 +127,8 @@ def _columns(board: Leaderboard, narrow: bool) -> Iterable[tuple[str, Any]]:
     ):
         if board.table[column].notna().any():  # results made elsewhere may have none
             yield header, _decimal(column, digits)
-    if board.table["knobs"].fillna("").ne("").any():
-        yield "values of the knobs", lambda row: Cell(row["knobs"] or MISSING)
+    if board.table["hparams"].fillna("").ne("").any():
+        yield "values of the hyperparameters", lambda row: Cell(row["hparams"] or MISSING)
 
 
 def _method(row: pd.Series) -> Cell:

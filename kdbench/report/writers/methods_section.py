@@ -7,7 +7,7 @@ import pandas as pd
 
 from kdbench.report.data.runs import PUBLISHED, TEACHER
 from kdbench.report.leaderboard import Leaderboard
-from kdbench.report.rows import knobs_text
+from kdbench.report.rows import hparams_text
 from kdbench.report.text.context import Sentence, count
 from kdbench.report.writers.latex import escape
 
@@ -74,7 +74,7 @@ def _main(rows: list[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def _ran(row: Mapping[str, Any]) -> bool:
-    return bool(row["runs"]) or not row.get("unfit")
+    return bool(row["runs"]) or not row.get("incompatible")
 
 
 def _method(row: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
@@ -82,14 +82,14 @@ def _method(row: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
     if row["row"] != "pinned":
         return text
     name = "" if row["label"] == row["method"] else f"{row['method']} with "
-    return f"{text} ({escape(name + knobs_text(row))})"
+    return f"{text} ({escape(name + hparams_text(row))})"
 
 
 def _unfit(plan: Mapping[str, Any]) -> Iterable[str]:
     for label, rows in _by_label(plan).items():
         if not any(map(_ran, rows)):
             method = _cited(label, rows[0].get("cite"), plan)
-            yield f"{method} could not be compared: {escape(str(rows[0]['unfit']))}."
+            yield f"{method} could not be compared: {escape(str(rows[0]['incompatible']))}."
 
 
 # -- on what, and how

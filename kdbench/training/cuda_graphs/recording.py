@@ -11,7 +11,7 @@ import torch
 WARM_UP = 2
 
 
-class BrokenOff(Exception):
+class CaptureFailed(Exception):
     """A recording broke off after it had begun. The message says why.
 
     It leaves memory and random generators in a state that others may meet, so that nothing
@@ -19,7 +19,7 @@ class BrokenOff(Exception):
     """
 
 
-class Recording:
+class CudaGraph:
     """A piece of work that can be done again and again, on a stream of its own on a GPU.
 
     `reads` is held for as long: tensors that the recording reads and nothing else may hold.
@@ -44,7 +44,7 @@ class Recording:
     def record(
         self, work: Callable[[], object], generators: Iterable[torch.Generator] = ()
     ) -> None:
-        """Record `work`, which must have been done before. Raises `BrokenOff`."""
+        """Record `work`, which must have been done before. Raises `CaptureFailed`."""
         self.work = work
         if self.stream is None:
             return
@@ -59,7 +59,7 @@ class Recording:
             # The generators stay in a recording until its graph is gone.
             for generator in (_default_generator(self.device), *generators):
                 generator.graphsafe_set_state(torch.Generator(self.device).graphsafe_get_state())
-            raise BrokenOff(said(error)) from error
+            raise CaptureFailed(said(error)) from error
         self._graph = graph
 
     def replay(self) -> None:
@@ -87,7 +87,7 @@ def can_record(device: torch.device) -> bool:
             torch.nn.functional.dropout(layer(images), 0.5).square().mean().backward()
             optimizer.step()
 
-        own = Recording(device)
+        own = CudaGraph(device)
         try:
             with torch.cuda.stream(own.stream):
                 own.take_dropout()
@@ -99,7 +99,7 @@ def can_record(device: torch.device) -> bool:
             torch.cuda.synchronize(device)
             work()
             return True
-        except (BrokenOff, RuntimeError):
+        except (CaptureFailed, RuntimeError):
             gc.collect()
     return False
 

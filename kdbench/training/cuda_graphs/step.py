@@ -4,7 +4,7 @@ The models here are so small that a GPU waits for Python most of the time. So ev
 member's step is recorded at its first batch of each size and replayed on a stream of its
 own; what the members share (images, live outputs of frozen networks) is a graph before
 theirs. What changes from step to step or from run to run is read from tensors that stay where
-they are: positions, views, progress, learning rate, the knobs that tuning moves. A run that differs
+they are: positions, views, progress, learning rate, the hyperparameters that tuning moves. A run that differs
 from an earlier one in nothing else goes on in its tensors, and so in its recording. On the CPU the
 same path runs without graphs.
 """
@@ -17,23 +17,29 @@ import torch
 from torch import Tensor
 
 from kdbench.methods.types import Progress
-from kdbench.training.batches import CohortBatch
-from kdbench.training.cuda_graphs.recording import WARM_UP, BrokenOff, Recording, no_waiting, said
+from kdbench.training.batches import SharedBatch
+from kdbench.training.cuda_graphs.recording import (
+    WARM_UP,
+    CaptureFailed,
+    CudaGraph,
+    no_waiting,
+    said,
+)
 from kdbench.training.memory import out_of_memory
-from kdbench.training.run import Member
-from kdbench.training.teachers import FrozenNetwork
+from kdbench.training.run import TrainingRun
+from kdbench.training.teachers import TeacherNetwork
 
 
-class Replayed:
+class GraphedStep:
     """The steps of a cohort's members over batches of one size.
 
     `seats` holds the members by number; who sits where may change, to a run that moved into
     the tensors of the one before it. `eager` says why a seat's step could not be recorded;
     such a member takes its steps one operation at a time, with the same result. Raises
-    `BrokenOff`, as `record` does.
+    `CaptureFailed`, as `record` does.
     """
 
-    def __init__(self, seats: Mapping[int, Member], batch: CohortBatch) -> None:
+    def __init__(self, seats: Mapping[int, TrainingRun], batch: SharedBatch) -> None:
         self.seats = seats
         self.device = batch.position.device
         self.batch = batch.copied()
@@ -41,23 +47,23 @@ class Replayed:
         self.batch.progress = Progress(*self.progress.unbind())
         self.eager: dict[int, str] = {}
         self._load(batch)
-        self._shared = Recording(self.device)
+        self._shared = CudaGraph(self.device)
         self._views, self._live = _views_of(seats.values()), _live_networks(seats.values())
         self._share()
         self._synchronise()
         self._shared.record(self._share)
         self._shared.replay()
         self._synchronise()
-        self._own: dict[int, Recording] = {}
+        self._own: dict[int, CudaGraph] = {}
 
-    def serves(self, members: Collection[Member]) -> bool:
+    def serves(self, members: Collection[TrainingRun]) -> bool:
         """Whether what is made for all has the views and the live outputs that these members
         need, and no others."""
         return (
             _views_of(members) == self._views
             and _live_networks(members).keys() == self._live.keys()
             and all(
-                set(m.job.taps) <= set(self.batch.asked[id(network)])
+                set(m.job.layers) <= set(self.batch.asked[id(network)])
                 for m in members
                 for network in _live_networks([m]).values()
             )
@@ -68,7 +74,7 @@ class Replayed:
         self._own.pop(seat, None)
         self.eager.pop(seat, None)
 
-    def load(self, batch: CohortBatch) -> None:
+    def load(self, batch: SharedBatch) -> None:
         """Take up a batch: everything that the members share is made of it."""
         self._load(batch)
         if self._shared.stream is not None:
@@ -107,7 +113,7 @@ class Replayed:
                 assert own.stream is not None
                 now.wait_event(own.stream.record_event())
 
-    def _load(self, batch: CohortBatch) -> None:
+    def _load(self, batch: SharedBatch) -> None:
         self.batch.position.copy_(batch.position, non_blocking=True)
         # Fewer views are drawn once those who looked at the others have left.
         left = self.batch.view_ids[: len(batch.view_ids)]
@@ -128,9 +134,9 @@ class Replayed:
     def _record(self, seat: int) -> None:
         member = self.seats[seat]
         error = self._attempt(seat)
-        if error and member.knobs:
-            # A method may need its knobs as numbers: no other values for that recording.
-            member.read_knobs_from_numbers()
+        if error and member.hparams:
+            # A method may need its hyperparameters as numbers: no other values for that recording.
+            member.read_hparams_from_numbers()
             error = self._attempt(seat)
         if error:
             self.eager[seat] = error
@@ -138,7 +144,7 @@ class Replayed:
     def _attempt(self, seat: int) -> str | None:
         """Record a seat's step and leave its run as it was; why not, where that fails."""
         member = self.seats[seat]
-        own = Recording(self.device, member.knobs)
+        own = CudaGraph(self.device, member.hparams)
         before = [(tensor, tensor.clone()) for tensor in member.tensors()]
         draws = member.generator.get_state()
         self._synchronise()
@@ -152,14 +158,14 @@ class Replayed:
                     # The first may wait while something is set up.
                     with no_waiting(self.device) if turn else nullcontext():
                         member.compute(self.batch)
-            member.check_knobs()
+            member.check_hparams()
             self._synchronise()
             # What the warm-up left behind must not be freed while a recording is made.
             gc.collect()
             own.record(lambda: self.seats[seat].compute(self.batch), [member.generator])
             self._own[seat] = own
         except Exception as error:
-            if isinstance(error, BrokenOff) or out_of_memory(error):
+            if isinstance(error, CaptureFailed) or out_of_memory(error):
                 raise
             return said(error)
         finally:
@@ -168,7 +174,7 @@ class Replayed:
             self._restore(member, before)
         return None
 
-    def _restore(self, member: Member, before: Iterable[tuple[Tensor, Tensor]]) -> None:
+    def _restore(self, member: TrainingRun, before: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Undo steps: `before` holds a member's tensors and what was in them."""
         known = set()
         with torch.no_grad():
@@ -186,16 +192,16 @@ class Replayed:
             torch.cuda.synchronize(self.device)
 
 
-def _views_of(members: Iterable[Member]) -> set[int]:
+def _views_of(members: Iterable[TrainingRun]) -> set[int]:
     """The views that a member looks at."""
     return {view for m in members for view in (0, *m.method.views.values())}
 
 
-def _live_networks(members: Iterable[Member]) -> dict[int, FrozenNetwork]:
+def _live_networks(members: Iterable[TrainingRun]) -> dict[int, TeacherNetwork]:
     """The frozen networks that are asked batch by batch, by identity."""
     return {
         id(network): network
         for m in members
-        for network, from_table in m.frozen.values()
+        for network, from_table in m.teachers.values()
         if not from_table
     }

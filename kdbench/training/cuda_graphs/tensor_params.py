@@ -1,7 +1,7 @@
-"""Knobs in tensors, so that a recorded step serves runs with other values of them.
+"""Hyperparameters in tensors, so that a recorded step serves runs with other values of them.
 
 A recording keeps the numbers that Python put into it. What tuning moves is therefore read
-from 0-d tensors in a recorded step; double ones, so that arithmetic among knobs has the digits
+from 0-d tensors in a recorded step; double ones, so that arithmetic among hyperparameters has the digits
 that it has on plain numbers.
 """
 
@@ -16,13 +16,13 @@ from kdbench.methods.types import Shapes
 
 
 def shaping(method: Method, shapes: Shapes) -> set[str]:
-    """The knobs that a method reads to say what its run is made of: networks, taps, helpers.
+    """The hyperparameters that a method reads to say what its run is made of: networks, layers, helpers.
 
-    Their values are in modules that a recording holds, out of a tensor's reach. All knobs,
-    where that cannot be told: where the method has attributes beside its knobs, its helpers
+    Their values are in modules that a recording holds, out of a tensor's reach. All hyperparameters,
+    where that cannot be told: where the method has attributes beside its hyperparameters, its helpers
     hold it, or it cannot be asked a second time.
     """
-    every = set(method.knobs())
+    every = set(method.hparams())
     read: set[str] = set()
     try:
 
@@ -36,7 +36,7 @@ def shaping(method: Method, shapes: Shapes) -> set[str]:
         with torch.random.fork_rng(devices=[]):
             helpers = watched.helpers(shapes)
             watched.networks()
-            watched.taps()
+            watched.layers()
     except Exception:
         return every
     alive = weakref.ref(watched)
@@ -50,7 +50,7 @@ def shaping(method: Method, shapes: Shapes) -> set[str]:
 def in_tensors(
     method: Method, shapes: Shapes, device: torch.device
 ) -> tuple[Method, dict[str, Tensor]]:
-    """`method` with the continuous knobs that tuning moves, and that shape nothing, in 0-d
+    """`method` with the continuous hyperparameters that tuning moves, and that shape nothing, in 0-d
     float64 tensors on `device`, and these tensors by name."""
     fixed = shaping(method, shapes)
     tensors = {

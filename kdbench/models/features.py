@@ -1,0 +1,149 @@
+"""Models that also answer their intermediate features."""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdbench.models.output import Output
+from kdbench.models.zoo import ImageShape, _triple, build
+
+Forward = Callable[[nn.Module, Tensor], dict[str, Tensor]]
+
+
+class FeatureModel(nn.Module):
+    """A model that answers `kdbench.models.Output`: its logits and the layers asked for.
+
+    It holds the very layers of the model it was made of, under the same names: parameters,
+    buffers, `state_dict()` and `train()`/`eval()` are the model's own, so weights saved
+    here load into `build(...)` and back, and training either trains both. A deep copy is
+    independent. `layer_names` are the layers asked for, `built_as` the arguments of `build`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: tuple[str, ...],
+        forwards: dict[bool, Forward],
+    ):
+        super().__init__()
+        for name, parameter in model.named_parameters(recurse=False):
+            self.register_parameter(name, parameter)
+        for name, buffer in model.named_buffers(recurse=False):
+            kept = name not in model._non_persistent_buffers_set
+            self.register_buffer(name, buffer, persistent=kept)
+        for name, child in model.named_children():
+            self.add_module(name, child)
+        self.nodes: dict[str, str] = model.nodes  # type: ignore[assignment]
+        self.built_as: tuple[str, ImageShape, int] = model.built_as  # type: ignore[assignment]
+        self.layer_names = layers
+        self._forwards = forwards
+        self.training = model.training
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Generated functions cannot be pickled; they are made again from the name.
+        return {key: value for key, value in self.__dict__.items() if key != "_forwards"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._forwards = _forwards(*self.built_as, frozenset(self.layer_names))
+
+    def forward(self, images: Tensor) -> Output:
+        found = self._forwards[self.training](self, images)
+        layers = {layer: found[self.nodes[layer]] for layer in self.layer_names}
+        return Output(found[self.nodes["logits"]], layers)
+
+
+def with_features(model: nn.Module, layers: Sequence[str] = ()) -> FeatureModel:
+    """`model`, made by `build`, so that it also answers the feature maps named in `layers`.
+
+    Shares the model's parameters and buffers. The logits do not depend on `layers`. The
+    graph is traced once per model name, image shape and layers, then reused. Raises
+    `ValueError` for a layer that the model lacks.
+    """
+    if not hasattr(model, "built_as"):
+        raise ValueError(f"{type(model).__name__} does not come from kdbench.models.build")
+    name, image_shape, classes = model.built_as  # type: ignore[misc]
+    _check_layers(name, model.nodes, layers)  # type: ignore[arg-type]
+    names = tuple(dict.fromkeys(layers))
+    return FeatureModel(model, names, _forwards(name, image_shape, classes, frozenset(names)))
+
+
+def feature_shapes(name: str, image_shape: ImageShape, classes: int) -> dict[str, tuple[int, ...]]:
+    """The shape of each layer of the model `name`, without the batch dimension, `logits` left
+    out: channels x height x width for feature maps, (width,) for vectors.
+
+    Costs no weights and no random number: the model is laid out without storage. Raises
+    `ValueError` as `build` does.
+    """
+    return dict(_shapes(name, _triple(image_shape), classes))
+
+
+def macs(name: str, image_shape: ImageShape, classes: int) -> int:
+    """Multiply-accumulates of one image's forward: convolutions and matrix products, no bias,
+    normalisation, activation or pooling. Raises `ValueError` as `build` does."""
+    return _macs(name, _triple(image_shape), classes)
+
+
+def to_device(model: nn.Module, device: torch.device | str) -> nn.Module:
+    """`model` on `device` in channels_last order, in which small convolutions run faster."""
+    # The overload for a memory format is missing from the stubs.
+    return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _check_layers(name: str, nodes: dict[str, str], layers: Sequence[str]) -> None:
+    known = sorted(set(nodes) - {"logits"})
+    for layer in layers:
+        if layer not in known:
+            raise ValueError(f"model {name} has no layer {layer!r}; it has {', '.join(known)}")
+
+
+def _skeleton(name: str, image_shape: ImageShape, classes: int) -> nn.Module:
+    """The model without storage; the caller's random numbers stay where they are."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return build(name, image_shape, classes).eval()
+
+
+@cache
+def _forwards(
+    name: str, image_shape: ImageShape, classes: int, layers: frozenset[str]
+) -> dict[bool, Forward]:
+    """Functions `(model, images) -> tensors by node name`, for training (True) and not.
+
+    Tracing takes from milliseconds (tutorial pair) to a second (resnet110), so it is done
+    on a skeleton and its generated code is kept: it reads the layers from the module it is
+    given, hence serves every instance of the same layout.
+    """
+    from torchvision.models.feature_extraction import create_feature_extractor
+
+    skeleton = _skeleton(name, image_shape, classes)
+    nodes: dict[str, str] = skeleton.nodes  # type: ignore[assignment]
+    wanted = sorted({nodes[layer] for layer in layers} | {nodes["logits"]})
+    extractor = create_feature_extractor(skeleton, {node: node for node in wanted})
+    # The extractor's class gets a new `forward` each time its mode changes.
+    return {mode: type(extractor.train(mode)).forward for mode in (True, False)}
+
+
+@cache
+def _shapes(
+    name: str, image_shape: ImageShape, classes: int
+) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    skeleton = _skeleton(name, image_shape, classes)
+    nodes: dict[str, str] = skeleton.nodes  # type: ignore[assignment]
+    layers = sorted(set(nodes) - {"logits"})
+    with torch.no_grad():
+        output = with_features(skeleton, layers)(torch.zeros(1, *image_shape, device="meta"))
+    return tuple((layer, tuple(output.features[layer].shape[1:])) for layer in layers)
+
+
+@cache
+def _macs(name: str, image_shape: ImageShape, classes: int) -> int:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    skeleton = _skeleton(name, image_shape, classes)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        skeleton(torch.zeros(1, *image_shape, device="meta"))
+    # It counts a multiplication and an addition as two.
+    return counter.get_total_flops() // 2

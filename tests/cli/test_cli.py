@@ -1,0 +1,337 @@
+"""The command line: what a person types, and what is said to them when it cannot be done."""
+
+import dataclasses
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from kdbench.cli import Refused, app, parse_change, parse_labels, parse_seeds
+from kdbench.cli import study as run_study
+from kdbench.cli.app import HOMES
+from kdbench.cli.catalogue import UnknownMethod, page
+from kdbench.data.builtin import BUILTIN
+from kdbench.data.datasets import DATASETS
+from kdbench.execution.engines.inline import InlineEngine
+from kdbench.execution.run_study import workers
+from kdbench.methods import METHODS
+from kdbench.study.load import shipped
+
+TINY = """
+name: tiny
+data:    {name: digits, validation: 200}
+student: {model: digits-cnn-small}
+teacher: {model: digits-cnn}
+recipe:  {epochs: 1, batch: 256, lr: 1e-3}
+methods: [ce, kd]
+final:   {seeds: [0]}
+report:  {reference: ce}
+"""
+
+
+def kdbench(*words: str) -> Result:
+    return CliRunner().invoke(app, list(words))
+
+
+def refused(*words: str) -> str:
+    """The message of a command that is refused: exit code 2, no traceback."""
+    result = kdbench(*words)
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    assert "unexpected" not in result.output, result.output
+    # A frame around a message breaks its lines.
+    return " ".join(result.output.replace("│", " ").split())
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+class Deaf:
+    """A mirror without MLflow behind it."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+    def open(self) -> None: ...
+    def start(self) -> None: ...
+    def touch(self, *_: Any) -> None: ...
+
+    def close(self, _: float) -> int:
+        return 0
+
+
+@pytest.fixture
+def inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Studies run in this process, without MLflow."""
+    monkeypatch.setattr(run_study, "LocalEngine", lambda place, count: InlineEngine(place))
+    monkeypatch.setattr(run_study.track, "Mirror", Deaf)
+    monkeypatch.setattr(run_study, "publish", lambda *_: None)
+
+
+# -- what a command loads
+
+
+@pytest.mark.parametrize("words", [["--help"], ["study", "--help"], ["report", "--help"]])
+def test_help_loads_nothing_heavy(words: list[str]) -> None:
+    code = (
+        f"import sys; sys.argv = ['kdbench', *{words}]\n"
+        "from kdbench.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: code = end.code\n"
+        "heavy = {'torch', 'pandas', 'mlflow', 'optuna', 'numpy', 'scipy', 'matplotlib'}\n"
+        "print('LOADED', code, sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "LOADED 0 []" in done.stdout, done.stdout + done.stderr
+
+
+def test_help_names_the_commands_and_options_of_the_manual() -> None:
+    told = kdbench("--help").output
+    for word in ("study", "report", "methods", "ui", "sync"):
+        assert word in told
+    told = kdbench("study", "--help").output
+    for word in ("--dry-run", "--only", "--seeds", "--set", "--workers", "--device", "--root"):
+        assert word in told
+    for word in ("--data-dir", "--no-tune"):
+        assert word in told
+
+
+# -- methods
+
+
+def test_methods_lists_every_key() -> None:
+    result = kdbench("methods")
+    assert result.exit_code == 0
+    for key in METHODS:
+        assert key.split("-")[0] in result.output
+
+
+@pytest.mark.parametrize("key", sorted(METHODS))
+def test_a_methods_page_has_formula_knobs_and_paper(key: str) -> None:
+    result = kdbench("methods", key)
+    assert result.exit_code == 0
+    text = " ".join(result.output.split())
+    kind = METHODS[key]
+    assert "Formula:" in text
+    assert "Differs from the paper:" in text
+    assert " ".join(kind.paper.title.split())[:40] in text
+    assert str(kind.paper.year) in text
+    for name in kind.hparams():
+        assert name[:8] in text
+    for range in kind.searched().values():
+        assert f"{range.low:g}" in text
+
+
+def test_an_unknown_method_is_told_with_the_nearest() -> None:
+    assert "did you mean 'kd'?" in refused("methods", "kdd")
+    with pytest.raises(UnknownMethod, match="rkd"):
+        page("rkdd")
+
+
+# -- dry runs
+
+
+def test_a_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    result = kdbench("study", "digits", "--dry-run", "--root", str(root))
+    assert result.exit_code == 0, result.output
+    for word in ("kd", "takd", "tuned", "teacher", "trial", "final", "stage", "runs known"):
+        assert word in result.output
+    assert not root.exists()
+
+
+def test_a_study_is_found_from_any_folder_by_name_and_by_path(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    for name in ("digits", str(tiny), "../tiny.yaml"):
+        result = kdbench("study", name, "--dry-run")
+        assert result.exit_code == 0, result.output
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_options_change_the_study(tiny: Path) -> None:
+    words = ("study", str(tiny), "--dry-run")
+    assert "1 teacher, 2 final" in kdbench(*words).output
+    assert "1 teacher, 6 final" in kdbench(*words, "--seeds", "0,4-5").output
+    assert "1 teacher, 1 final" in kdbench(*words, "--only", "ce").output
+    # Differences need the reference, whatever else is left out.
+    assert "1 teacher, 2 final" in kdbench(*words, "--only", "kd").output
+    told = kdbench("study", "digits", "--dry-run", "--no-tune").output
+    assert "trial," not in told
+    assert "tuned" not in told
+    changed = kdbench(*words, "--set", "final.seeds=[1, 2]", "--set", "recipe.lr=5e-4")
+    assert "1 teacher, 4 final" in changed.output
+
+
+def test_knobs_with_brackets_are_shown_as_they_are(tiny: Path) -> None:
+    tiny.write_text(
+        TINY.replace("[ce, kd]", '[ce, {method: at, hparams: {stages: "stage[a-z1]"}}]')
+    )
+    assert "stage[a-z1]" in kdbench("study", str(tiny), "--dry-run").output
+
+
+# -- words that cannot be read
+
+
+@pytest.mark.parametrize("text", ["x", "1-", "-1", "4-0", "1,,2", ",", "1.5", "0-999999999", "²"])
+def test_seeds_that_cannot_be_read_are_refused(text: str) -> None:
+    assert f"--seeds {text}" in refused("study", "digits", "--dry-run", f"--seeds={text}")
+
+
+def test_seeds_labels_and_changes_as_they_are_meant() -> None:
+    assert parse_seeds("0-2,7") == (0, 1, 2, 7)
+    assert parse_seeds("") == ()
+    assert parse_labels("kd, rkd") == ("kd", "rkd")
+    assert parse_labels("") == ()
+    assert parse_change("a.b=[1, 2]") == ("a.b", [1, 2])
+    assert parse_change("a=b=c") == ("a", "b=c")
+    for text in ("nonsense", "=1", "a=[1", "a={"):
+        with pytest.raises(Refused, match="--set"):
+            parse_change(text)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["digitz"], ["did you mean 'digits'?"]),
+        (["digits", "--set", "nonsense"], ["--set nonsense", "KEY=VALUE"]),
+        (["digits", "--set", "recipe.epoch=2"], ["recipe", "did you mean 'epochs'?"]),
+        (["digits", "--set", "recipe.epochs=0"], ["recipe.epochs", "0"]),
+        (["digits", "--only", "kdd"], ["--only", "did you mean 'kd'?"]),
+        (["digits", "--only", ","], ["--only"]),
+        (["digits", "--seeds", "100"], ["tune.seeds and final.seeds share [100]"]),
+        (["digits", "--workers", "0"], ["--workers"]),
+        (["digits", "--workers", "many"], ["--workers"]),
+        (["digits", "--device", "tpu"], ["--device tpu", "cuda"]),
+        (["digits", "--set", "data.validation=5"], ["data.validation", "5"]),
+        (["none.yaml"], ["none.yaml", "No such file"]),
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_done_is_one_message(words: list[str], told: list[str]) -> None:
+    text = refused("study", *words, "--dry-run")
+    for word in told:
+        assert word in text
+
+
+def test_cuda_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    text = refused("study", "digits", "--device", "cuda", "--dry-run")
+    for word in ("--device cuda", "no CUDA device", "--device cpu"):
+        assert word in text
+
+
+def test_a_data_folder_with_a_truncated_file(tmp_path: Path) -> None:
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for name in (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"):
+        (folder / name).write_bytes(b"\x80\x02}q\x00(X\x05")
+    root = tmp_path / "root"
+    text = refused("study", "cifar10", "--data-dir", str(tmp_path), "--root", str(root))
+    for word in ("cifar10", "data_batch_1", "damaged", "sound copy"):
+        assert word in text
+    assert not root.exists()
+
+
+def test_a_tap_that_the_model_lacks(tiny: Path) -> None:
+    tiny.write_text(TINY.replace("[ce, kd]", "[ce, {method: hint, hparams: {layer: stage9}}]"))
+    text = refused("study", str(tiny), "--dry-run")
+    for word in ("hint", "digits-cnn", "'stage9'", "stage1"):
+        assert word in text
+
+
+def test_a_report_of_what_never_ran(tmp_path: Path) -> None:
+    text = refused("report", "digits", "--root", str(tmp_path))
+    for word in ("no plan", "digits", "kdbench study digits"):
+        assert word in text
+
+
+def test_a_traceback_is_there_for_who_asks() -> None:
+    result = kdbench("methods", "kdd", "--traceback")
+    assert isinstance(result.exception, UnknownMethod)
+
+
+# -- while a study runs
+
+
+@pytest.mark.usefixtures("inside")
+def test_a_teacher_that_diverges_is_one_message_and_exit_2(tiny: Path, tmp_path: Path) -> None:
+    words = ["study", str(tiny), "--root", str(tmp_path / "root")]
+    words += ["--set", "recipe.lr=1e30", "--set", "recipe.optimizer=sgd"]
+    text = refused(*words)
+    (record,) = (tmp_path / "root" / "runs").glob("*/result.json")
+    for word in ("teacher digits-cnn seed 0", record.parent.name, "epoch 1", "recipe.lr"):
+        assert word in text
+    assert text.count("teacher digits-cnn seed 0 (run") == 1
+
+
+@pytest.mark.usefixtures("inside")
+def test_failed_runs_are_named_and_the_exit_code_says_so(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loss(*_: Any) -> Any:
+        raise RuntimeError("[/no] such thing")
+
+    monkeypatch.setattr(METHODS["kd"], "loss", loss)
+    result = kdbench("study", str(tiny), "--root", str(tmp_path / "root"))
+    assert result.exit_code == 1, result.output
+    assert "failed  kd seed 0: RuntimeError: [/no] such thing" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_going_on_is_a_command_that_can_be_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["study", "my study.yaml", "--set", "final.seeds=[1, 2]"]
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/kdbench", *words])
+    assert run_study.again() == "kdbench study 'my study.yaml' --set 'final.seeds=[1, 2]'"
+
+
+def test_workers_default_to_what_is_there() -> None:
+    assert workers(3, "cpu") == 3
+    assert workers(None, "cpu") >= 1
+
+
+#: Images of the downloaded data sets of shipped studies: number and shape.
+SIZES = {"cifar10": (50_000, 3, 32, 32), "mnist": (60_000, 1, 28, 28)}
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_shipped_studies_can_be_planned(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On black images where the study's own would have to be downloaded."""
+
+    def black(size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        return np.zeros(size, np.uint8), np.arange(size[0]) % 10
+
+    for data, size in SIZES.items():
+        stand_in = dataclasses.replace(
+            BUILTIN[data], read=lambda part, folder, size=size: black(size), train_files=(),
+            test_files=(), download=None,
+        )  # fmt: skip
+        monkeypatch.setitem(DATASETS, data, stand_in)
+    result = kdbench("study", name, "--dry-run", "--root", str(tmp_path))
+    assert result.exit_code == 0, result.output
+
+
+def test_the_package_runs_as_the_command() -> None:
+    command = [sys.executable, "-m", "kdbench", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "knowledge-distillation" in done.stdout
+
+
+def test_names_of_errors_exist() -> None:
+    """The command line looks for its expected errors by name."""
+    for module, names in HOMES.items():
+        for name in names:
+            assert issubclass(getattr(import_module(module), name), Exception)

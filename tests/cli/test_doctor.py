@@ -1,0 +1,165 @@
+"""`kdbench doctor`: shows what it would do, does it, and finds nothing more."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from safetensors.numpy import save
+from support.fake_study import FakeStudy
+from typer.testing import CliRunner
+
+from kdbench.cli import app
+from kdbench.cli.doctor import examine
+from kdbench.records.files import write_json
+from kdbench.records.store import Store
+from kdbench.tracking import search, sync, tracking_uri
+from kdbench.tracking.optuna_log import OptunaLog, Trial
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeStudy:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    found = FakeStudy(tmp_path)
+    for run in found.listing:  # whole records: a finished run has weights
+        record = found.store.record(run)
+        if record.result:
+            record.add_epochs(
+                [{"epoch": 1, "train.loss": 1.0}, {"epoch": 2, "train.loss": 0.5}], None
+            )
+        if record.result and record.result["state"] == "done":
+            record.weights_path.write_bytes(save({"last/w": found.rng.random(3)}))
+    return found
+
+
+def doctor(root: Path, *words: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["doctor", "--root", str(root), *words])
+    return result.exit_code, " ".join(result.output.split())
+
+
+def everything(root: Path) -> dict[Path, bytes]:
+    return {p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+def test_a_sound_root_has_nothing_wrong(made: FakeStudy) -> None:
+    assert list(examine(made.store)) == []
+    assert doctor(made.store.root) == (0, "nothing is wrong")
+
+
+def test_a_damaged_record_is_moved_aside_whole(made: FakeStudy) -> None:
+    run = made.teacher
+    record = made.store.record(run)
+    (record.folder / "result.json").write_text('{"state": "do')
+    before = everything(record.folder)
+    code, said = doctor(made.store.root, "--dry-run")
+    assert code == 1
+    assert run in said
+    assert "can be mended" in said
+    assert everything(record.folder) == before  # nothing was done
+    code, said = doctor(made.store.root)
+    assert code == 0
+    assert "the next start trains it again" in said
+    aside = made.store.root / "runs" / "aside" / run
+    assert before.items() <= everything(aside).items()
+    assert "result.json" in (aside / "set-aside.txt").read_text()
+    assert doctor(made.store.root)[1] == "nothing is wrong"
+
+
+def test_a_spec_that_is_not_the_runs_own(made: FakeStudy) -> None:
+    first, second = list(made.listing)[:2]
+    spec = made.store.record(second).folder / "spec.json"
+    (made.store.record(first).folder / "spec.json").write_bytes(spec.read_bytes())
+    (finding,) = examine(made.store)
+    assert first in finding.what
+    assert finding.repair_stale is not None
+    assert "trains it again" in finding.repair_stale()
+
+
+def test_a_record_that_is_being_written_is_left_alone(made: FakeStudy) -> None:
+    record = made.store.record(made.teacher)
+    (record.folder / "result.json").write_text("{")
+    with record.writing():
+        (finding,) = examine(made.store)
+        assert finding.repair_stale is not None
+        assert "a process is writing it" in finding.repair_stale()
+    assert record.folder.is_dir()
+
+
+def test_half_written_files_of_dead_processes_go(made: FakeStudy) -> None:
+    part = made.store.record(made.teacher).folder / ".weights.safetensors.4194303.0a1b2c3d.part"
+    part.write_bytes(b"half")
+    code, said = doctor(made.store.root, "--dry-run")
+    assert (code, part.exists()) == (1, True)
+    assert "half-written" in said
+    assert doctor(made.store.root)[0] == 0
+    assert not part.exists()
+
+
+def test_a_plan_that_cannot_be_read(made: FakeStudy) -> None:
+    path = made.store.plan_path("fake_study")
+    path.write_text('{"listing": [')
+    code, said = doctor(made.store.root)
+    assert code == 0
+    assert "cannot be read" in said
+    assert "`kdbench study fake_study` writes it anew" in said
+    assert path.with_name("fake_study.json.damaged").exists()
+
+
+def test_records_of_no_study_are_kept(made: FakeStudy) -> None:
+    lonely = made.store.record("0123456789ab")
+    spec = made.store.record(made.teacher).spec()
+    assert spec is not None
+    other = spec.__class__.from_dict({**spec.__dict__, "seed": 77, "data": vars(spec.data),
+                                      "recipe": vars(spec.recipe)})  # fmt: skip
+    lonely = made.store.record(other.id)
+    lonely.begin(other)
+    (finding,) = examine(made.store)
+    assert "1 records belong to no study" in finding.what
+    assert finding.repair_stale is None
+    assert doctor(made.store.root, "--dry-run")[0] == 0  # nothing that could be mended
+
+
+def test_a_torn_journal(made: FakeStudy) -> None:
+    class Range:
+        low, high, log = 1.0, 20.0, True
+
+    trials = [Trial(0, {"temperature": 4.0}, 0.9, ("a",), {})]
+    OptunaLog(made.store.root).level("fake_study", "kd", {"temperature": Range()}, trials)
+    path = made.store.root / "optuna.journal"
+    path.write_bytes(path.read_bytes()[:-9])
+    code, said = doctor(made.store.root)
+    assert code == 0
+    assert "optuna.journal is damaged" in said
+    assert "optuna.journal.damaged-1" in said
+    assert doctor(made.store.root)[1] == "nothing is wrong"
+
+
+def test_runs_that_mlflow_shows_as_running(made: FakeStudy) -> None:
+    uri = tracking_uri(made.store.root)
+    keep = {**made.plan, "rows": [r for r in made.plan["rows"] if r["label"] == "ce"]}
+    ids = {made.teacher, *keep["rows"][0]["runs"].values()}
+    keep["listing"] = {k: v for k, v in made.listing.items() if k in ids}
+    write_json(made.store.plan_path("fake_study"), keep)
+    sync(made.store, "fake_study", uri)
+    client = MlflowClient(tracking_uri=uri)
+    frame = search("fake_study", uri)
+    one = frame.loc[frame["tags.kdbench.id"] == made.teacher, "run_id"].iloc[0]
+    client.update_run(one, status="RUNNING")
+    code, said = doctor(made.store.root, "--dry-run")
+    assert "no process trains it" in said
+    assert code == 1
+    assert client.get_run(one).info.status == "RUNNING"
+    doctor(made.store.root)
+    assert client.get_run(one).info.status == "FINISHED"
+    assert "no process trains it" not in doctor(made.store.root, "--dry-run")[1]
+
+
+def test_a_record_of_a_newer_kdbench_is_not_touched(made: FakeStudy) -> None:
+    path = made.store.record(made.teacher).folder / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
+    (finding,) = examine(made.store)
+    assert finding.repair_stale is None
+    assert "newer kdbench" in finding.what
+    assert os.path.exists(path)
+    assert Store(made.store.root).ids()

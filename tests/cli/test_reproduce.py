@@ -1,0 +1,145 @@
+"""One cell of a leaderboard trained again."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats as scipy_stats
+from typer.testing import CliRunner, Result
+
+from kdbench.cli import app
+from kdbench.cli import study as run_study
+from kdbench.execution.engines.inline import InlineEngine
+from kdbench.execution.run_study import NullTracker
+from kdbench.records.files import read_json
+from kdbench.records.store import Store
+from kdbench.report.data.confusion import confusions_frame
+from kdbench.report.data.report_data import ReportData, slim, tidy_curves, trials_frame
+from kdbench.report.data.runs import records_frame
+from kdbench.report.write import write
+
+STUDY = """
+name: tiny
+data:    {name: digits, validation: 200}
+student: {model: digits-cnn-small}
+teacher: {model: digits-cnn}
+recipe:  {epochs: 1, batch: 256, lr: 1e-3}
+methods: [ce, kd]
+tune:    {trials: 2, epochs: 1, seeds: [100]}
+final:   {seeds: [0, 1, 2]}
+report:  {reference: ce}
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A root with a study that has run and has a report, made without MLflow."""
+    root = tmp_path_factory.mktemp("home")
+    (root / "tiny.yaml").write_text(STUDY)
+    patch = pytest.MonkeyPatch()
+    patch.setattr(run_study, "LocalEngine", lambda place, count: InlineEngine(place))
+    with patch.context() as alone:
+        alone.setattr(run_study.track, "Mirror", Nobody)
+        alone.setattr(run_study, "publish", lambda *_: None)
+        assert run("study", root / "tiny.yaml", "--root", root).exit_code == 0
+    store = Store(root)
+    plan = read_json(store.plan_path("tiny"))
+    cost = read_json(store.costs_path("tiny"))
+    runs = records_frame(store, plan, cost)
+    rows = [(r["id"], e["epoch"], "val.accuracy", e["val.accuracy"])
+            for r in runs.to_dict("records") for e in store.record(r["id"]).epochs()]  # fmt: skip
+    curves = pd.DataFrame(rows, columns=["id", "epoch", "metric", "value"])
+    curves = tidy_curves(curves.drop_duplicates())
+    confusions = confusions_frame(store, plan, runs)
+    evidence = ReportData(slim(plan), cost, runs, curves, trials_frame(plan), confusions)
+    write(evidence, store.report_folder("tiny"))
+    yield root
+    patch.undo()
+
+
+class Nobody(NullTracker):
+    """A mirror that is never behind."""
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+    def open(self) -> None: ...
+    def start(self) -> None: ...
+    def close(self, _: float) -> int:
+        return 0
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def again(home: Path, *words: object) -> Result:
+    return run("reproduce", home / "tiny.yaml", *words, "--root", home)
+
+
+def scores(home: Path, row: str) -> dict[int, float]:
+    plan = read_json(Store(home).plan_path("tiny"))
+    (found,) = (r for r in plan["rows"] if (r["label"], r["row"]) == ("kd", row))
+    return {
+        int(seed): 100 * Store(home).record(i).test["last"]["accuracy"]
+        for seed, i in found["runs"].items()
+    }
+
+
+def test_a_published_seed_comes_out_the_same(home: Path) -> None:
+    done = again(home, "kd", "--seed", 1)
+    text = " ".join(done.output.split())
+    assert "the same" in text, text
+    assert "not the same" not in text
+    assert done.exit_code == (0 if "inside" in text else 1)
+
+
+def test_a_new_seed_is_held_to_the_prediction_interval(home: Path) -> None:
+    done = again(home, "kd", "--seed", 7)
+    text = " ".join(done.output.split())
+    values = list(scores(home, "tuned").values())
+    half = scipy_stats.t.ppf(0.975, 2) * np.std(values, ddof=1) * np.sqrt(1 + 1 / 3)
+    interval = (np.mean(values) - half, np.mean(values) + half)
+    assert f"[{interval[0]:.2f}, {interval[1]:.2f}]" in text, text
+    assert "published seeds 0, 1, 2" in text
+    assert ("inside" in text) == (done.exit_code == 0)
+    once_more = again(home, "kd", "--seed", 7)
+    assert "trained here before; remove" in " ".join(once_more.output.split())
+
+
+def test_the_studys_own_records_and_plan_are_left_alone(home: Path) -> None:
+    own = Store(home)
+    before = {p: p.stat().st_mtime_ns for p in own.plan_path("tiny").parent.iterdir()}
+    ids = {p.name for p in (home / "runs").iterdir()}
+    again(home, "kd:default", "--seed", 8)
+    assert {p: p.stat().st_mtime_ns for p in own.plan_path("tiny").parent.iterdir()} == before
+    assert {p.name for p in (home / "runs").iterdir()} == ids
+    teacher = next(iter(read_json(own.plan_path("tiny"))["teachers"].values()))
+    lent = Store(home / "reproduced").record(teacher)
+    assert lent.result == own.record(teacher).result  # not trained a second time
+
+
+def test_what_cannot_be_reproduced(home: Path, tmp_path: Path) -> None:
+    def message(*words: object) -> str:
+        refused = run("reproduce", *words)
+        assert refused.exit_code == 2, refused.output
+        assert "unexpected" not in refused.output
+        return " ".join(refused.output.split())
+
+    study = home / "tiny.yaml"
+    assert "no row 'rkd'" in message(study, "rkd", "--seed", 1, "--root", home)
+    assert "holds no study.json" in message(study, "kd", "--seed", 1, "--root", tmp_path)
+    changed = tmp_path / "tiny.yaml"
+    changed.write_text(STUDY.replace("epochs: 1, batch", "epochs: 2, batch"))
+    said = message(changed, "kd", "--seed", 1, "--root", home)
+    assert "its recipe, data, teacher or a method's version has changed" in said
+    report = tmp_path / "report"
+    report.mkdir()
+    for path in Store(home).report_folder("tiny").glob("*.*"):
+        (report / path.name).write_bytes(path.read_bytes())
+    about = json.loads((report / "study.json").read_text())
+    about["plan"]["data"]["checksum"] = "0" * 12
+    (report / "study.json").write_text(json.dumps(about))
+    said = message(study, "kd", "--seed", 1, "--root", home, "--report", report)
+    assert "the training images are others" in said

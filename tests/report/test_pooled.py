@@ -1,0 +1,109 @@
+"""Studies pooled into one table."""
+
+import gc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+from support.fake_study import RIGHT, FakeStudy
+
+from kdbench.report.pooled import NotComparable, several
+from kdbench.report.pooled_table import frame, sheet
+from kdbench.stats import Analysis, adjust
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(gc, "collect", lambda *a: 0)
+
+
+@pytest.fixture(scope="module")
+def evidence(tmp_path_factory):
+    return FakeStudy(tmp_path_factory.mktemp("made")).evidence()
+
+
+def other(evidence, **plan):
+    """The same study in another setting: half the differences, other data."""
+    runs = evidence.runs.copy()
+    runs["accuracy"] = 0.4 + runs["accuracy"] / 2
+    data = {**evidence.plan["data"], "name": "mnist"}
+    return replace(evidence, runs=runs, plan={**evidence.plan, "data": data, **plan})
+
+
+def test_pooled_by_hand(evidence):
+    found = several("both", {"a": evidence, "b": other(evidence)})
+    assert not found.family.shared
+    table = frame(found).set_index("method")
+    d = (np.array(RIGHT["kd", "tuned"]) - np.array(RIGHT["ce", "only"])) / 10
+    ses = [scipy_stats.sem(d), scipy_stats.sem(d / 2)]
+    se = np.hypot(*ses) / 2
+    df = (ses[0] ** 2 + ses[1] ** 2) ** 2 / ((ses[0] ** 4 + ses[1] ** 4) / 4)
+    mean = (d.mean() + d.mean() / 2) / 2
+    assert table.loc["kd", "difference"] == pytest.approx(mean)
+    p = 2 * scipy_stats.t.sf(mean / se, df)
+    # All ten differences are positive, so of all flips only two reach their mean.
+    assert table.loc["kd", "p"] == pytest.approx(max(p, 2 / 2**10))
+    raw = table["p"].drop(index="ce")
+    assert table.loc["kd", "p_adjusted"] == pytest.approx(
+        adjust(list(raw))[list(raw.index).index("kd")]
+    )
+    assert table.loc["kd", "a: difference"] == pytest.approx(d.mean())
+    assert table.loc["kd", "verdict"] == "better"
+
+
+def test_a_method_that_a_setting_did_not_declare_is_not_counted(evidence):
+    rows = [r for r in evidence.plan["rows"] if r["label"] != "rkd"]
+    found = several("both", {"a": evidence, "b": other(evidence, rows=rows)})
+    whole = several("both", {"a": evidence, "b": other(evidence)})
+    assert "rkd" not in set(frame(found)["method"])
+    assert found.family.family.size == whole.family.family.size - 1
+    assert any("not counted: " in note and "rkd" in note for note in sheet(found).notes)
+
+
+def test_a_method_that_failed_in_a_setting_has_no_pooled_value_but_counts(evidence):
+    there = other(evidence)
+    runs = there.runs.copy()
+    lost = runs["label"] == "rkd"
+    runs.loc[lost, "state"] = "diverged"
+    runs.loc[lost, "accuracy"] = np.nan
+    found = several("both", {"a": evidence, "b": replace(there, runs=runs)})
+    table = frame(found).set_index("method")
+    assert np.isnan(table.loc["rkd", "difference"])
+    whole = several("both", {"a": evidence, "b": there})
+    assert found.family.family.size == whole.family.family.size
+    assert any("rkd: no score in b" in note for note in sheet(found).notes)
+
+
+def test_settings_that_share_data_and_student_share_seeds(evidence):
+    found = several("both", {"a": evidence, "b": replace(evidence)})
+    assert found.family.shared
+    table = frame(found).set_index("method")
+    d = (np.array(RIGHT["kd", "tuned"]) - np.array(RIGHT["ce", "only"])) / 10
+    assert table.loc["kd", "p"] == pytest.approx(scipy_stats.ttest_1samp(d, 0).pvalue)
+    assert table.loc["kd", "df"] == 4
+    assert "seeds are shared" in " ".join(sheet(found).captions)
+
+
+def test_the_words_follow_the_analysis(evidence, monkeypatch):
+    parts = {"a": evidence, "b": other(evidence)}
+    usual = " ".join(sheet(several("both", parts)).captions)
+    assert "Holm-corrected" in usual
+    assert "Too few settings to speak of settings like these" in usual
+    import kdbench.report.leaderboard as board_module
+
+    class Swapped(Analysis):
+        def __init__(self, margin):
+            super().__init__(margin=margin, correction="bonferroni")
+
+    monkeypatch.setattr(board_module, "Analysis", Swapped)
+    swapped = " ".join(sheet(several("both", parts)).captions)
+    assert "Bonferroni-corrected" in swapped
+    assert "Holm" not in swapped
+
+
+def test_what_cannot_be_pooled(evidence):
+    with pytest.raises(NotComparable, match="two or more"):
+        several("one", {"a": evidence})
+    with pytest.raises(NotComparable, match="different references: a with ce, b with kd"):
+        several("both", {"a": evidence, "b": other(evidence, reference="kd")})

@@ -1,0 +1,384 @@
+"""What a report cites, and how it says what was done: BibTeX and the paragraph for a paper."""
+
+import dataclasses
+import gc
+import re
+import shutil
+import subprocess
+import warnings
+from pathlib import Path
+
+import pandas as pd
+import pybtex
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pybtex.database import parse_string
+from support.fake_study import COST, ODD, FakeStudy
+
+from kdbench.data.load import TrainingData
+from kdbench.records.store import Store
+from kdbench.registry import KEY, KINDS, Paper, balanced
+from kdbench.report.data.external import read_results
+from kdbench.report.data.external import settings as settings_of
+from kdbench.report.data.runs import records_frame
+from kdbench.report.leaderboard import leaderboard
+from kdbench.report.writers.bibtex import bibtex, protect
+from kdbench.report.writers.cells import sheet
+from kdbench.report.writers.latex import latex
+from kdbench.report.writers.methods_section import paragraph
+from kdbench.stats import Analysis, paired_difference, seeds_to_tell_apart
+from kdbench.study import Planner, plan_file
+from kdbench.study.load import load_study
+
+FIELDS = {
+    "authors": "Müller, Zoë and García, José & Co. and {Société X} and Strauß, Øyvind",
+    "title": "Nets_and 100% of CIFAR-10: a FitNets & KD-Lib study, Part A",
+    "venue": "Proceedings of #1",
+    "year": 2024,
+    "kind": "article",
+    "url": "https://example.org/a_b?c=d%20e",
+}
+
+
+#: Of a method, the data set, the student's model, an assistant's, and a copied number.
+PAPERS = ("hinton2015", "digits1998", "small2020", "third2021", "table2024")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """statsmodels collects garbage at every correction, which takes most of the time."""
+    monkeypatch.setattr(gc, "collect", lambda *a: 0)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return FakeStudy(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture(scope="module")
+def frame(made):
+    return records_frame(made.store, made.plan, COST)
+
+
+@pytest.fixture(scope="module")
+def cited(made):
+    """The plan of the made-up study with papers, a recipe and a copied number."""
+    rows = [
+        row | {"cite": "hinton2015" if row["label"] in ("kd", "kd-tutorial") else None}
+        for row in made.plan["rows"]
+    ]
+    paper = {**FIELDS, "authors": "Rossi, Ada", "url": None}
+    return {
+        **made.plan,
+        "rows": rows,
+        "data": {**made.plan["data"], "images": 1200, "shape": [1, 8, 8]},
+        "recipe": {
+            "epochs": 20, "batch": 64, "optimizer": "sgd", "lr": 0.05, "momentum": 0.9,
+            "weight_decay": 0.0005, "schedule": "step", "milestones": [0.5, 0.75], "gamma": 0.1,
+            "precision": "fp32", "teacher_outputs": "auto",
+        },
+        "references": dict.fromkeys(PAPERS, paper),
+        "cites": {"data": "digits1998", "models": {"small": "small2020", "third": "third2021"}},
+        "published": [
+            {"label": "kd", "accuracy": 91.2, "seeds": None, "note": "", "cite": "table2024"}
+        ],
+    }  # fmt: skip
+
+
+def keys(*texts: str) -> set[str]:
+    """The keys of all \\cite commands."""
+    found = [m for text in texts for m in re.findall(r"\\cite\{([^}]*)\}", text)]
+    return {key.strip() for group in found for key in group.split(",")}
+
+
+def sound(text: str) -> bool:
+    """Whether braces pair up, comments and escaped ones aside."""
+    return balanced(re.sub(r"\\[{}%\\]|(?m:^%.*)", "", text))
+
+
+def parsed(text: str):
+    with pybtex.errors.capture() as faults:
+        found = parse_string(text, "bibtex")
+    assert not faults
+    return found.entries
+
+
+# -- BibTeX
+
+
+def test_entries_read_back_as_they_were():
+    plan = {"references": {"b2024": FIELDS, "a2024": {**FIELDS, "kind": "misc", "url": None}}}
+    found = parsed(bibtex(plan))
+    assert list(found) == ["a2024", "b2024"]
+    entry = found["b2024"]
+    assert entry.type == "article"
+    assert [str(p) for p in entry.persons["author"]] == [
+        r"M{\"{u}}ller, Zo{\"{e}}", r"Garc{\'{\i}}a, Jos{\'{e}} \& Co.",
+        r"{Soci{\'{e}}t{\'{e}} X}", r"Strau{\ss}, {\O}yvind",
+    ]  # fmt: skip
+    assert entry.fields["title"] == (
+        r"Nets\_and 100\% of {CIFAR-10}: a {FitNets} \& {KD-Lib} study, Part A"
+    )
+    assert entry.fields["journal"] == r"Proceedings of \#1"
+    assert (entry.fields["year"], entry.fields["url"]) == ("2024", FIELDS["url"])
+    assert found["a2024"].fields["howpublished"] == entry.fields["journal"]
+    assert "url" not in found["a2024"].fields
+
+
+def test_nothing_to_cite_is_an_empty_file():
+    assert bibtex({}) == bibtex({"references": {}}) == bibtex({"references": None}) == ""
+
+
+@pytest.mark.parametrize(
+    ("title", "protected"),
+    [
+        ("Do Deep Nets Really Need to be Deep?", "Do Deep Nets Really Need to be Deep?"),
+        ("FitNets: Hints for Thin Deep Nets", "{FitNets}: Hints for Thin Deep Nets"),
+        ("KD-Lib: A PyTorch library", "{KD-Lib}: A {PyTorch} library"),
+        ("Self-Knowledge Distillation", "Self-Knowledge Distillation"),
+        ("A 3D view (of MNIST)", "A {3D} view (of {MNIST})"),
+    ],
+)
+def test_acronyms_keep_their_capitals(title, protected):
+    assert protect(title) == protected
+
+
+@given(
+    st.text(st.sampled_from("aB _%&#$~^\\<>|éß±"), max_size=20).filter(str.strip),
+    st.sampled_from(sorted(KINDS)),
+)
+@settings(deadline=None)
+def test_any_text_makes_an_entry(text, kind):
+    fields = {**FIELDS, "title": f"X {text}", "authors": "Rossi, Ada", "kind": kind}
+    out = bibtex({"references": {"a2024": fields}})
+    assert set(parsed(out)) == {"a2024"}
+    rest = out.replace(FIELDS["url"], "").replace(r"$\pm$", "")
+    assert not re.search(r"(?<!\\)[%&#$_]", rest)
+
+
+def test_a_paper_that_bibtex_could_not_hold():
+    good = Paper("a2024", "Rossi, Ada", "T", "V", 2024)
+    for change, words in (
+        ({"key": "a,b"}, "no BibTeX key"),
+        ({"kind": "paper"}, "unknown kind"),
+        ({"authors": "{Rossi"}, "braces"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            dataclasses.replace(good, **change)
+    assert KEY.fullmatch("van-der:berg2024_a.b+c/d")
+    assert not any(map(KEY.fullmatch, ("", "a b", "a}", "a,b", "a%", "é", "a\n")))
+
+
+# -- every key is there, and no other
+
+
+@pytest.fixture(scope="module", params=["digits", "cifar10"])
+def shipped(request, tmp_path_factory):
+    """The plan of a shipped study before its first run, and its board."""
+    study = load_study(request.param)
+    size, shape = (1200, (1, 8, 8)) if request.param == "digits" else (50_000, (3, 32, 32))
+    pixels = torch.zeros(1, *shape, dtype=torch.uint8).expand(size, *shape)
+    names = tuple(str(n) for n in range(10))
+    statistics = (0.0,) * shape[0]
+    data = TrainingData(
+        study.data.name,
+        pixels,
+        torch.arange(size) % 10,
+        names,
+        255,
+        statistics,
+        statistics,
+        "c" * 12,
+    )
+    store = Store(tmp_path_factory.mktemp("shipped"))
+    planner = Planner(study, data, store)
+    plan = plan_file(planner, planner.plan())
+    return plan, leaderboard(records_frame(store, plan), plan)
+
+
+def test_what_a_shipped_study_cites_is_what_the_file_holds(shipped):
+    plan, board = shipped
+    text = paragraph(board, plan)
+    assert keys(text, latex(sheet(board, "0" * 16))) == set(parsed(bibtex(plan)))
+    assert sound(text)
+
+
+def test_a_style_finds_all_that_it_needs(shipped):
+    plan, _ = shipped
+    with warnings.catch_warnings(), pybtex.errors.capture() as faults:
+        warnings.simplefilter("error")
+        shown = pybtex.format_from_string(
+            bibtex(plan), style="unsrt", citations=["*"], output_backend="plaintext"
+        )
+    assert not faults
+    assert shown.count("[") == len(plan["references"])
+    assert "Distilling the knowledge in a neural network" in shown
+
+
+def test_all_references_are_cited_once_there_are_scores(frame, cited):
+    board = leaderboard(frame, cited, COST)
+    text = paragraph(board, cited)
+    assert keys(text, latex(sheet(board, "0" * 16))) == set(cited["references"])
+    assert keys(text) == set(cited["references"]) - {"table2024"}
+    assert any("Grey rows" in sentence for sentence in board.captions)
+    assert not any(
+        "Grey rows" in s for s in leaderboard(frame, {**cited, "published": []}).captions
+    )
+
+
+# -- the paragraph
+
+
+def test_the_paragraph_says_what_was_done(made, frame, cited):
+    board = leaderboard(frame, cited, COST)
+    text = paragraph(board, cited)
+    for part in (
+        r"compares rkd, kd~\cite{hinton2015}, a\_b\%\&\#, kd-tutorial~\cite{hinton2015} (alpha=0.9",
+        "with ce.",
+        "fsp could not be compared: layers differ in channels: 16 and 32.",
+        r"The data set is digits~\cite{digits1998} (1,200 training images of 1x8x8 values, "
+        "4 classes, checksum cccccccccccc); validation holds out 200 images",
+        "the final runs train on the other training images.",
+        r"The student is small~\cite{small2020} (100 parameters), the teacher is large "
+        r"(100 parameters) and methods that need further networks use third~\cite{third2021}.",
+        "trained for 20 epochs in batches of 64 with sgd (learning rate 0.05, step schedule (times "
+        r"0.1 after 50 \%, 75 \% of the epochs), momentum 0.9, weight decay 0.0005, fp32).",
+        r"over 5 seeds (0, 1, 2, 3, 4) of the weights of the last epoch, with a 95 \% Student t",
+        "8 trials of 3 epochs (random sampler, seeds 100)",
+        "two-sided paired t test against ce, Holm-corrected over 6 comparisons",
+        "a margin of 0.2 points (one test image is 0.1 points)",
+        f"The smallest detectable difference at 80 \\% power with 5 seeds and 6 comparisons is "
+        f"{board.family.detectable:.2f} points",
+        f"conditional on teacher {made.teacher} (96.00 \\% on test)",
+        "commit f00d", "hardware a machine", "hash of the study file is 0123",
+    ):  # fmt: skip
+        assert part in text, part
+    assert ODD not in text
+    assert sound(text)
+    assert not re.search(r"(?<!\\)[&#$_]", "".join(text.splitlines(True)[1:]))
+
+
+def test_the_words_follow_the_analysis(made, frame, cited):
+    usual = leaderboard(frame, cited, COST)
+    other = leaderboard(
+        frame, cited, COST, Analysis(0.5, alpha=0.1, level=0.9, power=0.9, correction="bonferroni")
+    )
+    for text in (paragraph(usual, cited), "\n".join(usual.captions)):
+        assert "Holm" in text
+        assert "Bonferroni" not in text
+    for text in (paragraph(other, cited).replace("\\%", "%"), "\n".join(other.captions)):
+        assert "Holm" not in text
+        for part in (
+            "Bonferroni-corrected over 6 comparisons", "family-wise error of 10 %",
+            "90 % Student t interval", "margin of 0.5 points", "at 90 % power",
+        ):  # fmt: skip
+            assert part in text, part
+
+
+def test_a_tuned_learning_rate_and_augmentation_are_told(frame, cited):
+    rows = [r | {"searched": ["recipe.lr"] * (r["row"] == "tuned")} for r in cited["rows"]]
+    data = {**cited["data"], "augment": "flip", "train_on": "all"}
+    plan = {**cited, "rows": rows, "data": data}
+    text = paragraph(leaderboard(frame, plan, COST), plan)
+    assert "learning rate 0.05 unless tuned" in text
+    assert "train on all training images, augmented by flip." in text
+
+
+def test_a_key_without_a_reference_is_not_cited(frame, cited):
+    plan = {k: v for k, v in cited.items() if k != "references"}
+    text = paragraph(leaderboard(frame, plan, COST), plan)
+    assert not keys(text)
+    assert bibtex(plan) == ""
+
+
+def test_a_plan_that_tells_little(tmp_path):
+    """Results made elsewhere: no data, models, recipe, tuning, teacher or hardware."""
+    path = tmp_path / "results.csv"
+    lines = [
+        f"{m},one_%,{s},{70 + s + d + 0.1 * d * s}"
+        for m, d in (("ce", 0), ("kd_x", 1))
+        for s in range(4)
+    ]
+    path.write_text("\n".join(["method,setting,seed,score", *lines]))
+    ((_, evidence),) = settings_of(read_results(path), "results", "ce", 0.2).items()
+    board = leaderboard(evidence.runs, evidence.plan, evidence.cost)
+    text = paragraph(board, evidence.plan)
+    assert text.splitlines()[1] == r"The study one\_\% compares kd\_x with ce."
+    for part in (
+        "Score is given in \\%",
+        "over 4 seeds (0, 1, 2, 3)",
+        "Holm-corrected over 1 comp",
+    ):
+        assert part in text
+    for part in ("None", "teacher", "tuned at", "Data", "Made with", "epoch", "one test image"):
+        assert part not in text
+    assert not any("measured" in s or "Nothing was tuned" in s for s in board.captions)
+    assert sound(text)
+
+
+# -- how many seeds would tell the best apart
+
+
+def near(frame: pd.DataFrame) -> pd.DataFrame:
+    """The made-up runs, where rkd comes close to kd."""
+    moved = frame.copy()
+    at = (frame["label"] == "rkd") & (frame["row"] == "tuned")
+    kd = frame[(frame["label"] == "kd") & (frame["row"] == "tuned")].set_index("seed")["accuracy"]
+    steps = {0: 0.001, 1: -0.002, 2: 0.003, 3: -0.004, 4: 0.0}
+    close = [kd[s] + steps[s] for s in frame.loc[at, "seed"]]
+    moved.loc[at, "accuracy"] = close
+    return moved
+
+
+def apart(board):
+    return [s for s in board.captions if s.about == "apart"]
+
+
+def test_the_seeds_that_would_tell_the_two_best_apart(made, frame):
+    board = leaderboard(near(frame), made.plan)
+    (sentence,) = apart(board)
+    best = board.table.set_index(["method", "row"])
+    assert "kd and rkd, are 0.04 points apart" in sentence
+    assert best.loc[("kd", "tuned"), "best"]
+    assert best.loc[("rkd", "tuned"), "best"]
+    assert f"at 80 % power and {board.best.comparisons} pairs" in sentence
+    steps = dict(enumerate((-0.1, 0.2, -0.3, 0.4, 0.0)))
+    wanted = seeds_to_tell_apart(
+        paired_difference(steps, dict.fromkeys(steps, 0.0)),
+        board.best.analysis,
+        board.best.comparisons,
+    )
+    assert f"would need about {wanted:,} seeds" in sentence
+
+
+def test_where_the_best_is_told_apart_no_seeds_are_named(made, frame):
+    assert not apart(leaderboard(frame, made.plan))
+    few = frame[frame["seed"].isna() | (frame["seed"] < 2)]
+    assert not apart(leaderboard(few, made.plan))
+
+
+# -- it compiles
+
+
+@pytest.mark.skipif(
+    not (shutil.which("pdflatex") and shutil.which("bibtex")), reason="no LaTeX to compile it with"
+)
+def test_paragraph_table_and_references_compile_together(frame, cited, tmp_path: Path):
+    board = leaderboard(frame, cited, COST)
+    document = "\n".join([
+        r"\documentclass{article}\usepackage[utf8]{inputenc}",
+        r"\usepackage{booktabs,graphicx,xcolor}\begin{document}", paragraph(board, cited),
+        latex(sheet(board, "0" * 16)), r"\bibliographystyle{plain}\bibliography{references}",
+        r"\end{document}",
+    ])  # fmt: skip
+    (tmp_path / "t.tex").write_text(document)
+    full = {**cited["references"], "hinton2015": FIELDS}
+    (tmp_path / "references.bib").write_text(bibtex({"references": full}))
+    commands = (["pdflatex", "-halt-on-error", "t"], ["bibtex", "t"])
+    for command in (commands[0], commands[1], commands[0], commands[0]):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-2000:]
+        assert "Warning--" not in done.stdout
+    assert "undefined" not in (tmp_path / "t.log").read_text(errors="replace")

@@ -1,0 +1,331 @@
+"""How often the verdicts are wrong and the intervals right, over several settings too.
+
+All seeds are fixed. An error rate may exceed its nominal value by 3 standard errors of
+the simulation, and a coverage may miss its own by 2 points.
+"""
+
+import gc
+import math
+import warnings
+from itertools import combinations
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from kdbench.stats import (
+    Analysis,
+    Difference,
+    Pooled,
+    best_of,
+    best_set_pooled,
+    confirmed,
+    confirmed_equality_p,
+    equality_p,
+    flip_p,
+    interval_at,
+    judge,
+    judge_pooled,
+    lies_within,
+    paired_difference,
+    pool,
+    prediction_interval,
+    t_intervals,
+    wilcoxon_p,
+)
+from kdbench.stats.pooled import satterthwaite
+
+ANALYSIS = Analysis(margin=0.5)
+SEEDS = [3, 5, 10]
+DRAWS = 10_000  # one standard error of a coverage of 95 % is 0.22 points
+
+
+@pytest.fixture(autouse=True)
+def strict_and_quick(monkeypatch):
+    """Warnings are errors; statsmodels' collection of garbage at every call is skipped."""
+    monkeypatch.setattr(gc, "collect", lambda *a: 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def most(trials, error=0.05):
+    return error + 3 * math.sqrt(error * (1 - error) / trials)
+
+
+def series(values):
+    return dict(enumerate(float(v) for v in values))
+
+
+def singles(values):
+    """`paired_difference` against 0 for every row of the last axis, from one call of
+    `t_intervals`; flat, in order."""
+    rows = values.reshape(-1, values.shape[-1])
+    n, seeds = rows.shape[-1], tuple(range(rows.shape[-1]))
+    sds = rows.std(axis=-1, ddof=1).tolist()
+    columns = zip(*(c.tolist() for c in t_intervals(rows)), sds, rows.tolist(), strict=True)
+    return [
+        Difference(mean, low, high, sd, n, se=sd / math.sqrt(n), p=p, df=n - 1, constant=False,
+                   seeds=seeds, values=tuple(row))
+        for mean, low, high, p, sd, row in columns
+    ]  # fmt: skip
+
+
+def pools(values, shared):
+    """A difference for every method of every trial of `values`, which are (trials,
+    methods, settings, seeds): pooled where there are several settings."""
+    trials, methods, settings, _ = values.shape
+    found = iter(singles(values))
+    for _ in range(trials):
+        family = []
+        for _ in range(methods):
+            by_setting = {str(k): next(found) for k in range(settings)}
+            family.append(pool(by_setting, shared) if settings > 1 else by_setting["0"])
+        yield family
+
+
+def scores(rng, trials, methods, settings, n, seed_share=0.0):
+    """Scores of equal methods, (trials, methods, settings, seeds). Of several settings
+    one is 5 times as noisy as the others, which is what pooling bears worst; with
+    `seed_share`, that part of each score's variance is that of its method and seed, the
+    same in all settings."""
+    own = rng.normal(size=(trials, methods, settings, n))
+    paired = rng.normal(size=(trials, 1, settings, n))
+    if seed_share:
+        common = rng.normal(size=(trials, methods, 1, n))
+        return math.sqrt(1 - seed_share) * own + math.sqrt(seed_share) * common + paired
+    noise = np.array([1.0] * (settings - 1) + [5.0 if settings > 1 else 1.0])
+    return noise[:, None] * own + paired
+
+
+def confirmed_if_needed(d):
+    """Sign flips only take rejections back: they need not be drawn where there is none."""
+    return confirmed(d, flip_p(d)) if isinstance(d, Pooled) and d.p <= ANALYSIS.alpha else d
+
+
+def equality_if_needed(d, margin):
+    p = equality_p(d, margin)
+    return confirmed_equality_p(d, margin) if p <= ANALYSIS.alpha else p
+
+
+def verdicts(family, confirm=True):
+    """With the words of `judge_pooled`, or those before sign flips have to confirm."""
+    found = {str(k): d for k, d in enumerate(family)}
+    if not confirm:
+        return judge(found, ANALYSIS).verdicts.values()
+    tested = {k: confirmed_if_needed(d) for k, d in found.items()}
+    return judge(tested, ANALYSIS, equality_if_needed).verdicts.values()
+
+
+def any_said(family, said, confirm=True):
+    return any(said(v.words) for v in verdicts(family, False)) and (
+        not confirm or any(said(v.words) for v in verdicts(family))
+    )
+
+
+def test_simulated_differences_are_real_ones():
+    values = np.random.default_rng(0).normal(size=(2, 3, 1, 4))
+    rows = values.reshape(-1, 4)
+    for found, row in zip(singles(values), rows, strict=True):
+        real = paired_difference(series(row), series(np.zeros(4)))
+        assert vars(found) == {k: pytest.approx(v) for k, v in vars(real).items()}
+
+
+# -- families
+
+CASES = [(k, n, d, False) for k in (3, 10) for n in SEEDS for d in (1, 4)]
+CASES += [(k, n, 4, True) for k in (3, 10) for n in SEEDS]
+
+
+def differs(words):
+    return words.startswith(("better", "worse"))
+
+
+def equals(words):
+    return "practically equal" in words
+
+
+def wrong_words(k, n, d, shared, trials, confirm=True):
+    """The share of families of k equal methods in which one of the k - 1 comparisons
+    with the first is said to differ."""
+    rng = np.random.default_rng([k, n, d, shared])
+    found = scores(rng, trials, k, d, n, seed_share=0.5 * shared)
+    families = pools(found[:, 1:] - found[:, :1], shared)
+    return sum(any_said(family, differs, confirm) for family in families) / trials
+
+
+@pytest.mark.parametrize(("k", "n", "d", "shared"), CASES)
+def test_equal_methods_are_seldom_called_better_or_worse(k, n, d, shared):
+    trials = 400 if k == 3 else 200
+    assert wrong_words(k, n, d, shared, trials) <= most(trials)
+
+
+def test_the_approximate_t_test_alone_would_err_too_often():
+    """Why sign flips must confirm it, and that the test above can fail."""
+    assert wrong_words(10, 3, 4, False, 600, confirm=False) > most(600)
+
+
+def wrong_equals(n, d, shared, trials, confirm=True):
+    """The share of families of 3 methods, all a margin above the reference and with so
+    little noise that equality is claimed as often as it may be, in which one is said to
+    be practically equal."""
+    rng = np.random.default_rng([n, d, shared])
+    values = ANALYSIS.margin + 0.02 * scores(rng, trials, 3, d, n, seed_share=0.5 * shared)
+    return sum(any_said(family, equals, confirm) for family in pools(values, shared)) / trials
+
+
+@pytest.mark.parametrize(("n", "d", "shared"), [c[1:] for c in CASES if c[0] == 3])
+def test_a_margins_difference_is_seldom_called_equal(n, d, shared):
+    trials = 600 if d == 1 else 200
+    wrong = wrong_equals(n, d, shared, trials)
+    assert wrong <= most(trials)
+    assert wrong >= 0.01 or (d > 1 and not shared)
+
+
+def test_methods_that_differ_do_not_make_equal_ones_differ():
+    """Holm's steps: four of nine methods are far better, the other five are alike."""
+    rng = np.random.default_rng(1)
+    trials, wrong = 250, 0
+    found = scores(rng, trials, 10, 4, 3)
+    found[:, 6:] += 50.0
+    for family in pools(found[:, 1:] - found[:, :1], shared=False):
+        if any(differs(v.words) for v in list(verdicts(family, confirm=False))[:5]):
+            wrong += any(differs(v.words) for v in list(verdicts(family))[:5])
+    assert wrong / trials <= most(trials)
+
+
+def left_out(k, n, d, shared, trials, confirm=True):
+    """The share of best sets that leave out one of k equal methods."""
+    rng = np.random.default_rng([k, n, d, shared])
+    found = scores(rng, trials, k, d, n, seed_share=0.5 * shared)
+    pairs = list(combinations(range(k), 2))
+    first, second = (np.array(side) for side in zip(*pairs, strict=True))
+    means = [dict(enumerate(row)) for row in found.mean(axis=(-1, -2))]
+    wrong = 0
+    for mean, family in zip(means, pools(found[:, first] - found[:, second], shared), strict=True):
+        members = best_of(mean, dict(zip(pairs, family, strict=True)), ANALYSIS).members
+        if confirm and d > 1 and len(members) < k:  # as `best_set_pooled` does
+            family = [confirmed_if_needed(x) for x in family]
+            members = best_of(mean, dict(zip(pairs, family, strict=True)), ANALYSIS).members
+        wrong += len(members) < k
+    return wrong / trials
+
+
+@pytest.mark.parametrize(("k", "n", "d", "shared"), CASES)
+def test_the_best_set_seldom_leaves_an_equal_out(k, n, d, shared):
+    trials = 400 if k == 3 else 50
+    assert left_out(k, n, d, shared, trials) <= most(trials)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_this_is_what_is_printed(shared):
+    """The steps above give what `judge_pooled` and `best_set_pooled` do."""
+    rng = np.random.default_rng([5, shared])
+    for found in scores(rng, 5, 4, 2, 4, seed_share=0.5 * shared):
+        found[1] += 9.0
+        by_setting = [{str(s): series(row) for s, row in enumerate(m)} for m in found]
+        differences = {
+            str(k): {s: paired_difference(x[s], by_setting[0][s]) for s in x}
+            for k, x in enumerate(by_setting[1:])
+        }
+        printed = judge_pooled(differences, ["0", "1"], shared, ANALYSIS).family.verdicts
+        (family,) = pools((found[1:] - found[:1])[None], shared)
+        for one, other in zip(printed.values(), verdicts(family), strict=True):
+            assert one.words == other.words
+        best = best_set_pooled(dict(enumerate(by_setting)), ["0", "1"], shared, ANALYSIS)
+        assert best.best == 1
+
+
+# -- intervals
+
+
+def covered(values, true, level=0.95):
+    _, low, high, _ = t_intervals(values, level)
+    return np.mean((low <= true) & (high >= true))
+
+
+def stratified_coverage(values, true, level=0.95):
+    """That of `pool` of independent settings: (trials, settings, seeds), at once."""
+    n = values.shape[-1]
+    ses = values.std(axis=-1, ddof=1) / math.sqrt(n)
+    se, df = satterthwaite(ses, np.full(values.shape[-2], n))
+    half = scipy_stats.t.ppf((1 + level) / 2, df) * se
+    return np.mean(np.abs(values.mean(axis=(-1, -2)) - true) <= half)
+
+
+@pytest.mark.parametrize("level", [0.95, 1 - 0.05 / 9])
+def test_this_is_the_coverage_of_pooled_intervals(level):
+    values = np.random.default_rng(2).normal(0.3, 1, size=(1000, 4, 3))
+    found = [interval_at(family[0], level) for family in pools(values[:, None], shared=False)]
+    inside = np.mean([low <= 0.3 <= high for low, high in found])
+    assert inside == stratified_coverage(values, 0.3, level)
+
+
+@pytest.mark.parametrize("n", SEEDS)
+def test_mean_and_paired_difference_cover(n):
+    rng = np.random.default_rng(n)
+    ours, theirs = rng.normal(size=(2, DRAWS, n)) + 3 * rng.normal(size=(DRAWS, n))
+    assert covered(ours + 90, 90) == pytest.approx(0.95, abs=0.02)
+    assert covered(ours + 0.3 - theirs, 0.3) == pytest.approx(0.95, abs=0.02)
+
+
+def noises(d):
+    return {
+        "equal": np.ones(d),
+        "halves": np.repeat([1.0, 5.0], d // 2),
+        "one": np.array([1.0] * (d - 1) + [5.0]),
+    }
+
+
+@pytest.mark.parametrize("noise", ["equal", "halves", "one"])
+@pytest.mark.parametrize("d", [2, 4, 8])
+@pytest.mark.parametrize("n", SEEDS)
+def test_independent_settings_cover(n, d, noise):
+    rng = np.random.default_rng([n, d])
+    values = rng.normal(size=(DRAWS, d, n)) * noises(d)[noise][:, None]
+    assert stratified_coverage(values + 0.3, 0.3) == pytest.approx(0.95, abs=0.02)
+
+
+def shared_seeds(n, d, correlation):
+    """Differences of which the seed's part has `correlation` between settings."""
+    rng = np.random.default_rng([n, d, round(10 * correlation)])
+    own, common = rng.normal(size=(DRAWS, d, n)), rng.normal(size=(DRAWS, 1, n))
+    return math.sqrt(1 - correlation) * own + math.sqrt(correlation) * common
+
+
+@pytest.mark.parametrize("correlation", [0.2, 0.5])
+@pytest.mark.parametrize("n", SEEDS)
+def test_shared_seeds_cover_by_seed_and_not_as_if_independent(n, correlation):
+    values = shared_seeds(n, 4, correlation)
+    assert covered(values.mean(axis=-2), 0.0) == pytest.approx(0.95, abs=0.02)
+    assert stratified_coverage(values, 0.0) < (0.93 if correlation == 0.2 else 0.86)
+
+
+@pytest.mark.parametrize("n", SEEDS)
+def test_prediction_covers_the_next_seed(n):
+    trials = 2000
+    values = np.random.default_rng(n).normal(90, 0.3, size=(trials, n + 1))
+    inside = [lies_within(prediction_interval(series(v[:-1])), v[-1]) for v in values]
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.02)
+
+
+# -- the tests beside the verdict
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_sign_flips_seldom_reject_equal_methods(shared):
+    rng = np.random.default_rng([3, shared])
+    trials, n, d = 400, 6 if shared else 3, 2
+    values = rng.standard_t(3, size=(trials, 1, d, n))
+    ps = [flip_p(family[0]) for family in pools(values, shared)]
+    assert np.mean(np.array(ps) <= 0.05) <= most(trials)
+    assert min(ps) <= 0.05
+
+
+def test_wilcoxon_seldom_rejects_equal_methods():
+    rng = np.random.default_rng(4)
+    trials = 600
+    effects = rng.normal(size=(trials, 1, 6, 1))  # a setting favours one or the other
+    values = effects + 0.3 * rng.normal(size=(trials, 1, 6, 3))
+    ps = [wilcoxon_p(family[0], 1) for family in pools(values, shared=False)]
+    assert 0.01 <= np.mean(np.array(ps) <= 0.05) <= most(trials)

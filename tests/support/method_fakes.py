@@ -1,0 +1,86 @@
+"""Random outputs of small pretended networks, for methods to compute losses on."""
+
+from fnmatch import fnmatchcase
+
+import torch
+
+from kdbench.methods.base import Method
+from kdbench.methods.networks import Trained
+from kdbench.methods.types import Batch, Progress, Shapes
+from kdbench.models.output import Output
+
+B, C = 8, 5
+STUDENT = {"stage1": (4, 8, 8), "stage2": (6, 4, 4), "embedding": (12,)}
+#: Teachers by what sets them apart from the student.
+TEACHERS = {
+    "same sizes": {"stage1": (4, 8, 8), "stage2": (6, 4, 4), "embedding": (12,)},
+    "wider, larger, deeper": {
+        "stage1": (8, 16, 16),
+        "stage2": (10, 8, 8),
+        "stage3": (16, 4, 4),
+        "embedding": (36,),
+    },
+    "narrower, smaller": {"stage1": (3, 4, 4), "stage2": (5, 3, 3), "embedding": (7,)},
+}
+
+START = Progress(epoch=0.0, epoch_end=0.1, step=0.0)
+MIDDLE = Progress(epoch=0.5, epoch_end=0.6, step=0.55)
+END = Progress(epoch=0.9, epoch_end=1.0, step=0.999)
+
+
+def with_pre(layers: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    return layers | {f"{name}_pre": size for name, size in layers.items() if "stage" in name}
+
+
+def shapes(method: Method, teacher: str = "same sizes", student=None) -> Shapes:
+    """The layers that the method asked for, of every network of its run."""
+    student = STUDENT if student is None else student
+    models = {"student": student, "assistant": student, "teacher": TEACHERS[teacher]}
+    layers = {}
+    for role, source in method.networks().items():
+        slot = getattr(source, "slot", None) or getattr(
+            getattr(source, "run", None), "model", "student"
+        )
+        layers[role] = {
+            name: size
+            for name, size in with_pre(models[slot]).items()
+            if any(fnmatchcase(name, pattern) for pattern in method.layers())
+        }
+    return Shapes(classes=C, examples=100, features=layers)
+
+
+def outputs(
+    method: Method, sizes: Shapes, seed: int = 0, dtype=torch.float32, alike: bool = False
+) -> dict[str, Output]:
+    """An output by role, its tensors leaves that take a gradient."""
+    made = {}
+    for number, role in enumerate(method.networks()):
+        g = torch.Generator().manual_seed(seed + (0 if alike else 100 * number))
+
+        def draw(*size, g=g):
+            return torch.randn(B, *size, generator=g, dtype=dtype).requires_grad_()
+
+        logits = draw(C)
+        layers = {name: draw(*size) for name, size in sorted(sizes.features[role].items())}
+        made[role] = Output(logits, layers)
+    return made
+
+
+def batch(seed: int = 0, device: str = "cpu") -> Batch:
+    g = torch.Generator().manual_seed(seed)
+    return Batch(
+        images=torch.randn(B, 3, 8, 8, generator=g).to(device),
+        labels=torch.randint(0, C, (B,), generator=g).to(device),
+        position=torch.arange(B).to(device),
+        generator=g,
+    )
+
+
+def helpers(method: Method, sizes: Shapes, seed: int = 0) -> torch.nn.ModuleDict:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return method.helpers(sizes)
+
+
+def trained(method: Method) -> list[str]:
+    return [role for role, source in method.networks().items() if isinstance(source, Trained)]

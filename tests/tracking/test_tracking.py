@@ -1,0 +1,731 @@
+"""The mirror in MLflow: level with the records, whatever happens to either."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from kdbench.records.fidelity import agreement, kl
+from kdbench.records.files import write_json
+from kdbench.records.spec import DataSpec, Recipe, RunSpec
+from kdbench.records.store import Record, Store
+from kdbench.tracking import (
+    Mirror,
+    content,
+    curves,
+    safe_uri,
+    search,
+    sync,
+    tracking_uri,
+    ui_command,
+)
+from kdbench.tracking.client import artifact_location, redact
+from kdbench.tracking.sync import Tracker
+
+STUDY, CLASSES, IMAGES = "digits", 4, 40
+
+
+class TrainingContext:
+    """A root folder with a plan, and records that tests write by hand."""
+
+    def __init__(self, root: Path) -> None:
+        self.store = Store(root)
+        self.uri = f"sqlite:///{root / 'mlflow.db'}"
+        self.listing: dict[str, dict] = {}
+        self.plan: dict = {"study": STUDY, "question": "Does it?", "hash": "abc"}
+        self.plan |= {"selection": "last", "data": {"name": "digits"}, "rows": []}
+
+    def begin(self, kind: str = "final", method: str = "kd", seed: int = 0, **entry) -> Record:
+        """A record that has a spec and a line in the plan, and nothing else."""
+        data = DataSpec("digits", "c" * 64, 200, 0, "none", "fit")
+        recipe = Recipe(2, 32, "adam", 1e-3, 0.9, 0.0, "constant", (0.5, 0.75), 0.1, "fp32", "auto")
+        hparams = {"temperature": 4.0, "alpha": 0.9} if method == "kd" else {}
+        trial = entry.get("trial")
+        frozen = {"teacher": entry["teacher"]} if method == "kd" and entry.get("teacher") else {}
+        spec = RunSpec(
+            data, {"student": "lightnn"}, method, 1, "", hparams, recipe,
+            seed + (0 if trial is None else 1000 + trial), 0, frozen,
+        )  # fmt: skip
+        name = f"{kind}-{method} seed {seed}" if kind != "final" else f"{method} seed {seed}"
+        self.listing[spec.id] = {
+            "name": name, "kind": kind, "group": "teachers" if kind == "teacher" else method,
+            "method": method, "label": method, "seed": seed, "trial": None, "teacher": None,
+        } | entry  # fmt: skip
+        write_json(self.store.plan_path(STUDY), self.plan | {"listing": self.listing})
+        record = self.store.record(spec.id)
+        record.begin(spec)
+        return record
+
+    def epochs(self, record: Record, first: int, last: int) -> None:
+        for epoch in range(first, last + 1):
+            row = {"epoch": epoch, "seconds": 0.5, "lr": 1e-3, "train.loss": 1 / epoch}
+            row |= {"train.loss.kl": 0.5 / epoch, "train.accuracy": 0.9}
+            record.add_epochs([row | {"val.accuracy": 0.8 + epoch / 100, "val.nll": 0.4}], b"x")
+
+    def finish(self, record: Record, state: str = "done", epochs: int = 3) -> None:
+        record.finish(
+            {
+                "id": record.id, "state": state, "epochs": epochs,
+                "diverged_epoch": None if state == "done" else epochs,
+                "last": {}, "best": {}, "loss_weights": {"task": 0.1, "soft": 14.4},
+                "parameters": 110, "student_parameters": 100, "macs": 1000, "seconds": 1.5,
+                "device": "cpu", "hardware": "a machine", "commit": "f00d", "dirty": False,
+                "versions": {"torch": "2.11", "kdbench": "0.1.0"},
+                "finished": "2026-01-02T03:04:05+00:00",
+            },
+            b"weights",
+        )  # fmt: skip
+
+    def score(self, record: Record, seed: int = 0) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        logits = rng.normal(size=(IMAGES, CLASSES)).astype(np.float32)
+        labels = rng.integers(0, CLASSES, IMAGES)
+        scores = {"accuracy": 0.9, "nll": 0.3, "ece": 0.02, "f1": 0.89}
+        scores |= {"per_class": [0.9, 0.8, 1.0, float("nan")]}
+        test = {"checksum": "t" * 64, "images": IMAGES, "last": scores, "best": None}
+        record.score(test, {"last": logits, "labels": labels})
+        return logits
+
+    def final(self, seed: int = 0, method: str = "kd", **entry) -> Record:
+        record = self.begin("final", method, seed, **entry)
+        self.epochs(record, 1, 3)
+        self.finish(record)
+        self.score(record, seed)
+        return record
+
+    def teacher(self) -> Record:
+        record = self.begin("teacher", "ce", 77)
+        self.epochs(record, 1, 2)
+        self.finish(record, epochs=2)
+        self.score(record, 77)
+        return record
+
+    def tracker(self) -> Tracker:
+        tracker = Tracker(self.store, STUDY, self.uri)
+        tracker.open()
+        return tracker
+
+    def level(self, record: Record, live: bool = False) -> bool:
+        """As a process that starts anew would."""
+        return self.tracker().level(record.id, self.listing[record.id], live)
+
+    def run(self, record: Record):
+        """The one MLflow run of a record."""
+        frame = search(STUDY, self.uri)
+        (run,) = frame.loc[frame["tags.kdbench.id"] == record.id, "run_id"]
+        return self.tracker().client.get_run(run)
+
+    def content(self) -> dict:
+        """All that MLflow holds, apart from its own ids and the time of day."""
+        tracker = self.tracker()
+        held = {}
+        for run in tracker.client.search_runs([tracker.experiment]):
+            run_id = run.info.run_id
+            histories = {
+                key: [(p.step, p.value) for p in tracker.client.get_metric_history(run_id, key)]
+                for key in run.data.metrics
+            }
+            files = sorted(f.path for f in tracker.client.list_artifacts(run_id))
+            tags = {k: v for k, v in run.data.tags.items() if k != "mlflow.parentRunId"}
+            name = run.info.run_name
+            held[name] = (run.info.status, run.data.params, tags, histories, files)
+        return held
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A fresh MLflow database: making one takes seconds, so tests start from a copy."""
+    root = tmp_path_factory.mktemp("fresh")
+    from kdbench.tracking.client import client
+
+    client(f"sqlite:///{root / 'mlflow.db'}").search_experiments()
+    return (root / "mlflow.db").read_bytes()
+
+
+@pytest.fixture
+def bench(
+    tmp_path: Path, empty_database: bytes, monkeypatch: pytest.MonkeyPatch
+) -> TrainingContext:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "mlflow.db").write_bytes(empty_database)
+    return TrainingContext(tmp_path)
+
+
+# -- what a run looks like
+
+
+def test_a_final_run_has_its_names(bench: TrainingContext) -> None:
+    teacher = bench.teacher()
+    record = bench.final(3, teacher=teacher.id)
+    write_json(
+        bench.store.costs_path(STUDY),
+        {"machine": "m", "rows": {"kd": {"relative": 1.03, "peak_mb": 80.0}}},
+    )
+    bench.level(record)
+    run = bench.run(record)
+    assert run.info.run_name == "kd seed 3"
+    assert run.info.status == "FINISHED"
+    tags, params, metrics = run.data.tags, run.data.params, run.data.metrics
+    assert {k: v for k, v in tags.items() if k.startswith("kdbench.")} == {
+        "kdbench.id": record.id, "kdbench.kind": "final", "kdbench.method": "kd",
+        "kdbench.label": "kd", "kdbench.seed": "3", "kdbench.teacher": teacher.id,
+        "kdbench.commit": "f00d", "kdbench.dirty": "false", "kdbench.data": "c" * 64,
+        "kdbench.state": "done", "kdbench.device": "cpu", "kdbench.hardware": "a machine",
+        "kdbench.torch": "2.11", "kdbench.study": STUDY, "kdbench.test": "t" * 64,
+    }  # fmt: skip
+    expected = {
+        "temperature": "4.0", "alpha": "0.9", "weight.task": "0.1", "weight.soft": "14.4",
+        "model": "lightnn", "recipe.epochs": "2", "recipe.milestones": "[0.5, 0.75]",
+        "data.name": "digits", "seed": "3", "lineage": "0", "frozen.teacher": teacher.id,
+    }  # fmt: skip
+    assert expected.items() <= params.items()
+    expected_metrics = {
+        "train.loss", "train.loss.kl", "train.accuracy", "val.accuracy", "val.nll", "lr",
+        "seconds", "test.accuracy", "test.nll", "test.ece", "test.f1", "test.accuracy.0",
+        "test.accuracy.1", "test.accuracy.2", "test.images", "test.agreement", "test.kl",
+        "cost.parameters", "cost.student_parameters", "cost.macs", "cost.seconds",
+        "cost.relative", "cost.peak_mb",
+    }  # fmt: skip
+    assert set(metrics) == expected_metrics
+    assert metrics["cost.relative"] == 1.03
+    parent = bench.tracker().client.get_run(tags["mlflow.parentRunId"])
+    assert parent.info.run_name == "kd"
+    assert parent.data.tags["kdbench.kind"] == "method"
+    (used,) = run.inputs.dataset_inputs
+    assert (used.dataset.name, used.dataset.digest) == ("digits", "c" * 36)
+    history = bench.tracker().client.get_metric_history(run.info.run_id, "val.accuracy")
+    expected_history = [(row["epoch"], row["val.accuracy"]) for row in record.epochs()]
+    assert [(p.step, p.value) for p in history] == expected_history
+
+
+def test_fidelity_is_to_the_studys_teacher_also_without_one_in_training(
+    bench: TrainingContext,
+) -> None:
+    teacher = bench.teacher()
+    record = bench.final(1, method="ce", teacher=teacher.id)
+    bench.level(record)
+    metrics = bench.run(record).data.metrics
+    own, taught = record.predictions()["last"], teacher.predictions()["last"]
+    assert metrics["test.agreement"] == agreement(taught, own)
+    assert metrics["test.kl"] == kl(taught, own)
+
+
+def test_files_of_a_final_run(bench: TrainingContext) -> None:
+    record = bench.final()
+    bench.level(record)
+    run = bench.run(record)
+    folder = Path(run.info.artifact_uri.removeprefix("file://"))
+    assert folder.is_relative_to(bench.store.root / "mlartifacts" / STUDY)
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "confusion_matrix.png", "result.json", "spec.json", "test.json", "test.npz",
+        "weights.safetensors",
+    }  # fmt: skip
+    assert (folder / "confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(record.folder.glob(".mlflow.*"))
+
+
+def test_a_trial_has_no_files_and_no_test(bench: TrainingContext) -> None:
+    record = bench.begin("trial", trial=7, name="kd trial 7")
+    bench.epochs(record, 1, 2)
+    bench.finish(record, epochs=2)
+    bench.level(record)
+    run = bench.run(record)
+    assert run.info.run_name == "kd trial 7"
+    assert run.data.tags["kdbench.trial"] == "7"
+    assert not any(key.startswith("test") for key in run.data.metrics)
+    assert not bench.tracker().client.list_artifacts(run.info.run_id)
+
+
+def test_a_diverged_run_is_failed_and_says_where(bench: TrainingContext) -> None:
+    record = bench.begin()
+    bench.epochs(record, 1, 1)
+    row = {"epoch": 2, "seconds": 0.5, "train.loss": float("nan"), "lr": 1.0}
+    record.add_epochs([row], b"")
+    bench.finish(record, "diverged", 2)
+    bench.level(record)
+    run = bench.run(record)
+    assert run.info.status == "FAILED"
+    assert run.data.tags["kdbench.state"] == "diverged"
+    assert run.data.tags["kdbench.nonfinite"] == "train.loss at epoch 2"
+    assert run.data.metrics["train.loss"] == 1.0
+    assert not bench.level(record)
+
+
+def test_a_failed_run_shows_its_error_and_opens_again(bench: TrainingContext) -> None:
+    record = bench.begin()
+    record.fail({"message": "no room on the disk"})
+    bench.level(record, live=True)
+    run = bench.run(record)
+    assert run.info.status == "FAILED"
+    assert run.data.tags["kdbench.error"] == "no room on the disk"
+    time.sleep(0.01)
+    bench.epochs(record, 1, 1)
+    bench.level(record, live=True)
+    run = bench.run(record)
+    assert (run.info.status, run.data.tags["kdbench.state"]) == ("RUNNING", "running")
+
+
+# -- level means level
+
+
+def test_level_twice_is_level_once(bench: TrainingContext) -> None:
+    teacher = bench.teacher()
+    record = bench.final(teacher=teacher.id)
+    assert bench.level(record)
+    before = bench.content()
+    assert not bench.level(record)
+    assert bench.content() == before
+
+
+def test_a_resumed_run_reopens_and_adds_only_new_epochs(bench: TrainingContext) -> None:
+    record = bench.begin()
+    bench.epochs(record, 1, 1)
+    bench.level(record)
+    assert bench.run(record).info.status == "KILLED"
+    bench.epochs(record, 2, 2)
+    bench.level(record, live=True)
+    assert bench.run(record).info.status == "RUNNING"
+    bench.epochs(record, 3, 3)
+    bench.finish(record)
+    bench.level(record)
+    (held,) = [v for name, v in bench.content().items() if name == "kd seed 0"]
+    assert held[0] == "FINISHED"
+    assert [step for step, _ in held[3]["train.loss"]] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("loss", ["gone", "another run's"])
+def test_a_mapping_that_is_lost_or_wrong_is_found_again(bench: TrainingContext, loss: str) -> None:
+    record = bench.final()
+    bench.level(record)
+    before = bench.content()
+    path = record.folder / "mlflow.json"
+    if loss == "gone":
+        path.unlink()
+    else:
+        (key,) = json.loads(path.read_text())
+        write_json(path, {key: json.loads(path.read_text())[key] | {"run": "0" * 32}})
+    bench.level(record)
+    assert bench.content() == before
+    assert len(search(STUDY, bench.uri)) == 2  # the run and its group
+
+
+def test_a_crash_between_logging_and_remembering_repeats_no_point(
+    bench: TrainingContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = bench.begin()
+    bench.epochs(record, 1, 1)
+    bench.level(record, live=True)
+    remembered = (record.folder / "mlflow.json").read_text()
+    bench.epochs(record, 2, 3)
+    bench.finish(record)
+    bench.score(record)
+    bench.level(record)
+    before = bench.content()
+    (record.folder / "mlflow.json").write_text(remembered)
+    bench.level(record)
+    assert bench.content() == before
+
+
+def test_a_lost_database_is_rebuilt_by_sync(bench: TrainingContext, empty_database: bytes) -> None:
+    teacher = bench.teacher()
+    for seed in range(2):
+        bench.final(seed, teacher=teacher.id)
+    bench.listing["0" * 12] = bench.listing[teacher.id] | {"name": "not begun"}
+    bench.begin("trial", trial=0)
+    assert sync(bench.store, STUDY, bench.uri) == {"level": 0, "updated": 4, "absent": 1}
+    before = bench.content()
+    assert sync(bench.store, STUDY, bench.uri) == {"level": 4, "updated": 0, "absent": 1}
+    (bench.store.root / "mlflow.db").write_bytes(empty_database)
+    seen: list[tuple[int, int]] = []
+    counts = sync(bench.store, STUDY, bench.uri, lambda done, of: seen.append((done, of)))
+    assert counts == {"level": 0, "updated": 4, "absent": 1}
+    assert seen[-1] == (5, 5)
+    assert bench.content() == before
+
+
+def test_sync_mends_what_was_changed_in_mlflow(bench: TrainingContext) -> None:
+    records = [bench.final(seed) for seed in range(3)]
+    sync(bench.store, STUDY, bench.uri)
+    before = bench.content()
+    client = bench.tracker().client
+    client.set_tag(bench.run(records[0]).info.run_id, "kdbench.method", "mine")
+    client.delete_run(bench.run(records[1]).info.run_id)
+    assert sync(bench.store, STUDY, bench.uri) == {"level": 1, "updated": 2, "absent": 0}
+    assert bench.content() == before
+
+
+def test_sync_replaces_a_run_whose_curve_is_not_the_records(bench: TrainingContext) -> None:
+    record = bench.final()
+    bench.level(record)
+    rows = record.epochs()
+    rows[2]["train.loss"] = 0.25
+    record.add_epochs(rows[2:], None)
+    assert sync(bench.store, STUDY, bench.uri)["updated"] == 1
+    assert bench.run(record).data.metrics["train.loss"] == 0.25
+    (held,) = [v for name, v in bench.content().items() if name == "kd seed 0"]
+    assert [step for step, _ in held[3]["train.loss"]] == [1, 2, 3]
+    assert sync(bench.store, STUDY, bench.uri)["updated"] == 0
+
+
+def test_one_record_in_two_studies(bench: TrainingContext) -> None:
+    record = bench.final()
+    bench.level(record)
+    other = Tracker(bench.store, "other", bench.uri)
+    other.open()
+    assert other.level(record.id, bench.listing[record.id])
+    assert len(json.loads((record.folder / "mlflow.json").read_text())) == 2
+    assert not bench.level(record)
+    assert len(search("other", bench.uri)) == 2
+
+
+def test_costs_measured_again_replace_the_old(bench: TrainingContext) -> None:
+    record = bench.final()
+    path = bench.store.costs_path(STUDY)
+    for value in (1.5, 1.2):
+        write_json(path, {"machine": "m", "rows": {"kd": {"relative": value}}})
+        bench.level(record)
+        assert bench.run(record).data.metrics["cost.relative"] == value
+
+
+def test_many_metrics_go_in_several_requests(bench: TrainingContext) -> None:
+    record = bench.begin()
+    bench.epochs(record, 1, 1)
+    row = record.epochs()[0] | {f"train.loss.term{i}": float(i) for i in range(2500)}
+    record.add_epochs([row], b"")
+    bench.level(record)
+    assert len(bench.run(record).data.metrics) == 2507
+
+
+# -- the thread
+
+
+def until(condition, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
+
+
+def test_the_mirror_follows_a_run(bench: TrainingContext) -> None:
+    teacher = bench.teacher()
+    record = bench.begin(teacher=teacher.id)
+    mirror = Mirror(bench.store, STUDY, bench.uri)
+    assert mirror.open()
+    mirror.start()
+    bench.epochs(record, 1, 1)
+    mirror.touch(record.id, bench.listing[record.id])
+    until(lambda: mirror.behind() == 0)
+    assert bench.run(record).info.status == "RUNNING"
+    bench.epochs(record, 2, 3)
+    bench.finish(record)
+    bench.score(record)
+    for _ in range(50):
+        mirror.touch(record.id)
+    assert mirror.close() == 0
+    run = bench.run(record)
+    assert run.info.status == "FINISHED"
+    assert "test.kl" in run.data.metrics
+    parent = bench.tracker().client.get_run(run.data.tags["mlflow.parentRunId"])
+    assert parent.info.status == "FINISHED"
+
+
+def test_closing_shows_unfinished_runs_as_interrupted(bench: TrainingContext) -> None:
+    record = bench.begin()
+    bench.epochs(record, 1, 1)
+    mirror = Mirror(bench.store, STUDY, bench.uri)
+    mirror.open()
+    mirror.start()
+    mirror.touch(record.id)
+    until(lambda: mirror.behind() == 0)
+    assert bench.run(record).info.status == "RUNNING"
+    mirror.close()
+    assert bench.run(record).info.status == "KILLED"
+    assert bench.run(record).data.tags["kdbench.state"] == "interrupted"
+
+
+def test_finals_get_what_is_known_only_later(bench: TrainingContext) -> None:
+    teacher = bench.begin("teacher", "ce", 77)
+    record = bench.final(teacher=teacher.id)
+    mirror = Mirror(bench.store, STUDY, bench.uri)
+    mirror.open()
+    mirror.start()
+    mirror.touch(record.id)
+    until(lambda: mirror.behind() == 0)
+    assert "test.kl" not in bench.run(record).data.metrics
+    bench.finish(teacher)
+    bench.score(teacher, 77)
+    assert mirror.close() == 0
+    assert "test.kl" in bench.run(record).data.metrics
+
+
+@pytest.mark.parametrize("call", ["create_run", "log_batch", "log_artifacts", "set_terminated"])
+def test_what_mlflow_raises_is_told_once_and_mended(
+    bench: TrainingContext, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    monkeypatch.setattr("kdbench.tracking.background.FIRST", 0.02)
+    works = threading.Event()
+    real = getattr(MlflowClient, call)
+
+    def flaky(*args, **kwargs):
+        if not works.is_set():
+            raise ConnectionError(f"no way to {bench.uri}")
+        return real(*args, **kwargs)
+
+    records = [bench.final(seed) for seed in range(3)]
+    told: list[str] = []
+    mirror = Mirror(bench.store, STUDY, bench.uri, told.append)
+    assert mirror.open()
+    monkeypatch.setattr(MlflowClient, call, flaky)
+    mirror.start()
+    for record in records:
+        mirror.touch(record.id)
+    until(lambda: bool(told))
+    assert mirror.behind() == 3
+    works.set()
+    until(lambda: mirror.behind() == 0)
+    assert mirror.close() == 0
+    assert len(told) == 1
+    assert "kdbench sync digits" in told[0]
+    before = bench.content()
+    assert len(before) == 4
+    assert sync(bench.store, STUDY, bench.uri)["updated"] == 0
+    assert bench.content() == before
+
+
+def test_no_store_at_all_stops_nothing(bench: TrainingContext, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    told: list[str] = []
+    uri = f"sqlite:///{tmp_path}/file/no.db"
+    mirror = Mirror(bench.store, STUDY, uri, told.append)
+    record = bench.final()
+    assert not mirror.open(timeout=0.05)
+    mirror.start()
+    mirror.touch(record.id)
+    assert mirror.close(timeout=0.2) == 1
+    assert not mirror.attach_report(tmp_path)
+    assert len(told) == 1
+
+
+def test_a_bad_record_does_not_hold_up_the_others(bench: TrainingContext) -> None:
+    bad, good = bench.final(0), bench.final(1)
+    (bad.folder / "spec.json").write_text("{not json")
+    told: list[str] = []
+    mirror = Mirror(bench.store, STUDY, bench.uri, told.append)
+    mirror.open()
+    mirror.start()
+    mirror.touch(bad.id)
+    mirror.touch(good.id)
+    assert mirror.close(timeout=3) == 1
+    assert bench.run(good).info.status == "FINISHED"
+    assert len(told) == 1
+
+
+def test_a_report_is_attached_to_the_study(bench: TrainingContext, tmp_path: Path) -> None:
+    folder = tmp_path / "reports" / STUDY
+    folder.mkdir(parents=True)
+    (folder / "leaderboard.md").write_text("| a |")
+    bench.begin()
+    mirror = Mirror(bench.store, STUDY, bench.uri)
+    for _ in range(2):
+        assert mirror.attach_report(folder)
+    frame = search(STUDY, bench.uri)
+    (run,) = frame.loc[frame["tags.kdbench.kind"] == "study", "run_id"]
+    client = bench.tracker().client
+    assert client.get_run(run).info.run_name == STUDY
+    assert [f.path for f in client.list_artifacts(run, "report")] == ["report/leaderboard.md"]
+
+
+# -- reading
+
+
+def test_trials_are_left_out_where_nobody_asks_for_them(bench: TrainingContext) -> None:
+    final = bench.final()
+    bench.begin("trial", seed=100, trial=0)
+    sync(bench.store, STUDY, bench.uri)
+    ids = search(STUDY, bench.uri, trials=False)["tags.kdbench.id"].dropna()
+    assert list(ids) == [final.id]
+    assert len(search(STUDY, bench.uri)["tags.kdbench.id"].dropna()) == 2
+
+
+def test_search_equals_the_records(bench: TrainingContext) -> None:
+    records = [bench.final(seed) for seed in range(3)]
+    sync(bench.store, STUDY, bench.uri)
+    frame = search(STUDY, bench.uri).set_index("tags.kdbench.id")
+    for record in records:
+        assert frame.loc[record.id, "metrics.test.accuracy"] == record.test["last"]["accuracy"]
+        assert frame.loc[record.id, "params.seed"] == str(record.spec().seed)
+
+
+def test_search_gives_a_doubled_run_once(bench: TrainingContext) -> None:
+    record = bench.final()
+    bench.level(record)
+    tracker = bench.tracker()
+    tracker.client.create_run(tracker.experiment, 1, {"kdbench.id": record.id})
+    frame = search(STUDY, bench.uri)
+    assert list(frame.loc[frame["tags.kdbench.id"] == record.id, "status"]) == ["FINISHED"]
+
+
+@pytest.mark.parametrize("bulk", [True, False])
+def test_curves_equal_the_records(
+    bench: TrainingContext, bulk: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [bench.final(seed) for seed in range(3)]
+    sync(bench.store, STUDY, bench.uri)
+    if not bulk:
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        monkeypatch.setattr(SqlAlchemyStore, "get_metric_history_bulk", None)
+    frame = curves(STUDY, bench.uri, [record.id for record in records[:2]])
+    expected = pd.DataFrame(
+        [
+            (record.id, row["epoch"], key, value)
+            for record in records[:2]
+            for row in record.epochs()
+            for key, value in row.items()
+            if key != "epoch"
+        ],
+        columns=["id", "epoch", "metric", "value"],
+    ).sort_values(["id", "epoch", "metric"], ignore_index=True)
+    pd.testing.assert_frame_equal(frame, expected)
+    assert set(curves(STUDY, bench.uri)["id"]) == {record.id for record in records}
+
+
+def test_reading_leaves_the_environment_and_creates_nothing(
+    bench: TrainingContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
+    bench.tracker()
+    search(STUDY, bench.uri)
+    assert os.environ["MLFLOW_TRACKING_URI"] == "http://elsewhere"
+    with pytest.raises(LookupError, match="kdbench study"):
+        search("never", bench.uri)
+    with pytest.raises(LookupError, match="kdbench sync"):
+        curves(STUDY, f"sqlite:///{tmp_path / 'other.db'}")
+    assert not (tmp_path / "other.db").exists()
+    with pytest.raises(LookupError, match="no plan"):
+        sync(bench.store, "never", bench.uri)
+
+
+# -- addresses, speech
+
+
+def test_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert tracking_uri(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+    command = ui_command(tmp_path, 5001)
+    assert command[1:4] == ["-m", "mlflow", "ui"]
+    assert command[command.index("--host") + 1] == "127.0.0.1"
+    assert artifact_location(tmp_path, "s", "http://host") is None
+    assert artifact_location(tmp_path, "s", "postgresql+psycopg2://host/db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@host/path?token=secret")
+    assert tracking_uri(tmp_path) == "https://me:secret@host/path?token=secret"
+    with pytest.raises(ValueError, match=r"https://\*\*\*@host/path$"):
+        ui_command(tmp_path, 5001)
+
+
+@pytest.mark.parametrize(
+    "uri", ["https://u:pa@host:5000/x", "postgresql://u:pa@host/db", "http://host/x?key=pa"]
+)
+def test_secrets_are_never_printed(uri: str) -> None:
+    assert "pa" not in safe_uri(uri).removesuffix("/path")
+    assert "host" in safe_uri(uri)
+    assert "pa" not in redact(f"cannot reach {uri} or postgresql+x://u:pa@host/db", uri)
+
+
+def test_mlflow_is_quiet_and_tells_nobody(tmp_path: Path) -> None:
+    code = (
+        "import sys, os; from pathlib import Path; from kdbench.records.store import Store\n"
+        "from kdbench.tracking import Mirror\n"
+        "assert not {'mlflow', 'torch', 'pandas', 'matplotlib'} & set(sys.modules)\n"
+        "root = Path(sys.argv[1])\n"
+        "m = Mirror(Store(root), 's', f'sqlite:///{root}/mlflow.db', print)\n"
+        "assert m.open(), 'not open'\n"
+        "m.start(); assert m.close() == 0\n"
+        "assert os.environ['MLFLOW_DISABLE_TELEMETRY'] == 'true'\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_levelling_a_final_run_imports_no_torch(bench: TrainingContext) -> None:
+    teacher = bench.teacher()
+    bench.final(teacher=teacher.id)
+    code = (
+        "import sys; from pathlib import Path; from kdbench.records.store import Store\n"
+        "from kdbench.tracking import curves, search, sync\n"
+        "root, uri = Path(sys.argv[1]), sys.argv[2]\n"
+        f"assert sync(Store(root), {STUDY!r}, uri)['updated'] == 2\n"
+        f"assert len(search({STUDY!r}, uri)) == 4 and len(curves({STUDY!r}, uri))\n"
+        "assert 'torch' not in sys.modules\n"
+        "assert 'matplotlib.figure' in sys.modules\n"
+    )
+    arguments = [sys.executable, "-c", code, str(bench.store.root), bench.uri]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_loggers_do_not_write_into_the_terminal(bench: TrainingContext) -> None:
+    bench.tracker()
+    assert not logging.getLogger("alembic").isEnabledFor(logging.INFO)
+    assert not logging.getLogger("mlflow.store.db.utils").isEnabledFor(logging.ERROR)
+
+
+# -- fidelity
+
+LOGITS = arrays(np.float64, (5, 3), elements=st.floats(-20, 20))
+
+
+@given(LOGITS, LOGITS)
+def test_kl_is_its_definition(teacher: np.ndarray, student: np.ndarray) -> None:
+    def probabilities(z: np.ndarray) -> np.ndarray:
+        e = np.exp(z - z.max(axis=1, keepdims=True))
+        return e / e.sum(axis=1, keepdims=True)
+
+    p, q = probabilities(teacher), probabilities(student)
+    defined = (p * np.log(p / q)).sum(axis=1).mean()
+    assert kl(teacher, student) == pytest.approx(defined, rel=1e-9, abs=1e-9)
+    assert kl(teacher, teacher + 3.0) == pytest.approx(0.0, abs=1e-9)
+
+
+@given(LOGITS, LOGITS)
+def test_agreement_is_its_definition(teacher: np.ndarray, student: np.ndarray) -> None:
+    same = sum(int(a.argmax()) == int(b.argmax()) for a, b in zip(teacher, student, strict=True))
+    assert agreement(teacher, student) == same / 5
+    assert agreement(teacher, 2 * teacher) == 1.0
+
+
+def test_fidelity_by_hand() -> None:
+    teacher = np.log(np.array([[0.5, 0.5], [0.9, 0.1]]))
+    student = np.log(np.array([[0.25, 0.75], [0.9, 0.1]]))
+    assert kl(teacher, student) == pytest.approx(0.5 * (0.5 * np.log(2) + 0.5 * np.log(2 / 3)))
+    assert agreement(teacher, student) == 0.5  # a tie goes to the first class
+    assert np.isnan(kl(teacher, np.full((2, 2), np.nan)))
+    with pytest.raises(ValueError, match="alike"):
+        kl(teacher, student[:1])
+
+
+def test_points_need_no_clock() -> None:
+    rows = [{"epoch": e, "seconds": 0.5, "x": float(e)} for e in (1, 2, 3)]
+    points = content.curve_points(rows, 1, 1000)
+    assert [p for p in points if p.key == "x"] == [
+        content.Point("x", 2.0, 2000, 2),
+        content.Point("x", 3.0, 2500, 3),
+    ]
+    assert content.curve_points(rows, 1, 1000) == points
