@@ -7,13 +7,16 @@ ROOT   ?= .
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: study test fuzz crash-test bench lint venv docs ui clean
+.PHONY: study test test-long fuzz crash-test bench lint venv docs ui clean
 
 study: venv
 	$(BIN)/kdbench study $(STUDY) --root $(ROOT)
 
 test: venv
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
+
+test-long: venv
+	$(BIN)/python -m pytest -n auto --dist worksteal -m long
 
 fuzz: venv
 	KDBENCH_FUZZ=5000 $(BIN)/python -m pytest tests/study/test_fuzz.py

@@ -12,7 +12,7 @@ _HOMES = {
     "Behind": "data.collect",
     "Leaderboard": "leaderboard",
     "MixedRuns": "data.runs",
-    "build": "data.collect",
+    "build": "write",
     "leaderboard": "leaderboard",
     "records_frame": "data.runs",
     "runs_frame": "data.runs",

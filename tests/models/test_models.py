@@ -374,9 +374,9 @@ def test_other_image_shapes(name, shape):
 
 
 def test_unknown_model_names_the_nearest():
-    with pytest.raises(ValueError, match="unknown model 'lightn' \(did you mean 'lightnn'"):
+    with pytest.raises(ValueError, match=r"unknown model 'lightn' \(did you mean 'lightnn'"):
         build("lightn", CIFAR, 10)
-    with pytest.raises(ValueError, match="unknown model 'qqqq'; there are deepnn, digits-cnn"):
+    with pytest.raises(ValueError, match="unknown model 'qqqq'; known: deepnn, digits-cnn"):
         feature_shapes("qqqq", CIFAR, 10)
 
 

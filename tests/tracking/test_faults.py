@@ -21,7 +21,7 @@ from pathlib import Path
 import optuna
 import pytest
 from tracking.test_optuna_log import RANGES, held, trials
-from tracking.test_tracking import STUDY, TrainingContext, bench, empty_database, until  # noqa: F401  # noqa: F401  fixtures
+from tracking.test_tracking import STUDY, MlflowRoot, bench, empty_database, until  # noqa: F401  # noqa: F401  fixtures
 
 from kdbench.records.store import Store
 from kdbench.tracking import Mirror, attach_report, repair_stale, search, stale, sync
@@ -44,7 +44,7 @@ def together(work: Callable, count: int, *arguments) -> None:
     assert [process.exitcode for process in group] == [0] * count
 
 
-def steps_once(bench: TrainingContext) -> int:
+def steps_once(bench: MlflowRoot) -> int:
     """How many points MLflow holds; fails where a run has a step of a metric twice."""
     client, count = bench.tracker().client, 0
     for run in client.search_runs([bench.tracker().experiment]):
@@ -73,7 +73,7 @@ def level_all(barrier, root: Path, uri: str, listing: dict, report: Path) -> Non
 
 
 def test_three_processes_make_one_experiment(tmp_path: Path) -> None:
-    bench = TrainingContext(tmp_path)  # with no database yet
+    bench = MlflowRoot(tmp_path)  # with no database yet
     teacher = bench.teacher()
     records = [teacher, *(bench.final(seed, teacher=teacher.id) for seed in range(5))]
     (tmp_path / "report").mkdir()
@@ -91,7 +91,7 @@ def test_three_processes_make_one_experiment(tmp_path: Path) -> None:
     assert stale(bench.store, STUDY, bench.uri) == []
 
 
-def test_two_that_know_nothing_of_each_other_take_the_same_run(bench: TrainingContext) -> None:
+def test_two_that_know_nothing_of_each_other_take_the_same_run(bench: MlflowRoot) -> None:
     record = bench.begin()
     first, second = bench.tracker(), bench.tracker()
     for epoch, tracker in enumerate((first, second, first, second), 1):
@@ -105,7 +105,7 @@ def test_two_that_know_nothing_of_each_other_take_the_same_run(bench: TrainingCo
     assert steps_once(bench)
 
 
-def test_a_record_that_another_levels_is_no_trouble(bench: TrainingContext) -> None:
+def test_a_record_that_another_levels_is_no_trouble(bench: MlflowRoot) -> None:
     records = [bench.final(seed) for seed in range(2)]
     told: list[str] = []
     mirror = Mirror(bench.store, STUDY, bench.uri, told.append)
@@ -120,7 +120,7 @@ def test_a_record_that_another_levels_is_no_trouble(bench: TrainingContext) -> N
     assert told == []
 
 
-def test_closing_leaves_what_another_process_trains(bench: TrainingContext) -> None:
+def test_closing_leaves_what_another_process_trains(bench: MlflowRoot) -> None:
     record = bench.begin()
     bench.epochs(record, 1, 1)
     mirror = Mirror(bench.store, STUDY, bench.uri)
@@ -132,7 +132,7 @@ def test_closing_leaves_what_another_process_trains(bench: TrainingContext) -> N
         assert stale(bench.store, STUDY, bench.uri) == []
 
 
-def test_a_run_deleted_under_a_mirror_is_made_again(bench: TrainingContext) -> None:
+def test_a_run_deleted_under_a_mirror_is_made_again(bench: MlflowRoot) -> None:
     record = bench.begin()
     bench.epochs(record, 1, 2)
     mirror = Mirror(bench.store, STUDY, bench.uri)
@@ -149,7 +149,7 @@ def test_a_run_deleted_under_a_mirror_is_made_again(bench: TrainingContext) -> N
 # -- what killed processes leave
 
 
-def killed_study(bench: TrainingContext) -> dict[str, str]:
+def killed_study(bench: MlflowRoot) -> dict[str, str]:
     """An experiment with one of each trouble; MLflow's run ids by what is wrong."""
     done, cut, gone = bench.final(0), bench.begin(seed=1), bench.begin(seed=2)
     bench.epochs(cut, 1, 2)
@@ -169,7 +169,7 @@ def killed_study(bench: TrainingContext) -> dict[str, str]:
     return ids
 
 
-def test_stale_looks_and_mend_mends(bench: TrainingContext) -> None:
+def test_stale_looks_and_mend_mends(bench: MlflowRoot) -> None:
     ids = killed_study(bench)
     before = bench.content()
     assert sync(bench.store, STUDY, bench.uri)["doubled"] == 1
@@ -197,7 +197,7 @@ def test_stale_looks_and_mend_mends(bench: TrainingContext) -> None:
     assert repair_stale(bench.store, STUDY, bench.uri, found) == []
 
 
-def test_an_interrupted_run_that_left_the_plan_is_closed(bench: TrainingContext) -> None:
+def test_an_interrupted_run_that_left_the_plan_is_closed(bench: MlflowRoot) -> None:
     record = bench.begin()
     bench.level(record, live=True)
     del bench.listing[record.id]
@@ -420,7 +420,7 @@ def touched(mirror: Mirror, run_id: str) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_server_that_goes_and_comes(bench: TrainingContext, server: Server) -> None:
+def test_a_server_that_goes_and_comes(bench: MlflowRoot, server: Server) -> None:
     bench.uri = server.uri
     record, finished = bench.begin(), bench.final(1)
     told: list[str] = []
@@ -456,7 +456,7 @@ def test_a_server_that_goes_and_comes(bench: TrainingContext, server: Server) ->
 
 
 def test_an_answer_that_is_lost_doubles_nothing(
-    bench: TrainingContext,
+    bench: MlflowRoot,
     server: Server,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -529,7 +529,7 @@ def dawdle(request: http.server.BaseHTTPRequestHandler) -> None:
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("answer", [refuse, dawdle])
 def test_a_server_of_no_use(
-    bench: TrainingContext,
+    bench: MlflowRoot,
     answer: Callable,
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
@@ -555,13 +555,13 @@ def test_a_server_of_no_use(
     assert steps_once(bench)
 
 
-def levelled_at(bench: TrainingContext, uri: str, record) -> bool:
+def levelled_at(bench: MlflowRoot, uri: str, record) -> bool:
     tracker = Tracker(bench.store, STUDY, uri)
     tracker.open()
     return tracker.level(record.id, bench.listing[record.id])
 
 
-def test_secrets_are_in_no_mapping_and_no_message(bench: TrainingContext, server: Server) -> None:
+def test_secrets_are_in_no_mapping_and_no_message(bench: MlflowRoot, server: Server) -> None:
     record = bench.final(4)
     told: list[str] = []
     uri = server.uri.replace("//", "//user:tops3cret@")
@@ -609,7 +609,7 @@ def test_an_optuna_storage_that_is_away_stops_nothing_and_tells_no_secret(
 # -- the store, the clock
 
 
-def test_a_database_that_another_has_locked(bench: TrainingContext) -> None:
+def test_a_database_that_another_has_locked(bench: MlflowRoot) -> None:
     record = bench.begin()
     told: list[str] = []
     mirror = Mirror(bench.store, STUDY, bench.uri, told.append)
@@ -629,9 +629,7 @@ def test_a_database_that_another_has_locked(bench: TrainingContext) -> None:
     assert [step for step, _ in bench.content()["kd seed 0"][3]["train.loss"]] == [1, 2, 3]
 
 
-def test_sync_into_another_store(
-    bench: TrainingContext, tmp_path: Path, empty_database: bytes
-) -> None:
+def test_sync_into_another_store(bench: MlflowRoot, tmp_path: Path, empty_database: bytes) -> None:
     teacher = bench.teacher()
     bench.final(teacher=teacher.id)
     sync(bench.store, STUDY, bench.uri)
@@ -644,7 +642,7 @@ def test_sync_into_another_store(
         assert sync(bench.store, STUDY, uri) == {"level": 2, "updated": 0, "absent": 0}
 
 
-def test_a_clock_that_is_set_back(bench: TrainingContext, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_that_is_set_back(bench: MlflowRoot, monkeypatch: pytest.MonkeyPatch) -> None:
     record = bench.begin()
     later = time.time() + 86_400
     os.utime(record.folder / "spec.json", (later, later))
@@ -667,7 +665,7 @@ def test_a_clock_that_is_set_back(bench: TrainingContext, monkeypatch: pytest.Mo
     assert sorted(value for _, value in history["cost.relative"]) == [1.2, 1.3, 1.5]
 
 
-def test_a_report_is_attached_once_by_two(bench: TrainingContext, tmp_path: Path) -> None:
+def test_a_report_is_attached_once_by_two(bench: MlflowRoot, tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "a.md").write_text("x")
     bench.level(bench.final())

@@ -22,7 +22,6 @@ from kdbench.records.spec import DataSpec, Recipe, RunSpec
 from kdbench.records.store import Record, Store
 from kdbench.tracking import (
     Mirror,
-    content,
     curves,
     safe_uri,
     search,
@@ -30,13 +29,14 @@ from kdbench.tracking import (
     tracking_uri,
     ui_command,
 )
+from kdbench.tracking import payload as content
 from kdbench.tracking.client import artifact_location, redact
 from kdbench.tracking.sync import Tracker
 
 STUDY, CLASSES, IMAGES = "digits", 4, 40
 
 
-class TrainingContext:
+class MlflowRoot:
     """A root folder with a plan, and records that tests write by hand."""
 
     def __init__(self, root: Path) -> None:
@@ -154,18 +154,16 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.fixture
-def bench(
-    tmp_path: Path, empty_database: bytes, monkeypatch: pytest.MonkeyPatch
-) -> TrainingContext:
+def bench(tmp_path: Path, empty_database: bytes, monkeypatch: pytest.MonkeyPatch) -> MlflowRoot:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "mlflow.db").write_bytes(empty_database)
-    return TrainingContext(tmp_path)
+    return MlflowRoot(tmp_path)
 
 
 # -- what a run looks like
 
 
-def test_a_final_run_has_its_names(bench: TrainingContext) -> None:
+def test_a_final_run_has_its_names(bench: MlflowRoot) -> None:
     teacher = bench.teacher()
     record = bench.final(3, teacher=teacher.id)
     write_json(
@@ -210,7 +208,7 @@ def test_a_final_run_has_its_names(bench: TrainingContext) -> None:
 
 
 def test_fidelity_is_to_the_studys_teacher_also_without_one_in_training(
-    bench: TrainingContext,
+    bench: MlflowRoot,
 ) -> None:
     teacher = bench.teacher()
     record = bench.final(1, method="ce", teacher=teacher.id)
@@ -221,7 +219,7 @@ def test_fidelity_is_to_the_studys_teacher_also_without_one_in_training(
     assert metrics["test.kl"] == kl(taught, own)
 
 
-def test_files_of_a_final_run(bench: TrainingContext) -> None:
+def test_files_of_a_final_run(bench: MlflowRoot) -> None:
     record = bench.final()
     bench.level(record)
     run = bench.run(record)
@@ -236,7 +234,7 @@ def test_files_of_a_final_run(bench: TrainingContext) -> None:
     assert not list(record.folder.glob(".mlflow.*"))
 
 
-def test_a_trial_has_no_files_and_no_test(bench: TrainingContext) -> None:
+def test_a_trial_has_no_files_and_no_test(bench: MlflowRoot) -> None:
     record = bench.begin("trial", trial=7, name="kd trial 7")
     bench.epochs(record, 1, 2)
     bench.finish(record, epochs=2)
@@ -248,7 +246,7 @@ def test_a_trial_has_no_files_and_no_test(bench: TrainingContext) -> None:
     assert not bench.tracker().client.list_artifacts(run.info.run_id)
 
 
-def test_a_diverged_run_is_failed_and_says_where(bench: TrainingContext) -> None:
+def test_a_diverged_run_is_failed_and_says_where(bench: MlflowRoot) -> None:
     record = bench.begin()
     bench.epochs(record, 1, 1)
     row = {"epoch": 2, "seconds": 0.5, "train.loss": float("nan"), "lr": 1.0}
@@ -263,7 +261,7 @@ def test_a_diverged_run_is_failed_and_says_where(bench: TrainingContext) -> None
     assert not bench.level(record)
 
 
-def test_a_failed_run_shows_its_error_and_opens_again(bench: TrainingContext) -> None:
+def test_a_failed_run_shows_its_error_and_opens_again(bench: MlflowRoot) -> None:
     record = bench.begin()
     record.fail({"message": "no room on the disk"})
     bench.level(record, live=True)
@@ -280,7 +278,7 @@ def test_a_failed_run_shows_its_error_and_opens_again(bench: TrainingContext) ->
 # -- level means level
 
 
-def test_level_twice_is_level_once(bench: TrainingContext) -> None:
+def test_level_twice_is_level_once(bench: MlflowRoot) -> None:
     teacher = bench.teacher()
     record = bench.final(teacher=teacher.id)
     assert bench.level(record)
@@ -289,7 +287,7 @@ def test_level_twice_is_level_once(bench: TrainingContext) -> None:
     assert bench.content() == before
 
 
-def test_a_resumed_run_reopens_and_adds_only_new_epochs(bench: TrainingContext) -> None:
+def test_a_resumed_run_reopens_and_adds_only_new_epochs(bench: MlflowRoot) -> None:
     record = bench.begin()
     bench.epochs(record, 1, 1)
     bench.level(record)
@@ -306,7 +304,7 @@ def test_a_resumed_run_reopens_and_adds_only_new_epochs(bench: TrainingContext) 
 
 
 @pytest.mark.parametrize("loss", ["gone", "another run's"])
-def test_a_mapping_that_is_lost_or_wrong_is_found_again(bench: TrainingContext, loss: str) -> None:
+def test_a_mapping_that_is_lost_or_wrong_is_found_again(bench: MlflowRoot, loss: str) -> None:
     record = bench.final()
     bench.level(record)
     before = bench.content()
@@ -322,7 +320,7 @@ def test_a_mapping_that_is_lost_or_wrong_is_found_again(bench: TrainingContext, 
 
 
 def test_a_crash_between_logging_and_remembering_repeats_no_point(
-    bench: TrainingContext, monkeypatch: pytest.MonkeyPatch
+    bench: MlflowRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = bench.begin()
     bench.epochs(record, 1, 1)
@@ -338,7 +336,7 @@ def test_a_crash_between_logging_and_remembering_repeats_no_point(
     assert bench.content() == before
 
 
-def test_a_lost_database_is_rebuilt_by_sync(bench: TrainingContext, empty_database: bytes) -> None:
+def test_a_lost_database_is_rebuilt_by_sync(bench: MlflowRoot, empty_database: bytes) -> None:
     teacher = bench.teacher()
     for seed in range(2):
         bench.final(seed, teacher=teacher.id)
@@ -355,7 +353,7 @@ def test_a_lost_database_is_rebuilt_by_sync(bench: TrainingContext, empty_databa
     assert bench.content() == before
 
 
-def test_sync_mends_what_was_changed_in_mlflow(bench: TrainingContext) -> None:
+def test_sync_mends_what_was_changed_in_mlflow(bench: MlflowRoot) -> None:
     records = [bench.final(seed) for seed in range(3)]
     sync(bench.store, STUDY, bench.uri)
     before = bench.content()
@@ -366,7 +364,7 @@ def test_sync_mends_what_was_changed_in_mlflow(bench: TrainingContext) -> None:
     assert bench.content() == before
 
 
-def test_sync_replaces_a_run_whose_curve_is_not_the_records(bench: TrainingContext) -> None:
+def test_sync_replaces_a_run_whose_curve_is_not_the_records(bench: MlflowRoot) -> None:
     record = bench.final()
     bench.level(record)
     rows = record.epochs()
@@ -379,7 +377,7 @@ def test_sync_replaces_a_run_whose_curve_is_not_the_records(bench: TrainingConte
     assert sync(bench.store, STUDY, bench.uri)["updated"] == 0
 
 
-def test_one_record_in_two_studies(bench: TrainingContext) -> None:
+def test_one_record_in_two_studies(bench: MlflowRoot) -> None:
     record = bench.final()
     bench.level(record)
     other = Tracker(bench.store, "other", bench.uri)
@@ -390,7 +388,7 @@ def test_one_record_in_two_studies(bench: TrainingContext) -> None:
     assert len(search("other", bench.uri)) == 2
 
 
-def test_costs_measured_again_replace_the_old(bench: TrainingContext) -> None:
+def test_costs_measured_again_replace_the_old(bench: MlflowRoot) -> None:
     record = bench.final()
     path = bench.store.costs_path(STUDY)
     for value in (1.5, 1.2):
@@ -399,7 +397,7 @@ def test_costs_measured_again_replace_the_old(bench: TrainingContext) -> None:
         assert bench.run(record).data.metrics["cost.relative"] == value
 
 
-def test_many_metrics_go_in_several_requests(bench: TrainingContext) -> None:
+def test_many_metrics_go_in_several_requests(bench: MlflowRoot) -> None:
     record = bench.begin()
     bench.epochs(record, 1, 1)
     row = record.epochs()[0] | {f"train.loss.term{i}": float(i) for i in range(2500)}
@@ -418,7 +416,7 @@ def until(condition, seconds: float = 20.0) -> None:
         time.sleep(0.01)
 
 
-def test_the_mirror_follows_a_run(bench: TrainingContext) -> None:
+def test_the_mirror_follows_a_run(bench: MlflowRoot) -> None:
     teacher = bench.teacher()
     record = bench.begin(teacher=teacher.id)
     mirror = Mirror(bench.store, STUDY, bench.uri)
@@ -441,7 +439,7 @@ def test_the_mirror_follows_a_run(bench: TrainingContext) -> None:
     assert parent.info.status == "FINISHED"
 
 
-def test_closing_shows_unfinished_runs_as_interrupted(bench: TrainingContext) -> None:
+def test_closing_shows_unfinished_runs_as_interrupted(bench: MlflowRoot) -> None:
     record = bench.begin()
     bench.epochs(record, 1, 1)
     mirror = Mirror(bench.store, STUDY, bench.uri)
@@ -455,7 +453,7 @@ def test_closing_shows_unfinished_runs_as_interrupted(bench: TrainingContext) ->
     assert bench.run(record).data.tags["kdbench.state"] == "interrupted"
 
 
-def test_finals_get_what_is_known_only_later(bench: TrainingContext) -> None:
+def test_finals_get_what_is_known_only_later(bench: MlflowRoot) -> None:
     teacher = bench.begin("teacher", "ce", 77)
     record = bench.final(teacher=teacher.id)
     mirror = Mirror(bench.store, STUDY, bench.uri)
@@ -472,7 +470,7 @@ def test_finals_get_what_is_known_only_later(bench: TrainingContext) -> None:
 
 @pytest.mark.parametrize("call", ["create_run", "log_batch", "log_artifacts", "set_terminated"])
 def test_what_mlflow_raises_is_told_once_and_mended(
-    bench: TrainingContext, call: str, monkeypatch: pytest.MonkeyPatch
+    bench: MlflowRoot, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow import MlflowClient
 
@@ -506,7 +504,7 @@ def test_what_mlflow_raises_is_told_once_and_mended(
     assert bench.content() == before
 
 
-def test_no_store_at_all_stops_nothing(bench: TrainingContext, tmp_path: Path) -> None:
+def test_no_store_at_all_stops_nothing(bench: MlflowRoot, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     told: list[str] = []
     uri = f"sqlite:///{tmp_path}/file/no.db"
@@ -520,7 +518,7 @@ def test_no_store_at_all_stops_nothing(bench: TrainingContext, tmp_path: Path) -
     assert len(told) == 1
 
 
-def test_a_bad_record_does_not_hold_up_the_others(bench: TrainingContext) -> None:
+def test_a_bad_record_does_not_hold_up_the_others(bench: MlflowRoot) -> None:
     bad, good = bench.final(0), bench.final(1)
     (bad.folder / "spec.json").write_text("{not json")
     told: list[str] = []
@@ -534,7 +532,7 @@ def test_a_bad_record_does_not_hold_up_the_others(bench: TrainingContext) -> Non
     assert len(told) == 1
 
 
-def test_a_report_is_attached_to_the_study(bench: TrainingContext, tmp_path: Path) -> None:
+def test_a_report_is_attached_to_the_study(bench: MlflowRoot, tmp_path: Path) -> None:
     folder = tmp_path / "reports" / STUDY
     folder.mkdir(parents=True)
     (folder / "leaderboard.md").write_text("| a |")
@@ -552,7 +550,7 @@ def test_a_report_is_attached_to_the_study(bench: TrainingContext, tmp_path: Pat
 # -- reading
 
 
-def test_trials_are_left_out_where_nobody_asks_for_them(bench: TrainingContext) -> None:
+def test_trials_are_left_out_where_nobody_asks_for_them(bench: MlflowRoot) -> None:
     final = bench.final()
     bench.begin("trial", seed=100, trial=0)
     sync(bench.store, STUDY, bench.uri)
@@ -561,7 +559,7 @@ def test_trials_are_left_out_where_nobody_asks_for_them(bench: TrainingContext) 
     assert len(search(STUDY, bench.uri)["tags.kdbench.id"].dropna()) == 2
 
 
-def test_search_equals_the_records(bench: TrainingContext) -> None:
+def test_search_equals_the_records(bench: MlflowRoot) -> None:
     records = [bench.final(seed) for seed in range(3)]
     sync(bench.store, STUDY, bench.uri)
     frame = search(STUDY, bench.uri).set_index("tags.kdbench.id")
@@ -570,7 +568,7 @@ def test_search_equals_the_records(bench: TrainingContext) -> None:
         assert frame.loc[record.id, "params.seed"] == str(record.spec().seed)
 
 
-def test_search_gives_a_doubled_run_once(bench: TrainingContext) -> None:
+def test_search_gives_a_doubled_run_once(bench: MlflowRoot) -> None:
     record = bench.final()
     bench.level(record)
     tracker = bench.tracker()
@@ -581,7 +579,7 @@ def test_search_gives_a_doubled_run_once(bench: TrainingContext) -> None:
 
 @pytest.mark.parametrize("bulk", [True, False])
 def test_curves_equal_the_records(
-    bench: TrainingContext, bulk: bool, monkeypatch: pytest.MonkeyPatch
+    bench: MlflowRoot, bulk: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records = [bench.final(seed) for seed in range(3)]
     sync(bench.store, STUDY, bench.uri)
@@ -605,7 +603,7 @@ def test_curves_equal_the_records(
 
 
 def test_reading_leaves_the_environment_and_creates_nothing(
-    bench: TrainingContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    bench: MlflowRoot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
     bench.tracker()
@@ -664,7 +662,7 @@ def test_mlflow_is_quiet_and_tells_nobody(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_levelling_a_final_run_imports_no_torch(bench: TrainingContext) -> None:
+def test_levelling_a_final_run_imports_no_torch(bench: MlflowRoot) -> None:
     teacher = bench.teacher()
     bench.final(teacher=teacher.id)
     code = (
@@ -681,7 +679,7 @@ def test_levelling_a_final_run_imports_no_torch(bench: TrainingContext) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_loggers_do_not_write_into_the_terminal(bench: TrainingContext) -> None:
+def test_loggers_do_not_write_into_the_terminal(bench: MlflowRoot) -> None:
     bench.tracker()
     assert not logging.getLogger("alembic").isEnabledFor(logging.INFO)
     assert not logging.getLogger("mlflow.store.db.utils").isEnabledFor(logging.ERROR)
