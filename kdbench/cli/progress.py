@@ -1,38 +1,63 @@
 """Progress of a study on a terminal or in a log."""
 
 import time
-from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
 
-#: Seconds between two plain lines of progress where there is no terminal.
-PLAIN_EVERY = 15.0
+#: Seconds between two lines of progress where there is no terminal.
+LINE_EVERY = 15.0
 
 
-def plain(console: Console, text: str) -> None:
-    """A line as it is: what looks like markup is none, and a command or path stays whole."""
+def print_line(console: Console, text: str) -> None:
+    """Print `text` on one line as it is: no markup in it is read, and no path is broken."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-class ProgressBar:
-    """Progress for a person: a bar with an estimate on a terminal, plain lines elsewhere."""
+class TimeLeftColumn(ProgressColumn):
+    """`about 0:03:10 left`, and nothing while there is no estimate."""
 
-    def __init__(self, console: Console) -> None:
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        """The estimate of a task that is not finished."""
+        if task.finished or task.time_remaining is None:
+            return Text("")
+        return Text(f"about {timedelta(seconds=int(task.time_remaining))} left")
+
+
+class ProgressBar:
+    """Progress for a person: a bar with an estimate on a terminal, lines elsewhere.
+
+    `quiet` shows neither; `verbose` prints a line whenever a run ends, on a terminal too.
+    """
+
+    def __init__(self, console: Console, quiet: bool = False, verbose: bool = False) -> None:
         self.console = console
+        self.quiet = quiet
+        self.verbose = verbose
         self._started = time.monotonic()
-        self._first: float | None = None
-        self._printed = 0.0
-        columns: Iterable[Any] = (
+        self._work_at_start: float | None = None
+        self._runs_done = -1
+        self._printed = float("-inf")
+        columns: tuple[Any, ...] = (
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %"),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TimeLeftColumn(),
         )
-        self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._bar = Progress(*columns, console=console, disable=quiet or not console.is_terminal)
         self._task = self._bar.add_task("planning", total=None)
 
     def __enter__(self) -> "ProgressBar":
@@ -43,20 +68,26 @@ class ProgressBar:
         self._bar.stop()
 
     def plan(self, runs: int, over: int, work: float, worked: float) -> None:
-        """Show how far the study is."""
+        """Show that `over` of `runs` runs are done, and `worked` of `work` units of compute."""
         text = f"{over} of {runs} runs"
         self._bar.update(self._task, description=text, total=work, completed=worked)
-        if self._first is None:
-            self._first = worked
+        if self._work_at_start is None:
+            self._work_at_start = worked
         now = time.monotonic()
-        if self.console.is_terminal or now - self._printed < PLAIN_EVERY:
+        if self.quiet or not self._line_is_due(over, now):
             return
-        self._printed = now
-        gained = worked - self._first
+        self._printed, self._runs_done = now, over
+        gained = worked - self._work_at_start
         left = (work - worked) * (now - self._started) / gained if gained else None
         estimate = f", about {left / 60:.1f} min left" if left is not None else ""
-        plain(self.console, f"{text}, {100 * worked / work:.0f} % of the work{estimate}")
+        print_line(self.console, f"{text}, {100 * worked / work:.0f} % of the work{estimate}")
 
-    def say(self, text: str) -> None:
-        """A line worth reading."""
-        plain(self._bar.console, text)
+    def _line_is_due(self, runs_done: int, now: float) -> bool:
+        if self.verbose and runs_done != self._runs_done:
+            return True
+        return not self.console.is_terminal and now - self._printed >= LINE_EVERY
+
+    def log(self, text: str) -> None:
+        """Print a message of the study's."""
+        if not self.quiet:
+            print_line(self._bar.console, text)

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from kdbench.cli.progress import ProgressBar, plain
+from kdbench.cli.progress import ProgressBar, print_line
 from kdbench.execution.run_study import NullTracker, Options, carry_out, pick_device, planned_on
 from kdbench.records.store import Store
 from kdbench.report.data.report_data import ReportData
@@ -66,7 +66,7 @@ def reproduce(options: Options, name: str, seed: int, folder: Path, console: Con
     lend(Store(options.root), store, planner, run)
     if store.record(run).test is not None:
         where = store.record(run).folder
-        plain(console, f"trained here before; remove {where} to train it once more")
+        print_line(console, f"trained here before; remove {where} to train it once more")
     inner = replace(options, root=store.root)
     with ProgressBar(console) as watcher:
         sweep = carry_out(planner, store, inner, device, NullTracker(), watcher)
@@ -74,7 +74,7 @@ def reproduce(options: Options, name: str, seed: int, folder: Path, console: Con
         raise CannotReproduce(f"{label} failed: {error}")
     score = score_of(store, run, cell.study.final.epoch)
     for line in sentences(cell, run, score):
-        plain(console, line)
+        print_line(console, line)
     return 0 if lies_within(prediction_interval(cell.others, LEVEL), score) else 1
 
 

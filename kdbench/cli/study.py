@@ -9,7 +9,7 @@ from rich.text import Text
 
 from kdbench import report
 from kdbench import tracking as track
-from kdbench.cli.progress import ProgressBar, plain
+from kdbench.cli.progress import ProgressBar, print_line
 from kdbench.execution.errors import Interrupted
 from kdbench.execution.run_study import Options, carry_out, pick_device, planned_on
 from kdbench.records.store import Store
@@ -35,30 +35,30 @@ def run_study(options: Options, console: Console) -> int:
         return 0
     uri = track.tracking_uri(options.root)
     with ProgressBar(console) as watcher:
-        mirror = track.Mirror(store, study.name, uri, on_trouble=watcher.say)
+        mirror = track.Mirror(store, study.name, uri, on_trouble=watcher.log)
         mirror.open()
         mirror.start()
         try:
             sweep = carry_out(planner, store, options, device, mirror, watcher)
         except Interrupted:
-            plain(
+            print_line(
                 console,
                 "Stopped. Every finished run and the last epoch of the others are kept; "
                 f"to go on: {again()}",
             )
             return 130
         finally:
-            watcher.say("bringing MLflow level ...")
+            watcher.log("bringing MLflow level ...")
             behind = mirror.close(MIRROR_PATIENCE)
             if behind:
-                plain(
+                print_line(
                     console,
                     f"MLflow is {behind} runs behind the records; `kdbench sync {study.name}` "
                     "brings it level.",
                 )
     publish(store, study.name, mirror, console)
     for name, error in sweep.failures().items():
-        plain(console, f"failed  {name}: {error}")
+        print_line(console, f"failed  {name}: {error}")
     return 1 if sweep.failures() else 0
 
 
@@ -90,10 +90,10 @@ def publish(store: Store, study: str, mirror: track.Mirror, console: Console) ->
         board, paths = report.build(store, study)
     mirror.attach_report(store.report_folder(study))
     console.print(report.terminal(board))
-    plain(console, f"leaderboard  {paths[0].parent}")
+    print_line(console, f"leaderboard  {paths[0].parent}")
     uri = track.safe_uri(track.tracking_uri(store.root))
-    plain(console, f"MLflow       {uri}  (kdbench ui)")
-    plain(console, f"Optuna       {OptunaLog(store.root).where()}  (optuna-dashboard)")
+    print_line(console, f"MLflow       {uri}  (kdbench ui)")
+    print_line(console, f"Optuna       {OptunaLog(store.root).where()}  (optuna-dashboard)")
 
 
 def show_plan(planner: Planner, console: Console) -> None:

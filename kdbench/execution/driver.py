@@ -48,7 +48,7 @@ class ProgressReporter(Protocol):
         """How many runs are known and how many are over; the same as shares of compute."""
         ...
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """A line worth reading."""
         ...
 
@@ -167,7 +167,7 @@ class StudyDriver:
         if not self._claims.hold("cost", path.with_suffix(".lock")):
             return True  # another driver measures; what it finds is read in a moment
         self._cost_tried = self._costing = True
-        self.watcher.say("measuring what each method costs ...")
+        self.watcher.log("measuring what each method costs ...")
         labels = tuple(wanted)
         specs = tuple(wanted.values())
         self.engine.submit(Task("calibrate", specs, labels, reference, self._read(specs)))
@@ -268,7 +268,7 @@ class StudyDriver:
         if self._claims.elsewhere and idle and not self._waiting and not self._stopping:
             self._waiting = True
             count = len(self._claims.elsewhere)
-            self.watcher.say(f"waiting for {count} runs that another process works on ...")
+            self.watcher.log(f"waiting for {count} runs that another process works on ...")
         if self._claims.elsewhere and idle:
             time.sleep(0.1)
         for run_id in self._claims.to_ask_again():
@@ -294,7 +294,7 @@ class StudyDriver:
         if isinstance(message, Failed) and message.id not in self._running | self._scoring:
             # One of the runs whose cost was being measured: it is finished, and stays so.
             if self._costing:
-                self.watcher.say(f"costs could not be measured: {message.error['message']}")
+                self.watcher.log(f"costs could not be measured: {message.error['message']}")
                 self._claims.release("cost")
             self._costing = False
             return
@@ -321,7 +321,7 @@ class StudyDriver:
             self._settle(node, plan)
             if message.result["state"] == "diverged":
                 epoch = message.result["diverged_epoch"]
-                self.watcher.say(f"{node.listing['name']} diverged in epoch {epoch}")
+                self.watcher.log(f"{node.listing['name']} diverged in epoch {epoch}")
         elif isinstance(message, Failed):
             if message.error.get("errno") == errno.ENOSPC:
                 # No fault of the run; and the next one would fare the same.
@@ -331,7 +331,7 @@ class StudyDriver:
             self._old_errors[message.id] = message.error
             self._scoring.discard(message.id)
             self._settle(node, plan)
-            self.watcher.say(f"{node.listing['name']} failed: {message.error['message']}")
+            self.watcher.log(f"{node.listing['name']} failed: {message.error['message']}")
         else:
             if record.test is None:
                 record.score(message.test, message.arrays)
@@ -353,7 +353,7 @@ class StudyDriver:
     def _split(self, message: Lost) -> None:
         """A worker was killed over a cohort: its runs go on in cohorts half as large."""
         size = len(message.specs) // 2
-        self.watcher.say(f"{message.message}; its {len(message.specs)} runs go on {size} at a time")
+        self.watcher.log(f"{message.message}; its {len(message.specs)} runs go on {size} at a time")
         for spec in message.specs:
             if spec.id in self._running:
                 self._cohorts.limit(spec.id, size)
@@ -418,7 +418,7 @@ class StudyDriver:
 
     def _ask_to_stop(self) -> None:
         if not self._stopping:
-            self.watcher.say("stopping: finishing the step and keeping the last epoch ...")
+            self.watcher.log("stopping: finishing the step and keeping the last epoch ...")
         self._stopping = True
         self.engine.stop()
 

@@ -64,7 +64,7 @@ def carry_out(
         engine,
         mirror,
         watcher,
-        OptunaLog(options.root, watcher.say),
+        OptunaLog(options.root, watcher.log),
         device,
         options.retry,
     )

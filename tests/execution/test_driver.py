@@ -276,7 +276,7 @@ class Nobody:
         assert 0 <= worked <= work
         self.shown.append((over, runs))
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         self.said.append(text)
 
 

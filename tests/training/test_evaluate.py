@@ -178,7 +178,7 @@ class Null:
     def plan(self, runs, over, work, worked):
         pass
 
-    def say(self, text):
+    def log(self, text):
         pass
 
     def level(self, study, label, ranges, trials):
