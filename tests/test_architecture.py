@@ -5,6 +5,7 @@ import ast
 import sys
 from collections.abc import Iterator
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -18,21 +19,21 @@ MODULES = {
     for p in sorted(HOME.rglob("*.py"))
 }
 
-#: Packages by floor: each imports from floors below it and from itself.
-LAYERS: list[set[str]] = [
+#: Packages by floor: each imports from floors below its own and from itself.
+FLOORS: list[set[str]] = [
     {"errors"},
     {"losses", "registry", "records", "stats"},
     {"models", "data", "tracking"},
     {"methods", "report"},
     {"training", "study"},
     {"execution"},
-    {"cli"},
+    {"cli", "testing"},
     {"__main__"},
 ]
-#: Packages that a machine without torch can use, for the command line at least until a command
-#: is given.
-TORCHLESS = ("stats", "records", "tracking", "report", "registry", "errors")
-#: Words that are no method where they stand, or that wait for a better place.
+#: Packages that work on a machine without torch.
+TORCHLESS = {"errors", "registry", "records", "stats", "tracking", "report"}
+LONGEST_FILE = 300
+#: Words that are no method where they stand.
 EXCUSED: dict[str, set[str]] = {
     # Losses are formulas, and some are called what the world calls them.
     "kdbench.losses": {"cosine", "feature_mse", "logit_mse"},
@@ -42,7 +43,7 @@ EXCUSED: dict[str, set[str]] = {
     "kdbench.training.optim": {"cosine"},
     "kdbench.study.schema": {"cosine"},
     "kdbench.study.load": {"at"},
-    # The second column of differences; reports cannot ask the registry of methods, which needs torch.
+    # The second column of differences; reports cannot ask the registry, which needs torch.
     "kdbench.report.leaderboard": {"kd"},
 }
 
@@ -52,110 +53,116 @@ def tree(module: str) -> ast.Module:
     return ast.parse(MODULES[module].read_text(encoding="utf-8"))
 
 
-def part(module: str) -> str:
-    """`kdbench.report.board` is of the part `report`; the package itself is ''."""
+def package(module: str) -> str:
+    """`kdbench.report.rows` is of the package `report`; kdbench itself of ''."""
     return module.split(".")[1] if "." in module else ""
 
 
-def imported(module: str, nodes: Iterator[ast.AST] | None = None) -> set[str]:
-    """All modules that a module names in import statements, inside functions too."""
+def imported(module: str, at_import: bool = False) -> set[str]:
+    """The modules that a module names in its import statements: all of them, those for types
+    and inside of functions too, or those that are loaded `at_import` of the module."""
     found = set()
-    for node in nodes or ast.walk(tree(module)):
+    for node in statements(tree(module).body) if at_import else ast.walk(tree(module)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module} imports relatively"
             assert node.module
-            found.add(node.module)
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             found |= names & set(MODULES)
+            if names - set(MODULES):
+                found.add(node.module)
     return found
 
 
-def at_work(module: str, functions: bool = True) -> set[str]:
-    """What is imported when the module runs, so not for types alone; without what is imported
-    inside of functions, what is imported as soon as the module is."""
-
-    def outer(nodes: list[ast.stmt]) -> Iterator[ast.AST]:
-        for node in nodes:
-            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-                continue
-            yield node
-            if functions or not isinstance(node, ast.FunctionDef):
-                for name in ("body", "orelse", "finalbody", "handlers"):
-                    yield from outer(getattr(node, name, []))
-
-    return imported(module, outer(tree(module).body))
+def statements(nodes: list[ast.stmt]) -> Iterator[ast.AST]:
+    """The statements that run when a module is imported."""
+    for node in nodes:
+        if isinstance(node, ast.FunctionDef) or (
+            isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        ):
+            continue
+        yield node
+        for name in ("body", "orelse", "finalbody", "handlers"):
+            yield from statements(getattr(node, name, []))
 
 
-def ours(names: set[str]) -> set[str]:
-    return {name for name in names if name.split(".")[0] == "kdbench"}
+def of_kdbench(names: set[str]) -> set[str]:
+    return names & set(MODULES)
 
 
-def layer(module: str) -> int:
-    (found,) = (n for n, parts in enumerate(LAYERS) if part(module) in parts)
-    return found
-
-
-def test_every_module_has_a_layer() -> None:
-    parts = {part(m) for m in MODULES} - {""}
-    assert parts == set.union(*LAYERS)
-
-
-@pytest.mark.parametrize("module", sorted(m for m in MODULES if part(m)))
-def test_imports_point_one_way_only(module: str) -> None:
-    for other in ours(imported(module)):
-        if part(other):
-            assert layer(other) <= layer(module), f"{module} imports {other}"
-
-
-def test_no_two_parts_import_each_other() -> None:
-    wanted = {
-        name: {part(o) for m in MODULES if part(m) == name for o in ours(at_work(m))} - {"", name}
-        for name in set.union(*LAYERS)
-    }
-    while wanted:
-        free = {name for name, others in wanted.items() if not others & set(wanted)}
-        assert free, f"a ring among {sorted(wanted)}"
-        wanted = {name: others for name, others in wanted.items() if name not in free}
-
-
-@pytest.mark.parametrize("name", TORCHLESS)
-def test_reports_and_records_never_reach_torch(name: str) -> None:
-    """Not even through another module."""
-    seen: set[str] = set()
-    todo = {m for m in MODULES if part(m) == name} | {"kdbench"}
+def reached(modules: set[str], at_import: bool) -> dict[str, set[str]]:
+    """Every module that is loaded with these ones, parent packages included, and what each
+    imports from other projects."""
+    outside: dict[str, set[str]] = {}
+    todo = set(modules)
     while todo:
         module = todo.pop()
-        seen.add(module)
-        names = at_work(module)
-        heavy = {n for n in names if n.split(".")[0] in ("torch", "torchvision", "torchmetrics")}
-        assert not heavy, f"{module} imports {heavy}"
-        todo |= (ours(names) & set(MODULES)) - seen
+        names = imported(module, at_import or module == "kdbench")
+        outside[module] = {name.split(".")[0] for name in names} - {"kdbench"}
+        parents = {name.rpartition(".")[0] for name in of_kdbench(names) | {module}} - {""}
+        todo |= (of_kdbench(names) | parents) - outside.keys()
+    return outside
 
 
-def test_the_command_line_loads_nothing_heavy_by_itself() -> None:
-    """What is imported together with `kdbench.cli`, until a command is given."""
-    seen: set[str] = set()
-    todo = {"kdbench.cli"}
-    while todo:
-        module = todo.pop()
-        seen.add(module)
-        names = at_work(module, functions=False)
-        assert {n.split(".")[0] for n in names} <= {*sys.stdlib_module_names, "typer", "kdbench"}
-        todo |= (ours(names) & set(MODULES)) - seen
+def floor(module: str) -> int:
+    (number,) = (n for n, packages in enumerate(FLOORS) if package(module) in packages)
+    return number
+
+
+def test_every_package_has_a_floor() -> None:
+    assert {package(m) for m in MODULES} - {""} == set.union(*FLOORS)
+
+
+def test_imports_point_one_way_only() -> None:
+    wrong = [
+        f"{module} imports {other}"
+        for module in MODULES
+        for other in of_kdbench(imported(module))
+        if package(module) and package(other) and package(other) != package(module)
+        if floor(other) >= floor(module)
+    ]
+    assert not wrong
+
+
+def test_no_circle_of_imports() -> None:
+    """Neither between packages nor between the modules of one."""
+    graph = {m: of_kdbench(imported(m)) for m in MODULES if m != "kdbench"}
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_no_file_is_long() -> None:
+    lines = {m: len(p.read_text(encoding="utf-8").splitlines()) for m, p in MODULES.items()}
+    assert not {module: count for module, count in lines.items() if count > LONGEST_FILE}
+
+
+@pytest.mark.parametrize("name", sorted(TORCHLESS))
+def test_a_machine_without_torch_can_use(name: str) -> None:
+    loaded = reached({m for m in MODULES if package(m) == name}, at_import=False)
+    torch = {"torch", "torchvision", "torchmetrics"}
+    assert not {module: names & torch for module, names in loaded.items() if names & torch}
+
+
+@pytest.mark.parametrize("module", ["kdbench", "kdbench.cli", "kdbench.registry", "kdbench.errors"])
+def test_starts_quickly(module: str) -> None:
+    """The package and the command line, until a command is given, load nothing but typer."""
+    light = {*sys.stdlib_module_names, "typer"}
+    loaded = reached({module}, at_import=True)
+    assert not {name: others - light for name, others in loaded.items() if others - light}
 
 
 def test_only_the_evaluation_opens_the_test_set() -> None:
     users = {m for m in MODULES if "kdbench.data.test_set" in imported(m)}
-    assert users <= {"kdbench.training.evaluate", "kdbench.data"}
     openers = {
         m
         for m in MODULES
         for node in ast.walk(tree(m))
         if isinstance(node, ast.Name) and node.id == "open_test_set"
     }
-    assert openers <= {"kdbench.training.evaluate"}
+    assert users | openers == {"kdbench.training.evaluate"}
 
 
 # -- no method's name
@@ -185,16 +192,23 @@ def words(module: str) -> Iterator[tuple[int, str]]:
             yield line, node.name
 
 
-@pytest.mark.parametrize("module", sorted(m for m in MODULES if part(m) != "methods"))
-def test_no_method_is_known_by_name(module: str) -> None:
+def test_no_method_is_known_by_name() -> None:
     """The key, its file's name or its class, as a whole word of the code."""
     names = set(BUILTIN) | {key.replace("-", "_") for key in BUILTIN}
     names |= {kind.__name__ for kind in BUILTIN.values()}
-    names -= EXCUSED.get(module, set())
     found = [
-        f"{MODULES[module].name}:{line} {word}" for line, word in words(module) if word in names
+        f"{module}:{line} {word}"
+        for module in MODULES
+        if package(module) != "methods"
+        for line, word in words(module)
+        if word in names - EXCUSED.get(module, set())
     ]
     assert not found
+
+
+def test_every_excuse_is_still_needed() -> None:
+    for module, excused in EXCUSED.items():
+        assert excused <= {word for _, word in words(module)}, module
 
 
 # -- the inner loop
@@ -219,15 +233,10 @@ def test_a_step_never_waits_for_the_device() -> None:
                 assert node.func.id not in ("float", "int", "bool"), f"{name} line {node.lineno}"
 
 
-@pytest.mark.parametrize("module", sorted(m for m in MODULES if part(m) in ("methods", "losses")))
-def test_a_loss_never_waits_for_the_device(module: str) -> None:
-    for name in ("loss", *(functions(module) if part(module) == "losses" else ())):
-        node = functions(module).get(name)
-        for inner in ast.walk(node) if node else ():
-            if isinstance(inner, ast.Attribute):
-                assert inner.attr not in WAITS, f"{module}.{name}: .{inner.attr}"
-
-
-def test_every_excuse_is_still_needed() -> None:
-    for module, excused in EXCUSED.items():
-        assert excused <= {word for _, word in words(module)}, module
+def test_a_loss_never_waits_for_the_device() -> None:
+    for module in (m for m in MODULES if package(m) in ("methods", "losses")):
+        for name in ("loss", *(functions(module) if package(module) == "losses" else ())):
+            node = functions(module).get(name)
+            for inner in ast.walk(node) if node else ():
+                if isinstance(inner, ast.Attribute):
+                    assert inner.attr not in WAITS, f"{module}.{name}: .{inner.attr}"
