@@ -3,14 +3,21 @@
 
 PYTHON ?= python3
 STUDY  ?= digits
-ROOT   ?= .
+ROOT   ?= out
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: study test test-long fuzz crash-test bench lint venv docs ui clean
+.PHONY: study publish test test-long fuzz crash-test bench lint venv docs ui clean
 
 study: venv
 	$(BIN)/kdbench study $(STUDY) --root $(ROOT)
+
+# Replace the committed report of a study by the one that `make study` has written.
+publish:
+	test -d $(ROOT)/reports/$(STUDY)
+	rm -rf reports/$(STUDY)
+	mkdir -p reports
+	cp -R $(ROOT)/reports/$(STUDY) reports/$(STUDY)
 
 test: venv
 	$(BIN)/python -m pytest -n auto --dist worksteal

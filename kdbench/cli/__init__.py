@@ -2,18 +2,17 @@
 
 import os
 
-from kdbench.cli import commands, reports
-from kdbench.cli.app import Refused, app
-from kdbench.cli.parsing import parse_change, parse_labels, parse_seeds
+from kdbench.cli import commands, list_commands, report_commands
+from kdbench.cli.app import app
 
-__all__ = ["Refused", "app", "main", "parse_change", "parse_labels", "parse_seeds"]
+__all__ = ["app", "main"]
 
 #: Imported for the commands that they add to `app`, in the order in which help lists them.
-COMMANDS = (commands, reports)
+COMMANDS = (commands, report_commands, list_commands)
 
 
 def main() -> None:
     """The `kdbench` command."""
-    # Settled before any library that reads them is loaded.
+    # Set before any library that reads it is loaded.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     app()

@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
+import kdbench
+from kdbench.errors import KdbenchError
+
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Which knowledge-distillation method is really better, and by how much?",
 )
 
@@ -25,59 +28,55 @@ Workers = Annotated[
     int | None, typer.Option(min=1, help="Worker processes (default: one a core or GPU).")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No progress: only results, warnings and errors.")
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="A line of progress whenever a run ends.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables and sentences.")]
+StudyName = Annotated[
+    str, typer.Argument(metavar="STUDY", help="A shipped study's name, or a path to a YAML file.")
+]
 
 
-class Refused(Exception):
-    """A word on the command line that cannot be read."""
+class UsageError(KdbenchError):
+    """An argument of the command line that cannot be read or met."""
 
 
-#: Errors with a message for the user, by the module that has them.
-HOMES = {
-    "kdbench.study.load": ("StudyError",),
-    "kdbench.data": ("DataError",),
-    "kdbench.cli.study": ("Usage",),
-    "kdbench.execution.driver": ("TeacherFailed",),
-    "kdbench.records.store": ("CorruptRecord", "RecordBusy"),
-    "kdbench.execution.engines.local": ("WorkerLost",),
-    "kdbench.cli.reproduce": ("CannotReproduce",),
-    "kdbench.report.data.collect": ("Behind",),
-    "kdbench.report.leaderboard": ("UnknownRow",),
-    "kdbench.report.check": ("Uncheckable",),
-    "kdbench.report.forecast": ("NothingStored",),
-    "kdbench.report.data.runs": ("MixedRuns",),
-    "kdbench.report.data.external": ("WrongResults",),
-    "kdbench.report.pooled": ("NotComparable",),
-    "kdbench.cli.catalogue": ("UnknownMethod",),
-}
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"kdbench {kdbench.__version__}")
+        raise typer.Exit
 
 
-def expected() -> tuple[type[Exception], ...]:
-    """Errors whose message is meant for the user; looked up only once one was raised, from
-    modules that are loaded already, so that no command pays for another's imports."""
-    return (
-        Refused,
-        LookupError,
-        OSError,
-        *(
-            getattr(sys.modules[module], name)
-            for module, names in HOMES.items()
-            if module in sys.modules
-            for name in names
-            if hasattr(sys.modules[module], name)
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
         ),
-    )
+    ] = False,
+) -> None:
+    """Which knowledge-distillation method is really better, and by how much?"""
 
 
-def leave(act: Callable[[], int], traceback: bool) -> None:
-    """Exit with `act`'s code; an expected error is one message, any error is never silent."""
+def exit_with(command: Callable[[], int], traceback: bool) -> None:
+    """Run `command` and exit with its code.
+
+    An error meant for the user (`KdbenchError`, `LookupError`, `OSError`) is printed as one
+    message; any other is named with its type. Both exit with code 2, Ctrl-C with 130.
+    """
     try:
-        code = act()
+        code = command()
     except KeyboardInterrupt:
         code = 130
     except Exception as error:
         if traceback:
             raise
-        if isinstance(error, expected()):
+        own = type(error).__module__.startswith("kdbench.")
+        if own or isinstance(error, (KdbenchError, LookupError, OSError)):
             print(f"kdbench: {error}", file=sys.stderr)
         else:
             kind = type(error).__name__

@@ -1,4 +1,4 @@
-"""Commands that run studies, and those that look at what runs left."""
+"""Commands that run studies, and those that look after what runs leave in a root."""
 
 import subprocess
 from pathlib import Path
@@ -6,13 +6,26 @@ from typing import Annotated
 
 import typer
 
-from kdbench.cli.app import DataDir, Device, Root, Traceback, Workers, app, leave
+from kdbench.cli.app import (
+    DataDir,
+    Device,
+    Quiet,
+    Root,
+    StudyName,
+    Traceback,
+    Verbose,
+    Workers,
+    app,
+    exit_with,
+)
 from kdbench.cli.parsing import parse_change, parse_labels, parse_seeds
+
+RunName = Annotated[str, typer.Argument(metavar="STUDY", help="A study that has run in this root.")]
 
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="A shipped study's name, or a path to a YAML file.")],
+    name: StudyName,
     dry_run: Annotated[bool, typer.Option(help="Show what would run, and stop.")] = False,
     only: Annotated[str, typer.Option(help="Methods to run (labels, comma-separated).")] = "",
     seeds: Annotated[
@@ -31,14 +44,17 @@ def study(
     ] = 1,
     root: Root = Path(),
     data_dir: DataDir = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     traceback: Traceback = False,
 ) -> None:
     """Train, tune, compare: one study file to a leaderboard."""
 
-    def act() -> int:
+    def run() -> int:
         from rich.console import Console
 
-        from kdbench.cli.study import run_study
+        from kdbench.cli.progress import ProgressBar
+        from kdbench.cli.study import run_and_report
         from kdbench.execution.run_study import Options
 
         options = Options(
@@ -54,14 +70,34 @@ def study(
             dry_run,
             bool(retry),
         )
-        return run_study(options, Console())
+        return run_and_report(options, ProgressBar(Console(), quiet, verbose))
 
-    leave(act, traceback)
+    exit_with(run, traceback)
+
+
+@app.command()
+def status(
+    name: RunName,
+    root: Root = Path(),
+    traceback: Traceback = False,
+) -> None:
+    """What runs now, what is done, and the best so far: from the records alone."""
+
+    def run() -> int:
+        from rich.console import Console
+
+        from kdbench.cli.status import read_status, show_status
+        from kdbench.records.store import Store
+
+        show_status(read_status(Store(root.resolve()), name), Console())
+        return 0
+
+    exit_with(run, traceback)
 
 
 @app.command()
 def reproduce(
-    name: Annotated[str, typer.Argument(help="A shipped study's name, or a path to a YAML file.")],
+    name: StudyName,
     row: Annotated[str, typer.Argument(help="A row of its leaderboard: rkd, or rkd:default.")],
     seed: Annotated[int, typer.Option(min=0, help="The seed to train with, published or new.")],
     report: Annotated[
@@ -71,61 +107,45 @@ def reproduce(
     device: Device = "auto",
     root: Root = Path(),
     data_dir: DataDir = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     traceback: Traceback = False,
 ) -> None:
     """Train one cell of a leaderboard again: does it come out as published?"""
 
-    def act() -> int:
+    def run() -> int:
         from rich.console import Console
 
-        from kdbench.cli.reproduce import reproduce as again
+        from kdbench.cli.progress import ProgressBar
+        from kdbench.cli.reproduce import reproduce_cell
         from kdbench.execution.run_study import Options
 
         home = root.resolve()
         folder = report or home / "reports" / Path(name).stem
         options = Options(name, home, data_dir and data_dir.resolve(), workers, device)
-        return again(options, row, seed, folder, Console())
+        return reproduce_cell(options, row, seed, folder, ProgressBar(Console(), quiet, verbose))
 
-    leave(act, traceback)
-
-
-@app.command()
-def methods(
-    key: Annotated[
-        str, typer.Argument(help="A method, for its formula, hyperparameters and paper.")
-    ] = "",
-    traceback: Traceback = False,
-) -> None:
-    """The registry of methods; with KEY, one method's page."""
-
-    def act() -> int:
-        from rich.console import Console
-
-        from kdbench.cli import catalogue
-
-        Console().print(catalogue.page(key) if key else catalogue.overview(), highlight=False)
-        return 0
-
-    leave(act, traceback)
+    exit_with(run, traceback)
 
 
 @app.command()
 def sync(
-    name: Annotated[str, typer.Argument(help="A study that has run in this root.")],
+    name: RunName,
     root: Root = Path(),
     traceback: Traceback = False,
 ) -> None:
     """Bring MLflow level with the records of a study."""
 
-    def act() -> int:
-        from kdbench import tracking as track
+    def run() -> int:
+        from kdbench import tracking
         from kdbench.records.store import Store
 
-        counts = track.sync(Store(root.resolve()), name, track.tracking_uri(root.resolve()))
-        print(", ".join(f"{count} {word}" for word, count in counts.items()))
+        uri = tracking.tracking_uri(root.resolve())
+        counts = tracking.sync(Store(root.resolve()), name, uri)
+        print(", ".join(f"{count} {action}" for action, count in counts.items()))
         return 0
 
-    leave(act, traceback)
+    exit_with(run, traceback)
 
 
 @app.command()
@@ -136,37 +156,38 @@ def doctor(
 ) -> None:
     """Find and mend what killed processes and broken disks have left."""
 
-    def act() -> int:
+    def run() -> int:
         from kdbench.cli.doctor import examine
         from kdbench.records.store import Store
 
-        left = found = 0
+        not_mended = total = 0
         for finding in examine(Store(root.resolve())):
-            found += 1
+            total += 1
             print(finding.what)
             if finding.repair_stale is None:
                 print("    for a person to look at")
             elif dry_run:
-                left += 1
+                not_mended += 1
                 print("    can be mended")
             else:
                 print(f"    {finding.repair_stale()}")
-        print("nothing is wrong" if not found else f"{found} findings")
-        return 1 if left else 0
+        print(f"{total} findings" if total else "nothing is wrong")
+        return 1 if not_mended else 0
 
-    leave(act, traceback)
+    exit_with(run, traceback)
 
 
 @app.command()
 def ui(
     root: Root = Path(),
     port: Annotated[int, typer.Option(help="On this machine only.")] = 5000,
+    traceback: Traceback = False,
 ) -> None:
     """MLflow's pages for this root's store, on this machine only."""
 
-    def act() -> int:
-        from kdbench import tracking as track
+    def run() -> int:
+        from kdbench import tracking
 
-        return subprocess.call(track.ui_command(root.resolve(), port))
+        return subprocess.call(tracking.ui_command(root.resolve(), port))
 
-    leave(act, False)
+    exit_with(run, traceback)

@@ -2,43 +2,43 @@
 
 from typing import Any
 
-from kdbench.cli.app import Refused
+from kdbench.cli.app import UsageError
 
 #: Seeds in one range at the most: more is a slip of the finger.
 MOST_SEEDS = 1000
 
 
 def parse_labels(text: str) -> tuple[str, ...]:
-    """`kd,rkd` as labels. Raises `Refused` where a label is empty."""
+    """`kd,rkd` as labels. Raises `UsageError` where a label is empty."""
     labels = tuple(part.strip() for part in text.split(",")) if text else ()
     if "" in labels:
-        raise Refused(f"--only {text}: write labels with commas between, as in kd,rkd")
+        raise UsageError(f"--only {text}: write labels with commas between, as in kd,rkd")
     return labels
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """`0-4` or `0,2,7` as numbers. Raises `Refused` on anything else."""
+    """`0-4` or `0,2,7` as numbers. Raises `UsageError` on anything else."""
     seeds: list[int] = []
     for part in text.split(",") if text else ():
         first, dash, last = (word.strip() for word in part.partition("-"))
         last = last if dash else first
         if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
-            raise Refused(f"--seeds {text}: write 0-4 or 0,2,7")
+            raise UsageError(f"--seeds {text}: write 0-4 or 0,2,7")
         if int(last) - int(first) >= MOST_SEEDS:
-            raise Refused(f"--seeds {text}: {part} is more than {MOST_SEEDS} seeds")
+            raise UsageError(f"--seeds {text}: {part} is more than {MOST_SEEDS} seeds")
         seeds += range(int(first), int(last) + 1)
     return tuple(seeds)
 
 
 def parse_change(text: str) -> tuple[str, Any]:
-    """`recipe.epochs=2` as a key and a YAML value. Raises `Refused` on anything else."""
+    """`recipe.epochs=2` as a key and a YAML value. Raises `UsageError` on anything else."""
     import yaml
 
     key, sign, value = text.partition("=")
     if not sign or not key:
-        raise Refused(f"--set {text}: write KEY=VALUE, as in recipe.epochs=2")
+        raise UsageError(f"--set {text}: write KEY=VALUE, as in recipe.epochs=2")
     try:
         return key, yaml.safe_load(value)
     # A value's own constructor may refuse it (`2020-13-45`), or its depth be too great.
     except (yaml.YAMLError, ValueError, ArithmeticError, RecursionError):
-        raise Refused(f"--set {text}: {value!r} is not a YAML value") from None
+        raise UsageError(f"--set {text}: {value!r} is not a YAML value") from None

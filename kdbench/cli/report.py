@@ -131,7 +131,7 @@ def compare(root: Path, study: str, first: str, second: str, console: Console) -
     return 0
 
 
-def plan(root: Path, study: str, difference: float, console: Console) -> int:
+def power(root: Path, study: str, difference: float, console: Console) -> int:
     """The seeds and hours to detect a difference."""
     if not difference > 0:
         raise detecting.NothingStored("--detect: the difference to detect must be more than 0")

@@ -1,4 +1,4 @@
-"""Train one cell of a published leaderboard again, and say whether it comes out alike."""
+"""Train one cell of a published leaderboard again, and say whether its score agrees."""
 
 import math
 import shutil
@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from kdbench.cli.progress import ProgressBar, print_line
+from kdbench.cli.shell import shown_path
+from kdbench.errors import KdbenchError
 from kdbench.execution.run_study import NullTracker, Options, carry_out, pick_device, planned_on
 from kdbench.records.store import Store
-from kdbench.report.data.report_data import ReportData
-from kdbench.report.data.report_data import load as load_evidence
+from kdbench.report.data.report_data import ReportData, load
 from kdbench.report.rows import Line, find_row
 from kdbench.stats import lies_within, prediction_interval
 from kdbench.study import Planner
@@ -22,10 +21,10 @@ from kdbench.study.schema import Entry, Study
 
 LEVEL = 0.95
 #: Below this many published seeds (the new one left out) there is no interval.
-FEWEST = 2
+FEWEST_SEEDS = 2
 
 
-class CannotReproduce(Exception):
+class CannotReproduce(KdbenchError):
     """The cell cannot be trained again as it was published; the message says why."""
 
 
@@ -34,17 +33,19 @@ class Cell:
     """What is trained again: a row of a report, and one seed."""
 
     study: Study
-    evidence: ReportData
-    line: Line
+    report: ReportData
+    row: Line
     seed: int
 
     @property
-    def others(self) -> dict[int, float]:
+    def other_scores(self) -> dict[int, float]:
         """The published scores of all other seeds, in percentage points."""
-        return {s: v for s, v in self.line.scores.items() if s != self.seed}
+        return {s: v for s, v in self.row.scores.items() if s != self.seed}
 
 
-def reproduce(options: Options, name: str, seed: int, folder: Path, console: Console) -> int:
+def reproduce_cell(
+    options: Options, name: str, seed: int, folder: Path, progress: ProgressBar
+) -> int:
     """Train row `name` (`rkd`, `rkd:default`) with `seed` again as the report in `folder`
     published it. Exit code 0 where the score lies in the prediction interval of the other
     published seeds, else 1. Raises `CannotReproduce`, and what a study raises.
@@ -52,58 +53,58 @@ def reproduce(options: Options, name: str, seed: int, folder: Path, console: Con
     It works in `reproduced/` under the root, apart from the study's own records, and takes
     from those only what the run learns from (a teacher) where that is finished.
     """
-    cell = published(options.study, name, seed, folder)
+    cell = published_cell(options.study, name, seed, folder)
     images = planned_on(cell.study, options)
-    checksum = cell.evidence.plan["data"]["checksum"]
+    checksum = cell.report.plan["data"]["checksum"]
     if images.checksum != checksum:
         raise CannotReproduce(
-            f"the training images are others: checksum {images.checksum}, published {checksum}"
+            f"the training images differ: checksum {images.checksum}, published {checksum}"
         )
     device = pick_device(options.device)
     store = Store(options.root / "reproduced")
     planner = Planner(cell.study, images, store)
     run = final_run(planner, cell)
-    lend(Store(options.root), store, planner, run)
+    copy_sources(Store(options.root), store, planner, run)
     if store.record(run).test is not None:
-        where = store.record(run).folder
-        print_line(console, f"trained here before; remove {where} to train it once more")
-    inner = replace(options, root=store.root)
-    with ProgressBar(console) as watcher:
-        sweep = carry_out(planner, store, inner, device, NullTracker(), watcher)
-    for label, error in sweep.failures().items():
+        record = shown_path(store.record(run).folder)
+        print_line(progress.console, f"trained here before; remove {record} to train it once more")
+    with progress:
+        driver = carry_out(
+            planner, store, replace(options, root=store.root), device, NullTracker(), progress
+        )
+    for label, error in driver.failures().items():
         raise CannotReproduce(f"{label} failed: {error}")
     score = score_of(store, run, cell.study.final.epoch)
     for line in sentences(cell, run, score):
-        print_line(console, line)
-    return 0 if lies_within(prediction_interval(cell.others, LEVEL), score) else 1
+        print_line(progress.console, line)
+    return 0 if lies_within(prediction_interval(cell.other_scores, LEVEL), score) else 1
 
 
-def published(study: str, name: str, seed: int, folder: Path) -> Cell:
+def published_cell(study: str, name: str, seed: int, folder: Path) -> Cell:
     """The cell as the report in `folder` published it.
 
     Raises `NoReportData` where there is no report, `UnknownRow` for a row it lacks,
     `CannotReproduce` where the study file has changed since or seeds are too few.
     """
-    evidence = load_evidence(folder)
-    line = find_row(evidence, name)
-    if line.plan.get("incompatible"):
-        raise CannotReproduce(f"{name} has no runs: {line.plan['incompatible']}")
-    found = pinned(load_study(study), line, seed)
-    cell = Cell(found, evidence, line, seed)
-    if len(cell.others) < FEWEST:
+    report = load(folder)
+    row = find_row(report, name)
+    if row.plan.get("incompatible"):
+        raise CannotReproduce(f"{name} has no runs: {row.plan['incompatible']}")
+    cell = Cell(pinned_study(load_study(study), row, seed), report, row, seed)
+    if len(cell.other_scores) < FEWEST_SEEDS:
         raise CannotReproduce(
-            f"{name} has {len(cell.others)} published seeds beside {seed}; a prediction interval "
-            f"needs {FEWEST}"
+            f"{name} has {len(cell.other_scores)} published seeds beside {seed}; a prediction "
+            f"interval needs {FEWEST_SEEDS}"
         )
     return cell
 
 
-def pinned(study: Study, line: Line, seed: int) -> Study:
+def pinned_study(study: Study, row: Line, seed: int) -> Study:
     """The study cut down to one method with the published hyperparameters, and one seed."""
-    entries = [e for e in study.methods if e.label == line.label]
+    entries = [e for e in study.methods if e.label == row.label]
     if not entries:
-        raise StudyError(study.name, [f"the study has no method '{line.label}' any more"])
-    hparams = dict(line.plan["hparams"])
+        raise StudyError(study.name, [f"the study has no method '{row.label}' any more"])
+    hparams = dict(row.plan["hparams"])
     lr = hparams.pop("recipe.lr", None)
     entry: Entry = entries[0].model_copy(update={"hparams": hparams})
     recipe = study.recipe if lr is None else study.recipe.model_copy(update={"lr": lr})
@@ -119,7 +120,7 @@ def final_run(planner: Planner, cell: Cell) -> str:
     if row.incompatible:
         raise CannotReproduce(f"{row.label} cannot serve this pair: {row.incompatible}")
     run = row.runs[str(cell.seed)]
-    before = cell.line.plan["runs"].get(str(cell.seed))
+    before = cell.row.plan["runs"].get(str(cell.seed))
     if before is not None and before != run:
         raise CannotReproduce(
             f"seed {cell.seed} was published as run {before}, but the study as it reads now "
@@ -128,15 +129,15 @@ def final_run(planner: Planner, cell: Cell) -> str:
     return run
 
 
-def lend(source: Store, target: Store, planner: Planner, run: str) -> None:
-    """Copy what the run learns from where the study's own records have it finished."""
+def copy_sources(source: Store, target: Store, planner: Planner, run: str) -> None:
+    """Copy the runs that `run` learns from, where `source` has them finished."""
     for needed in planner.plan().nodes:
-        record, mine = source.record(needed), target.record(needed)
-        if needed != run and record.result is not None and not mine.folder.exists():
-            part = mine.folder.with_name(f".{needed}.part")
+        record, copy = source.record(needed), target.record(needed)
+        if needed != run and record.result is not None and not copy.folder.exists():
+            part = copy.folder.with_name(f".{needed}.part")
             shutil.rmtree(part, ignore_errors=True)
             shutil.copytree(record.folder, part)
-            part.rename(mine.folder)
+            part.rename(copy.folder)
 
 
 def score_of(store: Store, run: str, rule: str) -> float:
@@ -146,23 +147,22 @@ def score_of(store: Store, run: str, rule: str) -> float:
 
 
 def sentences(cell: Cell, run: str, score: float) -> list[str]:
-    """What came out, in words made from what computed it."""
-    name, others = f"{cell.line.label} ({cell.line.row})", cell.others
+    """The new score beside the published ones, in words."""
+    name, others = f"{cell.row.label} ({cell.row.row})", cell.other_scores
     if math.isnan(score):
         return [f"{name} seed {cell.seed}, run {run}: diverged, where {len(others)} seeds did not."]
     interval = prediction_interval(others, LEVEL)
-    inside = lies_within(interval, score)
     seeds = ", ".join(map(str, others))
-    said = [
+    lines = [
         f"{name} seed {cell.seed}, run {run}: {score:.2f} %",
         f"{100 * LEVEL:g} % prediction interval of the published seeds {seeds}: "
         f"[{interval.low:.2f}, {interval.high:.2f}]",
         "inside: the published seeds and this one agree"
-        if inside
+        if lies_within(interval, score)
         else "outside: this is not what the published seeds lead one to expect",
     ]
-    if cell.seed in cell.line.scores:
-        before = cell.line.scores[cell.seed]
+    if cell.seed in cell.row.scores:
+        before = cell.row.scores[cell.seed]
         same = "the same" if math.isclose(before, score, abs_tol=1e-9) else "not the same"
-        said.insert(1, f"published for this seed: {before:.2f} %, {same}")
-    return said
+        lines.insert(1, f"published for this seed: {before:.2f} %, {same}")
+    return lines

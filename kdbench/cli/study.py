@@ -1,31 +1,37 @@
 """`kdbench study` from its options to its leaderboard."""
 
 import shlex
-import sys
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kdbench import report
-from kdbench import tracking as track
+from kdbench import report, tracking
 from kdbench.cli.progress import ProgressBar, print_line
+from kdbench.cli.shell import command, repeated_command, shown_path
 from kdbench.execution.errors import Interrupted
 from kdbench.execution.run_study import Options, carry_out, pick_device, planned_on
+from kdbench.methods import METHODS
 from kdbench.records.store import Store
 from kdbench.registry import did_you_mean
 from kdbench.study import Plan, Planner, plan_file
 from kdbench.study.load import StudyError, load_study
 from kdbench.study.schema import Study
+from kdbench.study.validation import slots_of
 from kdbench.tracking.optuna_log import OptunaLog
 
 #: Seconds that MLflow gets at the end to catch up; `kdbench sync` does the rest.
-MIRROR_PATIENCE = 600.0
+SYNC_PATIENCE = 600.0
 
 
-def run_study(options: Options, console: Console) -> int:
-    """Carry the study out; the exit code. Raises the errors that `cli` turns into one line."""
-    study = chosen(options)
+def run_and_report(options: Options, progress: ProgressBar) -> int:
+    """Carry the study out and print its leaderboard; the exit code.
+
+    Raises the errors that the command line prints as one message.
+    """
+    console = progress.console
+    study = chosen_study(options)
     device = pick_device(options.device)
     images = planned_on(study, options)
     store = Store(options.root)
@@ -33,37 +39,38 @@ def run_study(options: Options, console: Console) -> int:
     if options.dry_run:
         show_plan(planner, console)
         return 0
-    uri = track.tracking_uri(options.root)
-    with ProgressBar(console) as watcher:
-        mirror = track.Mirror(store, study.name, uri, on_trouble=watcher.log)
+    uri = tracking.tracking_uri(options.root)
+    with progress:
+        mirror = tracking.Mirror(store, study.name, uri, on_trouble=progress.log)
         mirror.open()
         mirror.start()
         try:
-            sweep = carry_out(planner, store, options, device, mirror, watcher)
+            driver = carry_out(planner, store, options, device, mirror, progress)
         except Interrupted:
             print_line(
                 console,
                 "Stopped. Every finished run and the last epoch of the others are kept; "
-                f"to go on: {again()}",
+                f"to go on: {repeated_command()}",
             )
             return 130
         finally:
-            watcher.log("bringing MLflow level ...")
-            behind = mirror.close(MIRROR_PATIENCE)
+            progress.log("bringing MLflow level ...")
+            behind = mirror.close(SYNC_PATIENCE)
             if behind:
+                sync = command("kdbench", "sync", study.name, root=options.root)
                 print_line(
                     console,
-                    f"MLflow is {behind} runs behind the records; `kdbench sync {study.name}` "
-                    "brings it level.",
+                    f"MLflow is {behind} runs behind the records; to bring it level: {sync}",
                 )
     publish(store, study.name, mirror, console)
-    for name, error in sweep.failures().items():
+    failures = driver.failures()
+    for name, error in failures.items():
         print_line(console, f"failed  {name}: {error}")
-    return 1 if sweep.failures() else 0
+    return 1 if failures else 0
 
 
-def chosen(options: Options) -> Study:
-    """The study with the command line's choices made. Raises `StudyError` on wrong ones."""
+def chosen_study(options: Options) -> Study:
+    """The study with the command line's changes made. Raises `StudyError` on wrong ones."""
     changes = dict(options.changes)
     if options.seeds:
         changes["final.seeds"] = list(options.seeds)
@@ -71,33 +78,60 @@ def chosen(options: Options) -> Study:
     if not options.only:
         return study
     labels = [entry.label for entry in study.methods]
-    wrong = [label for label in options.only if label not in labels]
-    if wrong:
-        raise StudyError(
-            study.name, [f"--only: no method {w!r} in it{did_you_mean(w, labels)}" for w in wrong]
-        )
+    missing = [label for label in options.only if label not in labels]
+    if missing:
+        raise StudyError(study.name, [_missing(label, labels, study) for label in missing])
     # Differences need the reference, whatever else is left out.
     keep = {*options.only, study.report.reference}
     return study.model_copy(update={"methods": tuple(e for e in study.methods if e.label in keep)})
 
 
-def publish(store: Store, study: str, mirror: track.Mirror, console: Console) -> None:
-    """Build the leaderboard from MLflow, show it, and say where things are."""
+def _missing(label: str, labels: list[str], study: Study) -> str:
+    """What to do about a label of `--only` that the study lacks."""
+    if label not in METHODS:
+        return f"--only: no method '{label}' in it{did_you_mean(label, labels)}"
+    slots = sorted(slots_of(METHODS[label]()) - {"student", "teacher"})
+    models = "".join(f", {slot}: {{model: {study.teacher.model}}}" for slot in slots)
+    line = f"- {{method: {label}{models}}}" if models else f"- {label}"
+    return (
+        f"--only: '{label}' is a method, but the study does not list it; add this line to the "
+        f"`methods:` of a file of your own: {line}   (to start one: {_own_file(study.name)})"
+    )
+
+
+def _own_file(name: str) -> str:
+    return f"{command('kdbench', 'show', name)} > my-{name}.yaml"
+
+
+def publish(store: Store, study: str, mirror: tracking.Mirror, console: Console) -> None:
+    """Build the leaderboard from MLflow, show it, and print where things are."""
     try:
         board, paths = report.build(store, study)
     except report.Behind:
-        track.sync(store, study, track.tracking_uri(store.root))
+        tracking.sync(store, study, tracking.tracking_uri(store.root))
         board, paths = report.build(store, study)
     mirror.attach_report(store.report_folder(study))
     console.print(report.terminal(board))
-    print_line(console, f"leaderboard  {paths[0].parent}")
-    uri = track.safe_uri(track.tracking_uri(store.root))
-    print_line(console, f"MLflow       {uri}  (kdbench ui)")
-    print_line(console, f"Optuna       {OptunaLog(store.root).where()}  (optuna-dashboard)")
+    page = next(path for path in paths if path.name == "index.html")
+    for line in places(store, page):
+        print_line(console, line)
+
+
+def places(store: Store, page: Path) -> list[str]:
+    """Where the results are: paths and commands that can be pasted."""
+    log = OptunaLog(store.root)
+    # An address with a password in it is not printed.
+    storage = '"$KDBENCH_OPTUNA_STORAGE"' if log.url else shlex.quote(shown_path(log.path))
+    return [
+        f"leaderboard  {shlex.quote(shown_path(page))}",
+        f"MLflow       {command('kdbench', 'ui', root=store.root)}",
+        f"Optuna       {command('optuna-dashboard')} {storage}",
+        f"check        {command('kdbench', 'check', shown_path(page.parent))}",
+    ]
 
 
 def show_plan(planner: Planner, console: Console) -> None:
-    """What the study would run, without running it."""
+    """Print what the study would run, without running it."""
     plan: Plan = planner.plan()
     content = plan_file(planner, plan)
     kinds = [listing["kind"] for listing in content["listing"].values()]
@@ -116,16 +150,11 @@ def show_plan(planner: Planner, console: Console) -> None:
             len(planner.study.final.seeds) if not row["incompatible"] else 0
         )
         trials = str(len(row["trials"]) or "")
-        ways = ", ".join(f"{role}: {way}" for role, way in row["outputs"].items())
-        table.add_row(row["label"], row["row"], Text(hparams), ways, trials, str(finals))
+        outputs = ", ".join(f"{role}: {way}" for role, way in row["outputs"].items())
+        table.add_row(row["label"], row["row"], Text(hparams), outputs, trials, str(finals))
     console.print(table)
-    over = sum(planner.store.record(i).result is not None for i in plan.nodes)
+    finished = sum(planner.store.record(i).result is not None for i in plan.nodes)
     later = plan.open * len(planner.study.final.seeds)
-    counts = ", ".join(f"{kinds.count(k)} {k}" for k in dict.fromkeys(kinds))
+    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
     more = f" and up to {later} finals of tuned hyperparameters" if later else ""
-    console.print(f"{len(kinds)} runs known ({counts}){more}; {over} are finished already.")
-
-
-def again() -> str:
-    """The command that was given, for going on with it."""
-    return shlex.join(["kdbench", *sys.argv[1:]])
+    console.print(f"{len(kinds)} runs known ({counts}){more}; {finished} are finished already.")

@@ -3,7 +3,6 @@
 import dataclasses
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,13 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from kdbench.cli import Refused, app, parse_change, parse_labels, parse_seeds
-from kdbench.cli import study as run_study
-from kdbench.cli.app import HOMES
+from kdbench.cli import app, shell
+from kdbench.cli.app import UsageError
 from kdbench.cli.catalogue import UnknownMethod, page
+from kdbench.cli.parsing import parse_change, parse_labels, parse_seeds
 from kdbench.data.builtin import BUILTIN
 from kdbench.data.datasets import DATASETS
-from kdbench.execution.engines.inline import InlineEngine
-from kdbench.execution.run_study import workers
+from kdbench.execution import run_study
 from kdbench.methods import METHODS
 from kdbench.study.load import shipped
 
@@ -54,26 +52,6 @@ def tiny(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yaml"
     path.write_text(TINY)
     return path
-
-
-class Deaf:
-    """A mirror without MLflow behind it."""
-
-    def __init__(self, *_: Any, **__: Any) -> None: ...
-    def open(self) -> None: ...
-    def start(self) -> None: ...
-    def touch(self, *_: Any) -> None: ...
-
-    def close(self, _: float) -> int:
-        return 0
-
-
-@pytest.fixture
-def inside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Studies run in this process, without MLflow."""
-    monkeypatch.setattr(run_study, "LocalEngine", lambda place, count: InlineEngine(place))
-    monkeypatch.setattr(run_study.track, "Mirror", Deaf)
-    monkeypatch.setattr(run_study, "publish", lambda *_: None)
 
 
 # -- what a command loads
@@ -197,7 +175,7 @@ def test_seeds_labels_and_changes_as_they_are_meant() -> None:
     assert parse_change("a.b=[1, 2]") == ("a.b", [1, 2])
     assert parse_change("a=b=c") == ("a", "b=c")
     for text in ("nonsense", "=1", "a=[1", "a={"):
-        with pytest.raises(Refused, match="--set"):
+        with pytest.raises(UsageError, match="--set"):
             parse_change(text)
 
 
@@ -293,12 +271,14 @@ def test_failed_runs_are_named_and_the_exit_code_says_so(
 def test_going_on_is_a_command_that_can_be_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["study", "my study.yaml", "--set", "final.seeds=[1, 2]"]
     monkeypatch.setattr(sys, "argv", ["/usr/bin/kdbench", *words])
-    assert run_study.again() == "kdbench study 'my study.yaml' --set 'final.seeds=[1, 2]'"
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    again = shell.repeated_command()
+    assert again == "kdbench study 'my study.yaml' --set 'final.seeds=[1, 2]'"
 
 
 def test_workers_default_to_what_is_there() -> None:
-    assert workers(3, "cpu") == 3
-    assert workers(None, "cpu") >= 1
+    assert run_study.workers(3, "cpu") == 3
+    assert run_study.workers(None, "cpu") >= 1
 
 
 #: Images of the downloaded data sets of shipped studies: number and shape.
@@ -328,10 +308,3 @@ def test_the_package_runs_as_the_command() -> None:
     command = [sys.executable, "-m", "kdbench", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "knowledge-distillation" in done.stdout
-
-
-def test_names_of_errors_exist() -> None:
-    """The command line looks for its expected errors by name."""
-    for module, names in HOMES.items():
-        for name in names:
-            assert issubclass(getattr(import_module(module), name), Exception)

@@ -5,69 +5,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 from typer.testing import CliRunner, Result
 
 from kdbench.cli import app
-from kdbench.cli import study as run_study
+from kdbench.execution import run_study
 from kdbench.execution.engines.inline import InlineEngine
-from kdbench.execution.run_study import NullTracker
 from kdbench.records.files import read_json
 from kdbench.records.store import Store
-from kdbench.report.data.confusion import confusions_frame
-from kdbench.report.data.report_data import ReportData, slim, tidy_curves, trials_frame
-from kdbench.report.data.runs import records_frame
-from kdbench.report.write import write
-
-STUDY = """
-name: tiny
-data:    {name: digits, validation: 200}
-student: {model: digits-cnn-small}
-teacher: {model: digits-cnn}
-recipe:  {epochs: 1, batch: 256, lr: 1e-3}
-methods: [ce, kd]
-tune:    {trials: 2, epochs: 1, seeds: [100]}
-final:   {seeds: [0, 1, 2]}
-report:  {reference: ce}
-"""
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A root with a study that has run and has a report, made without MLflow."""
-    root = tmp_path_factory.mktemp("home")
-    (root / "tiny.yaml").write_text(STUDY)
-    patch = pytest.MonkeyPatch()
-    patch.setattr(run_study, "LocalEngine", lambda place, count: InlineEngine(place))
-    with patch.context() as alone:
-        alone.setattr(run_study.track, "Mirror", Nobody)
-        alone.setattr(run_study, "publish", lambda *_: None)
-        assert run("study", root / "tiny.yaml", "--root", root).exit_code == 0
-    store = Store(root)
-    plan = read_json(store.plan_path("tiny"))
-    cost = read_json(store.costs_path("tiny"))
-    runs = records_frame(store, plan, cost)
-    rows = [(r["id"], e["epoch"], "val.accuracy", e["val.accuracy"])
-            for r in runs.to_dict("records") for e in store.record(r["id"]).epochs()]  # fmt: skip
-    curves = pd.DataFrame(rows, columns=["id", "epoch", "metric", "value"])
-    curves = tidy_curves(curves.drop_duplicates())
-    confusions = confusions_frame(store, plan, runs)
-    evidence = ReportData(slim(plan), cost, runs, curves, trials_frame(plan), confusions)
-    write(evidence, store.report_folder("tiny"))
-    yield root
-    patch.undo()
-
-
-class Nobody(NullTracker):
-    """A mirror that is never behind."""
-
-    def __init__(self, *_: object, **__: object) -> None: ...
-    def open(self) -> None: ...
-    def start(self) -> None: ...
-    def close(self, _: float) -> int:
-        return 0
+def home(tiny_root: Path) -> Iterator[Path]:
+    """The root with the study `tiny`; runs are trained in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_study, "LocalEngine", lambda place, count: InlineEngine(place))
+        yield tiny_root
 
 
 def run(*words: object) -> Result:
@@ -131,7 +85,9 @@ def test_what_cannot_be_reproduced(home: Path, tmp_path: Path) -> None:
     assert "no row 'rkd'" in message(study, "rkd", "--seed", 1, "--root", home)
     assert "holds no study.json" in message(study, "kd", "--seed", 1, "--root", tmp_path)
     changed = tmp_path / "tiny.yaml"
-    changed.write_text(STUDY.replace("epochs: 1, batch", "epochs: 2, batch"))
+    changed.write_text(
+        (home / "tiny.yaml").read_text().replace("epochs: 1, batch", "epochs: 2, batch")
+    )
     said = message(changed, "kd", "--seed", 1, "--root", home)
     assert "its recipe, data, teacher or a method's version has changed" in said
     report = tmp_path / "report"
@@ -142,4 +98,4 @@ def test_what_cannot_be_reproduced(home: Path, tmp_path: Path) -> None:
     about["plan"]["data"]["checksum"] = "0" * 12
     (report / "study.json").write_text(json.dumps(about))
     said = message(study, "kd", "--seed", 1, "--root", home, "--report", report)
-    assert "the training images are others" in said
+    assert "the training images differ" in said

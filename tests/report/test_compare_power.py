@@ -118,13 +118,13 @@ def test_the_commands(evidence, tmp_path):
     done = run("compare", "kd", "rkd", "--study", "fake_study")
     assert done.exit_code == 0, done.output
     assert "93.00" in done.output
-    done = run("plan", "fake_study", "--detect", "0.3")
+    done = run("power", "fake_study", "--detect", "0.3")
     assert done.exit_code == 0, done.output
     assert "to detect 0.3 points" in done.output.lower()
     for words, message in (
         (("compare", "kd", "nobody", "--study", "fake_study"), "no row 'nobody'"),
         (("compare", "kd", "rkd", "--study", "other"), "holds no study.json"),
-        (("plan", "fake_study", "--detect", "0"), "must be more than 0"),
+        (("power", "fake_study", "--detect", "0"), "must be more than 0"),
     ):
         refused = run(*words)
         assert refused.exit_code == 2

@@ -322,11 +322,12 @@ def _child(root: Path, at: int) -> int:
         from rich.console import Console
 
         from kdbench.cli import study as run_study
+        from kdbench.cli.progress import ProgressBar
 
         _quickly()
         Boundaries(at)
         options = run_study.Options(str(root.parent / "crash.yaml"), root, workers=1)
-        code = run_study.run_study(options, Console())
+        code = run_study.run_and_report(options, ProgressBar(Console()))
     finally:
         os._exit(code)
 

@@ -1,33 +1,23 @@
 """Commands on reports. None of them needs torch."""
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from kdbench.cli.app import Refused, Root, Traceback, app, leave
+from kdbench.cli.app import Root, Traceback, UsageError, app, exit_with
 
-Study = Annotated[str, typer.Argument(help="A study that has a report in this root.")]
-
-
-@contextmanager
-def unswept() -> Iterator[None]:
-    """Without the garbage collector. A report makes millions of small objects that live to
-    its end, which comes in seconds; looking for garbage among them takes a fifth of these."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
+ReportName = Annotated[
+    str, typer.Argument(metavar="STUDY", help="A study that has a report in this root.")
+]
+Difference = Annotated[float, typer.Option(min=0, help="The difference to detect, in points.")]
 
 
 @app.command()
 def report(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Studies of this root; several are also pooled.")
+        list[str] | None,
+        typer.Argument(metavar="STUDY...", help="Studies of this root; several are also pooled."),
     ] = None,
     results: Annotated[
         Path | None,
@@ -48,20 +38,19 @@ def report(
 ) -> None:
     """Build leaderboards again: from MLflow, or from results made anywhere else."""
 
-    def act() -> int:
+    def run() -> int:
         from rich.console import Console
 
         from kdbench.cli import report as command
 
         if bool(names) == bool(results):
-            raise Refused("name one or more studies, or a file of results with --from")
+            raise UsageError("name one or more studies, or a file of results with --from")
         home, console = root.resolve(), Console()
-        with unswept():
-            if results is None:
-                return command.studies(home, names or [], console)
-            return command.elsewhere(home, results, reference, margin, shared_seeds, console)
+        if results is None:
+            return command.studies(home, names or [], console)
+        return command.elsewhere(home, results, reference, margin, shared_seeds, console)
 
-    leave(act, traceback)
+    exit_with(run, traceback)
 
 
 @app.command()
@@ -75,14 +64,14 @@ def check(
 ) -> None:
     """Recompute every number, star and bold of a table from the runs beside it."""
 
-    def act() -> int:
+    def run() -> int:
         from rich.console import Console
 
         from kdbench.cli import report as command
 
         return command.check(path, runs, root.resolve(), Console())
 
-    leave(act, traceback)
+    exit_with(run, traceback)
 
 
 @app.command()
@@ -95,30 +84,42 @@ def compare(
 ) -> None:
     """One pair of rows, seed by seed."""
 
-    def act() -> int:
+    def run() -> int:
         from rich.console import Console
 
         from kdbench.cli import report as command
 
         return command.compare(root.resolve(), study, first, second, Console())
 
-    leave(act, traceback)
+    exit_with(run, traceback)
 
 
 @app.command()
-def plan(
-    name: Study,
-    detect: Annotated[float, typer.Option(min=0, help="The difference to detect, in points.")],
+def power(
+    name: ReportName,
+    detect: Difference,
     root: Root = Path(),
     traceback: Traceback = False,
 ) -> None:
     """The seeds and hours needed to detect a difference, from the runs of a report."""
 
-    def act() -> int:
+    def run() -> int:
         from rich.console import Console
 
         from kdbench.cli import report as command
 
-        return command.plan(root.resolve(), name, detect, Console())
+        return command.power(root.resolve(), name, detect, Console())
 
-    leave(act, traceback)
+    exit_with(run, traceback)
+
+
+@app.command(hidden=True, context_settings={"ignore_unknown_options": True})
+def plan(words: Annotated[list[str] | None, typer.Argument()] = None) -> None:
+    """The old name of `kdbench power`."""
+
+    def run() -> int:
+        from kdbench.cli.shell import command
+
+        raise UsageError(f"`kdbench plan` is now `{command('kdbench', 'power', *words or ())}`")
+
+    exit_with(run, traceback=False)

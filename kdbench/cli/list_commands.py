@@ -1,0 +1,70 @@
+"""Commands that show what there is to choose from: methods, models, data sets, studies."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from kdbench.cli.app import Traceback, app, exit_with
+
+
+class Kind(StrEnum):
+    """What `kdbench list` can list."""
+
+    studies = "studies"
+    methods = "methods"
+    models = "models"
+    data = "data"
+
+
+@app.command()
+def methods(
+    key: Annotated[
+        str, typer.Argument(help="A method, for its formula, hyperparameters and paper.")
+    ] = "",
+    traceback: Traceback = False,
+) -> None:
+    """The registry of methods; with KEY, one method's page."""
+
+    def run() -> int:
+        from rich.console import Console
+
+        from kdbench.cli import catalogue
+
+        Console().print(catalogue.page(key) if key else catalogue.overview(), highlight=False)
+        return 0
+
+    exit_with(run, traceback)
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")], traceback: Traceback = False
+) -> None:
+    """The studies, methods, models or data sets that can be named."""
+
+    def run() -> int:
+        from rich.console import Console
+
+        from kdbench.cli import listing
+
+        Console().print(getattr(listing, f"{kind}_table")(), highlight=False)
+        return 0
+
+    exit_with(run, traceback)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(metavar="STUDY", help="A shipped study's name.")],
+    traceback: Traceback = False,
+) -> None:
+    """A shipped study's file, to start one of your own from."""
+
+    def run() -> int:
+        from kdbench.cli.listing import study_text
+
+        print(study_text(name), end="")
+        return 0
+
+    exit_with(run, traceback)

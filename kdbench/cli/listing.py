@@ -1,0 +1,56 @@
+"""The tables of `kdbench list`, and the text of a shipped study."""
+
+from typing import Any
+
+import yaml
+from rich.table import Table
+from rich.text import Text
+
+from kdbench.cli import catalogue
+from kdbench.data.datasets import DATASETS
+from kdbench.models.zoo import MODELS, paper_of
+from kdbench.registry import UnknownName, did_you_mean
+from kdbench.study.load import shipped
+
+
+def study_text(name: str) -> str:
+    """The YAML of the shipped study `name`. Raises `UnknownName`."""
+    studies = shipped()
+    if name not in studies:
+        raise UnknownName(f"no study {name!r} comes with kdbench{did_you_mean(name, studies)}")
+    return studies[name].read_text(encoding="utf-8")
+
+
+def studies_table() -> Table:
+    """One line a shipped study: its setting and its question."""
+    table = Table("study", "data", "teacher", "student", "question")
+    for name, path in shipped().items():
+        study: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        models = (study[role]["model"] for role in ("teacher", "student"))
+        table.add_row(name, study["data"]["name"], *models, Text(study["question"]))
+    return table
+
+
+def methods_table() -> Table:
+    """One line a method: what the student learns from, paper, hyperparameters."""
+    return catalogue.overview()
+
+
+def models_table() -> Table:
+    """One line a model: its paper, and the package it comes from."""
+    table = Table("model", "paper", "from")
+    for name in MODELS:
+        paper = paper_of(name)
+        source = f"{paper.title}. {paper.venue}, {paper.year}" if paper else ""
+        table.add_row(name, Text(source), MODELS.origin(name))
+    return table
+
+
+def data_table() -> Table:
+    """One line a data set: how many classes, its paper, and the package it comes from."""
+    table = Table("data set", "classes", "paper", "from")
+    for name, dataset in DATASETS.items():
+        paper = dataset.paper
+        source = f"{paper.title}. {paper.venue}, {paper.year}" if paper else ""
+        table.add_row(name, str(len(dataset.class_names)), Text(source), DATASETS.origin(name))
+    return table

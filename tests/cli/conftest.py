@@ -1,0 +1,85 @@
+"""A root in which a small study has run, for commands that look at what is there."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner, Result
+
+from kdbench.cli import app
+from kdbench.cli import study as study_command
+from kdbench.execution import run_study
+from kdbench.execution.engines import worker
+from kdbench.execution.engines.inline import InlineEngine
+from kdbench.execution.run_study import NullTracker
+from kdbench.records.files import read_json
+from kdbench.records.store import Store
+from kdbench.report.data.confusion import confusions_frame
+from kdbench.report.data.report_data import ReportData, slim, tidy_curves, trials_frame
+from kdbench.report.data.runs import records_frame
+from kdbench.report.write import write
+
+STUDY = """
+name: tiny
+question: Does a teacher help?
+data:    {name: digits, validation: 200}
+student: {model: digits-cnn-small}
+teacher: {model: digits-cnn}
+recipe:  {epochs: 1, batch: 256, lr: 1e-3}
+methods: [ce, kd]
+tune:    {trials: 2, epochs: 1, seeds: [100]}
+final:   {seeds: [0, 1, 2]}
+report:  {reference: ce}
+"""
+
+
+class NullMirror(NullTracker):
+    """A mirror without MLflow behind it, which is never behind."""
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+    def open(self) -> None: ...
+    def start(self) -> None: ...
+    def close(self, _: float) -> int:
+        return 0
+
+
+def kdbench(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def _run_inside(patch: pytest.MonkeyPatch) -> None:
+    cost = {"relative": 1.0, "peak_mb": 1.0, "seconds_per_step": 1.0}
+    patch.setattr(worker, "measure_costs", lambda specs, *_: dict.fromkeys(specs, cost))
+    patch.setattr(run_study, "LocalEngine", lambda place, count: InlineEngine(place))
+    patch.setattr(study_command.tracking, "Mirror", NullMirror)
+    patch.setattr(study_command, "publish", lambda *_: None)
+
+
+@pytest.fixture
+def inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Studies run in this process, without MLflow."""
+    _run_inside(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A root with `tiny.yaml`, its finished runs and its report, made without MLflow."""
+    root = tmp_path_factory.mktemp("tiny")
+    (root / "tiny.yaml").write_text(STUDY)
+    with pytest.MonkeyPatch.context() as patch:
+        _run_inside(patch)
+        result = kdbench("study", root / "tiny.yaml", "--root", root)
+        assert result.exit_code == 0, result.output
+    store = Store(root)
+    plan = read_json(store.plan_path("tiny"))
+    cost = read_json(store.costs_path("tiny"))
+    runs = records_frame(store, plan, cost)
+    rows = [(r["id"], e["epoch"], "val.accuracy", e["val.accuracy"])
+            for r in runs.to_dict("records") for e in store.record(r["id"]).epochs()]  # fmt: skip
+    curves = pd.DataFrame(rows, columns=["id", "epoch", "metric", "value"])
+    curves = tidy_curves(curves.drop_duplicates())
+    confusions = confusions_frame(store, plan, runs)
+    report = ReportData(slim(plan), cost, runs, curves, trials_frame(plan), confusions)
+    write(report, store.report_folder("tiny"))
+    return root
