@@ -14,7 +14,7 @@ from kdbench.stats import (
     Verdict,
     detectable,
     paired_difference,
-    win_probability,
+    probability_of_improvement,
 )
 from kdbench.stats import judge as judge_family
 
@@ -70,10 +70,12 @@ def sentences(pair: Pair) -> list[str]:
     ]
     if d.n > 1:
         least = detectable(d.n, analysis.alpha, analysis.power) * d.sd
-        paired, unpaired = (win_probability(*pair.scores, paired=p) for p in (True, False))
+        paired, unpaired = (
+            probability_of_improvement(*pair.scores, paired=p) for p in (True, False)
+        )
         said += [
             f"{analysis.test}: p = {p_text(d.p)}, not corrected: right for one pair that was "
-            f"chosen before the numbers were seen. Verdict: {pair.verdict.words} (margin "
+            f"chosen before the numbers were seen. Verdict: {pair.verdict.text} (margin "
             f"{analysis.margin:.2g} points).",
             f"Smallest detectable difference at {100 * analysis.power:g} % power: {least:.2f} "
             "points.",

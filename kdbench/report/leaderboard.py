@@ -34,7 +34,7 @@ from kdbench.stats import (
     judge,
     mean_interval,
     paired_difference,
-    win_probability,
+    probability_of_improvement,
 )
 
 SECOND = "kd"
@@ -197,7 +197,7 @@ def _judged(family: Family, label: str) -> dict[str, Any]:
         "adjusted_high": verdict.high,
         "p_equal": verdict.p_equal,
         "detectable": family.detectable_by(label),
-        "verdict": verdict.words,
+        "verdict": verdict.text,
     }
 
 
@@ -236,8 +236,8 @@ def _described(line: Line, base: Mapping[int, float], teacher: float) -> dict[st
     wins = "probability of improvement, {} (descriptive)"
     found = {"iqm (descriptive)": iqm(line.scores)}
     if line.scores is not base:
-        found[wins.format("paired")] = win_probability(line.scores, base, paired=True)
-        found[wins.format("unpaired")] = win_probability(line.scores, base, paired=False)
+        found[wins.format("paired")] = probability_of_improvement(line.scores, base, paired=True)
+        found[wins.format("unpaired")] = probability_of_improvement(line.scores, base, paired=False)
         ours, reference = mean_interval(line.scores).mean, mean_interval(base).mean
         found["gap recovered (descriptive)"] = gap_recovered(ours, reference, teacher)
     return found

@@ -36,8 +36,8 @@ def _verdict(found: PooledTable, label: str, verdict: Verdict) -> dict[str, Any]
     row: dict[str, Any] = {
         "difference": d.mean, "difference_low": d.low, "difference_high": d.high,
         "seeds": d.n, "df": d.df, "p": d.p, "p_adjusted": verdict.p_adjusted,
-        "p_equal": verdict.p_equal, "verdict": verdict.words,
-        "p_sign_flip_adjusted": found.family.flip[label],
+        "p_equal": verdict.p_equal, "verdict": verdict.text,
+        "p_sign_flip_adjusted": found.family.sign_flip[label],
         "p_wilcoxon_adjusted": found.family.wilcoxon[label],
     }  # fmt: skip
     for setting, one in d.settings.items():
@@ -87,8 +87,8 @@ def _row(found: PooledTable, label: str, settings: Sequence[str]) -> list[Cell]:
         *cells,
         interval_cell(d.mean, d.low, d.high, verdict.significant),
         Cell(p_text(verdict.p_adjusted), number=True),
-        Cell(verdict.words),
-        Cell(p_text(found.family.flip[label]), number=True),
+        Cell(verdict.text),
+        Cell(p_text(found.family.sign_flip[label]), number=True),
         Cell(p_text(found.family.wilcoxon[label]), number=True),
         *(interval_cell(x.mean, x.low, x.high) for x in (d.settings[s] for s in settings)),
     ]
@@ -163,7 +163,7 @@ def _notes(found: PooledTable) -> Sequence[str]:
                 f"{label}: no score in {', '.join(lacking)}, so no pooled value; it still counts "
                 "in the correction."
             )
-        flip = found.family.flip[label]
+        flip = found.family.sign_flip[label]
         if (
             found.family.shared
             and not math.isnan(flip)

@@ -1,4 +1,4 @@
-"""What may be said about scores that are paired by seed. No torch, no MLflow, no tables.
+"""Statistics of scores that are paired by seed. No torch, no MLflow, no tables.
 
 The unit of replication is a seed. Scores, margins and differences are in one unit,
 which the caller chooses (the leaderboard uses percentage points of test accuracy).
@@ -8,10 +8,10 @@ which the caller chooses (the leaderboard uses percentage points of test accurac
 - Test: the two-sided paired t test; corrected over a declared family (Holm 1979).
 - Equality: two one-sided tests against a margin (Schuirmann 1987), corrected over the
   same family, so that a study says "practically equal" wrongly as rarely as "better".
-- Several settings: the mean of their paired differences, by seed where a seed means the
-  same in all of them, else stratified and confirmed by sign flips; see `pool`.
-- Descriptive, without a verdict: `iqm`, `performance_profile`, `win_probability`,
-  `gap_recovered`, `budget_curve`.
+- Several settings: the mean of their paired differences, averaged by seed where the
+  settings share their seeds, else stratified and confirmed by sign flips; see `pool`.
+- Descriptive, without a verdict: `iqm`, `performance_profile`,
+  `probability_of_improvement`, `gap_recovered`, `budget_curve`.
 
 A member of a family that could not be tested (a method that failed, or has one seed)
 still counts in the family's size: losing runs must not make the other tests easier.
@@ -24,7 +24,7 @@ from kdbench.stats.describe import (
     gap_recovered,
     iqm,
     performance_profile,
-    win_probability,
+    probability_of_improvement,
 )
 from kdbench.stats.paired import (
     FEWEST_SEEDS,
@@ -42,11 +42,11 @@ from kdbench.stats.paired import (
 from kdbench.stats.pooled import (
     FEWEST_SETTINGS,
     Pooled,
-    confirmed,
+    confirmed_by_flips,
     confirmed_equality_p,
-    flip_p,
     pool,
     settings_needed,
+    sign_flip_p,
     wilcoxon_p,
 )
 from kdbench.stats.pooled_verdicts import PooledFamily, best_set_pooled, judge_pooled
@@ -58,10 +58,9 @@ from kdbench.stats.verdicts import (
     adjust,
     best_of,
     best_set,
-    holm,
     judge,
     step_alphas,
-    words,
+    verdict_text,
 )
 
 __all__ = [
@@ -83,13 +82,11 @@ __all__ = [
     "best_set",
     "best_set_pooled",
     "budget_curve",
-    "confirmed",
+    "confirmed_by_flips",
     "confirmed_equality_p",
     "detectable",
     "equality_p",
-    "flip_p",
     "gap_recovered",
-    "holm",
     "interval_at",
     "iqm",
     "judge",
@@ -100,12 +97,13 @@ __all__ = [
     "performance_profile",
     "pool",
     "prediction_interval",
+    "probability_of_improvement",
     "seeds_needed",
     "seeds_to_tell_apart",
     "settings_needed",
+    "sign_flip_p",
     "step_alphas",
     "t_intervals",
+    "verdict_text",
     "wilcoxon_p",
-    "win_probability",
-    "words",
 ]

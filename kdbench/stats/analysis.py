@@ -7,11 +7,12 @@ CORRECTIONS = {"holm": "Holm", "bonferroni": "Bonferroni"}
 
 @dataclass(frozen=True)
 class Analysis:
-    """What was decided before the numbers were seen.
+    """The choices that are fixed before the numbers are seen.
 
     `margin`: two methods closer than this are practically equal (the scores' unit).
-    `alpha`: family-wise error. `level`: coverage of the printed intervals. `power`: for
-    the smallest detectable difference. Raises `ValueError` on values that make no sense.
+    `alpha`: family-wise error. `level`: coverage of the printed intervals. `power`: that
+    of the smallest detectable difference. Raises `ValueError` where the correction is
+    unknown, the margin not positive, or a share not between 0 and 1.
     """
 
     margin: float
@@ -22,8 +23,8 @@ class Analysis:
 
     def __post_init__(self) -> None:
         if self.correction not in CORRECTIONS:
-            known = ", ".join(sorted(CORRECTIONS))
-            raise ValueError(f"unknown correction {self.correction!r}; known: {known}")
+            choices = ", ".join(sorted(CORRECTIONS))
+            raise ValueError(f"unknown correction {self.correction!r}; known: {choices}")
         if not self.margin > 0:
             raise ValueError(f"the margin must be positive, not {self.margin}")
         for name in ("alpha", "level", "power"):

@@ -1,4 +1,4 @@
-"""Numbers that describe scores without a verdict: no test, no interval."""
+"""Descriptive statistics: no test, no interval, no verdict."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kdbench.stats.paired import Scores, known
+from kdbench.stats.paired import Scores, drop_missing
 
 SMALLEST_GAP = 1.0
 """Percentage points from student to teacher below which no share of the gap is given: a
-mean over seeds moves by some tenths of a point, which would move the share by tens of
+mean over seeds varies by some tenths of a point, which would change the share by tens of
 percent."""
 
 
@@ -18,7 +18,7 @@ def iqm(scores: Scores | ArrayLike) -> float:
     """The interquartile mean: of the middle half of all `scores`, after the lowest and
     the highest quarter (rounded down) are cut (Agarwal et al. 2021). NaN scores are left
     out; NaN where none is left."""
-    values = _known(scores)
+    values = _flat(scores)
     if not len(values):
         return math.nan
     from scipy import stats
@@ -29,25 +29,25 @@ def iqm(scores: Scores | ArrayLike) -> float:
 def performance_profile(scores: Scores | ArrayLike, thresholds: ArrayLike) -> np.ndarray:
     """The share of runs with a score above each threshold (Agarwal et al. 2021). NaN
     scores are left out; NaN where none is left."""
-    values, limits = _known(scores), np.asarray(thresholds, dtype=float)
+    values, limits = _flat(scores), np.asarray(thresholds, dtype=float)
     if not len(values):
         return np.full(limits.shape, math.nan)
     return (values > limits[..., None]).mean(axis=-1)
 
 
-def win_probability(a: Scores, b: Scores, paired: bool) -> float:
+def probability_of_improvement(a: Scores, b: Scores, paired: bool) -> float:
     """The share of comparisons in which `a` has the higher score; a tie counts a half.
 
-    `paired`: on the same seed, over the seeds that both have. Else every run of `a`
-    against every run of `b`: Agarwal et al.'s (2021) probability of improvement in one
-    setting, which they then average over the settings. NaN without any comparison.
+    `paired` compares runs of the same seed, over the seeds that both have. Otherwise every
+    run of `a` is compared with every run of `b`, which is the probability of improvement
+    of Agarwal et al. (2021) in one setting. NaN where there is nothing to compare.
     """
-    ours, theirs = known(a), known(b)
+    scores_a, scores_b = drop_missing(a), drop_missing(b)
     if paired:
-        wins = np.array([ours[s] - theirs[s] for s in ours if s in theirs])
+        differences = np.array([scores_a[s] - scores_b[s] for s in scores_a if s in scores_b])
     else:
-        wins = np.subtract.outer(list(ours.values()), list(theirs.values()))
-    return float((1 + np.sign(wins).mean()) / 2) if wins.size else math.nan
+        differences = np.subtract.outer(list(scores_a.values()), list(scores_b.values()))
+    return float((1 + np.sign(differences).mean()) / 2) if differences.size else math.nan
 
 
 def gap_recovered(method: float, student: float, teacher: float) -> float:
@@ -83,7 +83,8 @@ def budget_curve(scores: Sequence[float], sampler: str) -> np.ndarray:
     return np.array(shares).reshape(b, b) @ ordered
 
 
-def _known(scores: Scores | ArrayLike) -> np.ndarray:
-    found = list(scores.values()) if isinstance(scores, Mapping) else scores
-    values = np.asarray(found, dtype=float).ravel()
+def _flat(scores: Scores | ArrayLike) -> np.ndarray:
+    """The scores that are not NaN, as one vector."""
+    listed = list(scores.values()) if isinstance(scores, Mapping) else scores
+    values = np.asarray(listed, dtype=float).ravel()
     return values[~np.isnan(values)]

@@ -1,4 +1,4 @@
-"""One mean and one paired difference: Student's t over the seeds."""
+"""The mean of one method and the paired difference of two: Student's t over the seeds."""
 
 import math
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class Interval:
 
     @property
     def half(self) -> float:
-        """Half the interval's width: what stands after the plus-minus sign."""
+        """Half the interval's width: the number after the plus-minus sign."""
         return (self.high - self.low) / 2
 
 
@@ -32,9 +32,9 @@ class Interval:
 class Difference(Interval):
     """The mean of score minus reference over `seeds`, which both sides have.
 
-    `se` is the standard error of the mean and `df` its degrees of freedom, `p` the raw
-    two-sided p value. `constant`: the difference is the same number on every seed, so
-    that there is no variance to test with; see `paired_difference`.
+    `se` is the standard error of the mean, `df` its degrees of freedom, and `p` the
+    uncorrected two-sided p value. `constant`: the difference is the same number on every
+    seed, so there is no variance; see `t_intervals`.
     """
 
     se: float
@@ -45,7 +45,7 @@ class Difference(Interval):
     values: tuple[float, ...]
 
 
-def _constant(values: np.ndarray, scale: float) -> np.ndarray:
+def _is_constant(values: np.ndarray, scale: float) -> np.ndarray:
     """Whether all values of the last axis are one number, up to rounding at `scale`."""
     spread = values.max(axis=-1) - values.min(axis=-1)
     return np.asarray(spread <= 1e-11 * max(scale, float(np.abs(values).max(initial=0.0))))
@@ -55,18 +55,18 @@ def t_intervals(
     values: np.ndarray, level: float = 0.95, scale: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Mean, lower and upper bound of its t interval, and p of the t test against 0,
-    along the last axis (at least 2 values). `scale`: the size of the numbers that
-    `values` are differences of, for telling rounding from variance.
+    along the last axis (at least 2 values). `scale`: the largest of the numbers that
+    `values` are differences of, to tell rounding from variance.
 
-    Values that are all one number have no variance. Their interval has no width. The t
-    test would give p = 0 from three equal differences of one test image each, so p is
-    the exact sign-flip test's instead: 2 / 2**n, and 1 where the number is 0.
+    Values that are all one number have no variance, and their interval has no width. The
+    t test would give p = 0 from three equal differences of one test image each, so p is
+    that of the exact sign-flip test instead: 2 / 2**n, and 1 where the number is 0.
     """
     from scipy import stats
 
     values = np.asarray(values, dtype=float)
     n = values.shape[-1]
-    flat = _constant(values, scale)
+    flat = _is_constant(values, scale)
     tested = np.where(flat[..., None], np.arange(n), values)  # any values that vary
     result = stats.ttest_1samp(tested, 0.0, axis=-1)
     bounds = result.confidence_interval(level)
@@ -77,14 +77,14 @@ def t_intervals(
     return mean, np.where(flat, mean, bounds.low), np.where(flat, mean, bounds.high), p
 
 
-def known(scores: Scores) -> dict[int, float]:
-    """The seeds that have a score, in order."""
+def drop_missing(scores: Scores) -> dict[int, float]:
+    """The scores that are neither absent nor NaN, sorted by seed."""
     return {s: float(v) for s, v in sorted(scores.items()) if v is not None and not math.isnan(v)}
 
 
 def mean_interval(scores: Scores, level: float = 0.95) -> Interval:
     """The mean over seeds and its t interval."""
-    values = np.array(list(known(scores).values()))
+    values = np.array(list(drop_missing(scores).values()))
     if len(values) < 2:
         mean = float(values[0]) if len(values) else math.nan
         return Interval(mean, math.nan, math.nan, math.nan, len(values))
@@ -98,36 +98,36 @@ def paired_difference(scores: Scores, reference: Scores, level: float = 0.95) ->
 
     The interval is Student's t with n - 1 degrees of freedom, and `p` that of
     `scipy.stats.ttest_rel`; see `t_intervals` for differences without any variance.
-    With one common seed there is a mean and nothing else, with none only NaN.
+    With one common seed only the mean is a number, with none everything is NaN.
     """
-    ours, theirs = known(scores), known(reference)
-    seeds = tuple(s for s in ours if s in theirs)
-    a = np.array([ours[s] for s in seeds])
-    b = np.array([theirs[s] for s in seeds])
+    by_seed, reference_by_seed = drop_missing(scores), drop_missing(reference)
+    seeds = tuple(s for s in by_seed if s in reference_by_seed)
+    a = np.array([by_seed[s] for s in seeds])
+    b = np.array([reference_by_seed[s] for s in seeds])
     scale = max(np.abs(a).max(initial=0.0), np.abs(b).max(initial=0.0))
-    return from_values(a - b, seeds, level, float(scale))
+    return difference_from_values(a - b, seeds, level, float(scale))
 
 
-def from_values(
+def difference_from_values(
     values: np.ndarray, seeds: tuple[int, ...], level: float, scale: float
 ) -> Difference:
-    """The difference whose value on each of `seeds` is known; `scale` as in `t_intervals`."""
+    """The difference with these values on `seeds`; `scale` as in `t_intervals`."""
     n = len(values)
-    kept = tuple(float(v) for v in values)
+    floats = tuple(float(v) for v in values)
     if n < 2:
-        mean = kept[0] if n else math.nan
+        mean = floats[0] if n else math.nan
         nan = math.nan
         return Difference(mean, nan, nan, nan, n, se=nan, p=nan, df=0, constant=False,
-                          seeds=seeds, values=kept)  # fmt: skip
+                          seeds=seeds, values=floats)  # fmt: skip
     mean, low, high, p = (float(x) for x in t_intervals(values, level, scale))
-    constant = bool(_constant(values, scale))
+    constant = bool(_is_constant(values, scale))
     sd = 0.0 if constant else float(values.std(ddof=1))
     return Difference(mean, low, high, sd, n, se=sd / math.sqrt(n), p=p, df=n - 1,
-                      constant=constant, seeds=seeds, values=kept)  # fmt: skip
+                      constant=constant, seeds=seeds, values=floats)  # fmt: skip
 
 
 def interval_at(difference: Difference, level: float) -> tuple[float, float]:
-    """The t interval of a difference at another level. NaN where it has none."""
+    """The t interval of a difference at another level; NaN below 2 seeds."""
     if difference.n < 2 or difference.constant:
         return difference.low, difference.high
     from scipy import stats
@@ -140,8 +140,8 @@ def equality_p(difference: Difference, margin: float) -> float:
     """p of the two one-sided t tests that the true difference lies within +-`margin`
     (Schuirmann 1987): the larger of the two.
 
-    From the mean, its standard error and its degrees of freedom, so that it serves a
-    mean over several settings too; for one setting it is statsmodels' `ttost_paired`.
+    It needs only the mean, its standard error and its degrees of freedom, so it serves a
+    mean over several settings too; for one setting it equals statsmodels' `ttost_paired`.
     Without variance, 0 inside the margin and 1 outside: identical scores are equal.
     """
     if difference.n < 2:
@@ -155,20 +155,21 @@ def equality_p(difference: Difference, margin: float) -> float:
 
 
 def prediction_interval(scores: Scores, level: float = 0.95) -> Interval:
-    """Where the score of one further seed lies: mean +- t * sd * sqrt(1 + 1 / n).
+    """The interval in which the score of one further seed lies with probability `level`:
+    mean +- t * sd * sqrt(1 + 1 / n), for normal scores (Hahn and Meeker 1991).
 
-    For normal scores, unlike the interval of the mean, which is sqrt(n + 1) times
-    narrower (Hahn and Meeker 1991). Bounds are NaN below 2 seeds.
+    It is sqrt(n + 1) times wider than the interval of the mean. Bounds are NaN below 2
+    seeds.
     """
-    found = mean_interval(scores, level)
-    half = found.half * math.sqrt(found.n + 1)
-    return Interval(found.mean, found.mean - half, found.mean + half, found.sd, found.n)
+    mean = mean_interval(scores, level)
+    half = mean.half * math.sqrt(mean.n + 1)
+    return Interval(mean.mean, mean.mean - half, mean.mean + half, mean.sd, mean.n)
 
 
 def lies_within(interval: Interval, value: float) -> bool | None:
     """Whether `value` lies inside the interval, bounds included; None where the interval
-    has no bounds or `value` is NaN. An interval without width, from scores that are all
-    one number, holds that number only, up to rounding."""
+    has no bounds or `value` is NaN. An interval without width (all scores are one number)
+    contains only that number, up to rounding."""
     if math.isnan(interval.low) or math.isnan(value):
         return None
     rounding = 1e-11 * max(abs(interval.mean), abs(value))

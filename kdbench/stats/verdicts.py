@@ -1,4 +1,4 @@
-"""A declared family of comparisons: corrected, judged, and put in words."""
+"""The verdicts on a declared family of comparisons, and the set of best methods."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,9 +12,9 @@ from kdbench.stats.paired import (
     FEWEST_SEEDS,
     Difference,
     Scores,
+    drop_missing,
     equality_p,
     interval_at,
-    known,
     paired_difference,
 )
 from kdbench.stats.power import detectable
@@ -22,13 +22,13 @@ from kdbench.stats.power import detectable
 
 @dataclass(frozen=True)
 class Verdict:
-    """One comparison of a family, judged.
+    """The verdict on one comparison of a family.
 
     `p_adjusted` is the corrected p, `p_equal` the corrected p of the two one-sided
-    tests, `low` and `high` the interval at `level`, that of the step at which the
-    correction decided: it leaves out 0 exactly when the difference is significant
-    (save for constant differences, and those of several settings that sign flips do
-    not confirm; see `judge_pooled`).
+    tests, `low` and `high` the interval at `level`, which is that of the step at which
+    the correction decided: it excludes 0 exactly when the difference is significant
+    (except for constant differences, and for pooled ones that sign flips do not
+    confirm; see `judge_pooled`). `text` is the verdict in words.
     """
 
     difference: Difference
@@ -37,12 +37,12 @@ class Verdict:
     level: float
     low: float
     high: float
-    words: str
+    text: str
 
     @property
     def significant(self) -> bool:
-        """Whether the words say better or worse."""
-        return self.words.startswith(("better", "worse"))
+        """Whether the verdict is better or worse."""
+        return self.text.startswith(("better", "worse"))
 
 
 @dataclass(frozen=True)
@@ -66,16 +66,16 @@ class Family:
     @property
     def sd(self) -> float:
         """The standard deviation of the paired differences: its median over the
-        comparisons, which one unsteady method does not move."""
-        found = [v.difference.sd for v in self.verdicts.values() if v.difference.n > 1]
-        return float(np.median(found)) if found else math.nan
+        comparisons, which one noisy method does not change."""
+        sds = [v.difference.sd for v in self.verdicts.values() if v.difference.n > 1]
+        return float(np.median(sds)) if sds else math.nan
 
     @property
     def df(self) -> float:
         """The degrees of freedom: their median over the comparisons that have `seeds`."""
         seeds = self.seeds
-        found = [v.difference.df for v in self.verdicts.values() if v.difference.n == seeds]
-        return float(np.median(found)) if found else math.nan
+        dfs = [v.difference.df for v in self.verdicts.values() if v.difference.n == seeds]
+        return float(np.median(dfs)) if dfs else math.nan
 
     @property
     def detectable_sds(self) -> float:
@@ -89,13 +89,15 @@ class Family:
         return self.detectable_sds * self.sd
 
     def detectable_by(self, name: str) -> float:
-        """The same for one comparison, with its own standard deviation and seeds."""
+        """The smallest detectable difference of one comparison, from the standard deviation
+        and the number of seeds of that comparison."""
         analysis, d = self.analysis, self.verdicts[name].difference
         return detectable(d.n, analysis.alpha, analysis.power, self.size, d.df) * d.sd
 
 
 def adjust(ps: Sequence[float], correction: str = "holm") -> list[float]:
-    """Corrected p values. A NaN counts in the family's size and stays NaN."""
+    """Corrected p values, as statsmodels computes them; "holm" is Holm's step-down
+    procedure (1979). A NaN counts in the family's size and stays NaN."""
     if len(ps) == 0:
         return []
     from statsmodels.stats.multitest import multipletests
@@ -106,17 +108,12 @@ def adjust(ps: Sequence[float], correction: str = "holm") -> list[float]:
     return [math.nan if m else float(p) for m, p in zip(missing, adjusted, strict=True)]
 
 
-def holm(ps: Sequence[float]) -> list[float]:
-    """Holm's step-down p values (Holm 1979), as statsmodels computes them."""
-    return adjust(ps, "holm")
-
-
 def step_alphas(ps: Sequence[float], alpha: float, correction: str = "holm") -> list[float]:
     """The error at which the correction decided each comparison.
 
     Holm tests the j-th smallest of m p values at alpha / (m - j + 1) and stops at the
-    first that fails; all that are not rejected were decided at that step. So the
-    interval at 1 - step_alpha leaves out 0 exactly for the rejected.
+    first that fails; all that are not rejected are decided at that step. So the
+    interval at 1 - step_alpha excludes 0 exactly for the rejected.
     """
     m = len(ps)
     if correction == "bonferroni":
@@ -128,7 +125,7 @@ def step_alphas(ps: Sequence[float], alpha: float, correction: str = "holm") -> 
     return [alpha / (m - b) if r else stop for b, r in zip(below, rejected, strict=True)]
 
 
-def words(mean: float, n: int, p_adjusted: float, p_equal: float, alpha: float) -> str:
+def verdict_text(mean: float, n: int, p_adjusted: float, p_equal: float, alpha: float) -> str:
     """The verdict on one comparison, in words."""
     if n < FEWEST_SEEDS:
         return f"no verdict below {FEWEST_SEEDS} seeds"
@@ -144,24 +141,27 @@ def judge(
     analysis: Analysis,
     equal: Callable[[Difference, float], float] = equality_p,
 ) -> Family:
-    """Correct and judge a family of differences from one reference; `equal` gives the p
-    that one of them lies within a margin."""
-    found = list(differences.values())
-    raw = [d.p for d in found]
+    """Correct and judge a family of differences from one reference. `equal` computes the
+    p of the test that a difference lies within a margin."""
+    raw = [d.p for d in differences.values()]
     adjusted = adjust(raw, analysis.correction)
-    equals = adjust([equal(d, analysis.margin) for d in found], analysis.correction)
+    equal_raw = [equal(d, analysis.margin) for d in differences.values()]
+    equal_adjusted = adjust(equal_raw, analysis.correction)
     steps = step_alphas(raw, analysis.alpha, analysis.correction)
     verdicts = {}
-    for name, d, p, q, step in zip(differences, found, adjusted, equals, steps, strict=True):
+    for (name, d), p, p_equal, step in zip(
+        differences.items(), adjusted, equal_adjusted, steps, strict=True
+    ):
         low, high = interval_at(d, 1 - step)
-        said = words(d.mean, d.n, p, q, analysis.alpha)
-        verdicts[name] = Verdict(d, p, q, 1 - step, low, high, said)
+        text = verdict_text(d.mean, d.n, p, p_equal, analysis.alpha)
+        verdicts[name] = Verdict(d, p, p_equal, 1 - step, low, high, text)
     return Family(analysis, verdicts)
 
 
 @dataclass(frozen=True)
 class BestSet:
-    """The highest mean, and all that the corrected tests do not tell apart from it."""
+    """The method with the highest mean (`best`), and the methods that the corrected tests
+    do not tell apart from it (`members`, with the best). `comparisons` counts all pairs."""
 
     best: str | None
     members: frozenset[str]
@@ -170,14 +170,15 @@ class BestSet:
 
 
 def best_set(scores: Mapping[str, Scores], analysis: Analysis) -> BestSet:
-    """Test all pairs, correct over all pairs, and keep what is not rejected against the
-    best. Methods with fewer than 3 scored seeds take no part, and with fewer than two
-    methods there is no set."""
-    entered = {k: known(v) for k, v in scores.items() if len(known(v)) >= FEWEST_SEEDS}
-    means = {k: float(np.mean(list(v.values()))) for k, v in entered.items()}
-    pairs = combinations(entered, 2)
-    found = {(a, b): paired_difference(entered[a], entered[b]) for a, b in pairs}
-    return best_of(means, found, analysis)
+    """Test all pairs, correct over all pairs, and keep the methods that are not rejected
+    against the best. Methods with fewer than 3 scored seeds are left out, and of fewer
+    than two methods there is no set."""
+    by_seed = {k: drop_missing(v) for k, v in scores.items()}
+    by_seed = {k: v for k, v in by_seed.items() if len(v) >= FEWEST_SEEDS}
+    means = {k: float(np.mean(list(v.values()))) for k, v in by_seed.items()}
+    pairs = combinations(by_seed, 2)
+    differences = {(a, b): paired_difference(by_seed[a], by_seed[b]) for a, b in pairs}
+    return best_of(means, differences, analysis)
 
 
 def best_of(
@@ -185,12 +186,13 @@ def best_of(
     differences: Mapping[tuple[str, str], Difference],
     analysis: Analysis,
 ) -> BestSet:
-    """The set for methods of which the mean scores and all pairs' differences are known.
-    A pair with fewer than 3 seeds cannot be told apart, but counts."""
+    """`best_set` from the methods' mean scores and the differences of all pairs. A pair
+    with fewer than 3 seeds cannot be told apart, but counts."""
     if len(means) < 2:
         return BestSet(None, frozenset(), 0, analysis)
     ps = [d.p if d.n >= FEWEST_SEEDS else math.nan for d in differences.values()]
     adjusted = dict(zip(differences, adjust(ps, analysis.correction), strict=True))
     best = max(means, key=lambda k: means[k])
-    told = {k for pair, p in adjusted.items() if best in pair and p <= analysis.alpha for k in pair}
-    return BestSet(best, frozenset(means) - (told - {best}), len(adjusted), analysis)
+    rejected = [pair for pair, p in adjusted.items() if best in pair and p <= analysis.alpha]
+    worse = {k for pair in rejected for k in pair} - {best}
+    return BestSet(best, frozenset(means) - worse, len(adjusted), analysis)

@@ -315,7 +315,7 @@ def test_forest_dots_are_the_paired_differences(board, evidence):
         verdict = board.family.verdicts[entry.label]
         assert (entry.low, entry.high) == (verdict.difference.low, verdict.difference.high)
         assert entry.corrected == (verdict.low, verdict.high)
-        assert verdict.words.startswith(entry.kind)
+        assert verdict.text.startswith(entry.kind)
     pinned = forest.entries[-1]
     assert (pinned.kind, pinned.dots) == ("pinned, no verdict", ())
     wanted = 100 * (runs["kd-pinned", "pinned"] - runs["ce", "only"])
@@ -336,11 +336,11 @@ def test_forest_draws_its_dots_and_marks_what_lies_far_out(board, evidence):
 
 
 def test_every_verdict_has_a_look_of_its_own():
-    from kdbench.stats import words
+    from kdbench.stats import verdict_text
 
     cases = [(1, 5, p, q) for p in (0.01, 0.5) for q in (0.01, 0.5)]
-    said = {words(sign * m, n, p, q, 0.05) for m, n, p, q in cases for sign in (1, -1)}
-    said.add(words(1, 2, 0.01, 0.5, 0.05))
+    said = {verdict_text(sign * m, n, p, q, 0.05) for m, n, p, q in cases for sign in (1, -1)}
+    said.add(verdict_text(1, 2, 0.01, 0.5, 0.05))
     kinds = [next(k for k in reversed(KINDS) if word.startswith(k)) for word in sorted(said)]
     assert len(kinds) == len(set(kinds)) == len(KINDS) - 1
     assert len({marker for marker, _ in KINDS.values()}) == len(KINDS)

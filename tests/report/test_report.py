@@ -35,7 +35,7 @@ from kdbench.report.data.runs import typed
 from kdbench.report.writers import cells as cells_module
 from kdbench.report.writers import latex as latex_module
 from kdbench.report.writers import markdown as markdown_module
-from kdbench.stats import Analysis, holm
+from kdbench.stats import Analysis, adjust
 
 
 @pytest.fixture(autouse=True)
@@ -191,7 +191,7 @@ def test_the_family_is_declared(board):
         seeds = [s for s in range(SEEDS) if RIGHT[label, row][s] is not None]
         ours = [RIGHT[label, row][s] / 10 for s in seeds]
         raw.append(scipy_stats.ttest_rel(ours, points("ce", "only")[seeds]).pvalue)
-    adjusted = holm([*raw, math.nan])
+    adjusted = adjust([*raw, math.nan])
     for (label, row), p, q in zip(members, raw, adjusted, strict=False):
         assert row_of(board, label, row)["p"] == pytest.approx(p)
         assert row_of(board, label, row)["p_adjusted"] == pytest.approx(q)

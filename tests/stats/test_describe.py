@@ -13,7 +13,7 @@ from kdbench.stats import (
     gap_recovered,
     iqm,
     performance_profile,
-    win_probability,
+    probability_of_improvement,
 )
 
 
@@ -69,7 +69,7 @@ def test_win_probability_of_all_pairs_is_that_of_rliable():
     rng = np.random.default_rng(2)
     a, b = rng.integers(0, 6, 7), rng.integers(0, 6, 5)
     expected = scipy_stats.mannwhitneyu(a, b).statistic / 35
-    assert win_probability(series(a), series(b), paired=False) == pytest.approx(expected)
+    assert probability_of_improvement(series(a), series(b), paired=False) == pytest.approx(expected)
     by_hand = sum((x > y) + (x == y) / 2 for x, y in product(a, b)) / 35
     assert expected == pytest.approx(by_hand)
 
@@ -77,20 +77,20 @@ def test_win_probability_of_all_pairs_is_that_of_rliable():
 def test_win_probability_by_seed():
     a = {0: 3.0, 1: 2.0, 2: 1.0, 3: 5.0, 9: 0.0}
     b = {3: 5.0, 2: 2.0, 1: 1.0, 0: 1.0, 8: 9.0, 9: math.nan}
-    assert win_probability(a, b, paired=True) == (1 + 1 + 0 + 0.5) / 4
+    assert probability_of_improvement(a, b, paired=True) == (1 + 1 + 0 + 0.5) / 4
     shifted = {s: v + 0.01 for s, v in a.items()}
-    assert win_probability(shifted, a, paired=True) == 1
-    assert 0.5 < win_probability(shifted, a, paired=False) < 1
+    assert probability_of_improvement(shifted, a, paired=True) == 1
+    assert 0.5 < probability_of_improvement(shifted, a, paired=False) < 1
 
 
 @pytest.mark.parametrize("paired", [False, True])
 def test_win_probabilities_of_both_sides_sum_to_one(paired):
     rng = np.random.default_rng(3)
     a, b = series(rng.integers(0, 4, 6)), series(rng.integers(0, 4, 6))
-    both = win_probability(a, b, paired) + win_probability(b, a, paired)
+    both = probability_of_improvement(a, b, paired) + probability_of_improvement(b, a, paired)
     assert both == pytest.approx(1)
-    assert win_probability(a, a, paired) == 0.5
-    assert math.isnan(win_probability({}, b, paired))
+    assert probability_of_improvement(a, a, paired) == 0.5
+    assert math.isnan(probability_of_improvement({}, b, paired))
 
 
 # -- the way to the teacher

@@ -16,14 +16,14 @@ from kdbench.stats import (
     Analysis,
     best_set,
     best_set_pooled,
-    confirmed,
+    confirmed_by_flips,
     confirmed_equality_p,
-    flip_p,
     judge,
     judge_pooled,
     paired_difference,
     pool,
     settings_needed,
+    sign_flip_p,
     wilcoxon_p,
 )
 from kdbench.stats.pooled import satterthwaite
@@ -72,7 +72,7 @@ def test_one_setting_pooled_is_that_setting(n, shared):
     assert stats.equality_p(pooled, 0.5) == pytest.approx(stats.equality_p(one, 0.5))
     told = [judge({"m": d}, ANALYSIS) for d in (one, pooled)]
     assert told[0].detectable == pytest.approx(told[1].detectable)
-    assert told[0].verdicts["m"].words == told[1].verdicts["m"].words
+    assert told[0].verdicts["m"].text == told[1].verdicts["m"].text
 
 
 @pytest.mark.parametrize("sizes", [(3, 3), (3, 10), (5, 2)])
@@ -136,7 +136,7 @@ def test_steady_differences_are_not_certainty(shared):
     pooled = pool(found, shared)
     assert pooled.constant
     assert pooled.low == pooled.high == pooled.mean == pytest.approx(150 / 360)
-    assert pooled.p == flip_p(pooled) == (2**-2 if shared else 2**-5)
+    assert pooled.p == sign_flip_p(pooled) == (2**-2 if shared else 2**-5)
     assert stats.interval_at(pooled, 0.99) == (pooled.mean, pooled.mean)
     assert stats.equality_p(pooled, 0.2) == 1
     assert stats.equality_p(pooled, 0.5) == 0
@@ -145,7 +145,7 @@ def test_steady_differences_are_not_certainty(shared):
 @pytest.mark.parametrize("shared", [False, True])
 def test_identical_and_opposite_settings(shared):
     same = pool(over([0.0] * 4, [0.0] * 4), shared)
-    assert (same.mean, same.p, same.constant, flip_p(same)) == (0, 1, True, 1)
+    assert (same.mean, same.p, same.constant, sign_flip_p(same)) == (0, 1, True, 1)
     base = series(np.arange(4) / 7 + 90)
     found = {
         str(sign): paired_difference({s: v + sign * 0.1 for s, v in base.items()}, base)
@@ -163,9 +163,9 @@ def test_too_few_seeds(shared):
     assert math.isnan(none.mean)
     assert one.mean == pytest.approx(((a[0] if shared else a.mean()) + 0.5) / 2)
     for pooled in (none, one):
-        nothing = (pooled.low, pooled.high, pooled.se, pooled.p, flip_p(pooled))
+        nothing = (pooled.low, pooled.high, pooled.se, pooled.p, sign_flip_p(pooled))
         assert all(map(math.isnan, nothing))
-        assert judge({"m": pooled}, ANALYSIS).verdicts["m"].words == "no verdict below 3 seeds"
+        assert judge({"m": pooled}, ANALYSIS).verdicts["m"].text == "no verdict below 3 seeds"
     with pytest.raises(ValueError, match="no settings"):
         pool({}, shared)
 
@@ -179,10 +179,10 @@ def test_order_and_scale_of_settings_change_nothing(shared):
         assert getattr(other, name) == pytest.approx(getattr(one, name))
         assert getattr(large, name) == pytest.approx(100 * getattr(one, name))
     assert [d.p for d in (other, large)] == pytest.approx([one.p] * 2)
-    assert flip_p(other) == flip_p(large) == flip_p(one)
+    assert sign_flip_p(other) == sign_flip_p(large) == sign_flip_p(one)
     negative = pool(over(*[-s for s in settings]), shared)
     assert (negative.low, negative.high) == pytest.approx((-one.high, -one.low))
-    assert (negative.p, flip_p(negative)) == (pytest.approx(one.p), flip_p(one))
+    assert (negative.p, sign_flip_p(negative)) == (pytest.approx(one.p), sign_flip_p(one))
 
 
 def test_degrees_of_freedom_lie_between_the_fewest_and_all():
@@ -208,20 +208,20 @@ def brute_force(*settings):
 @pytest.mark.parametrize("sizes", [(3, 3), (2, 5), (3, 3, 4), (6,)])
 def test_flip_p_by_brute_force(sizes):
     settings = normal(7, *sizes, mean=0.8)
-    assert flip_p(pool(over(*settings), shared=False)) == brute_force(*settings)
+    assert sign_flip_p(pool(over(*settings), shared=False)) == brute_force(*settings)
 
 
 def test_flip_p_of_shared_seeds_by_brute_force():
     settings = normal(8, 6, 6, 6, mean=0.6)
     pooled = pool(over(*settings), shared=True)
-    assert flip_p(pooled) == brute_force(np.mean(settings, axis=0))
+    assert sign_flip_p(pooled) == brute_force(np.mean(settings, axis=0))
 
 
 @pytest.mark.parametrize("shape", [(1, 3), (2, 3), (4, 3), (2, 5), (4, 4)])
 def test_smallest_flip_p(shape):
     d, n = shape
     pooled = pool(over(*[np.arange(1, n + 1)] * d), shared=False)
-    assert flip_p(pooled) == 2 / 2 ** (d * n)
+    assert sign_flip_p(pooled) == 2 / 2 ** (d * n)
 
 
 def test_equal_sums_tie_whatever_their_rounding():
@@ -229,19 +229,19 @@ def test_equal_sums_tie_whatever_their_rounding():
     steps = np.array([0.4, 0.1, 0.2, -0.3, 0.1, -0.2])
     base = series(97 + np.arange(6) / 7)
     rounded = paired_difference({s: base[s] + v for s, v in enumerate(steps)}, base)
-    assert flip_p(pool({"a": rounded}, shared=False)) == brute_force(steps)
+    assert sign_flip_p(pool({"a": rounded}, shared=False)) == brute_force(steps)
 
 
 def test_many_flips_are_drawn_and_none_is_certain():
     rng = np.random.default_rng(9)
     settings = [rng.normal(0.4, 1, 9), rng.normal(0.4, 1, 9)]
-    found = flip_p(pool(over(*settings), shared=False))
+    found = sign_flip_p(pool(over(*settings), shared=False))
     signs = 1 - 2 * ((np.arange(2**18)[:, None] >> np.arange(18)) & 1)
     sums = np.abs(signs @ np.concatenate(settings))
     exact = np.mean(sums >= abs(np.sum(settings)) - 1e-9)
     assert found == pytest.approx(exact, abs=4 * math.sqrt(exact / 99_999))
-    assert found == flip_p(pool(over(*settings), shared=False))
-    assert flip_p(pool(over([1.0] * 10, [1.0] * 10), shared=False)) == 1 / 100_000
+    assert found == sign_flip_p(pool(over(*settings), shared=False))
+    assert sign_flip_p(pool(over([1.0] * 10, [1.0] * 10), shared=False)) == 1 / 100_000
 
 
 # -- settings like these
@@ -296,11 +296,13 @@ def test_family_is_judged_by_the_pooled_test(shared):
     found, settings = methods("abc"), ["s0", "s1", "s2"]
     family = judge_pooled(found, settings, shared, ANALYSIS)
     pooled = {k: pool(v, shared) for k, v in found.items()}
-    tested = {k: confirmed(d, flip_p(d)) for k, d in pooled.items()}
+    tested = {k: confirmed_by_flips(d, sign_flip_p(d)) for k, d in pooled.items()}
     expected = judge(tested, ANALYSIS, confirmed_equality_p)
     assert family.family.verdicts == expected.verdicts
     assert (tested == pooled) == shared
-    assert list(family.flip.values()) == stats.holm([flip_p(d) for d in pooled.values()])
+    assert list(family.sign_flip.values()) == stats.adjust(
+        [sign_flip_p(d) for d in pooled.values()]
+    )
     assert all(map(math.isnan, family.wilcoxon.values()))
     assert family.settings_needed == 7
     assert ("by seed" in family.test) == shared
@@ -312,7 +314,7 @@ def test_enough_settings_bring_wilcoxon():
     found, settings = methods("ab", settings=8), [f"s{k}" for k in range(8)]
     family = judge_pooled(found, settings, False, ANALYSIS)
     raw = [wilcoxon_p(pool(v, False), 2) for v in found.values()]
-    assert list(family.wilcoxon.values()) == stats.holm(raw)
+    assert list(family.wilcoxon.values()) == stats.adjust(raw)
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -324,15 +326,15 @@ def test_a_method_without_one_setting_has_no_value_but_counts(shared):
     assert family.family.size == 3
     assert gone.difference.n == 0
     assert math.isnan(gone.difference.mean)
-    assert gone.words == "no verdict below 3 seeds"
-    assert math.isnan(family.flip["b"])
+    assert gone.text == "no verdict below 3 seeds"
+    assert math.isnan(family.sign_flip["b"])
     found.pop("b")
     few = judge_pooled(found, settings, shared, ANALYSIS)
     for name in "ac":
         here, there = family.family.verdicts[name], few.family.verdicts[name]
         assert here.difference.p == there.difference.p
         assert here.p_adjusted >= there.p_adjusted
-        assert family.flip[name] >= few.flip[name]
+        assert family.sign_flip[name] >= few.sign_flip[name]
 
 
 def test_settings_are_those_declared():
@@ -351,7 +353,7 @@ def test_order_of_methods_changes_nothing(shared):
     one = judge_pooled(found, settings, shared, ANALYSIS)
     other = judge_pooled(dict(reversed(found.items())), settings, shared, ANALYSIS)
     assert dict(one.family.verdicts) == dict(other.family.verdicts)
-    assert dict(one.flip) == dict(other.flip)
+    assert dict(one.sign_flip) == dict(other.sign_flip)
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -361,7 +363,7 @@ def test_adding_a_method_changes_no_raw_p(shared):
     for name in "ab":
         one, other = few.family.verdicts[name], more.family.verdicts[name]
         assert one.difference == other.difference
-        assert few.flip[name] <= more.flip[name]
+        assert few.sign_flip[name] <= more.sign_flip[name]
         assert other.p_adjusted >= one.p_adjusted
 
 
@@ -387,14 +389,14 @@ def test_flips_confirm_only_where_the_t_test_is_approximate():
     (values,) = normal(13, 3, mean=5.0, sds=(0.1,))
     one, shared = pool(over(values), shared=False), pool(over(values, values), shared=True)
     for exact in (one, shared):
-        assert confirmed(exact, 0.25) is exact
+        assert confirmed_by_flips(exact, 0.25) is exact
         assert confirmed_equality_p(exact, 9.0) == stats.equality_p(exact, 9.0)
     both = pool(over(values, values), shared=False)
     assert both.p < 0.001
-    assert confirmed(both, flip_p(both)).p == flip_p(both) == 2 / 2**6
+    assert confirmed_by_flips(both, sign_flip_p(both)).p == sign_flip_p(both) == 2 / 2**6
     assert stats.equality_p(both, 9.0) < 0.001
     assert confirmed_equality_p(both, 9.0) == 1 / 2**6
-    assert confirmed(both, 1e-9) == both
+    assert confirmed_by_flips(both, 1e-9) == both
     same = pool(over([0.0] * 3, [0.0] * 3), shared=False)
     assert confirmed_equality_p(same, 0.2) == 0
 

@@ -19,10 +19,9 @@ from kdbench.stats import (
     Pooled,
     best_of,
     best_set_pooled,
-    confirmed,
+    confirmed_by_flips,
     confirmed_equality_p,
     equality_p,
-    flip_p,
     interval_at,
     judge,
     judge_pooled,
@@ -30,6 +29,7 @@ from kdbench.stats import (
     paired_difference,
     pool,
     prediction_interval,
+    sign_flip_p,
     t_intervals,
     wilcoxon_p,
 )
@@ -100,7 +100,11 @@ def scores(rng, trials, methods, settings, n, seed_share=0.0):
 
 def confirmed_if_needed(d):
     """Sign flips only take rejections back: they need not be drawn where there is none."""
-    return confirmed(d, flip_p(d)) if isinstance(d, Pooled) and d.p <= ANALYSIS.alpha else d
+    return (
+        confirmed_by_flips(d, sign_flip_p(d))
+        if isinstance(d, Pooled) and d.p <= ANALYSIS.alpha
+        else d
+    )
 
 
 def equality_if_needed(d, margin):
@@ -118,8 +122,8 @@ def verdicts(family, confirm=True):
 
 
 def any_said(family, said, confirm=True):
-    return any(said(v.words) for v in verdicts(family, False)) and (
-        not confirm or any(said(v.words) for v in verdicts(family))
+    return any(said(v.text) for v in verdicts(family, False)) and (
+        not confirm or any(said(v.text) for v in verdicts(family))
     )
 
 
@@ -189,8 +193,8 @@ def test_methods_that_differ_do_not_make_equal_ones_differ():
     found = scores(rng, trials, 10, 4, 3)
     found[:, 6:] += 50.0
     for family in pools(found[:, 1:] - found[:, :1], shared=False):
-        if any(differs(v.words) for v in list(verdicts(family, confirm=False))[:5]):
-            wrong += any(differs(v.words) for v in list(verdicts(family))[:5])
+        if any(differs(v.text) for v in list(verdicts(family, confirm=False))[:5]):
+            wrong += any(differs(v.text) for v in list(verdicts(family))[:5])
     assert wrong / trials <= most(trials)
 
 
@@ -231,7 +235,7 @@ def test_this_is_what_is_printed(shared):
         printed = judge_pooled(differences, ["0", "1"], shared, ANALYSIS).family.verdicts
         (family,) = pools((found[1:] - found[:1])[None], shared)
         for one, other in zip(printed.values(), verdicts(family), strict=True):
-            assert one.words == other.words
+            assert one.text == other.text
         best = best_set_pooled(dict(enumerate(by_setting)), ["0", "1"], shared, ANALYSIS)
         assert best.best == 1
 
@@ -317,7 +321,7 @@ def test_sign_flips_seldom_reject_equal_methods(shared):
     rng = np.random.default_rng([3, shared])
     trials, n, d = 400, 6 if shared else 3, 2
     values = rng.standard_t(3, size=(trials, 1, d, n))
-    ps = [flip_p(family[0]) for family in pools(values, shared)]
+    ps = [sign_flip_p(family[0]) for family in pools(values, shared)]
     assert np.mean(np.array(ps) <= 0.05) <= most(trials)
     assert min(ps) <= 0.05
 

@@ -15,7 +15,7 @@ from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
 from kdbench import stats
-from kdbench.stats import Analysis, adjust, best_set, detectable, holm, judge, paired_difference
+from kdbench.stats import Analysis, adjust, best_set, detectable, judge, paired_difference
 
 A = {0: 97.2, 1: 96.9, 2: 97.5, 3: 97.1, 4: 97.0}
 B = {0: 96.8, 1: 96.7, 2: 96.9, 3: 97.0, 4: 96.3}
@@ -92,7 +92,7 @@ def test_identical_scores():
     assert found.constant
     assert stats.equality_p(found, 0.2) == 0
     family = judge({"twin": found}, Analysis(margin=0.2))
-    assert family.verdicts["twin"].words == "practically equal"
+    assert family.verdicts["twin"].text == "practically equal"
 
 
 @pytest.mark.parametrize(("n", "p"), [(3, 0.25), (5, 0.0625), (10, 2**-9)])
@@ -103,7 +103,7 @@ def test_equal_differences_are_not_certainty(n, p):
     assert found.constant
     assert found.p == p
     assert found.low == found.high == pytest.approx(100 / 360)
-    said = judge({"m": found}, Analysis(margin=0.2)).verdicts["m"].words
+    said = judge({"m": found}, Analysis(margin=0.2)).verdicts["m"].text
     assert said == ("better" if p <= 0.05 else f"cannot tell at {n} seeds")
 
 
@@ -133,8 +133,8 @@ def test_interval_at_another_level():
 
 
 def test_holm_by_hand():
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([]) == []
+    assert adjust([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert adjust([]) == []
 
 
 @pytest.mark.parametrize("correction", sorted(stats.CORRECTIONS))
@@ -145,8 +145,8 @@ def test_corrections_equal_statsmodels(correction):
 
 
 def test_untested_members_still_count():
-    assert holm([0.02, math.nan, math.nan])[0] == pytest.approx(0.06)
-    assert math.isnan(holm([0.02, math.nan])[1])
+    assert adjust([0.02, math.nan, math.nan])[0] == pytest.approx(0.06)
+    assert math.isnan(adjust([0.02, math.nan])[1])
 
 
 @pytest.mark.parametrize("correction", sorted(stats.CORRECTIONS))
@@ -187,7 +187,7 @@ def test_equality_equals_statsmodels():
 def test_words(offsets, words):
     scores = {s: B[s] + o for s, o in enumerate(offsets)}
     family = judge({"m": paired_difference(scores, B)}, Analysis(margin=0.2))
-    assert family.verdicts["m"].words == words
+    assert family.verdicts["m"].text == words
 
 
 def test_adding_a_method_changes_no_raw_p():
@@ -316,7 +316,7 @@ def test_family_wise_error(k, n):
     trials = 4000
     scores = rng.normal(size=(trials, 1, n)) + rng.normal(size=(trials, k, n))
     *_, ps = stats.t_intervals(scores[:, 1:] - scores[:, :1])
-    wrong = np.mean([min(holm(row)) <= 0.05 for row in ps])
+    wrong = np.mean([min(adjust(row)) <= 0.05 for row in ps])
     assert wrong <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials)
 
 
@@ -334,7 +334,7 @@ def test_false_equality_is_as_rare(n):
             for k in range(3)
         }
         family = judge(found, analysis)
-        wrong += any("practically equal" in v.words for v in family.verdicts.values())
+        wrong += any("practically equal" in v.text for v in family.verdicts.values())
     assert wrong / trials <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials)
 
 

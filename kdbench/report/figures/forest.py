@@ -127,7 +127,7 @@ def prepare(board: "Leaderboard", evidence: "ReportData") -> Forest | None:
 def _member(board: "Leaderboard", row: "pd.Series") -> Entry:
     verdict = board.family.verdicts[row["method"]]
     found = verdict.difference
-    kind = next(k for k in reversed(KINDS) if verdict.words.startswith(k))
+    kind = next(k for k in reversed(KINDS) if verdict.text.startswith(k))
     said = "" if found.n else (row["state"] if row["state"] != "done" else "no seed in common")
     return Entry(
         row["method"], kind, found.mean, found.low, found.high,
