@@ -1,3 +1,78 @@
-"""kdbench: which knowledge-distillation method is really better, and by how much."""
+"""kdbench: which knowledge-distillation method is really better, and by how much.
+
+From Python: `run_study` trains a study, `load_report` reads a report, and `load_student` gives
+a trained student. Each imports what it needs when it is called, so `import kdbench` is quick.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __version__ = "0.1.0"
+
+__all__ = ["__version__", "load_student"]
+
+
+def load_student(
+    study: str,
+    method: str,
+    seed: int,
+    root: str | Path = ".",
+    row: str | None = None,
+    data_dir: str | Path | None = None,
+) -> "nn.Module":
+    """The student that a study has trained, with its weights, in eval mode and on the CPU.
+
+    `method` is a label of the study, `seed` one of its final seeds, `root` the folder with the
+    study's `runs/`. `row` is `default`, `tuned`, `pinned` or `only`; by default the row that the
+    leaderboard ranks. The weights are those that the study's selection rule names (the last
+    epoch's, or the best validation epoch's). The student takes normalised images (batch x
+    channels x height x width) and gives logits (batch x classes).
+
+    Raises `UnknownName` where the study, method, row or seed is not there, `FileNotFoundError`
+    where the run is not finished, `DataError` where the study's data set is missing, which
+    tells the shape of an image, and `CorruptRecord` where the weights are damaged.
+    """
+    from kdbench import data
+    from kdbench.records.files import read_json
+    from kdbench.records.store import Store
+    from kdbench.registry import UnknownName
+    from kdbench.training import teachers
+
+    store = Store(Path(root).resolve())
+    plan = read_json(store.plan_path(study))
+    if plan is None:
+        raise UnknownName(f"study '{study}' has not run under {store.root}")
+    run = _final_run(plan, method, seed, row)
+    images = data.load(plan["data"]["name"], data_dir).without_pixels()
+    return teachers.load_student(store, run, plan["selection"], images)
+
+
+def _final_run(plan: Mapping[str, Any], method: str, seed: int, row: str | None) -> str:
+    """The id of the final run of a method's row and seed. Raises `UnknownName`."""
+    from kdbench.registry import UnknownName
+    from kdbench.report.rows import PRECEDENCE
+
+    rows = {r["row"]: r["runs"] for r in plan["rows"] if r["label"] == method}
+    where = f"study '{plan['study']}'"
+    if not rows:
+        raise UnknownName(f"{where} has no method {method!r}; {_known(_labels(plan))}")
+    chosen = row or min(rows, key=PRECEDENCE.index)
+    if chosen not in rows:
+        raise UnknownName(f"{where} has no row {chosen!r} of {method}; {_known(rows)}")
+    if str(seed) not in rows[chosen]:
+        raise UnknownName(
+            f"{where} has no run of {method} ({chosen}) with seed {seed}; {_known(rows[chosen])}"
+        )
+    return str(rows[chosen][str(seed)])
+
+
+def _labels(plan: Mapping[str, Any]) -> Iterable[str]:
+    return dict.fromkeys(row["label"] for row in plan["rows"])
+
+
+def _known(names: Iterable[str]) -> str:
+    return f"it has {', '.join(names) or 'none'}"
