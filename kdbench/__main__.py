@@ -1,5 +1,18 @@
-"""`python -m kdbench`: the same as the `kdbench` command."""
+"""The `kdbench` command, which a signal stops from its first line on."""
 
-from kdbench.cli import main
+from kdbench.execution.signals import exit_on_signals, ignore_signals
 
-main()
+
+def main() -> None:
+    """Run the command line. Ctrl-C and SIGTERM end it with exit code 130 at any moment."""
+    exit_on_signals()
+    from kdbench.cli import main as run  # after the handlers: importing it takes a moment
+
+    try:
+        run()
+    finally:
+        ignore_signals()
+
+
+if __name__ == "__main__":
+    main()

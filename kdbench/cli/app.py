@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 import kdbench
+from kdbench.cli.shell import repeated_command
 from kdbench.errors import KdbenchError
+from kdbench.execution.signals import STOPPED, was_interrupted
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -66,13 +68,17 @@ def exit_with(command: Callable[[], int], traceback: bool) -> None:
     """Run `command` and exit with its code.
 
     An error meant for the user (`KdbenchError`, `LookupError`, `OSError`) is printed as one
-    message; any other is named with its type. Both exit with code 2, Ctrl-C with 130.
+    message; any other is named with its type. Both exit with code 2, Ctrl-C and SIGTERM with 130.
     """
     try:
         code = command()
-    except KeyboardInterrupt:
-        code = 130
-    except Exception as error:
+        if was_interrupted():  # and whatever was running swallowed it
+            raise KeyboardInterrupt
+    except (KeyboardInterrupt, Exception) as error:
+        if isinstance(error, KeyboardInterrupt) or was_interrupted():
+            detail = str(error) if isinstance(error, KeyboardInterrupt) else ""
+            print("Stopped.", detail, "To continue:", repeated_command())
+            raise typer.Exit(STOPPED) from None
         if traceback:
             raise
         own = type(error).__module__.startswith("kdbench.")

@@ -3,14 +3,16 @@
 import math
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kdbench.cli.progress import ProgressBar, print_line
 from kdbench.cli.shell import shown_path
 from kdbench.errors import KdbenchError
-from kdbench.execution.run_study import NullTracker, Options, carry_out, pick_device, planned_on
+from kdbench.execution.protocols import NullTracker
+from kdbench.execution.run_study import Options, pick_device, planning_data, run_plan
+from kdbench.execution.signals import interrupt_on_signals
 from kdbench.records.store import Store
 from kdbench.report.data.report_data import ReportData, load
 from kdbench.report.rows import Line, find_row
@@ -53,14 +55,14 @@ def reproduce_cell(
     It works in `reproduced/` under the root, apart from the study's own records, and takes
     from those only what the run learns from (a teacher) where that is finished.
     """
-    cell = published_cell(options.study, name, seed, folder)
-    images = planned_on(cell.study, options)
+    cell = published_cell(str(options.study), name, seed, folder)
+    images = planning_data(cell.study, options)
     checksum = cell.report.plan["data"]["checksum"]
     if images.checksum != checksum:
         raise CannotReproduce(
             f"the training images differ: checksum {images.checksum}, published {checksum}"
         )
-    device = pick_device(options.device)
+    pick_device(options.device)
     store = Store(options.root / "reproduced")
     planner = Planner(cell.study, images, store)
     run = final_run(planner, cell)
@@ -68,10 +70,8 @@ def reproduce_cell(
     if store.record(run).test is not None:
         record = shown_path(store.record(run).folder)
         print_line(progress.console, f"trained here before; remove {record} to train it once more")
-    with progress:
-        driver = carry_out(
-            planner, store, replace(options, root=store.root), device, NullTracker(), progress
-        )
+    with interrupt_on_signals(), progress:
+        driver = run_plan(planner, store, options, NullTracker(), progress)
     for label, error in driver.failures().items():
         raise CannotReproduce(f"{label} failed: {error}")
     score = score_of(store, run, cell.study.final.epoch)

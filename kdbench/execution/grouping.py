@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from kdbench.execution.engines import Engine
+from kdbench.execution.engines.protocol import Engine
 from kdbench.records.store import Store
 from kdbench.study import Node, Plan, Planner
 
-#: Runs in a cohort at the most: enough to share a live teacher, few enough to balance.
-COHORT = 12
+#: Runs trained together at the most: enough to share a live teacher, few enough to balance.
+MAX_COHORT = 12
 
 
 @dataclass
@@ -21,50 +21,51 @@ class Scheduler:
     store: Store
     engine: Engine
     device: str
-    #: The largest cohort that a run may train in, where a larger one was killed.
-    _most: dict[str, int] = field(default_factory=dict)
+    #: The largest cohort that a run may train in, where a worker was killed over a larger one.
+    _max_cohort: dict[str, int] = field(default_factory=dict)
 
     def limit(self, run_id: str, size: int) -> None:
-        """From now on train a run with fewer mates."""
-        self._most[run_id] = size
+        """From now on train a run in cohorts of at most `size`."""
+        self._max_cohort[run_id] = size
 
     def next(self, plan: Plan, ready: Iterable[Node]) -> list[Node]:
-        """A cohort for an idle worker; empty where nothing is ready."""
+        """The cohort that an idle worker trains next; empty where no run is ready."""
         groups: dict[Any, list[Node]] = defaultdict(list)
         for node in ready:
-            groups[self._company(node)].append(node)
+            groups[self._grouping_key(node)].append(node)
         if not groups:
             return []
-        # What others wait for goes first, then what takes longest.
-        waited = {i for node in plan.nodes.values() for i in node.spec.frozen_runs.values()}
+        # Runs that others need go first, then the longest.
+        needed = {i for node in plan.nodes.values() for i in node.spec.frozen_runs.values()}
 
-        def weight(nodes: list[Node]) -> tuple[int, int, int]:
-            needed = sum(node.id in waited for node in nodes)
-            return (needed, nodes[0].spec.recipe.epochs, len(nodes))
+        def priority(nodes: list[Node]) -> tuple[int, int, int]:
+            count = sum(node.id in needed for node in nodes)
+            return (count, nodes[0].spec.recipe.epochs, len(nodes))
 
-        group = max(groups.values(), key=weight)
-        most = min(COHORT, self._most.get(group[0].id, COHORT))
-        if self.device == "cpu" and not self._live(plan, group):
-            most = min(most, self._fair_share(groups.values(), group))
+        group = max(groups.values(), key=priority)
+        size = min(MAX_COHORT, self._max_cohort.get(group[0].id, MAX_COHORT))
+        if self.device == "cpu" and not self._uses_live_outputs(plan, group):
+            size = min(size, self._fair_share(groups.values(), group))
         else:
-            # A cohort that shares live forwards, or a GPU, is the better the larger it is.
-            most = min(most, -(-len(group) // max(1, self.engine.idle())))
-        return group[:most]
+            # A cohort that shares live forward passes, or a GPU, is the better the larger it is.
+            size = min(size, -(-len(group) // max(1, self.engine.idle())))
+        return group[:size]
 
     def _fair_share(self, groups: Iterable[list[Node]], group: list[Node]) -> int:
-        """How many of a group's runs to hand out together: cohorts become smaller as less is
-        left, so that the workers end at about the same time."""
-        left = sum(self.planner.work(n.spec) for nodes in groups for n in nodes)
-        one = self.planner.work(group[0].spec)
-        return max(1, int(left / (2 * self.engine.size * one)))
+        """How many of a group's runs to hand out together: cohorts become smaller as less work
+        remains, so that the workers end at about the same time."""
+        remaining = sum(self.planner.work(n.spec) for nodes in groups for n in nodes)
+        per_run = self.planner.work(group[0].spec)
+        return max(1, int(remaining / (2 * self.engine.size * per_run)))
 
-    def _live(self, plan: Plan, nodes: list[Node]) -> bool:
-        """Whether a frozen network is asked batch by batch by some of these runs."""
+    def _uses_live_outputs(self, plan: Plan, nodes: list[Node]) -> bool:
+        """Whether any of these runs runs a frozen network on each batch."""
         ways = self.planner.outputs.ways
         return any("live" in ways(plan, node.id).values() for node in nodes)
 
-    def _company(self, node: Node) -> tuple[Any, ...]:
-        """What runs must share to train in lockstep: batches, length, and epochs done."""
+    def _grouping_key(self, node: Node) -> tuple[Any, ...]:
+        """What runs must have in common to be trained together: the same batches, as many
+        epochs, and as many of them done."""
         spec = node.spec
         recipe = {**spec.recipe.__dict__, "lr": None}
         return (
@@ -74,5 +75,5 @@ class Scheduler:
             spec.seed,
             spec.lineage,
             len(self.store.record(node.id).epochs()),
-            self._most.get(node.id),
+            self._max_cohort.get(node.id),
         )

@@ -1,103 +1,240 @@
-"""From a study and its options to finished runs."""
+"""From a study and its options to finished runs and a report. The command line only prints."""
 
 import os
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kdbench import data
-from kdbench.execution.driver import Mirror, ProgressReporter, StudyDriver
-from kdbench.execution.engines.local import LocalEngine
-from kdbench.execution.engines.worker import Place
+from kdbench.execution.driver import StudyDriver
+from kdbench.execution.engines import ENGINES
+from kdbench.execution.engines.protocol import WorkerSettings
+from kdbench.execution.errors import InvalidOption
+from kdbench.execution.protocols import PrintReporter, ProgressReporter, RunTracker
+from kdbench.execution.signals import StopRequest
+from kdbench.methods import METHODS
 from kdbench.records.store import Store
+from kdbench.registry import did_you_mean
+from kdbench.report.data.collect import Behind
+from kdbench.report.leaderboard import Leaderboard
+from kdbench.report.write import build
 from kdbench.study import Planner
+from kdbench.study.load import StudyError, changed_study, load_study
 from kdbench.study.schema import Study
+from kdbench.study.validation import slots_of
+from kdbench.tracking import Mirror, sync, tracking_uri
 from kdbench.tracking.optuna_log import OptunaLog
 from kdbench.training import memory
+
+#: Seconds that MLflow gets at the end to catch up; `kdbench sync` does the rest.
+TRACKING_TIMEOUT = 600.0
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a person asked for on the command line."""
+    """What a person asked for.
 
-    study: str
+    `study` is a shipped study's name, a path to a YAML file, or a study that is loaded. `only`
+    keeps these labels (and the reference), `seeds` replaces the final seeds, and `changes` maps
+    dotted keys of the study to values. `retry` says whether runs that failed at an earlier
+    start are tried again; `engine` is a name in `ENGINES`.
+    """
+
+    study: str | Study
     root: Path
     data_dir: Path | None = None
     workers: int | None = None
     device: str = "auto"
     only: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
-    changes: dict[str, Any] = field(default_factory=dict)
+    changes: Mapping[str, Any] = field(default_factory=dict)
     tune: bool = True
     dry_run: bool = False
     retry: bool = True
+    engine: str = "local"
 
 
-class Usage(Exception):
-    """An option that cannot be met; the message says what to do."""
+def run_study(
+    study: str | Path | Study,
+    root: str | Path = ".",
+    workers: int | None = None,
+    device: str = "auto",
+    data_dir: str | Path | None = None,
+    only: Iterable[str] = (),
+    seeds: Iterable[int] = (),
+    changes: Mapping[str, Any] | None = None,
+    tune: bool = True,
+    retry: bool = True,
+    reporter: ProgressReporter | None = None,
+) -> Path:
+    """Train what a study lacks, bring MLflow up to date, and write the report; its folder.
+
+    The arguments are those of `Options`, and `root` is the folder for `runs/`, `mlflow.db` and
+    `reports/`. `reporter` shows progress and the runs that failed; by default both are printed.
+    A script that calls this needs `if __name__ == "__main__":` around its call, as all that
+    starts processes does.
+
+    Raises `StudyError` for a study that cannot run, `DataError` where its images are missing or
+    changed, `InvalidOption`, `TeacherFailed`, and `Interrupted` (a `KeyboardInterrupt`) after
+    Ctrl-C or SIGTERM: calling it again goes on.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    options = Options(
+        study=study if isinstance(study, Study) else str(study),
+        root=Path(root).resolve(),
+        data_dir=Path(data_dir).resolve() if data_dir else None,
+        workers=workers,
+        device=device,
+        only=tuple(only),
+        seeds=tuple(seeds),
+        changes=dict(changes or {}),
+        tune=tune,
+        retry=retry,
+    )
+    reporter = reporter or PrintReporter()
+    planner, store = prepare(options)
+    failures = train_study(planner, store, options, reporter)
+    for name, message in failures.items():
+        reporter.log(f"failed  {name}: {message}")
+    publish_report(store, planner.study.name, reporter)
+    return store.report_folder(planner.study.name)
 
 
-def planned_on(study: Study, options: Options) -> data.TrainingData:
-    """The study's training data as far as planning needs it; all of its files are checked.
-    Raises `DataError`."""
+def prepare(options: Options) -> tuple[Planner, Store]:
+    """The planner of the study that `options` choose, and the store of its records.
+
+    Raises `StudyError`, `DataError` and `InvalidOption`.
+    """
+    study = chosen_study(options)
+    pick_device(options.device)  # an unusable one is an error before the data is read
+    store = Store(options.root)
+    return Planner(study, planning_data(study, options), store, tune=options.tune), store
+
+
+def chosen_study(options: Options) -> Study:
+    """The study with the options' changes made. Raises `StudyError` on wrong ones."""
+    changes = dict(options.changes)
+    if options.seeds:
+        changes["final.seeds"] = list(options.seeds)
+    if isinstance(options.study, Study):
+        study = changed_study(options.study, changes)
+    else:
+        study = load_study(options.study, changes)
+    if not options.only:
+        return study
+    labels = [entry.label for entry in study.methods]
+    if missing := [label for label in options.only if label not in labels]:
+        raise StudyError(study.name, [_missing(label, labels, study) for label in missing])
+    # Differences need the reference, whatever else is left out.
+    keep = {*options.only, study.report.reference}
+    return study.model_copy(update={"methods": tuple(e for e in study.methods if e.label in keep)})
+
+
+def _missing(label: str, labels: list[str], study: Study) -> str:
+    """What to do about a label of `--only` that the study lacks."""
+    if label not in METHODS:
+        return f"--only: no method '{label}' in it{did_you_mean(label, labels)}"
+    slots = sorted(slots_of(METHODS[label]()) - {"student", "teacher"})
+    models = "".join(f", {slot}: {{model: {study.teacher.model}}}" for slot in slots)
+    line = f"- {{method: {label}{models}}}" if models else f"- {label}"
+    return (
+        f"--only: '{label}' is a method, but the study does not list it; add this line to the "
+        f"`methods:` of a file of your own: {line}   (to start one: kdbench show {study.name} > "
+        f"my-{study.name}.yaml)"
+    )
+
+
+def planning_data(study: Study, options: Options) -> data.TrainingData:
+    """The study's training data without the pixels, which planning does not need; all of its
+    files are checked. Raises `DataError`."""
     images = data.load(study.data.name, options.data_dir).without_pixels()
     data.verify_test_files(study.data.name, options.data_dir)
     memory.trim()
     return images
 
 
-def carry_out(
+def train_study(
+    planner: Planner, store: Store, options: Options, reporter: ProgressReporter
+) -> dict[str, str]:
+    """Train and score all that the plan needs, and show it in MLflow; the failed runs' errors by
+    name. Raises `TeacherFailed` and `Interrupted`, both after MLflow has been brought up to
+    date."""
+    study = planner.study.name
+    tracker = Mirror(store, study, tracking_uri(store.root), on_trouble=reporter.log)
+    try:
+        with StopRequest() as stop:
+            tracker.open()
+            tracker.start()
+            driver = run_plan(planner, store, options, tracker, reporter, stop)
+    finally:
+        reporter.log("bringing MLflow up to date ...")
+        if behind := tracker.close(TRACKING_TIMEOUT):
+            sync_command = shlex.join(["kdbench", "sync", study, "--root", str(store.root)])
+            reporter.log(
+                f"MLflow is {behind} runs behind the records; to bring it up to date: "
+                f"{sync_command}"
+            )
+    return driver.failures()
+
+
+def run_plan(
     planner: Planner,
     store: Store,
     options: Options,
-    device: str,
-    mirror: Mirror,
-    watcher: ProgressReporter,
+    tracker: RunTracker,
+    reporter: ProgressReporter,
+    stop: StopRequest | None = None,
 ) -> StudyDriver:
-    """Train and score everything that the plan needs, with worker processes."""
-    place = Place(options.root, planner.study.data.name, options.data_dir, device)
-    engine = LocalEngine(place, workers(options.workers, device))
-    sweep = StudyDriver(
-        planner,
-        store,
-        engine,
-        mirror,
-        watcher,
-        OptunaLog(options.root, watcher.log),
-        device,
-        options.retry,
-    )
+    """Train and score all that the plan needs with the engine of `options`; the driver, which
+    knows the failures. Raises `TeacherFailed` and `Interrupted`."""
+    device = pick_device(options.device)
+    settings = WorkerSettings(store.root, planner.study.data.name, options.data_dir, device)
+    with stop or StopRequest() as stop:
+        engine = ENGINES[options.engine](settings, worker_count(options.workers, device))
+        try:
+            optuna_log = OptunaLog(store.root, reporter.log)
+            driver = StudyDriver(
+                planner, store, engine, tracker, reporter, optuna_log, device, options.retry, stop
+            )
+            driver.run()
+        finally:
+            engine.close()
+    return driver
+
+
+def publish_report(
+    store: Store, study: str, reporter: ProgressReporter
+) -> tuple[Leaderboard, tuple[Path, ...]]:
+    """Write the study's report from MLflow and attach it to the study's run there; the
+    leaderboard, and the paths of its files."""
+    uri = tracking_uri(store.root)
     try:
-        sweep.run()
-    finally:
-        engine.close()
-    return sweep
-
-
-class NullTracker:
-    """A mirror without MLflow behind it, for runs that belong to no study."""
-
-    def touch(self, run_id: str, listing: Mapping[str, Any]) -> None:
-        """Nobody is told."""
+        board, paths = build(store, study)
+    except Behind:
+        sync(store, study, uri)
+        board, paths = build(store, study)
+    Mirror(store, study, uri, on_trouble=reporter.log).attach_report(store.report_folder(study))
+    return board, paths
 
 
 def pick_device(wanted: str) -> str:
-    """`cpu` or `cuda`. Raises `Usage` where CUDA was asked for and is not there."""
+    """`cpu` or `cuda`. Raises `InvalidOption` where CUDA was asked for and is not there."""
     import torch
 
     if wanted not in ("auto", "cpu", "cuda"):
-        raise Usage(f"--device {wanted}: take auto, cpu or cuda")
-    there = torch.cuda.is_available()
-    if wanted == "cuda" and not there:
-        raise Usage(
+        raise InvalidOption(f"--device {wanted}: take auto, cpu or cuda")
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise InvalidOption(
             "--device cuda: torch finds no CUDA device here. Check the driver (nvidia-smi) and "
             "that torch is a CUDA build, or take --device cpu."
         )
-    return "cuda" if there and wanted != "cpu" else "cpu"
+    return "cuda" if available and wanted != "cpu" else "cpu"
 
 
-def workers(wanted: int | None, device: str) -> int:
+def worker_count(wanted: int | None, device: str) -> int:
     """How many worker processes: what was asked for, or one a GPU, or one a core."""
     if wanted is not None:
         return wanted

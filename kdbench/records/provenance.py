@@ -1,5 +1,6 @@
 """What is recorded beside every result: code, libraries, machine."""
 
+import datetime
 import functools
 import os
 import platform
@@ -23,6 +24,13 @@ def provenance() -> dict[str, Any]:
         "versions": {"kdbench": __version__, "python": platform.python_version(), **versions},
         "hardware": hardware(),
     }
+
+
+def stamp(device: str) -> dict[str, Any]:
+    """What is recorded beside a result that is written now and is not in the run's id:
+    `provenance()`, the device, and `finished`, the time in UTC (ISO 8601)."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {**provenance(), "device": device, "finished": now}
 
 
 def _git(folder: Path) -> tuple[str, bool]:

@@ -104,6 +104,24 @@ def parse_study(text: str, where: str, changes: Mapping[str, Any] | None = None)
     return study
 
 
+def changed_study(study: Study, changes: Mapping[str, Any]) -> Study:
+    """`study` with `changes` (dotted key to value) made. Raises `StudyError`."""
+    if not changes:
+        return study
+    raw = study.model_dump()
+    faults = [fault for key, value in changes.items() for fault in _set(raw, key, value)]
+    if isinstance(changes.get("methods"), list):
+        raw["methods"] = [entry_of(item) for item in raw["methods"]]
+    try:
+        changed = Study.model_validate(raw)
+    except ValidationError as error:
+        raise StudyError(study.name, faults + [sentence(e, raw) for e in error.errors()]) from None
+    faults += check(changed)
+    if faults:
+        raise StudyError(study.name, faults)
+    return changed
+
+
 def _mapping(text: str, where: str) -> dict[str, Any]:
     """The mapping that `text` holds, aliases written out. Raises `StudyError`."""
     if len(text) > LONGEST:

@@ -10,9 +10,8 @@ from typer.testing import CliRunner, Result
 from kdbench.cli import app
 from kdbench.cli import study as study_command
 from kdbench.execution import run_study
-from kdbench.execution.engines import worker
-from kdbench.execution.engines.inline import InlineEngine
-from kdbench.execution.run_study import NullTracker
+from kdbench.execution.engines import ENGINES, worker
+from kdbench.execution.protocols import NullTracker
 from kdbench.records.files import read_json
 from kdbench.records.store import Store
 from kdbench.report.data.confusion import confusions_frame
@@ -51,9 +50,10 @@ def kdbench(*words: object) -> Result:
 def _run_inside(patch: pytest.MonkeyPatch) -> None:
     cost = {"relative": 1.0, "peak_mb": 1.0, "seconds_per_step": 1.0}
     patch.setattr(worker, "measure_costs", lambda specs, *_: dict.fromkeys(specs, cost))
-    patch.setattr(run_study, "LocalEngine", lambda place, count: InlineEngine(place))
-    patch.setattr(study_command.tracking, "Mirror", NullMirror)
-    patch.setattr(study_command, "publish", lambda *_: None)
+    patch.setitem(ENGINES, "local", ENGINES["inline"])
+    patch.setattr(run_study, "Mirror", NullMirror)
+    patch.setattr(study_command, "publish_report", lambda *_: (None, ()))
+    patch.setattr(study_command, "show_report", lambda *_: None)
 
 
 @pytest.fixture

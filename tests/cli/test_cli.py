@@ -277,8 +277,8 @@ def test_going_on_is_a_command_that_can_be_copied(monkeypatch: pytest.MonkeyPatc
 
 
 def test_workers_default_to_what_is_there() -> None:
-    assert run_study.workers(3, "cpu") == 3
-    assert run_study.workers(None, "cpu") >= 1
+    assert run_study.worker_count(3, "cpu") == 3
+    assert run_study.worker_count(None, "cpu") >= 1
 
 
 #: Images of the downloaded data sets of shipped studies: number and shape.

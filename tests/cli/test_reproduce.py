@@ -10,8 +10,7 @@ from scipy import stats as scipy_stats
 from typer.testing import CliRunner, Result
 
 from kdbench.cli import app
-from kdbench.execution import run_study
-from kdbench.execution.engines.inline import InlineEngine
+from kdbench.execution.engines import ENGINES
 from kdbench.records.files import read_json
 from kdbench.records.store import Store
 
@@ -20,7 +19,7 @@ from kdbench.records.store import Store
 def home(tiny_root: Path) -> Iterator[Path]:
     """The root with the study `tiny`; runs are trained in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_study, "LocalEngine", lambda place, count: InlineEngine(place))
+        patch.setitem(ENGINES, "local", ENGINES["inline"])
         yield tiny_root
 
 

@@ -25,7 +25,7 @@ from kdbench.data.load import TrainingData
 from kdbench.execution.driver import StudyDriver
 from kdbench.execution.engines.inline import InlineEngine
 from kdbench.execution.engines.local import LocalEngine
-from kdbench.execution.engines.worker import Idle, Message, Place, Task
+from kdbench.execution.engines.protocol import Idle, Message, Task, WorkerSettings
 from kdbench.execution.errors import Interrupted, TeacherFailed
 from kdbench.methods import METHODS
 from kdbench.records.files import read_json
@@ -95,7 +95,7 @@ def scores(root: Path) -> dict[str, Any]:
         result = read_json(path)
         rows = [json.loads(line) for line in (path.parent / "metrics.jsonl").open()]
         found[path.parent.name] = (
-            {k: result[k] for k in ("state", "epochs", "last", "best", "weights")},
+            {k: result[k] for k in ("state", "epochs", "last", "best", "loss_weights")},
             [{k: v for k, v in row.items() if k != "seconds"} for row in rows],
             read_json(path.parent / "test.json"),
             (path.parent / "weights.safetensors").read_bytes(),
@@ -247,8 +247,8 @@ def test_ctrl_c_and_one_worker_give_the_same_leaderboard(mini: Study, tmp_path: 
     assert len(finished) < len(mini.plan["listing"])
     assert not list(root.glob("reports/*/*"))
     # What it says how to go on is what a person copies.
-    line = next(line for line in out.splitlines() if "to go on: " in line)
-    told = shlex.split(line.split("to go on: ")[1])
+    line = next(line for line in out.splitlines() if "To continue: " in line)
+    told = shlex.split(line.split("To continue: ")[1])
     assert told == ["kdbench", *words]
     done = command(*told[1:], cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -289,13 +289,13 @@ class TrainingContext:
     text: str = MINI
     changes: dict[str, Any] = field(default_factory=dict)
 
-    def place(self) -> Place:
-        return Place(self.root, "digits", None, "cpu")
+    def settings(self) -> WorkerSettings:
+        return WorkerSettings(self.root, "digits", None, "cpu")
 
     def sweep(self, engine: Any = None) -> tuple[StudyDriver, Nobody]:
         store, ear = Store(self.root), Nobody()
         planner = Planner(parse_study(self.text, "mini", self.changes), self.data, store)
-        engine = engine or InlineEngine(self.place())
+        engine = engine or InlineEngine(self.settings())
         return StudyDriver(planner, store, engine, ear, ear, OptunaLog(self.root), "cpu"), ear
 
     def run(self, engine: Any = None) -> tuple[dict[str, Any], StudyDriver, Nobody]:
@@ -317,11 +317,11 @@ SMALL = {"tune": None, "final.seeds": [0, 1], "methods": ["ce", "kd"]}
 class Stopping(InlineEngine):
     """Sends this process a signal in the middle of a step, after some steps."""
 
-    def __init__(self, place: Place, steps: int, kind: signal.Signals) -> None:
-        super().__init__(place)
+    def __init__(self, settings: WorkerSettings, steps: int, kind: signal.Signals) -> None:
+        super().__init__(settings)
         self.steps, self.kind = steps, kind
 
-    def messages(self, patience: float) -> Iterator[Message]:
+    def messages(self, timeout: float) -> Iterator[Message]:
         def stopping() -> bool:
             self.steps -= 1
             if self.steps == 0:
@@ -330,7 +330,7 @@ class Stopping(InlineEngine):
 
         said: list[Message] = []
         while self._tasks:
-            self._worker.carry_out(self._tasks[0], said.append, stopping)
+            self._worker.run_task(self._tasks[0], said.append, stopping)
             self._tasks.pop(0)
         yield from (message for message in said if not isinstance(message, Idle))
 
@@ -341,7 +341,7 @@ def test_sigterm_again_and_again_changes_no_bit(mini: Study, bench: TrainingCont
     kinds = [signal.SIGTERM, signal.SIGINT]
     stopped, finished = 0, {}
     while True:
-        engine = Stopping(bench.place(), next(steps), kinds[stopped % 2])
+        engine = Stopping(bench.settings(), next(steps), kinds[stopped % 2])
         sweep, ear = bench.sweep(engine)
         try:
             plan = sweep.run()
@@ -370,10 +370,10 @@ def test_stopping_between_a_runs_last_epoch_and_its_result_loses_nothing(
     engine: Any = sweep.engine
     passed: list[Message] = []
 
-    def one_at_a_time(patience: float) -> Iterator[Message]:
-        passed.extend(InlineEngine.messages(engine, patience))
+    def one_at_a_time(timeout: float) -> Iterator[Message]:
+        passed.extend(InlineEngine.messages(engine, timeout))
         if passed:
-            sweep._ask_to_stop()
+            sweep.stop.request()
             yield passed.pop(0)
 
     engine.messages = one_at_a_time
@@ -427,7 +427,7 @@ def test_costs_that_cannot_be_measured_fail_no_run(
     def measure_costs(*_: Any) -> Any:
         raise RuntimeError("no clock")
 
-    monkeypatch.setattr("kdbench.execution.engines.worker.calibrate", measure_costs)
+    monkeypatch.setattr("kdbench.execution.engines.worker.measure_costs", measure_costs)
     plan, sweep, ear = bench.run()
     assert plan["complete"]
     assert sweep.failures() == {}
@@ -500,17 +500,17 @@ def test_two_drivers_share_a_study_and_train_nothing_twice(bench: TrainingContex
     begun: list[str] = []
     for sweep in (first, second):
 
-        def begin(node: Node, real: Callable[[Node], bool] = sweep._begin) -> bool:
+        def begin(node: Node, real: Callable[[Node], bool] = sweep.state.begin) -> bool:
             taken = real(node)
             begun.extend([node.id] * taken)
             return taken
 
-        sweep._begin = begin  # type: ignore[method-assign]
+        sweep.state.begin = begin  # type: ignore[method-assign]
     messages = first.engine.messages
     plans: list[dict[str, Any]] = []
 
-    def in_between(patience: float) -> Iterator[Message]:
-        yield from messages(patience)
+    def in_between(timeout: float) -> Iterator[Message]:
+        yield from messages(timeout)
         if not plans and len(results(bench.root)) > 3:
             first.engine.messages = messages  # type: ignore[method-assign]
             plans.append(second.run())
@@ -533,7 +533,7 @@ def test_a_failed_run_is_tried_at_the_next_start_unless_told_otherwise(
     record.begin(final.spec)
     record.fail({"message": "it broke", "traceback": "", "errno": None})
     sweep, _ = bench.sweep()
-    sweep.retry = False
+    sweep.state.retry = False
     assert not sweep.run()["complete"]
     assert sweep.failures() == {"kd seed 1": "it broke"}
     plan, sweep, _ = bench.run()
@@ -574,24 +574,24 @@ def test_locks_are_given_back_as_runs_end(bench: TrainingContext) -> None:
     bench.changes = SMALL
     sweep, _ = bench.sweep()
     most = 0
-    take: Callable[..., None] = sweep._take
+    take: Callable[..., None] = sweep.handler.handle
 
     def watched(*words: Any) -> None:
         nonlocal most
         take(*words)
-        most = max(most, len(sweep._claims.held))
+        most = max(most, len(sweep.state.locks.held))
 
-    sweep._take = watched  # type: ignore[method-assign]
+    sweep.handler.handle = watched  # type: ignore[method-assign]
     sweep.run()
     assert most < 5
-    assert sweep._claims.held == {}
+    assert sweep.state.locks.held == {}
 
 
 class Rough(LocalEngine):
     """Its worker is interrupted while it starts, killed while idle, and killed at work."""
 
-    def __init__(self, place: Place) -> None:
-        super().__init__(place, 1)
+    def __init__(self, settings: WorkerSettings) -> None:
+        super().__init__(settings, 1)
         self.tasks: list[Task] = []
 
     def send(self, *kinds: signal.Signals) -> None:
@@ -632,7 +632,7 @@ def test_a_study_does_not_end_while_a_worker_has_yet_to_say_that_it_is_free(
     bench: TrainingContext,
 ) -> None:
     bench.changes = SMALL
-    plan, sweep, _ = bench.run(Tardy(bench.place()))
+    plan, sweep, _ = bench.run(Tardy(bench.settings()))
     assert plan["complete"]
     assert set(results(bench.root)) == set(plan["listing"])
     assert sweep.failures() == {}
@@ -657,8 +657,8 @@ def test_costs_wait_for_a_free_worker(bench: TrainingContext) -> None:
     _, done, _ = bench.run()
     done.store.costs_path("mini").unlink(missing_ok=True)
     sweep, _ = bench.sweep(Busy())
-    sweep._beside = done._beside
-    assert sweep._measure_costs(sweep.planner.plan())
+    sweep.state.make_plan()
+    assert sweep.costs.start()
 
 
 class Asked:
@@ -678,16 +678,16 @@ def test_cohorts_become_smaller_so_that_workers_end_together(
     bench.changes = {"tune": None, "methods": ["ce", "label-smoothing"]}
     bench.changes |= {"final.seeds": list(range(40))}
     sweep, _ = bench.sweep(Asked(count))
-    plan = sweep.planner.plan()
-    teacher = set(plan.teachers.values())
-    sweep._running |= teacher
+    sweep.state.make_plan()
+    plan = sweep.state.plan
+    sweep.state.training |= set(plan.teachers.values())
     free, sizes = [0.0] * count, []
-    while cohort := sweep._cohorts.next(plan, sweep._ready(plan)):
+    while cohort := sweep.scheduler.next(plan, sweep.state.ready()):
         # The worker that is free first takes it; every run takes one unit of time.
         worker = free.index(min(free))
         free[worker] += len(cohort)
         sizes.append(len(cohort))
-        sweep._running |= {node.id for node in cohort}
+        sweep.state.training |= {node.id for node in cohort}
     assert sum(sizes) == 80
     assert max(free) - min(free) <= 1
     # Runs of a seed are still trained together while there are many.
@@ -704,18 +704,16 @@ def test_cohorts_with_a_live_teacher_stay_together(bench: TrainingContext) -> No
     (bench.root / "runs").mkdir()
     (bench.root / "kept" / teacher).rename(bench.root / "runs" / teacher)
     fresh, _ = bench.sweep(Asked(8))
-    plan = fresh.planner.plan()
-    assert {node.spec.method for node in fresh._cohorts.next(plan, fresh._ready(plan))} == {
-        "ce",
-        "kd",
-    }
+    fresh.state.make_plan()
+    cohort = fresh.scheduler.next(fresh.state.plan, fresh.state.ready())
+    assert {node.spec.method for node in cohort} == {"ce", "kd"}
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_runs_go_on_in_smaller_cohorts(
     bench: TrainingContext,
 ) -> None:
     bench.changes = SMALL
-    engine = Rough(bench.place())
+    engine = Rough(bench.settings())
     assert engine._workers == []  # none is started before there is work
     try:
         plan, sweep, ear = bench.run(engine)

@@ -321,35 +321,34 @@ def _child(root: Path, at: int) -> int:
             del os.environ[name]
         from rich.console import Console
 
-        from kdbench.cli import study as run_study
         from kdbench.cli.progress import ProgressBar
+        from kdbench.cli.study import run_and_report
+        from kdbench.execution.run_study import Options
 
-        _quickly()
+        _skip_what_writes_nothing()
         Boundaries(at)
-        options = run_study.Options(str(root.parent / "crash.yaml"), root, workers=1)
-        code = run_study.run_and_report(options, ProgressBar(Console()))
+        options = Options(str(root.parent / "crash.yaml"), root, workers=1, engine="inline")
+        code = run_and_report(options, ProgressBar(Console()))
     finally:
         os._exit(code)
 
 
-def _quickly() -> None:
-    """In one process, with one blank figure, and without measuring what a step costs: what
-    takes the time and writes nothing of interest."""
-    from kdbench.cli import study as run_study
-    from kdbench.execution.engines import work
-    from kdbench.execution.engines.inline import InlineEngine
-    from kdbench.report import write as files
+def _skip_what_writes_nothing() -> None:
+    """Replace the figures by one blank one, and do not measure what a step costs: both take
+    time and write nothing of interest."""
+    from kdbench.execution.engines import worker
+    from kdbench.report import write
     from kdbench.report.figures import Drawn
 
-    new_state = {"blank": b"."}
+    blank = {"blank": b"."}
     cost = {"relative": 1.0, "peak_mb": 1.0, "seconds_per_step": 1.0}
     patches: tuple[tuple[Any, str, Any], ...] = (
-        (run_study, "LocalEngine", lambda place, count: InlineEngine(place)),
-        (files, "figures", lambda *_: Drawn({}, new_state, new_state, {})),
-        (work, "calibrate", lambda specs, *_: dict.fromkeys(specs, cost)),
+        (write, "figures", lambda *_: Drawn({}, blank, blank, {})),
+        (worker, "measure_costs", lambda specs, *_: dict.fromkeys(specs, cost)),
     )
-    for module, name, quick in patches:
-        setattr(module, name, quick)
+    for module, name, replacement in patches:
+        assert hasattr(module, name)
+        setattr(module, name, replacement)
 
 
 # -- by hand

@@ -17,7 +17,7 @@ from kdbench.data.datasets import DATASETS
 from kdbench.data.test_set import open_test_set
 from kdbench.execution.driver import StudyDriver
 from kdbench.execution.engines.inline import InlineEngine
-from kdbench.execution.engines.worker import Place
+from kdbench.execution.engines.protocol import WorkerSettings
 from kdbench.records.store import Store
 from kdbench.study import Planner
 from kdbench.training import evaluate
@@ -203,7 +203,7 @@ def carried_out(world, digits, root: Path) -> Store:
     )
     store, nobody = Store(root), Null()
     planner = Planner(study, digits, store)
-    engine = InlineEngine(Place(root, "digits", None, "cpu"))
+    engine = InlineEngine(WorkerSettings(root, "digits", None, "cpu"))
     StudyDriver(planner, store, engine, nobody, nobody, nobody, "cpu").run()
     return store
 

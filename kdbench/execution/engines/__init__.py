@@ -1,33 +1,29 @@
-"""Where cohorts run. An engine takes tasks, and gives events as they come."""
+"""Engines: where a study's runs are trained. An engine is one file here and one line below.
 
-from collections.abc import Iterator
-from typing import Protocol
+Other packages add theirs through the entry-point group `kdbench.engines`.
+"""
 
-from kdbench.execution.engines.worker import Message, Task
+from importlib import import_module
+
+from kdbench.execution.engines.protocol import Engine, EngineFactory, WorkerSettings
+from kdbench.registry import Registry
 
 
-class Engine(Protocol):
-    """Workers that train and score; they write no record."""
+def _imported_when_used(module: str, name: str) -> EngineFactory:
+    """An engine of this package whose module (and so torch) is imported when it is made."""
 
-    #: How many workers there are.
-    size: int
+    def make(settings: WorkerSettings, workers: int) -> Engine:
+        engine: Engine = getattr(import_module(f"{__name__}.{module}"), name)(settings, workers)
+        return engine
 
-    def idle(self) -> int:
-        """How many workers have nothing to do."""
-        ...
+    return make
 
-    def submit(self, task: Task) -> None:
-        """Give a task to an idle worker."""
-        ...
 
-    def messages(self, patience: float) -> Iterator[Message]:
-        """What has been said since; waits at most `patience` seconds for the first word."""
-        ...
-
-    def stop(self) -> None:
-        """Ask every worker to finish its step and keep its last epoch."""
-        ...
-
-    def close(self) -> None:
-        """End the workers."""
-        ...
+ENGINES: Registry[EngineFactory] = Registry(
+    "engine",
+    "kdbench.engines",
+    {
+        "local": _imported_when_used("local", "LocalEngine"),
+        "inline": _imported_when_used("inline", "InlineEngine"),
+    },
+)

@@ -1,38 +1,43 @@
-"""One worker in this process: for tests and for looking into a run with a debugger."""
+"""One worker in this process: for tests, and for looking into a run with a debugger."""
 
 from collections.abc import Iterator
 
-from kdbench.execution.engines.worker import Idle, Message, Place, Task, Worker
+from kdbench.execution.engines.protocol import Idle, Message, Task, WorkerSettings
+from kdbench.execution.engines.worker import Worker
 
 
 class InlineEngine:
-    """Carries a task out where it is asked for its messages."""
+    """Runs a task inside the call that asks for its messages; there is always one worker."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, settings: WorkerSettings, workers: int = 1) -> None:
         self.size = 1
-        self._worker = Worker(place)
+        self._worker = Worker(settings)
         self._tasks: list[Task] = []
         self._stopping = False
 
     def idle(self) -> int:
-        """1 where there is nothing to do."""
+        """1 where there is no task."""
         return int(not self._tasks)
 
     def submit(self, task: Task) -> None:
-        """Take a task; it is carried out by `messages`."""
+        """Keep a task for the next call of `messages`."""
         self._tasks.append(task)
 
-    def messages(self, patience: float) -> Iterator[Message]:
-        """Carry the task out and give what it said."""
-        said: list[Message] = []
+    def messages(self, timeout: float) -> Iterator[Message]:
+        """Run the task to its end, then give its messages."""
+        messages: list[Message] = []
         while self._tasks:
-            self._worker.carry_out(self._tasks[0], said.append, lambda: self._stopping)
+            self._worker.run_task(self._tasks[0], messages.append, self.stopping)
             self._tasks.pop(0)
-        yield from (message for message in said if not isinstance(message, Idle))
+        yield from (message for message in messages if not isinstance(message, Idle))
+
+    def stopping(self) -> bool:
+        """Whether the task has been asked to finish its step and end."""
+        return self._stopping
 
     def stop(self) -> None:
         """Ask the task to finish its step."""
         self._stopping = True
 
     def close(self) -> None:
-        """Nothing is left running."""
+        """Do nothing: there is no process to end."""

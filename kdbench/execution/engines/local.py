@@ -3,16 +3,17 @@
 import multiprocessing
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
-from multiprocessing.synchronize import Event as Flag
 from typing import Any
 
-from kdbench.execution.engines.worker import Failed, Idle, Lost, Message, Place, Task, Worker
-from kdbench.training.memory import trim
+from kdbench.execution.engines.protocol import Idle, Message, Task, WorkerLost, WorkerSettings
+from kdbench.execution.errors import WorkerCannotStart
+from kdbench.training.events import Failed
 
 #: Set before a worker loads torch. Two workers must never share OpenMP's threads, and
 #: glibc gives freed pages back to the system after each step unless told otherwise.
@@ -29,65 +30,62 @@ ENVIRONMENT = {
     "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
 
+#: Imported once, by the process that all workers are forked from.
+PRELOADED = ["kdbench.execution.engines.worker", "torchmetrics", "torchvision"]
 
-class WorkerLost(Exception):
-    """A worker cannot even start, so starting another would not help."""
-
-
-#: Seconds that a worker gets to end by itself.
-PATIENCE = 10.0
+#: Seconds that the workers get to end by themselves.
+CLOSE_TIMEOUT = 10.0
 
 
 class LocalEngine:
-    """`count` worker processes, started with the first task. Each has a pipe of its own, so
-    one that dies is seen at once."""
+    """`workers` processes, started with the first task. Each has a pipe of its own, so that the
+    end of one is seen at once."""
 
-    def __init__(self, place: Place, count: int) -> None:
-        self.size = count
+    def __init__(self, settings: WorkerSettings, workers: int) -> None:
+        self.size = workers
         self._context = _context()
-        self._flag: Flag = self._context.Event()
-        self._places = [_device_of(place, index) for index in range(count)]
+        # One shared byte and no lock: set in a signal handler, and read by workers that may be
+        # killed at any instruction.
+        self._stop_flag = self._context.RawValue("b", 0)
+        self._settings = [_with_device(settings, index) for index in range(workers)]
         self._workers: list[tuple[Any, Connection]] = []
-        self._tasks: list[Task | None] = [None] * count
-        #: Workers that have finished a task since they were started.
+        self._tasks: list[Task | None] = [None] * workers
+        #: Workers that have ended a task since they were started.
         self._proven: set[int] = set()
 
-    def _start(self, place: Place) -> tuple[Any, Connection]:
-        ours, theirs = self._context.Pipe()
-        before = {key: os.environ.get(key) for key in ENVIRONMENT}
-        os.environ.update(ENVIRONMENT)
-        try:
-            process = self._context.Process(
-                target=serve, args=(theirs, self._flag, place), daemon=True
-            )
-            with _signals_ignored():
+    def _start(self, settings: WorkerSettings) -> tuple[Any, Connection]:
+        driver_end, worker_end = self._context.Pipe()
+        process = self._context.Process(
+            target=serve, args=(worker_end, self._stop_flag, settings), daemon=True
+        )
+        if self._context.get_start_method() == "forkserver":
+            with _worker_environment():
+                forkserver.ensure_running()
+            # This waits until the server has imported torch; signals are handled meanwhile.
+            process.start()
+        else:
+            with _worker_environment():
                 process.start()
-        finally:
-            for key, value in before.items():
-                if value is None:
-                    os.environ.pop(key, None)
-                else:
-                    os.environ[key] = value
-        theirs.close()
-        return process, ours
+        worker_end.close()
+        return process, driver_end
 
     def idle(self) -> int:
-        """How many workers have nothing to do."""
+        """How many workers have no task."""
         return sum(task is None for task in self._tasks)
 
     def submit(self, task: Task) -> None:
         """Give a task to an idle worker."""
         if not self._workers:
-            self._workers = [self._start(place) for place in self._places]
+            self._workers = [self._start(settings) for settings in self._settings]
         index = self._tasks.index(None)
         self._tasks[index] = task
-        with suppress(OSError):  # a worker that died idle: `messages` sees it
+        with suppress(OSError):  # a worker that ended while idle: `messages` sees it
             self._workers[index][1].send(task)
 
-    def messages(self, patience: float) -> Iterator[Message]:
-        """What the workers have said; waits at most `patience` seconds for the first word."""
+    def messages(self, timeout: float) -> Iterator[Message]:
+        """The workers' messages; waits at most `timeout` seconds for the first."""
         pipes = {pipe: index for index, (_, pipe) in enumerate(self._workers)}
-        for pipe in wait(list(pipes), patience):
+        for pipe in wait(list(pipes), timeout):
             index = pipes[pipe]  # type: ignore[index]
             try:
                 while self._workers[index][1].poll():
@@ -97,65 +95,71 @@ class LocalEngine:
                         self._proven.add(index)
                     yield message
             except (EOFError, OSError):
-                yield from self._died(index)
+                yield from self._replace(index)
 
-    def _died(self, index: int) -> Iterator[Message]:
-        """A worker is gone (killed for its memory, say): its runs have failed, and another
-        takes its place."""
+    def _replace(self, index: int) -> Iterator[Message]:
+        """Start another worker in place of one that has ended (killed for its memory, say), and
+        give up its task. Raises `WorkerCannotStart` where it ended before it had one."""
         process, pipe = self._workers[index]
         process.join()
         pipe.close()
         task, self._tasks[index] = self._tasks[index], None
         if task is None and index not in self._proven:
-            raise WorkerLost(
+            raise WorkerCannotStart(
                 f"a worker process ended with code {process.exitcode} before it had anything to "
                 "do; what it printed above says why"
             )
         self._proven.discard(index)
-        self._workers[index] = self._start(self._places[index])
+        self._workers[index] = self._start(self._settings[index])
         message = f"the worker process ended with code {process.exitcode}"
         if task and task.kind == "train" and len(task.specs) > 1:
-            yield Lost(task.specs, message)
+            yield WorkerLost(task.specs, message)
             return
         for spec in task.specs if task else ():
             yield Failed(spec.id, {"message": message, "traceback": ""})
 
     def stop(self) -> None:
-        """Ask every worker to finish its step and keep its last epoch."""
-        self._flag.set()
+        """Ask every worker to finish its step and send its last epoch."""
+        self._stop_flag.value = 1
 
     def close(self) -> None:
-        """End the workers."""
-        self._flag.set()
+        """End the workers: kill those that have not ended after `CLOSE_TIMEOUT`."""
+        self.stop()
         for _, pipe in self._workers:
-            with suppress(OSError):  # it may be gone already, which is what is wanted
+            with suppress(OSError):  # it has ended already
                 pipe.send(None)
-        end = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + CLOSE_TIMEOUT
         for process, pipe in self._workers:
-            # What it still says is taken off the pipe: a full pipe would hold it up.
+            # Read what it still sends: a full pipe would keep it from ending.
             with suppress(EOFError, OSError):
-                while time.monotonic() < end:
+                while time.monotonic() < deadline:
                     if pipe.poll(0.1):
                         pipe.recv_bytes()
-            process.join(max(0.1, end - time.monotonic()))
+            process.join(max(0.1, deadline - time.monotonic()))
             if process.is_alive():
                 process.kill()
             pipe.close()
 
 
 @contextmanager
-def _signals_ignored() -> Iterator[None]:
-    """Ignore Ctrl-C and SIGTERM for a moment: a process that is started now inherits that,
-    so none dies with a traceback before it can say so itself. The main thread alone can."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {kind: signal.signal(kind, signal.SIG_IGN) for kind in (signal.SIGINT, signal.SIGTERM)}
+def _worker_environment() -> Iterator[None]:
+    """What a process that is started in here inherits: `ENVIRONMENT`, and Ctrl-C and SIGTERM
+    blocked, so that no worker dies of them while it imports. This process gets a signal that
+    arrives meanwhile as soon as it leaves."""
+    # The tracker unblocks signals when it is started, so it is started before.
+    resource_tracker.ensure_running()
+    environment = {key: os.environ.get(key) for key in ENVIRONMENT}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    os.environ.update(ENVIRONMENT)
     try:
         yield
     finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
+        for key, value in environment.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _context() -> Any:
@@ -164,34 +168,34 @@ def _context() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["kdbench.execution.engines.worker", "torchmetrics", "torchvision"]
-    )
+    context.set_forkserver_preload(PRELOADED)
     return context
 
 
-def _device_of(place: Place, index: int) -> Place:
-    """Each worker's device: the GPUs in turn, or the CPU."""
-    if place.device != "cuda":
-        return place
+def _with_device(settings: WorkerSettings, index: int) -> WorkerSettings:
+    """The settings of worker `index`: the GPUs are dealt out in turn."""
+    if settings.device != "cuda":
+        return settings
     import torch
 
-    device = f"cuda:{index % torch.cuda.device_count()}"
-    return Place(place.root, place.data_name, place.data_dir, device)
+    return replace(settings, device=f"cuda:{index % torch.cuda.device_count()}")
 
 
-def serve(pipe: Connection, flag: Flag, place: Place) -> None:
-    """A worker process: tasks from the pipe until it closes or says None."""
-    # Ctrl-C reaches the whole group; the driver alone decides, and asks through the flag.
+def serve(pipe: Connection, stop_flag: Any, settings: WorkerSettings) -> None:
+    """A worker process: run the tasks from the pipe until it closes or sends None."""
+    # Ctrl-C reaches the whole process group; the driver alone decides, and sets the flag.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     import torch
 
+    from kdbench.execution.engines.worker import Worker
+    from kdbench.training.memory import trim
+
     torch.set_num_threads(1)
-    worker = Worker(place)
+    worker = Worker(settings)
     trim()  # what reading the images took
     try:
         while (task := pipe.recv()) is not None:
-            worker.carry_out(task, pipe.send, flag.is_set)
-    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+            worker.run_task(task, pipe.send, lambda: bool(stop_flag.value))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the driver is gone; what it has not written is trained again

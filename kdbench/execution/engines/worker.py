@@ -1,14 +1,19 @@
 """What a worker does: tasks in, messages out. The same code in every engine."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
-import numpy as np
 import torch
 
 from kdbench.data.load import TrainingData, load
+from kdbench.execution.engines.protocol import (
+    CostsMeasured,
+    Idle,
+    Message,
+    Scored,
+    Task,
+    WorkerSettings,
+)
 from kdbench.methods import METHODS
 from kdbench.methods.layers import layers_of_run
 from kdbench.records.spec import RunSpec
@@ -17,127 +22,72 @@ from kdbench.training.context import TrainingContext, TrainingJob
 from kdbench.training.cost import measure_costs
 from kdbench.training.cuda_graphs.recording import can_record
 from kdbench.training.evaluate import open_test_set_of, score_run
-from kdbench.training.events import Event, Failed, cause
+from kdbench.training.events import Failed, cause
 from kdbench.training.loop import train_cohort
 from kdbench.training.memory import CohortTooLarge, release, trim
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a worker finds things and what it computes on."""
-
-    root: Path
-    data_name: str
-    data_dir: Path | None
-    device: str
-
-
-@dataclass(frozen=True)
-class Task:
-    """`train` a cohort of specs, `score` finished runs, or `measure_costs` costs of specs.
-
-    `labels` names the specs of a calibration; `reference` is the one all are held against.
-    `read` says which layers the study as a whole reads from the tables of each frozen run.
-    """
-
-    kind: str
-    specs: tuple[RunSpec, ...]
-    labels: tuple[str, ...] = ()
-    reference: str = ""
-    read: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Scored:
-    """The test scores of a run, to be written once."""
-
-    id: str
-    test: dict[str, Any]
-    arrays: dict[str, np.ndarray] = field(repr=False)
-
-
-@dataclass(frozen=True)
-class CostsMeasured:
-    """The cost of each label: see `measure_costs`."""
-
-    rows: dict[str, dict[str, float]]
-
-
-@dataclass(frozen=True)
-class Idle:
-    """The task is over."""
-
-
-@dataclass(frozen=True)
-class Lost:
-    """The worker was killed over a cohort: for its memory, most likely, so that fewer runs
-    together may go well."""
-
-    specs: tuple[RunSpec, ...]
-    message: str
-
-
-Message = Event | Scored | CostsMeasured | Idle | Lost
-
-
 class Worker:
-    """Carries out tasks. Keeps the data and the frozen networks from task to task."""
+    """Runs tasks. It keeps the data and the frozen networks from one task to the next."""
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
-        self.store = Store(place.root)
-        self.device = torch.device(place.device)
-        self.data: TrainingData = load(place.data_name, place.data_dir)
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.settings = settings
+        self.store = Store(settings.root)
+        self.device = torch.device(settings.device)
+        self.data: TrainingData = load(settings.data_name, settings.data_dir)
         on_gpu = self.device.type == "cuda"
         if on_gpu:
             # fp32 means float32, not the matrix units' shorter TF32.
             torch.backends.cudnn.allow_tf32 = False
         recorded = on_gpu and can_record(self.device)
-        self.bench = TrainingContext(self.store, self.data, self.device, recorded)
+        self.context = TrainingContext(self.store, self.data, self.device, recorded)
 
-    def carry_out(
-        self, task: Task, say: Callable[[Message], None], stopping: Callable[[], bool]
+    def run_task(
+        self, task: Task, emit: Callable[[Message], None], stopping: Callable[[], bool]
     ) -> None:
-        """Do one task; a fault of the task as a whole fails its runs, never the worker."""
+        """Run a task and emit its messages, `Idle` last. An error outside of a run's own code is
+        emitted as `Failed` for each run of the task; the worker goes on."""
         try:
-            self.bench.read = task.read
+            self.context.read = task.layers_read
             if task.kind == "train":
-                self._train([self._job(spec) for spec in task.specs], say, stopping)
+                self._train([self._job(spec) for spec in task.specs], emit, stopping)
             elif task.kind == "score":
-                self._score(task, say)
+                self._score(task, emit)
             else:
                 specs = dict(zip(task.labels, map(self._job, task.specs), strict=True))
-                say(CostsMeasured(measure_costs(specs, task.reference, self.bench, stopping)))
+                emit(CostsMeasured(measure_costs(specs, task.reference, self.context, stopping)))
         except Exception as error:
             for spec in task.specs:
-                say(Failed(spec.id, cause(error)))
+                emit(Failed(spec.id, cause(error)))
         trim()  # a teacher's steps take more than its students need
-        say(Idle())
+        emit(Idle())
 
     def _train(
-        self, jobs: list[TrainingJob], say: Callable[[Message], None], stopping: Callable[[], bool]
+        self, jobs: list[TrainingJob], emit: Callable[[Message], None], stopping: Callable[[], bool]
     ) -> None:
-        """Train a cohort; where it does not fit into memory, in two halves one after the
-        other. A run's numbers do not depend on its company, so the split changes none."""
+        """Train runs together; where they do not fit into memory, one half after the other.
+        A run's numbers do not depend on the other runs, so the split changes none."""
         try:
-            train_cohort(jobs, self.bench, say, stopping)
+            train_cohort(jobs, self.context, emit, stopping)
         except CohortTooLarge as error:
             kept = error.kept
         else:
             return
-        # Out of the handler, which would hold what filled the memory.
-        self.bench.forget()
+        # Outside of the handler: the exception holds what filled the memory.
+        self.context.forget()
         release()
-        left = [replace(job, checkpoint=kept[job.spec.id]) for job in jobs if job.spec.id in kept]
-        middle = len(left) // 2
-        for half in (left[:middle], left[middle:]):
-            self._train(half, say, stopping)
+        unfinished = [
+            replace(job, checkpoint=kept[job.spec.id]) for job in jobs if job.spec.id in kept
+        ]
+        middle = len(unfinished) // 2
+        for half in (unfinished[:middle], unfinished[middle:]):
+            self._train(half, emit, stopping)
 
-    def _score(self, task: Task, say: Callable[[Message], None]) -> None:
-        test = open_test_set_of(self.data, self.place.data_dir)
+    def _score(self, task: Task, emit: Callable[[Message], None]) -> None:
+        test = open_test_set_of(self.data, self.settings.data_dir)
         for spec in task.specs:
             scores, arrays = score_run(self.store, spec.id, self.data, test, self.device)
-            say(Scored(spec.id, scores, arrays))
+            emit(Scored(spec.id, scores, arrays))
 
     def _job(self, spec: RunSpec) -> TrainingJob:
         method = METHODS[spec.method](**spec.hparams)

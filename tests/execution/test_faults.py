@@ -15,7 +15,7 @@ from support import crash
 from kdbench.data.load import TrainingData
 from kdbench.execution.driver import StudyDriver
 from kdbench.execution.engines.inline import InlineEngine
-from kdbench.execution.engines.worker import Place
+from kdbench.execution.engines.protocol import WorkerSettings
 from kdbench.records.store import Store
 from kdbench.study import Planner
 from kdbench.study.load import parse_study
@@ -35,7 +35,7 @@ class Nobody:
 def sweep(root: Path, digits: TrainingData) -> StudyDriver:
     store, ear = Store(root), Nobody()
     planner = Planner(parse_study(crash.SMALLEST, "crash"), digits, store)
-    engine = InlineEngine(Place(root, "digits", None, "cpu"))
+    engine = InlineEngine(WorkerSettings(root, "digits", None, "cpu"))
     return StudyDriver(planner, store, engine, ear, ear, OptunaLog(root), "cpu")
 
 

@@ -1,0 +1,106 @@
+"""What a driver and an engine's workers send each other, and what an engine is. No torch here."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from kdbench.records.spec import RunSpec
+from kdbench.training.events import Event
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """Where a worker reads records and data, and the device it computes on (`cpu`, `cuda:0`)."""
+
+    root: Path
+    data_name: str
+    data_dir: Path | None
+    device: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """Work for one worker: `train` specs together, `score` finished runs, or `measure_costs`.
+
+    `labels` names the specs whose costs are measured; `reference` is the label that the others
+    are compared with. `layers_read` maps each frozen run to the layers whose cached outputs any
+    run of the study reads.
+    """
+
+    kind: str
+    specs: tuple[RunSpec, ...]
+    labels: tuple[str, ...] = ()
+    reference: str = ""
+    layers_read: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The test scores of a run, to be written once."""
+
+    id: str
+    test: dict[str, Any]
+    arrays: dict[str, np.ndarray] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class CostsMeasured:
+    """The cost of each label: see `kdbench.training.cost.measure_costs`."""
+
+    rows: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Idle:
+    """The worker has ended its task."""
+
+
+@dataclass(frozen=True)
+class WorkerLost:
+    """A worker was killed while it trained `specs` together: most likely for its memory, so
+    training fewer of them together may work."""
+
+    specs: tuple[RunSpec, ...]
+    message: str
+
+
+Message = Event | Scored | CostsMeasured | Idle | WorkerLost
+
+
+class Engine(Protocol):
+    """Workers that train and score. They write no record: the driver does, from their messages."""
+
+    #: How many workers there are.
+    size: int
+
+    def idle(self) -> int:
+        """How many workers have no task."""
+        ...
+
+    def submit(self, task: Task) -> None:
+        """Give a task to an idle worker."""
+        ...
+
+    def messages(self, timeout: float) -> Iterator[Message]:
+        """The messages that have arrived; waits at most `timeout` seconds for the first."""
+        ...
+
+    def stop(self) -> None:
+        """Ask every worker to finish its step and send its last epoch. A signal handler calls
+        this, so it must neither lock nor print."""
+        ...
+
+    def close(self) -> None:
+        """End the workers."""
+        ...
+
+
+class EngineFactory(Protocol):
+    """What `ENGINES` holds: an engine's class, or a function that makes one."""
+
+    def __call__(self, settings: WorkerSettings, workers: int) -> Engine:
+        """An engine of `workers` workers."""
+        ...
