@@ -1,11 +1,18 @@
 """What is written down is what the code says."""
 
+import ast
+import inspect
+import re
+import shlex
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
+import typer
 
-from kdbench.cli import catalogue
+import kdbench
+from kdbench.cli import app, catalogue
 from kdbench.study.load import shipped
 
 ROOT = Path(__file__).parents[2]
@@ -29,3 +36,41 @@ def test_every_report_of_the_project_belongs_to_a_shipped_study() -> None:
         pytest.skip("no git, or no checkout")
     folders = {Path(line).parts[1] for line in done.stdout.splitlines() if line.count("/") > 1}
     assert folders <= set(shipped())
+
+
+def commands_in(page: Path) -> list[list[str]]:
+    """The `kdbench ...` lines of a page's code blocks, without their comments."""
+    blocks = re.findall(r"^```\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    lines = [re.split(r" {2,}| > ", line)[0] for block in blocks for line in block.splitlines()]
+    return [shlex.split(line)[1:] for line in lines if line.startswith("kdbench ")]
+
+
+PAGES = [ROOT / "README.md", ROOT / "reports" / "README.md"]
+
+
+@pytest.mark.parametrize(
+    "words", [words for page in PAGES for words in commands_in(page)], ids=" ".join
+)
+def test_commands_of_the_pages_parse(words: list[str]) -> None:
+    group = typer.main.get_command(app)
+    name, command, rest = group.resolve_command(click.Context(group), words)
+    assert name
+    assert not command.hidden
+    command.make_context(name, rest)  # raises where an option or argument is not known
+
+
+def test_the_readme_has_every_command() -> None:
+    text = (ROOT / "README.md").read_text()
+    group = typer.main.get_command(app)
+    for name, command in group.commands.items():
+        assert command.hidden or f"kdbench {name}" in text or f"`{name}`" in text, name
+
+
+def test_the_python_of_the_readme_runs_as_written() -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    calls = [node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Call)]
+    for call in calls:
+        owner, _, name = ast.unparse(call.func).partition(".")
+        if owner == "kdbench":
+            names = [keyword.arg for keyword in call.keywords]
+            inspect.signature(getattr(kdbench, name)).bind(*call.args, **dict.fromkeys(names))
