@@ -11,9 +11,56 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
+    from kdbench.execution.protocols import ProgressReporter
+    from kdbench.study.schema import Study
+
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "load_student"]
+__all__ = ["__version__", "load_student", "run_study"]
+
+
+def run_study(
+    study: "str | Path | Study",
+    root: str | Path = ".",
+    *,
+    workers: int | None = None,
+    device: str = "auto",
+    data_dir: str | Path | None = None,
+    only: Iterable[str] = (),
+    seeds: Iterable[int] = (),
+    changes: Mapping[str, Any] | None = None,
+    tune: bool = True,
+    retry: bool = True,
+    reporter: "ProgressReporter | None" = None,
+) -> Path:
+    """Train what a study lacks, and write its report; the report's folder.
+
+    `study` is a shipped study's name, a path to a YAML file, or a loaded study; `root` is the
+    folder for `runs/`, `mlflow.db` and `reports/`. `only` keeps these labels (and the
+    reference), `seeds` replaces the final seeds, and `changes` maps dotted keys of the study to
+    values, as in `{"recipe.epochs": 2}`. `reporter` shows progress and the runs that failed; by
+    default both are printed. A script needs `if __name__ == "__main__":` around its call, since
+    worker processes are started.
+
+    Raises `StudyError` for a study that cannot run, `DataError` where its images are missing or
+    damaged, `InvalidOption`, `TeacherFailed`, and `Interrupted` (a `KeyboardInterrupt`) after
+    Ctrl-C or SIGTERM; calling it again continues.
+    """
+    from kdbench.execution.run_study import run_study
+
+    return run_study(
+        study,
+        root,
+        workers=workers,
+        device=device,
+        data_dir=data_dir,
+        only=only,
+        seeds=seeds,
+        changes=changes,
+        tune=tune,
+        retry=retry,
+        reporter=reporter,
+    )
 
 
 def load_student(

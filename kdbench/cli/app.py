@@ -30,9 +30,7 @@ Workers = Annotated[
     int | None, typer.Option(min=1, help="Worker processes (default: one a core or GPU).")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="No progress: only results, warnings and errors.")
-]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress: results and errors only.")]
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="A line of progress whenever a run ends.")
 ]

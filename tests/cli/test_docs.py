@@ -40,7 +40,7 @@ def test_every_report_of_the_project_belongs_to_a_shipped_study() -> None:
 
 def commands_in(page: Path) -> list[list[str]]:
     """The `kdbench ...` lines of a page's code blocks, without their comments."""
-    blocks = re.findall(r"^```\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"^```\w*\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     lines = [re.split(r" {2,}| > ", line)[0] for block in blocks for line in block.splitlines()]
     return [shlex.split(line)[1:] for line in lines if line.startswith("kdbench ")]
 

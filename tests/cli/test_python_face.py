@@ -1,14 +1,17 @@
 """`import kdbench` from a notebook."""
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import kdbench
 from kdbench.data import Views, load, split
+from kdbench.execution import run_study
 from kdbench.records.files import read_json
 from kdbench.records.store import Store
 from kdbench.registry import UnknownName
@@ -60,3 +63,29 @@ def test_a_student_that_is_not_there(tiny_root: Path, words: tuple, message: str
     study, method, seed, *row = words
     with pytest.raises(UnknownName, match=message):
         kdbench.load_student(study, method, seed, tiny_root, *row)
+
+
+@pytest.mark.usefixtures("inside")
+def test_a_study_runs(tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_study, "publish_report", lambda *_: None)
+    lines: list[str] = []
+    reporter = SimpleNamespace(plan=lambda *_: None, log=lines.append)
+    folder = kdbench.run_study(
+        tiny_root / "tiny.yaml",
+        tmp_path,
+        only=["kd"],
+        seeds=[4],
+        changes={"tune": None},
+        reporter=reporter,
+    )
+    assert folder == tmp_path / "reports" / "tiny"
+    assert not kdbench.load_student("tiny", "kd", 4, tmp_path).training
+    assert not any(line.startswith("failed") for line in lines)
+
+
+@pytest.mark.parametrize(("function", "inner"), [(kdbench.run_study, run_study.run_study)])
+def test_the_face_takes_what_the_inner_function_takes(function: object, inner: object) -> None:
+    taken = [inspect.signature(f).parameters for f in (function, inner)]
+    assert {n: p.default for n, p in taken[0].items()} == {
+        n: p.default for n, p in taken[1].items()
+    }
