@@ -17,8 +17,8 @@ from kdbench.records.files import read_json
 from kdbench.records.store import Store
 from kdbench.report.data.report_data import STUDY, ReportData, load
 from kdbench.report.data.runs import Plan, records_frame
-from kdbench.report.figures import figures
-from kdbench.report.page import page
+from kdbench.report.figures import draw_figures
+from kdbench.report.page import render_page
 from kdbench.report.pooled import several
 from kdbench.report.pooled_table import texts as several_texts
 from kdbench.report.write import PAGE, judge, tables
@@ -82,7 +82,7 @@ def expected_texts(folder: Path) -> dict[str, Callable[[], bytes]]:
     found: dict[str, Callable[[], bytes]] = {
         name: partial(bytes, content) for name, content in tables(board, evidence).items()
     }
-    found[PAGE] = lambda: page(board, evidence, figures(board, evidence)).encode()
+    found[PAGE] = lambda: render_page(board, evidence, draw_figures(board, evidence)).encode()
     return found
 
 

@@ -21,7 +21,9 @@ from kdbench.report.rows import (
     primary_rows,
     table_rows,
 )
-from kdbench.report.text import captions
+from kdbench.report.text.captions import write_captions
+from kdbench.report.text.context import Context
+from kdbench.report.text.notes import write_notes
 from kdbench.stats import (
     Analysis,
     BestSet,
@@ -143,7 +145,7 @@ def leaderboard(
     rows += [_published(found) for found in plan.get("published") or ()]
     unfinished = frame["state"].isin([*UNFINISHED, "failed"]).any()
     incomplete = bool(unfinished or not plan.get("complete", False))
-    context = captions.Context(
+    context = Context(
         plan, frame, lines, mains, family, best, image, second, incomplete, cost or {}
     )
     return Leaderboard(
@@ -157,8 +159,8 @@ def leaderboard(
         table=_typed(pd.DataFrame(rows, columns=list(COLUMNS))),
         family=family,
         best=best,
-        captions=captions.captions(context),
-        notes=captions.notes(context),
+        captions=write_captions(context),
+        notes=write_notes(context),
     )
 
 

@@ -8,9 +8,9 @@ from kdbench.records.files import atomic_write
 from kdbench.records.store import Store
 from kdbench.report.data.collect import gather
 from kdbench.report.data.report_data import ReportData
-from kdbench.report.figures import figures
+from kdbench.report.figures import draw_figures
 from kdbench.report.leaderboard import Leaderboard, leaderboard
-from kdbench.report.page import page
+from kdbench.report.page import render_page
 from kdbench.report.writers.bibtex import bibtex
 from kdbench.report.writers.cells import Sheet, sheet
 from kdbench.report.writers.latex import latex
@@ -35,10 +35,10 @@ def write(evidence: ReportData, folder: Path) -> tuple[Leaderboard, tuple[Path, 
     """Judge the evidence and write all of it: tables, page, figures, BibTeX, the paragraph
     on how it was done, and the numbers beside them. The board, and the files' paths."""
     board = judge(evidence)
-    drawn = figures(board, evidence)
+    drawn = draw_figures(board, evidence)
     contents: dict[str, bytes] = {
         **tables(board, evidence),
-        PAGE: page(board, evidence, drawn).encode(),
+        PAGE: render_page(board, evidence, drawn).encode(),
         **evidence.files(),
         **{f"figures/{name}": content for name, content in drawn.files().items()},
     }

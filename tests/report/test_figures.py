@@ -20,13 +20,21 @@ from hypothesis import strategies as st
 
 from kdbench.report.data.report_data import CONFUSIONS, CURVES, TRIALS, ReportData
 from kdbench.report.data.runs import COLUMNS, typed
-from kdbench.report.figures import PREPARE, figures
-from kdbench.report.figures.axes import window
+from kdbench.report.figures import PREPARE, draw_figures
+from kdbench.report.figures.axes import limits_of
 from kdbench.report.figures.confusion import MOST_COUNTS
 from kdbench.report.figures.forest import KINDS
 from kdbench.report.figures.labels import arrange
-from kdbench.report.figures.render import inline
-from kdbench.report.figures.style import INK, MARKS, REFERENCE, highlights, mains, short, styled
+from kdbench.report.figures.render import embeddable
+from kdbench.report.figures.style import (
+    INK,
+    MARKS,
+    REFERENCE,
+    highlights,
+    primary_table,
+    short,
+    styled,
+)
 from kdbench.report.leaderboard import leaderboard
 
 ODD = "_a_b%&#$x_1$<b>"
@@ -147,7 +155,7 @@ def board(evidence):
 
 @pytest.fixture(scope="module")
 def drawn(board, evidence):
-    return figures(board, evidence)
+    return draw_figures(board, evidence)
 
 
 # -- all of them
@@ -173,7 +181,7 @@ def test_what_has_nothing_to_show_is_left_out(evidence):
     shown = {name for name, prepare in PREPARE.items() if prepare(board, bare) is not None}
     assert shown == {"forest", "profiles"}
     none = replace(bare, runs=bare.runs.assign(state="missing", accuracy=math.nan))
-    assert not figures(judged(none), none).svg
+    assert not draw_figures(judged(none), none).svg
 
 
 def test_equal_numbers_give_equal_bytes_anywhere(evidence, drawn, tmp_path):
@@ -182,11 +190,11 @@ def test_equal_numbers_give_equal_bytes_anywhere(evidence, drawn, tmp_path):
     for name, content in evidence.files().items():
         (tmp_path / name).write_bytes(content)
     code = (
-        "import sys, hashlib, pathlib; from kdbench.report.evidence import load; "
-        "from kdbench.report.board import leaderboard; import kdbench.report.figures as f; "
+        "import sys, hashlib, pathlib; from kdbench.report.data.report_data import load; "
+        "from kdbench.report.leaderboard import leaderboard; import kdbench.report.figures as f; "
         "early = 'matplotlib' in sys.modules; e = load(pathlib.Path(sys.argv[1])); "
         "f.PREPARE = {n: f.PREPARE[n] for n in sys.argv[2].split()}; "
-        "d = f.figures(leaderboard(e.runs, e.plan, e.cost), e); "
+        "d = f.draw_figures(leaderboard(e.runs, e.plan, e.cost), e); "
         "heavy = {'torch', 'mlflow', 'matplotlib.pyplot'} & set(sys.modules); "
         "parts = [p for n in d.svg for p in (d.svg[n].encode(), d.png[n], d.pdf[n])]; "
         "print(hashlib.sha256(b''.join(parts)).hexdigest(), sorted(heavy), early)"
@@ -209,7 +217,7 @@ def test_the_users_settings_neither_count_nor_change(board, evidence, drawn, mon
     monkeypatch.setattr("kdbench.report.figures.PREPARE", few)
     with mpl.rc_context({"font.size": 20, "axes.facecolor": "red", "savefig.dpi": 30}):
         before = dict(mpl.rcParams)
-        assert figures(board, evidence).png["forest"] == drawn.png["forest"]
+        assert draw_figures(board, evidence).png["forest"] == drawn.png["forest"]
         assert dict(mpl.rcParams) == before
 
 
@@ -254,7 +262,7 @@ def test_names_with_specials_are_drawn_as_they_are(drawn):
 def test_inline_leaves_texts_alone():
     text = 'id=&quot;x&quot; url(#y) id="z" 1.23456 #010203'
     svg = f'<?xml?>\n<svg a="1"><g id="g" style="fill: #010203; x: 1.23456">{text}</g></svg>'
-    out = inline(svg, "one", 'says "<this>"')
+    out = embeddable(svg, "one", 'says "<this>"')
     assert text in out
     assert '<g id="one-g" style="fill: currentColor; x: 1.23">' in out
     assert ElementTree.fromstring(out).get("aria-label") == 'says "<this>"'
@@ -264,7 +272,7 @@ def test_inline_leaves_texts_alone():
 
 
 def test_main_rows_are_those_that_stand_for_a_method(board):
-    found = list(zip(mains(board)["method"], mains(board)["row"], strict=True))
+    found = list(zip(primary_table(board)["method"], primary_table(board)["row"], strict=True))
     assert found == [r for r in MADE_UP if r != ("kd", "default")]
 
 
@@ -293,12 +301,12 @@ def test_short_names_fit_and_keep_their_ends(name, longest):
 
 
 def test_a_window_leaves_out_only_what_presses_the_rest():
-    assert window([1, 2, math.nan], [3, 4, math.nan], air=0) == (1, 4)
-    low, high = window([1.0, 1.2, 1.4, -60.0], [2.0, 2.1, 2.2, -59.0])
+    assert limits_of([1, 2, math.nan], [3, 4, math.nan], margin=0) == (1, 4)
+    low, high = limits_of([1.0, 1.2, 1.4, -60.0], [2.0, 2.1, 2.2, -59.0])
     assert -1 < low < 1
     assert 2.2 < high < 3
-    assert window([1, 2, 3, 6], [1, 2, 3, 6], air=0) == (1, 6)
-    assert window([5.0], [5.0]) == (4.5, 5.5)
+    assert limits_of([1, 2, 3, 6], [1, 2, 3, 6], margin=0) == (1, 6)
+    assert limits_of([5.0], [5.0]) == (4.5, 5.5)
 
 
 # -- what each one shows
@@ -354,7 +362,7 @@ def test_cost_front_is_what_no_other_beats(board, evidence):
     dear = replace(evidence, cost={"rows": {k: {"relative": v} for k, v in prices.items()}})
     cost = prepared("cost", dear)
     assert {p.label for p in cost.points if p.strong} == {"ce", ODD, "kd"}
-    xs = [x for x, _ in cost.stair]
+    xs = [x for x, _ in cost.front]
     assert xs == [1.0, 1.5, 1.5, 2.0, 2.0]
     one = replace(evidence, cost={"rows": {"kd": {"relative": 1.2}}})
     assert prepared("cost", one) is None
@@ -398,12 +406,12 @@ def test_budget_is_for_random_trials_alone(evidence):
     trials.loc[(trials["label"] == "kd") & (trials["number"] == 3), "accuracy"] = math.nan
     lost = prepared("budget", replace(evidence, trials=trials))
     assert "kd" not in {s.label for s in lost.series}
-    assert "1 with a trial that gave no score left out" in lost.title
+    assert "1 left out for a trial without a score" in lost.title
 
 
 def test_fidelity_has_intervals_of_both(board, evidence):
     points = picture("fidelity", board, evidence).points
-    assert [p.label for p in points] == [r["method"] for _, r in mains(board).iterrows()]
+    assert [p.label for p in points] == [r["method"] for _, r in primary_table(board).iterrows()]
     for p in points:
         assert p.left < p.x < p.right
         assert p.low < p.y < p.high
@@ -493,7 +501,7 @@ def test_runs_without_a_score_are_passed_over(evidence):
     forest = prepared("forest", made)
     at = {e.label: e for e in forest.entries}
     assert len(at["kd"].dots) == SEEDS - 1
-    assert (at[ODD].said, at[ODD].dots) == ("diverged", ())
+    assert (at[ODD].reason, at[ODD].dots) == ("diverged", ())
     assert "diverged" in texts(sketch(forest))
     for name in ("cost", "curves", "fidelity", "profiles"):
         assert ODD not in texts(sketch(prepared(name, made))), name

@@ -17,9 +17,9 @@ import pytest
 from kdbench.report.data.report_data import CONFUSIONS, CURVES, TRIALS, ReportData
 from kdbench.report.data.runs import COLUMNS, typed
 from kdbench.report.leaderboard import leaderboard
-from kdbench.report.page import BESIDE, page
-from kdbench.report.page.details import lines
-from kdbench.report.page.matrix import READABLE, matrix
+from kdbench.report.page import FILES, render_page
+from kdbench.report.page.details import run_curves
+from kdbench.report.page.matrix import READABLE, confusion_matrix
 from kdbench.report.writers.cells import sheet
 
 HOSTILE = "a_b%&#<script>alert(1)</script>\"'"
@@ -138,9 +138,9 @@ PUBLISHED = [
 ]
 
 
-def faces(evidence, drawn=NONE):
+def board_and_page(evidence, drawn=NONE):
     board = leaderboard(evidence.runs, evidence.plan, evidence.cost)
-    return board, page(board, evidence, drawn)
+    return board, render_page(board, evidence, drawn)
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def evidence():
 
 @pytest.fixture(scope="module")
 def made(evidence):
-    return faces(evidence, SOME)
+    return board_and_page(evidence, SOME)
 
 
 # -- reading a page
@@ -228,7 +228,7 @@ def test_titles_words_figures_and_files_are_there(evidence, made) -> None:
         assert sentence in read.text
     assert SOME.svg["forest"] in text
     assert SOME.titles["forest"] in read.text
-    assert {*BESIDE, "figures/forest.pdf"} <= set(read.links)
+    assert {*FILES, "figures/forest.pdf"} <= set(read.links)
     assert f'<meta name="kdbench-made-from" content="{evidence.digest}">' in text
 
 
@@ -246,7 +246,7 @@ def test_runs_knobs_trials_and_reasons_are_told(evidence, made) -> None:
     assert f"tags.`kdbench.id` = '{first}'" in text
     for words in (
         "No run: layers differ: 16 & 32.",
-        "Copied from a paper, so there is no run behind it. from <Table 1>.",
+        "Copied from a paper, so it has no runs. from <Table 1>.",
         "0.3333333",
         "with uncommitted changes",
         "validation NLL, nats",
@@ -268,7 +268,7 @@ def test_nothing_in_a_label_is_taken_for_markup(made) -> None:
 def test_a_run_cannot_break_out_of_the_numbers(evidence) -> None:
     name = "</script><script>alert(1)</script>"
     curves = evidence.curves.replace({"id": {evidence.runs["id"].iloc[0]: name}})
-    _, text = faces(replace(evidence, curves=curves))
+    _, text = board_and_page(replace(evidence, curves=curves))
     assert text.count("</script>") == 2
     assert name in Read(text).json["curves"]
 
@@ -299,7 +299,7 @@ def test_curves_have_gaps_and_fall_back_on_training() -> None:
          ("a", 2, "train.accuracy", 0.25)],
         columns=list(CURVES),
     )  # fmt: skip
-    assert lines(frame) == {"a": {"loss": [1.0, None, None, 0.5], "accuracy": [None, 0.25]}}
+    assert run_curves(frame) == {"a": {"loss": [1.0, None, None, 0.5], "accuracy": [None, 0.25]}}
 
 
 def test_what_is_missing_is_left_out() -> None:
@@ -321,7 +321,7 @@ def test_what_is_missing_is_left_out() -> None:
         typed(pd.DataFrame(runs, columns=list(COLUMNS), dtype=object)),
         *(pd.DataFrame(columns=list(c)) for c in (CURVES, TRIALS, CONFUSIONS)),
     )  # fmt: skip
-    board, text = faces(evidence)
+    board, text = board_and_page(evidence)
     read = Read(text)
     assert sum("Score,\N{NO-BREAK SPACE}%" in t for t in read.texts["th"]) == 2
     assert "run-line-ce-0" in read.ids
@@ -332,13 +332,15 @@ def test_what_is_missing_is_left_out() -> None:
 
 
 def test_many_classes_are_a_picture_and_few_are_counts() -> None:
-    few = matrix(pd.DataFrame([(0, 0, 3), (0, 2, 1)], columns=list(CONFUSIONS[3:])), ("a", "b"))
+    few = confusion_matrix(
+        pd.DataFrame([(0, 0, 3), (0, 2, 1)], columns=list(CONFUSIONS[3:])), ("a", "b")
+    )
     assert few is not None
     assert few.names == ("a", "b", "2")
     assert dict(few.rows)["a"] == [(3, 0.87), (0, 0.0), (1, 0.5)]
     assert dict(few.rows)["b"] == [(0, 0.0)] * 3
     many = fake_study(ROWS[:3], classes=[f"class {k}" for k in range(READABLE + 1)])
-    board, text = faces(many)
+    board, text = board_and_page(many)
     assert text.count('<img class="matrix" src="data:image/png;base64,') == 3
     assert '<table class="matrix' not in text
     assert len(board.table) == 4
@@ -349,7 +351,7 @@ def test_the_picture_is_a_png_of_the_shades(classes) -> None:
     from matplotlib import image
 
     cells = pd.DataFrame([(0, 0, 4), (classes - 1, 1, 1)], columns=list(CONFUSIONS[3:]))
-    found = matrix(cells, [str(k) for k in range(classes)])
+    found = confusion_matrix(cells, [str(k) for k in range(classes)])
     assert found is not None
     data = base64.b64decode(found.picture.partition(",")[2])
     pixels = image.imread(io.BytesIO(data), format="png")
@@ -360,14 +362,14 @@ def test_the_picture_is_a_png_of_the_shades(classes) -> None:
 
 
 def test_equal_numbers_give_equal_pages(evidence, made) -> None:
-    assert faces(fake_study(ROWS, published=PUBLISHED), SOME)[1] == made[1]
+    assert board_and_page(fake_study(ROWS, published=PUBLISHED), SOME)[1] == made[1]
 
 
 def test_a_study_of_42_rows_fits_in_1_5_megabytes() -> None:
     labels = ["ce", *(f"method-{k}" for k in range(20))]
     rows = [plan_row(m, k, 5, HPARAMS, ["alpha"]) for m in labels for k in ("default", "tuned")]
     classes = [f"class {k}" for k in range(10)]
-    text = faces(fake_study(rows, classes, epochs=20))[1]
+    text = board_and_page(fake_study(rows, classes, epochs=20))[1]
     assert len(text.encode()) < 0.8e6  # the figures take as much again
 
 

@@ -333,7 +333,7 @@ def near(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def apart(board):
-    return [s for s in board.captions if s.about == "apart"]
+    return [s for s in board.captions if s.topic == "apart"]
 
 
 def test_the_seeds_that_would_tell_the_two_best_apart(made, frame):

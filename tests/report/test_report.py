@@ -371,7 +371,7 @@ def test_captions_say_what_was_done(board, made):
         "over 5 seeds (0, 1, 2, 3, 4)", "the last epoch", "95 % Student t interval",
         "two-sided paired t test against ce, Holm-corrected over 6 comparisons",
         "margin of 0.2 points (one test image is 0.1 points)",
-        "Bold: not told apart from the highest mean (kd)", "15 pairs",
+        "Bold: not significantly different from the highest mean (kd)", "15 pairs",
         "Smallest detectable difference at 80 % power with 5 seeds and 6 comparisons",
         "8 trials of 3 epochs", "random sampler, seeds 100",
         f"conditional on teacher {made.teacher} (96.00 % on test)", "c" * 12, "commit f00d",

@@ -1,13 +1,13 @@
-"""The figures of a report: one module a figure, each with its data apart from its drawing.
+"""The figures of a report, one module for each.
 
-A figure's module has `prepare(board, evidence)`, which gives what is to be seen as plain
-numbers, or None where there is nothing to see, and the drawing as a method of that.
+The module of a figure has `prepare(board, data)`, which returns a `Picture` (what the figure
+shows, as plain numbers, with a method that draws it) or None if there is nothing to show.
 Matplotlib is imported only when something is drawn.
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
+from kdbench.report.data.report_data import ReportData
 from kdbench.report.figures import (
     budget,
     confusion,
@@ -18,15 +18,13 @@ from kdbench.report.figures import (
     profiles,
     tuning,
 )
-from kdbench.report.figures.render import Drawn, Picture
+from kdbench.report.figures.render import Drawn, Picture, render_picture
+from kdbench.report.figures.style import styled
+from kdbench.report.leaderboard import Leaderboard
 
-if TYPE_CHECKING:
-    from kdbench.report.data.report_data import ReportData
-    from kdbench.report.leaderboard import Leaderboard
+__all__ = ["PREPARE", "Drawn", "Picture", "draw_figures"]
 
-__all__ = ["PREPARE", "Drawn", "Picture", "figures"]
-
-PREPARE: Mapping[str, "Callable[[Leaderboard, ReportData], Picture | None]"] = {
+PREPARE: Mapping[str, Callable[[Leaderboard, ReportData], Picture | None]] = {
     "forest": forest.prepare,
     "cost": cost.prepare,
     "curves": curves.prepare,
@@ -36,21 +34,18 @@ PREPARE: Mapping[str, "Callable[[Leaderboard, ReportData], Picture | None]"] = {
     "confusion": confusion.prepare,
     "profiles": profiles.prepare,
 }
-"""In the order in which a report shows them."""
+"""The figures by name, in the order of a report."""
 
 
-def figures(board: "Leaderboard", evidence: "ReportData") -> Drawn:
-    """Draw all that there is something to show for: equal numbers give equal bytes."""
-    from kdbench.report.figures.render import render
-    from kdbench.report.figures.style import styled
-
-    found = {name: prepare(board, evidence) for name, prepare in PREPARE.items()}
-    pictures = {name: picture for name, picture in found.items() if picture is not None}
+def draw_figures(board: Leaderboard, data: ReportData) -> Drawn:
+    """Draw every figure that has something to show. Equal numbers give equal bytes."""
+    prepared = {name: prepare(board, data) for name, prepare in PREPARE.items()}
+    pictures = {name: picture for name, picture in prepared.items() if picture is not None}
     with styled():
-        forms = {name: render(name, picture) for name, picture in pictures.items()}
+        rendered = {name: render_picture(name, picture) for name, picture in pictures.items()}
     return Drawn(
-        svg={name: svg for name, (svg, _, _) in forms.items()},
-        png={name: png for name, (_, png, _) in forms.items()},
-        pdf={name: pdf for name, (_, _, pdf) in forms.items()},
+        svg={name: svg for name, (svg, _, _) in rendered.items()},
+        png={name: png for name, (_, png, _) in rendered.items()},
+        pdf={name: pdf for name, (_, _, pdf) in rendered.items()},
         titles={name: picture.title for name, picture in pictures.items()},
     )

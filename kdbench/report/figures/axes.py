@@ -1,11 +1,10 @@
-"""Many lines in one figure: a few in colour with a name, the rest in the background."""
+"""What figures have in common on their axes: lines, legends, limits and ticks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axis import XAxis
 from numpy.typing import ArrayLike
 
 from kdbench.report.figures.style import MUTED, Mark
@@ -13,17 +12,23 @@ from kdbench.report.figures.style import MUTED, Mark
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.axis import XAxis
     from matplotlib.figure import Figure
 
-
 FAR = 5.0
-MOST = 3.0
+"""Ranges further from the median than this many times the usual distance and length are far."""
+
+SQUEEZED = 3.0
+"""Far ranges are left out where they make an axis this many times longer."""
+
 DECADE = 10.0
+
+# -- lines
 
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """One method's line, and the band around it where it is to have one."""
+    """The line of one method, and the band around it if it has one."""
 
     label: str
     x: np.ndarray
@@ -35,13 +40,13 @@ class Series:
 def draw_lines(
     axes: "Axes", series: Sequence[Series], marks: Mapping[str, Mark], steps: bool = False
 ) -> None:
-    """The background first, then the named lines, the best on top."""
+    """Draw the lines without a mark in grey, then those with a mark, the best on top."""
     style = "steps-post" if steps else "default"
     for one in series:
         if one.label not in marks:
             axes.plot(one.x, one.y, color=MUTED, alpha=0.45, lw=0.9, zorder=1.5, drawstyle=style)
-    last = [one for one in series if one.label in marks][::-1]
-    for depth, one in enumerate(last):
+    marked = [one for one in series if one.label in marks][::-1]
+    for depth, one in enumerate(marked):
         mark = marks[one.label]
         if one.low is not None and one.high is not None:
             axes.fill_between(one.x, one.low, one.high, color=mark.colour, alpha=0.13, lw=0)
@@ -53,71 +58,75 @@ def draw_lines(
         )  # fmt: skip
 
 
-def name_lines(figure: "Figure", names: Mapping[str, str], marks: Mapping[str, Mark]) -> None:
-    """A legend for lines, with a word for the background. `names` are those of all."""
+# -- legends
+
+
+def line_legend(figure: "Figure", names: Mapping[str, str], marks: Mapping[str, Mark]) -> None:
+    """A legend for `draw_lines`. `names` are those of all methods by label."""
     from matplotlib.lines import Line2D
 
     handles = [
         Line2D([], [], color=m.colour, ls=m.dash, lw=1.5, marker=m.marker, ms=4.5, mew=0)
         for m in marks.values()
     ]
-    behind = Line2D([], [], color=MUTED, alpha=0.45, lw=0.9)
-    name_all(figure, names, marks, handles, behind)
+    grey = Line2D([], [], color=MUTED, alpha=0.45, lw=0.9)
+    method_legend(figure, names, marks, handles, grey)
 
 
-def name_all(
+def method_legend(
     figure: "Figure",
     names: Mapping[str, str],
     marks: Mapping[str, Mark],
     handles: "Sequence[Artist]",
-    behind: "Artist",
+    grey: "Artist",
     *more: "tuple[Artist, str]",
 ) -> None:
-    """A legend with a handle for each mark, one for the others together, and any more."""
+    """A legend with one handle for each mark, one (`grey`) for all methods without a mark,
+    and `more` handles with their texts."""
     texts = [names[label] for label in marks]
     others = [name for label, name in names.items() if label not in marks]
     if others:
-        handles = [*handles, behind]
+        handles = [*handles, grey]
         texts.append(others[0] if len(others) == 1 else f"{len(others)} more")
     legend(figure, [*handles, *(h for h, _ in more)], [*texts, *(t for _, t in more)])
 
 
 def legend(figure: "Figure", handles: "Sequence[Artist]", texts: Sequence[str]) -> None:
-    """A legend to the right of all axes. Texts are set one by one, for a legend leaves out
-    what begins with an underscore."""
+    """A legend to the right of all axes."""
+    # Texts are set one by one, since Matplotlib leaves out those that begin with an underscore.
     made = figure.legend(handles, ["-"] * len(texts), loc="outside right upper")
-    for place, text in zip(made.get_texts(), texts, strict=True):
-        place.set_text(text)
+    for entry, text in zip(made.get_texts(), texts, strict=True):
+        entry.set_text(text)
 
 
-def window(lows: ArrayLike, highs: ArrayLike, air: float = 0.05) -> tuple[float, float]:
-    """Limits that hold all known ranges from `lows` to `highs`, with some air; but where a
-    few lie so far out that they would press the rest into a third of the axis, the limits
-    of the rest: those are to be marked at the edge."""
+# -- limits and ticks
+
+
+def limits_of(lows: ArrayLike, highs: ArrayLike, margin: float = 0.05) -> tuple[float, float]:
+    """The limits of an axis that shows all ranges from `lows` to `highs` that are not NaN,
+    with a `margin` as a share of the axis. Where a few ranges lie so far out that the
+    others would be squeezed into a third of the axis, the limits of the others: the
+    figure marks the rest at its edge."""
     low, high = (np.asarray(values, dtype=float).ravel() for values in (lows, highs))
-    known = np.isfinite(low + high)
-    low, high = low[known], high[known]
+    finite = np.isfinite(low + high)
+    low, high = low[finite], high[finite]
     middle = (low + high) / 2
-    apart = np.abs(middle - np.median(middle))
-    near = apart <= FAR * (np.median(apart) + np.median(high - low))
+    distance = np.abs(middle - np.median(middle))
+    near = distance <= FAR * (np.median(distance) + np.median(high - low))
     bottom, top = float(low.min()), float(high.max())
     inner = float(low[near].min()), float(high[near].max())
-    if top - bottom > MOST * (inner[1] - inner[0]) > 0:
+    if top - bottom > SQUEEZED * (inner[1] - inner[0]) > 0:
         bottom, top = inner
-    margin = air * (top - bottom) if top > bottom else 0.5
-    return bottom - margin, top + margin
+    padding = margin * (top - bottom) if top > bottom else 0.5
+    return bottom - padding, top + padding
 
 
-def spans_decades(values: Sequence[float]) -> bool:
-    """Whether a linear axis would press most values together."""
-    return bool(values) and min(values) > 0 and max(values) / min(values) > DECADE
-
-
-def spread(axis: "XAxis", values: Sequence[float]) -> bool:
-    """Make the axis logarithmic where the values span more than a decade; whether it is."""
+def log_scale_if_wide(axis: "XAxis", values: Sequence[float]) -> bool:
+    """Make the axis logarithmic if the values are positive and span more than a decade;
+    whether it is."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    if not spans_decades(values):
+    if not values or min(values) <= 0 or max(values) / min(values) <= DECADE:
         return False
     low, high = min(values), max(values)
     axis.axes.set_xscale("log")
@@ -125,18 +134,13 @@ def spread(axis: "XAxis", values: Sequence[float]) -> bool:
     few = high / low < DECADE**2.5
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,), numticks=9 if few else 5))
     # Matplotlib's own formatter writes powers of ten as formulas, which are switched off.
-    axis.set_major_formatter(FuncFormatter(plain))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
     return True
 
 
-def whole(axis: "XAxis") -> None:
+def integer_ticks(axis: "XAxis") -> None:
     """Ticks at whole numbers only."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
-
-
-def plain(value: float, _: object = None) -> str:
-    """A tick's number."""
-    return f"{value:g}"

@@ -1,4 +1,4 @@
-"""How much tuning a method needs."""
+"""Figure: the expected best validation accuracy after so many tuning trials."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,23 +6,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdbench.report.figures.axes import Series, draw_lines, name_lines, whole
-from kdbench.report.figures.style import WIDTH, Mark, highlights, mains, named
+from kdbench.report.data.report_data import ReportData
+from kdbench.report.figures.axes import Series, draw_lines, integer_ticks, line_legend
+from kdbench.report.figures.style import WIDTH, Mark, highlights, legend_name, primary_table
+from kdbench.report.leaderboard import Leaderboard
 from kdbench.stats import budget_curve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from kdbench.report.data.report_data import ReportData
-    from kdbench.report.leaderboard import Leaderboard
-
 SAMPLER = "random"
-"""The only one whose trials are independent draws."""
+"""The only sampler whose trials are independent draws."""
 
 
 @dataclass(frozen=True, eq=False)
 class Budget:
-    """One line a method: the number of trials, and their expected best in percent."""
+    """A line for each method: the number of trials, and their expected best in percent.
+    `without` counts the methods left out because a trial has no score."""
 
     series: tuple[Series, ...]
     marks: Mapping[str, Mark]
@@ -31,35 +31,35 @@ class Budget:
 
     @property
     def title(self) -> str:
-        """What is shown."""
-        lost = f" {self.without} with a trial that gave no score left out." if self.without else ""
+        """The caption."""
+        left_out = f"; {self.without} left out for a trial without a score" if self.without else ""
         return (
-            "Expected best validation accuracy of so many random trials (mean over all subsets "
-            f"of the trials that were run, the published defaults not among them).{lost}"
+            "Expected best validation accuracy after so many random trials (mean over all subsets "
+            f"of the trials that were run, without the published defaults){left_out}."
         )
 
     @property
     def size(self) -> tuple[float, float]:
-        """Always the same."""
+        """Fixed."""
         return WIDTH, 3.6
 
     def draw(self, figure: "Figure") -> None:
-        """The lines."""
+        """One line for each method."""
         axes = figure.add_subplot()
         draw_lines(axes, self.series, self.marks)
         axes.set_xlabel("random trials")
         axes.set_ylabel("expected best validation accuracy in %")
-        whole(axes.xaxis)
-        name_lines(figure, self.names, self.marks)
+        integer_ticks(axes.xaxis)
+        line_legend(figure, self.names, self.marks)
 
 
-def prepare(board: "Leaderboard", evidence: "ReportData") -> Budget | None:
-    """Methods with two random trials at least, all of them with a score."""
-    if (evidence.plan.get("tune") or {}).get("sampler") != SAMPLER:
+def prepare(board: Leaderboard, data: ReportData) -> Budget | None:
+    """The methods with at least two random trials, all of which have a score."""
+    if (data.plan.get("tune") or {}).get("sampler") != SAMPLER:
         return None
-    trials = evidence.trials[evidence.trials["number"] > 0]
+    trials = data.trials[data.trials["number"] > 0]
     series, without = [], 0
-    for label in mains(board)["method"]:
+    for label in primary_table(board)["method"]:
         accuracy = trials.loc[trials["label"] == label, "accuracy"].to_numpy(float)
         if np.isnan(accuracy).any():
             without += 1
@@ -69,5 +69,5 @@ def prepare(board: "Leaderboard", evidence: "ReportData") -> Budget | None:
     if not series:
         return None
     labels = [s.label for s in series]
-    names = {label: named(board, label) for label in labels}
+    names = {label: legend_name(board, label) for label in labels}
     return Budget(tuple(series), highlights(board, labels), names, without)

@@ -1,4 +1,4 @@
-"""Which classes the best method takes for which, beside which of its teacher's answers."""
+"""Figure: the confusion matrices of the best method, against the truth and its teacher."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,26 +6,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdbench.report.figures.style import BLUE, INK, WIDTH, mains, short
+from kdbench.report.data.report_data import ReportData
+from kdbench.report.figures.style import BLUE, INK, WIDTH, primary_table, short
+from kdbench.report.leaderboard import Leaderboard
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from kdbench.report.data.report_data import ReportData
-    from kdbench.report.leaderboard import Leaderboard
-
-AGAINST = {"truth": "true class", "teacher": "teacher's answer"}
+AGAINST = {"truth": "true class", "teacher": "teacher's prediction"}
 MOST_COUNTS = 12
-"""Classes up to which there is room for the numbers."""
+"""Classes up to which the counts are shown."""
 
 MOST_NAMES = 30
-"""Classes up to which there is room for their names."""
+"""Classes up to which their names are shown."""
 
 
 @dataclass(frozen=True, eq=False)
 class Confusion:
-    """Counts of test images, expected by predicted class, by what they are held against."""
+    """Counts of test images, expected by predicted class, for each kind of expected class
+    (a key of `AGAINST`)."""
 
     counts: dict[str, np.ndarray]
     classes: tuple[str, ...]
@@ -34,13 +34,13 @@ class Confusion:
 
     @property
     def title(self) -> str:
-        """What is shown."""
+        """The caption."""
         sides = " and ".join(f"the {AGAINST[a]}" for a in self.counts)
         numbers = " with the counts over" if len(self.classes) <= MOST_COUNTS else " over"
         return (
-            f"Answers of {self.label}, the best method, against {sides}{numbers} its "
-            f"{self.runs} runs: the shade is the share of a row (its square root, so that rare "
-            "mistakes are seen)."
+            f"Predictions of {self.label}, the best method, against {sides}{numbers} its "
+            f"{self.runs} runs: the shade is the square root of the share of a row, so that rare "
+            "mistakes are visible."
         )
 
     @property
@@ -49,40 +49,40 @@ class Confusion:
         return WIDTH, 3.7 if len(self.counts) > 1 else 5.5
 
     def draw(self, figure: "Figure") -> None:
-        """One panel beside the other."""
+        """The panels side by side."""
         panels = figure.subplots(1, len(self.counts), squeeze=False)[0]
         for axes, (against, counts) in zip(panels, self.counts.items(), strict=True):
             _image(axes, counts)
             _names(axes, self.classes)
             axes.set_ylabel(AGAINST[against])
-            axes.set_xlabel("student's answer")
+            axes.set_xlabel("student's prediction")
 
 
-def prepare(board: "Leaderboard", evidence: "ReportData") -> Confusion | None:
-    """The confusions of the highest row that has any."""
-    table = mains(board)
+def prepare(board: Leaderboard, data: ReportData) -> Confusion | None:
+    """The confusions of the best row, if it has any."""
+    table = primary_table(board)
     best = table[table["n"] > 0].head(1)
     if best.empty:
         return None
     label, row, runs = best.iloc[0][["method", "row", "n"]]
-    found = evidence.confusions
-    found = found[(found["label"] == label) & (found["row"] == row)]
-    classes = _classes(evidence, found[["expected", "predicted"]].to_numpy())
+    confusions = data.confusions
+    confusions = confusions[(confusions["label"] == label) & (confusions["row"] == row)]
+    classes = _classes(data, confusions[["expected", "predicted"]].to_numpy())
     counts = {}
     for against in AGAINST:
-        cells = found[found["against"] == against]
+        cells = confusions[confusions["against"] == against]
         if len(cells):
             counts[against] = np.zeros((len(classes),) * 2, dtype=int)
-            places = (cells["expected"].to_numpy(int), cells["predicted"].to_numpy(int))
-            counts[against][places] = cells["count"].to_numpy(int)
+            cell = (cells["expected"].to_numpy(int), cells["predicted"].to_numpy(int))
+            counts[against][cell] = cells["count"].to_numpy(int)
     return Confusion(counts, classes, label, int(runs)) if counts else None
 
 
-def _classes(evidence: "ReportData", used: np.ndarray) -> tuple[str, ...]:
-    """The names that the plan gives, else numbers, as many as are used."""
-    known = tuple(map(str, (evidence.plan.get("data") or {}).get("classes") or ()))
-    most = int(used.max()) + 1 if used.size else 0
-    return known + tuple(str(k) for k in range(len(known), most))
+def _classes(data: ReportData, used: np.ndarray) -> tuple[str, ...]:
+    """The class names of the plan, and numbers for further classes that are `used`."""
+    names = tuple(map(str, (data.plan.get("data") or {}).get("classes") or ()))
+    count = int(used.max()) + 1 if used.size else 0
+    return names + tuple(str(k) for k in range(len(names), count))
 
 
 def _image(axes: "Axes", counts: np.ndarray) -> None:
@@ -91,11 +91,11 @@ def _image(axes: "Axes", counts: np.ndarray) -> None:
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     shade = np.sqrt(share)
     cells = np.empty((*counts.shape, 4))
-    cells[..., :3], cells[..., 3] = to_rgb(BLUE), shade  # the page shows through where none is
+    cells[..., :3], cells[..., 3] = to_rgb(BLUE), shade  # transparent where there is none
     n = len(counts)
-    large = max(1, 400 // n)  # so that no viewer smooths the cells' edges away
+    scale = max(1, 400 // n)  # so that no viewer blurs the edges of the cells
     axes.imshow(
-        cells.repeat(large, axis=0).repeat(large, axis=1), interpolation="none",
+        cells.repeat(scale, axis=0).repeat(scale, axis=1), interpolation="none",
         extent=(-0.5, n - 0.5, n - 0.5, -0.5),
     )  # fmt: skip
     axes.grid(False)
@@ -115,8 +115,8 @@ def _names(axes: "Axes", classes: Sequence[str]) -> None:
         return
     names = [short(name, 14) for name in classes]
     size = 8 if len(classes) <= MOST_COUNTS else 6
-    upright = 0 if max(map(len, names)) <= 2 else 90
-    places = range(len(classes))
-    axes.set_xticks(places, names, rotation=upright, fontsize=size)
-    axes.set_yticks(places, names, fontsize=size)
+    rotation = 0 if max(map(len, names)) <= 2 else 90
+    ticks = range(len(classes))
+    axes.set_xticks(ticks, names, rotation=rotation, fontsize=size)
+    axes.set_yticks(ticks, names, fontsize=size)
     axes.tick_params(length=0)

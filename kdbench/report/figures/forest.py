@@ -1,11 +1,12 @@
-"""Each method's difference to the reference: the figure to show where there is room for one."""
+"""Figure: the difference of each method from the reference."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kdbench.report.figures.axes import legend, window
+from kdbench.report.data.report_data import ReportData
+from kdbench.report.figures.axes import legend, limits_of
 from kdbench.report.figures.style import (
     BLUE,
     GREEN,
@@ -16,17 +17,15 @@ from kdbench.report.figures.style import (
     SKY,
     VERMILION,
     WIDTH,
-    mains,
+    primary_table,
     short,
 )
+from kdbench.report.leaderboard import Leaderboard
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from kdbench.report.data.report_data import ReportData
-    from kdbench.report.leaderboard import Leaderboard
 
 PINNED = "pinned, no verdict"
 KINDS = {
@@ -39,13 +38,13 @@ KINDS = {
     "no verdict": ("D", PURPLE),
     PINNED: ("d", MUTED),
 }
-"""Marker and colour, by what the verdict begins with."""
+"""Marker and colour, by the beginning of the verdict."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line: the mean difference, its interval, the one at the corrected level, and
-    each seed's difference. `said` stands where there is no number."""
+    """One row: the mean difference, its interval, the interval at the corrected level, and
+    the difference of each seed. `reason` is shown if there is no number."""
 
     label: str
     kind: str
@@ -54,14 +53,14 @@ class Entry:
     high: float
     corrected: tuple[float, float] = (math.nan, math.nan)
     dots: tuple[float, ...] = ()
-    said: str = ""
+    reason: str = ""
 
     @property
     def ends(self) -> tuple[float, float]:
-        """From the lowest to the highest of what is drawn."""
-        drawn = [self.mean, self.low, self.high, *self.corrected, *self.dots]
-        known = [v for v in drawn if not math.isnan(v)]
-        return (min(known), max(known)) if known else (math.nan, math.nan)
+        """The lowest and the highest value that is drawn."""
+        values = [self.mean, self.low, self.high, *self.corrected, *self.dots]
+        drawn = [v for v in values if not math.isnan(v)]
+        return (min(drawn), max(drawn)) if drawn else (math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -77,44 +76,43 @@ class Forest:
 
     @property
     def title(self) -> str:
-        """What is shown."""
+        """The caption."""
         return (
-            f"{self.score}: difference of each method to {self.reference} in percentage points, "
-            f"paired by seed: mean, one dot a seed, the {100 * self.level:g} % t interval (thick) "
-            f"and the interval corrected for {self.comparisons} comparisons (thin); within the "
+            f"{self.score}: difference of each method from {self.reference} in percentage points, "
+            f"paired by seed: mean, one dot per seed, the {100 * self.level:g} % t interval "
+            f"(thick) and the interval corrected for {self.comparisons} comparisons (thin); within the "
             f"band of ±{self.margin:.2g} points methods are practically equal."
         )
 
     @property
     def size(self) -> tuple[float, float]:
-        """Higher with every line."""
+        """Higher with every entry."""
         return WIDTH, 1.0 + 0.27 * max(len(self.entries), 3)
 
     def draw(self, figure: "Figure") -> None:
-        """One line an entry, the first on top."""
+        """One row for each entry, the first on top."""
         axes = figure.add_subplot()
         ends = [e.ends for e in self.entries]
         axes.set_xlim(
-            *window([-self.margin, *(e[0] for e in ends)], [self.margin, *(e[1] for e in ends)])
+            *limits_of([-self.margin, *(e[0] for e in ends)], [self.margin, *(e[1] for e in ends)])
         )
         axes.axvspan(-self.margin, self.margin, color=GREEN, alpha=0.13, lw=0, zorder=0)
         axes.axvline(0, color=INK, lw=0.8, zorder=1)
         for y, entry in enumerate(self.entries):
-            _line(axes, -y, entry)
+            _draw_entry(axes, -y, entry)
         pinned = sum(e.kind == PINNED for e in self.entries)
         if 0 < pinned < len(self.entries):
             axes.axhline(pinned - len(self.entries) + 0.5, color=INK, lw=0.5, alpha=0.5)
         _names(axes, self.entries)
-        axes.set_xlabel(f"difference to {short(self.reference)} in percentage points")
+        axes.set_xlabel(f"difference from {short(self.reference)} in percentage points")
         _legend(figure, self.entries)
 
 
-def prepare(board: "Leaderboard", evidence: "ReportData") -> Forest | None:
-    """The family in the board's order, and beneath it pinned rows, which have no verdict."""
-    table = mains(board)
-    lines = [row for _, row in table.iterrows()]
-    family = [_member(board, r) for r in lines if r["method"] in board.family.verdicts]
-    pinned = [_pinned(r) for r in lines if _is_pinned(board, r)]
+def prepare(board: Leaderboard, data: ReportData) -> Forest | None:
+    """The family in the board's order, and below it the pinned rows, which have no verdict."""
+    rows = [row for _, row in primary_table(board).iterrows()]
+    family = [_member(board, r) for r in rows if r["method"] in board.family.verdicts]
+    pinned = [_pinned(r) for r in rows if _is_pinned(board, r)]
     entries = (*family, *pinned)
     if all(math.isnan(e.mean) for e in entries):
         return None
@@ -124,18 +122,20 @@ def prepare(board: "Leaderboard", evidence: "ReportData") -> Forest | None:
     )
 
 
-def _member(board: "Leaderboard", row: "pd.Series") -> Entry:
+def _member(board: Leaderboard, row: "pd.Series") -> Entry:
     verdict = board.family.verdicts[row["method"]]
-    found = verdict.difference
+    difference = verdict.difference
     kind = next(k for k in reversed(KINDS) if verdict.text.startswith(k))
-    said = "" if found.n else (row["state"] if row["state"] != "done" else "no seed in common")
+    reason = (
+        "" if difference.n else (row["state"] if row["state"] != "done" else "no seed in common")
+    )
     return Entry(
-        row["method"], kind, found.mean, found.low, found.high,
-        (verdict.low, verdict.high), found.values, said,
+        row["method"], kind, difference.mean, difference.low, difference.high,
+        (verdict.low, verdict.high), difference.values, reason,
     )  # fmt: skip
 
 
-def _is_pinned(board: "Leaderboard", row: "pd.Series") -> bool:
+def _is_pinned(board: Leaderboard, row: "pd.Series") -> bool:
     compared = row["method"] not in board.family.verdicts and row["method"] != board.reference
     return bool(compared and row["row"] == "pinned" and not math.isnan(row["difference"]))
 
@@ -145,35 +145,35 @@ def _pinned(row: "pd.Series") -> Entry:
     return Entry(row["method"], PINNED, row["difference"], low, high)
 
 
-def _line(axes: "Axes", y: float, entry: Entry) -> None:
+def _draw_entry(axes: "Axes", y: float, entry: Entry) -> None:
     if math.isnan(entry.mean):
-        axes.text(0.01, y, entry.said, transform=axes.get_yaxis_transform(), fontsize=7.5,
+        axes.text(0.01, y, entry.reason, transform=axes.get_yaxis_transform(), fontsize=7.5,
                   va="center_baseline")  # fmt: skip
         return
     marker, colour = KINDS[entry.kind]
-    pale = entry.kind == PINNED
+    pinned = entry.kind == PINNED
     axes.plot(entry.corrected, (y, y), color=colour, lw=0.8, zorder=2)
-    axes.plot((entry.low, entry.high), (y, y), color=colour, lw=1.2 if pale else 2.6, zorder=2.5)
-    beneath = [y - 0.3] * len(entry.dots)
-    axes.plot(entry.dots, beneath, "o", color=INK, alpha=0.45, ms=2.6, mew=0, zorder=3)
+    axes.plot((entry.low, entry.high), (y, y), color=colour, lw=1.2 if pinned else 2.6, zorder=2.5)
+    below = [y - 0.3] * len(entry.dots)
+    axes.plot(entry.dots, below, "o", color=INK, alpha=0.45, ms=2.6, mew=0, zorder=3)
     left, right = axes.get_xlim()
     shown = min(max(entry.mean, left), right)
     if shown == entry.mean:
-        axes.plot([shown], [y], marker, ms=5.5 if pale else 7, color=colour, mew=0, zorder=4)
+        axes.plot([shown], [y], marker, ms=5.5 if pinned else 7, color=colour, mew=0, zorder=4)
     else:
-        _beyond(axes, y, entry, shown)
+        _mark_at_edge(axes, y, entry, shown)
 
 
-def _beyond(axes: "Axes", y: float, entry: Entry, edge: float) -> None:
-    """An arrow at the edge and the number, for what lies far from all others."""
+def _mark_at_edge(axes: "Axes", y: float, entry: Entry, edge: float) -> None:
+    """An arrow at the edge and the number, for a mean outside the limits."""
     inward = 1 if entry.mean < edge else -1
     number = f"{entry.mean:+.1f}".replace("-", "\N{MINUS SIGN}")
     marker, side = ("<", "left") if inward > 0 else (">", "right")
     left, right = axes.get_xlim()
-    place = edge + inward * 0.015 * (right - left)
-    axes.plot([place], [y], marker, color=KINDS[entry.kind][1], ms=7, mew=0, zorder=4)
+    x = edge + inward * 0.015 * (right - left)
+    axes.plot([x], [y], marker, color=KINDS[entry.kind][1], ms=7, mew=0, zorder=4)
     axes.annotate(
-        number, (place, y), xytext=(inward * 8, 0), fontsize=7.5, textcoords="offset points",
+        number, (x, y), xytext=(inward * 8, 0), fontsize=7.5, textcoords="offset points",
         ha=side, va="center_baseline",
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""One drawing, three forms."""
+"""From a picture to its three files: SVG for a web page, PNG and PDF."""
 
 import io
 import re
@@ -12,48 +12,18 @@ from kdbench.report.figures.style import INK
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-
 DPI = 150
-"""Of the PNG."""
+"""Resolution of the PNG."""
 
-UNDATED: dict[str, dict[str, Any]] = {
+METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": None},
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
-"""Neither when a file was made nor by what."""
-
+"""Entries that are left out of a file, because they say when or by what it was made."""
 
 TAG = re.compile(r"<[^>]*>")
-LONG = re.compile(r"-?\b\d+\.\d{3,}\b")
-
-
-def render(name: str, picture: "Picture") -> tuple[str, bytes, bytes]:
-    """A picture as SVG for a web page, PNG and PDF. To be called within `styled`."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=picture.size, dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    picture.draw(figure)
-    settle(figure)
-    with rc_context({"svg.hashsalt": f"kdbench {name}"}):
-        svg = inline(_saved(figure, "svg", facecolor="none").decode(), name, picture.title)
-    return svg, _saved(figure, "png", dpi=DPI), _saved(figure, "pdf")
-
-
-def settle(figure: "Figure") -> None:
-    """Lay the figure out, once for all forms. What is placed by hand comes after this."""
-    if figure.get_layout_engine() is not None:
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-
-
-def _saved(figure: "Figure", form: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=form, metadata=UNDATED[form], **options)
-    return buffer.getvalue()
+LONG_NUMBER = re.compile(r"-?\b\d+\.\d{3,}\b")
 
 
 class Picture(Protocol):
@@ -61,21 +31,20 @@ class Picture(Protocol):
 
     @property
     def title(self) -> str:
-        """One sentence that says what is shown, or two."""
+        """One or two sentences that say what is shown."""
 
     @property
     def size(self) -> tuple[float, float]:
         """Width and height in inches."""
 
     def draw(self, figure: "Figure") -> None:
-        """Put it on an empty figure."""
+        """Draw on an empty figure."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """All figures of a report by name, in three forms. `svg` is for the inside of a web
-    page: it takes the colour of the page's text and has no background. `titles` say what
-    is shown."""
+    """All figures of a report by name, in three formats, with their titles. `svg` is meant to
+    be embedded in a web page: it has the colour of the page's text and no background."""
 
     svg: Mapping[str, str]
     png: Mapping[str, bytes]
@@ -83,29 +52,66 @@ class Drawn:
     titles: Mapping[str, str]
 
     def files(self) -> dict[str, bytes]:
-        """What to write, by file name."""
-        forms = {"png": self.png, "pdf": self.pdf}
-        return {f"{name}.{form}": by[name] for name in self.titles for form, by in forms.items()}
+        """The contents of the PNG and PDF files by file name."""
+        formats = {"png": self.png, "pdf": self.pdf}
+        return {
+            f"{name}.{suffix}": contents[name]
+            for name in self.titles
+            for suffix, contents in formats.items()
+        }
 
 
-def inline(svg: str, name: str, title: str) -> str:
-    """Without header, metadata and rules for the whole page; in the colour of the page's
-    text; with ids that no other figure of the page has; no wider than its place."""
+def render_picture(name: str, picture: Picture) -> tuple[str, bytes, bytes]:
+    """A picture as SVG, PNG and PDF. To be called within `styled`."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=picture.size, dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    picture.draw(figure)
+    fix_layout(figure)
+    with rc_context({"svg.hashsalt": f"kdbench {name}"}):
+        svg = embeddable(_saved(figure, "svg", facecolor="none").decode(), name, picture.title)
+    return svg, _saved(figure, "png", dpi=DPI), _saved(figure, "pdf")
+
+
+def fix_layout(figure: "Figure") -> None:
+    """Lay the figure out once for all formats. Whatever is placed by pixels comes after it."""
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+
+
+def _saved(figure: "Figure", suffix: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=suffix, metadata=METADATA[suffix], **options)
+    return buffer.getvalue()
+
+
+# -- SVG
+
+
+def embeddable(svg: str, name: str, title: str) -> str:
+    """An SVG for the inside of a web page: without header, metadata and style rules, in the
+    colour of the page's text, with ids that are unique in the page, and never wider than
+    its container."""
     body = svg[svg.index("<svg") :].strip()
     body = re.sub(r"\s*<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r"\s*<defs>\s*<style[^>]*>[^<]*</style>\s*</defs>", "", body)
-    body = TAG.sub(lambda tag: _own(tag.group(), name), body)
-    about = (
+    body = TAG.sub(lambda tag: _adapted(tag.group(), name), body)
+    attributes = (
         f' role="img" aria-label={quoteattr(title)} style="max-width: 100%; height: auto; '
         'stroke-linejoin: round; stroke-linecap: butt"'
     )
-    return body.replace("<svg", f"<svg{about}", 1) + "\n"
+    return body.replace("<svg", f"<svg{attributes}", 1) + "\n"
 
 
-def _own(tag: str, name: str) -> str:
-    if tag.startswith("<image"):  # placed by a matrix; two equal ones have one id, of no use
+def _adapted(tag: str, name: str) -> str:
+    """A tag with shorter numbers, the page's colour and ids that begin with `name`."""
+    if tag.startswith("<image"):  # nothing refers to its id, and equal images share one
         return re.sub(r' id="[^"]*"', "", tag)
-    tag = LONG.sub(lambda number: f"{float(number.group()):.2f}", tag)
+    tag = LONG_NUMBER.sub(lambda number: f"{float(number.group()):.2f}", tag)
     tag = tag.replace(INK, "currentColor")
     tag = re.sub(r'\bid="', f'id="{name}-', tag)
     return re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", tag)

@@ -1,4 +1,5 @@
-"""How all figures look: one ink, colours that colour-blind eyes tell apart, one font."""
+"""The look that all figures share (one ink, one font, colours that colour-blind readers can
+tell apart), and the rows and names that they draw."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -9,26 +10,27 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from kdbench.report.data.report_data import ReportData
+from kdbench.report.leaderboard import Leaderboard
 from kdbench.report.rows import PRECEDENCE
 
 if TYPE_CHECKING:
     from kdbench.report.leaderboard import Leaderboard
 
 INK = "#010203"
-"""Text and axes: black to the eye, and found again in an SVG, where it becomes the colour
-of the page's text. Nothing else may have this colour."""
+"""Colour of text and axes: practically black, but recognised in an SVG, where it becomes the
+colour of the page's text. Nothing else may have this colour."""
 
 MUTED = "#8a8f98"
-"""What stands in the background: readable on white and on black."""
+"""Colour of the background: readable on white and on black."""
 
 WIDTH = 7.2
 """Inches: a page's text column, and about 690 pixels on the web."""
 
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 ORANGE, SKY, PURPLE = "#E69F00", "#56B4E9", "#CC79A7"
-"""From Okabe and Ito (2008), without the yellow, which is lost on white."""
+"""From Okabe and Ito (2008), without the yellow, which is hardly visible on white."""
 
-LONGEST = 26
+NAME_LENGTH = 26
 """Characters of a name that are drawn."""
 
 RC: dict[str, Any] = {
@@ -66,18 +68,19 @@ RC: dict[str, Any] = {
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Matplotlib as shipped and `RC`, whatever the user has set, and afterwards as before."""
+    """Draw with Matplotlib's defaults and `RC`, whatever the user has set; restores the user's
+    settings afterwards."""
     from matplotlib import style
 
     with style.context(["default", RC]), warnings.catch_warnings():
-        # A name in a script that the font lacks is drawn as boxes, and as itself in an SVG.
+        # A script that the font lacks is drawn as boxes in PNG and PDF, and correctly in an SVG.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
 
 
 @dataclass(frozen=True)
 class Mark:
-    """How a method is told from others: never by its colour alone."""
+    """How a method is distinguished from the others: never by its colour alone."""
 
     colour: str
     marker: str
@@ -95,26 +98,26 @@ MARKS = (
 )
 
 
-def highlights(board: "Leaderboard", among: Sequence[str]) -> dict[str, Mark]:
-    """The methods that are drawn in colour, in the board's order: the best, the reference
-    and the second, and where some of them are not in `among`, its first others in their
-    place. A method's mark is the same in all figures that show the best methods."""
-    table = mains(board)
+def highlights(board: Leaderboard, among: Sequence[str]) -> dict[str, Mark]:
+    """The methods that are drawn in colour, in the board's order: the best ones, the
+    reference and the second reference; those that are not in `among` are replaced by its
+    first other methods. A method has the same mark in all figures of the best methods."""
+    table = primary_table(board)
     order = [str(m) for m in table.loc[table["n"] > 0, "method"]]
     second = [m for m in order if m == board.second]
-    rest = [m for m in order if m not in (board.reference, board.second)]
-    best = {*second, *rest[: len(MARKS) - len(second)]}
+    others = [m for m in order if m not in (board.reference, board.second)]
+    best = {*second, *others[: len(MARKS) - len(second)]}
     marks = dict(zip((m for m in order if m in best), MARKS, strict=False))
     marks = {m: mark for m, mark in marks.items() if m in among}
     free = [mark for mark in MARKS if mark not in marks.values()]
-    more = [m for m in among if m in rest and m not in marks]
+    more = [m for m in among if m in others and m not in marks]
     marks |= dict(zip(more, free, strict=False))
     marks[board.reference] = REFERENCE
     return {m: marks[m] for m in order if m in marks and m in among}
 
 
-def short(name: str, longest: int = LONGEST) -> str:
-    """A name on one line, its middle left out where it is long: ends tell variants apart."""
+def short(name: str, longest: int = NAME_LENGTH) -> str:
+    """A name on one line; a long one loses its middle, since variants differ in their ends."""
     name = " ".join(name.split())
     if len(name) <= longest:
         return name
@@ -122,31 +125,29 @@ def short(name: str, longest: int = LONGEST) -> str:
     return f"{name[:head]}…{name[head + 1 - longest :]}"
 
 
-def named(board: "Leaderboard", label: str) -> str:
+def legend_name(board: Leaderboard, label: str) -> str:
     """A method's name in a legend."""
     return f"{short(label)} (reference)" if label == board.reference else short(label)
 
 
-def mains(board: "Leaderboard") -> pd.DataFrame:
-    """The lines of the table that stand for the methods, in the board's order."""
+def primary_table(board: Leaderboard) -> pd.DataFrame:
+    """The row of the table that stands for each method, in the board's order."""
     rank = {row: k for k, row in enumerate(PRECEDENCE)}
     ranked = board.table.assign(rank=board.table["row"].map(rank)).dropna(subset="rank")
     if not len(ranked):
         return board.table.iloc[:0]
-    first = ranked.groupby("method", sort=False)["rank"].idxmin()
-    return board.table.loc[sorted(first)]
+    primary = ranked.groupby("method", sort=False)["rank"].idxmin()
+    return board.table.loc[sorted(primary)]
 
 
-def scored(evidence: "ReportData", label: str, row: str) -> pd.DataFrame:
+def scored(data: ReportData, label: str, row: str) -> pd.DataFrame:
     """The runs of a row that have a score, by seed."""
-    runs = evidence.runs
-    mine = (runs["label"] == label) & (runs["row"] == row) & (runs["state"] == "done")
-    return runs[mine & runs["accuracy"].notna()].sort_values("seed")
+    runs = data.runs
+    done = (runs["label"] == label) & (runs["row"] == row) & (runs["state"] == "done")
+    return runs[done & runs["accuracy"].notna()].sort_values("seed")
 
 
-def scores(
-    evidence: "ReportData", label: str, row: str, score: str = "accuracy"
-) -> dict[int, float]:
-    """A score of a row's runs by seed, in percentage points."""
-    runs = scored(evidence, label, row)
+def scores(data: ReportData, label: str, row: str, score: str = "accuracy") -> dict[int, float]:
+    """A score of a row's runs by seed, in percent."""
+    runs = scored(data, label, row)
     return {int(s): 100 * float(v) for s, v in zip(runs["seed"], runs[score], strict=True)}

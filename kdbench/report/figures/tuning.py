@@ -1,22 +1,29 @@
-"""What tuning saw: how the validation score of trials goes with each hyperparameter."""
+"""Figure: the validation accuracy of the tuning trials against each hyperparameter."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kdbench.report.figures.axes import name_all, spread, window
-from kdbench.report.figures.style import INK, MUTED, WIDTH, Mark, highlights, mains, named
+from kdbench.report.data.report_data import ReportData
+from kdbench.report.figures.axes import limits_of, log_scale_if_wide, method_legend
+from kdbench.report.figures.style import (
+    INK,
+    MUTED,
+    WIDTH,
+    Mark,
+    highlights,
+    legend_name,
+    primary_table,
+)
+from kdbench.report.leaderboard import Leaderboard
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from kdbench.report.data.report_data import ReportData
-    from kdbench.report.leaderboard import Leaderboard
-
 HPARAMS = ("temperature", "alpha", "beta")
-"""What most methods share."""
+"""The hyperparameters that most methods share."""
 
 
 @dataclass(frozen=True)
@@ -39,26 +46,26 @@ class Tuning:
 
     @property
     def title(self) -> str:
-        """What is shown."""
+        """The caption."""
         return (
-            "Validation accuracy of the trials of tuning against each hyperparameter; what each method's "
-            "tuning chose has a ring. Hyperparameters were searched together, so a trial differs from its "
-            "neighbour in more than the hyperparameter shown."
+            "Validation accuracy of the tuning trials against each hyperparameter; the trial that "
+            "was chosen for each method has a ring. Hyperparameters were searched together, so "
+            "trials differ in more than the hyperparameter shown."
         )
 
     @property
     def size(self) -> tuple[float, float]:
-        """Always the same."""
+        """Fixed."""
         return WIDTH, 3.6
 
     def draw(self, figure: "Figure") -> None:
-        """One panel a hyperparameter, all with the same accuracies."""
+        """One panel for each hyperparameter, all with the same scale of accuracy."""
         panels = figure.subplots(1, len(self.panels), squeeze=False, sharey=True)[0]
-        every = [t.accuracy for trials in self.panels.values() for t in trials]
-        panels[0].set_ylim(*window(every, every, air=0.07))
+        accuracies = [t.accuracy for trials in self.panels.values() for t in trials]
+        panels[0].set_ylim(*limits_of(accuracies, accuracies, margin=0.07))
         for axes, (hparam, trials) in zip(panels, self.panels.items(), strict=True):
             axes.set_xlabel(hparam)
-            spread(axes.xaxis, [t.value for t in trials])
+            log_scale_if_wide(axes.xaxis, [t.value for t in trials])
             for label in dict.fromkeys(t.label for t in trials):
                 _dots(axes, [t for t in trials if t.label == label], self.marks.get(label))
         panels[0].set_ylabel("validation accuracy in %")
@@ -67,17 +74,17 @@ class Tuning:
     def _legend(self, figure: "Figure") -> None:
         from matplotlib.lines import Line2D
 
-        def dot(**look: Any) -> Line2D:
-            return Line2D([], [], ls="", **look)
+        def dot(**style: Any) -> Line2D:
+            return Line2D([], [], ls="", **style)
 
         handles = [dot(color=m.colour, marker=m.marker, ms=5.5, mew=0) for m in self.marks.values()]
-        behind = dot(color=MUTED, marker="o", ms=3, mew=0, alpha=0.6)
+        grey = dot(color=MUTED, marker="o", ms=3, mew=0, alpha=0.6)
         ring = dot(marker="o", ms=9, mfc="none", mec=INK, mew=0.9)
-        name_all(figure, self.names, self.marks, handles, behind, (ring, "chosen"))
+        method_legend(figure, self.names, self.marks, handles, grey, (ring, "chosen"))
 
 
 def _dots(axes: "Axes", trials: Sequence[Trial], mark: Mark | None) -> None:
-    """A method's trials; those far from all others as carets at the edge."""
+    """The trials of one method; those outside the limits as carets at the edge."""
     low, high = axes.get_ylim()
     colour, size = (mark.colour, 5.5) if mark else (MUTED, 3.0)
     groups: tuple[tuple[str | int, Any], ...] = (
@@ -85,8 +92,8 @@ def _dots(axes: "Axes", trials: Sequence[Trial], mark: Mark | None) -> None:
         (7, lambda y: y < low),
         (6, lambda y: y > high),
     )
-    for marker, here in groups:
-        points = [(t.value, min(max(t.accuracy, low), high)) for t in trials if here(t.accuracy)]
+    for marker, belongs in groups:
+        points = [(t.value, min(max(t.accuracy, low), high)) for t in trials if belongs(t.accuracy)]
         if points:
             axes.plot(
                 *zip(*points, strict=True), marker=marker, ls="", mew=0, clip_on=False,
@@ -99,12 +106,12 @@ def _dots(axes: "Axes", trials: Sequence[Trial], mark: Mark | None) -> None:
                       zorder=4, clip_on=False)  # fmt: skip
 
 
-def prepare(board: "Leaderboard", evidence: "ReportData") -> Tuning | None:
-    """All scored trials of methods that searched a hyperparameter."""
-    order = list(mains(board)["method"])
-    searched = {row["label"]: set(row.get("searched") or ()) for row in evidence.plan["rows"]
+def prepare(board: Leaderboard, data: ReportData) -> Tuning | None:
+    """All trials with a score, by the hyperparameters that were searched."""
+    order = list(primary_table(board)["method"])
+    searched = {row["label"]: set(row.get("searched") or ()) for row in data.plan["rows"]
                 if row["row"] == "tuned"}  # fmt: skip
-    trials = evidence.trials.dropna(subset="accuracy")
+    trials = data.trials.dropna(subset="accuracy")
     panels: dict[str, list[Trial]] = {}
     columns = (trials[c] for c in ("label", "hparams", "accuracy", "chosen"))
     for label, hparams, accuracy, chosen in zip(*columns, strict=True):
@@ -114,10 +121,10 @@ def prepare(board: "Leaderboard", evidence: "ReportData") -> Tuning | None:
                 panels.setdefault(hparam, []).append(trial)
     if not panels:
         return None
-    shown = {t.label for found in panels.values() for t in found}
+    shown = {t.label for panel in panels.values() for t in panel}
     labels = [label for label in order if label in shown]
-    names = {label: named(board, label) for label in labels}
-    # Methods that stand in more panels first: colour is for following one from hyperparameter to hyperparameter.
-    within = {m: sum(any(t.label == m for t in found) for found in panels.values()) for m in labels}
-    marks = highlights(board, sorted(labels, key=lambda m: -within[m]))
+    names = {label: legend_name(board, label) for label in labels}
+    # Methods in more panels first, since colour is for following a method through the panels.
+    count = {m: sum(any(t.label == m for t in panel) for panel in panels.values()) for m in labels}
+    marks = highlights(board, sorted(labels, key=lambda m: -count[m]))
     return Tuning({k: tuple(panels[k]) for k in HPARAMS if k in panels}, marks, names)

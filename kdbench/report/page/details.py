@@ -1,4 +1,4 @@
-"""What is behind each row of the table: its runs, hyperparameters, trials and mistakes."""
+"""The details of each row of the table: its runs, hyperparameters, trials and confusions."""
 
 import json
 import math
@@ -12,7 +12,7 @@ import pandas as pd
 from kdbench.report.data.report_data import ReportData
 from kdbench.report.data.runs import PUBLISHED, TEACHER
 from kdbench.report.leaderboard import Leaderboard
-from kdbench.report.page.matrix import Matrix, matrix
+from kdbench.report.page.matrix import ConfusionMatrix, confusion_matrix
 from kdbench.report.writers.cells import MISSING
 
 SCORES = {
@@ -22,7 +22,7 @@ SCORES = {
     "agreement": ("agreement, %", 100, 2),
     "measured.seconds": ("seconds (measured)", 1, 1),
 }
-"""A run's columns: heading, what to multiply by, decimals."""
+"""The columns of a run: heading, factor, decimals."""
 
 MORE = {
     "iqm (descriptive)": ("interquartile mean (descriptive), %", 2),
@@ -38,20 +38,22 @@ MORE = {
     "f1": ("F1, %", 2),
     "kl": ("KL to the teacher, nats", 3),
     "student_parameters": ("parameters of the student", 0),
-    "parameters": ("parameters, with what is trained beside it", 0),
+    "parameters": ("parameters, with those of helpers", 0),
     "macs": ("multiply-adds of the student for one image", 0),
     "peak memory in MB (measured)": ("peak memory (measured), MB", 1),
 }  # fmt: skip
-"""What the table has no room for: what it is called, decimals."""
+"""Columns that the page's table does not show: heading, decimals."""
 
 SHORT = 12
 """Characters of a commit that are shown."""
 
-
-DIGITS = 5
+CURVE_DIGITS = 5
 LOSS = "train.loss"
 ACCURACIES = {"val.accuracy": "validation accuracy", "train.accuracy": "training accuracy"}
-Line = list[float | None]
+"""The metrics of which one is shown, the first that the runs have."""
+
+Curve = list[float | None]
+"""A value for each epoch from 1 on, None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ class Table:
 
 @dataclass(frozen=True)
 class Run:
-    """One run in words. `anchor` is empty where another row has the run's anchor already,
-    `search` where the run is not in MLflow."""
+    """One run as text. `anchor` is empty where another row has the run's anchor already,
+    `search` (a filter for MLflow's search box) where the run is not in MLflow."""
 
     seed: str
     id: str
@@ -78,9 +80,9 @@ class Run:
 
 
 @dataclass(frozen=True)
-class About:
-    """All of one row. `why` says what there is no number of; `scores` are the headings of
-    the runs' scores."""
+class RowDetails:
+    """The details of one row. `why` is the reason if it has no runs; `scores` are the
+    headings of the runs' scores."""
 
     key: str
     name: str
@@ -91,70 +93,73 @@ class About:
     more: Table | None
     hparams: Table | None
     trials: Table | None
-    matrix: Matrix | None
+    matrix: ConfusionMatrix | None
 
     @property
     def commits(self) -> bool:
-        """Whether it is known what code made the runs."""
+        """Whether the commit of any run is known."""
         return any(run.commit for run in self.runs)
 
     @property
     def searchable(self) -> bool:
-        """Whether MLflow has the runs."""
+        """Whether any run is in MLflow."""
         return any(run.search for run in self.runs)
 
 
-def abouts(board: Leaderboard, evidence: ReportData) -> list[About]:
-    """One for each row of the board, in its order."""
-    plans = {(row["label"], row["row"]): row for row in evidence.plan["rows"]}
-    # Results that were read from a file have no data set of ours, and are not in MLflow.
-    data = evidence.plan.get("data") or {}
-    seen: set[str] = set()
-    found = []
+def row_details(board: Leaderboard, data: ReportData) -> list[RowDetails]:
+    """The details of every row of the board, in its order."""
+    plans = {(row["label"], row["row"]): row for row in data.plan["rows"]}
+    # Results that were read from a file have no data set, and are not in MLflow.
+    dataset = data.plan.get("data") or {}
+    anchored: set[str] = set()
+    details = []
     for number, row in enumerate(board.table.to_dict("records"), start=1):
         label, kind = str(row["method"]), str(row["row"])
         plan = plans.get((label, kind), {})
-        own = _of(evidence.runs, label, kind)
-        runs = own[own["id"].notna() | own["accuracy"].notna()]
+        runs = _rows_of(data.runs, label, kind)
+        runs = runs[runs["id"].notna() | runs["accuracy"].notna()]
         scores = [c for c in SCORES if runs[c].notna().any()]
-        found.append(
-            About(
+        details.append(
+            RowDetails(
                 key=f"row-{number}",
                 name=label if kind in (TEACHER, "only") else f"{label} ({kind})",
                 cite=row["cite"] or "",
                 why="" if len(runs) else _why(row),
                 scores=tuple(_heading(c, board.score) for c in scores),
-                runs=tuple(_run(r, scores, seen, bool(data)) for r in runs.to_dict("records")),
+                runs=tuple(
+                    _run(r, scores, anchored, bool(dataset)) for r in runs.to_dict("records")
+                ),
                 more=_more(row, board.reference),
                 hparams=_hparams(plan),
-                trials=_trials(evidence.trials, label) if kind == "tuned" else None,
-                matrix=_matrix(evidence.confusions, label, kind, data.get("classes") or ()),
+                trials=_trials(data.trials, label) if kind == "tuned" else None,
+                matrix=_matrix(data.confusions, label, kind, dataset.get("classes") or ()),
             )
         )
-    return found
+    return details
 
 
-def _of(frame: pd.DataFrame, label: str, kind: str) -> pd.DataFrame:
+def _rows_of(frame: pd.DataFrame, label: str, kind: str) -> pd.DataFrame:
     return frame[(frame["label"] == label) & (frame["row"] == kind)]
 
 
 def _heading(column: str, score: str) -> str:
-    """A heading that breaks before its last word and unit, not between them."""
+    """A heading that breaks before its last word and unit, not between the two."""
     return SCORES[column][0].format(score=score).replace(", ", ",\N{NO-BREAK SPACE}")
 
 
 def _why(row: Mapping[Any, Any]) -> str:
-    """Why a row has no run behind it."""
+    """Why a row has no runs."""
     if row["row"] == PUBLISHED:
         note = f" {row['hparams']}." if row["hparams"] else ""
-        return f"Copied from a paper, so there is no run behind it.{note}"
+        return f"Copied from a paper, so it has no runs.{note}"
     return f"No run: {row['reason'] or row['state']}."
 
 
-def _run(run: Mapping[Any, Any], scores: list[str], seen: set[str], ours: bool) -> Run:
+def _run(run: Mapping[Any, Any], scores: list[str], anchored: set[str], tracked: bool) -> Run:
+    """`anchored` collects the ids that have an anchor; `tracked`: the run is in MLflow."""
     name, commit = run["id"] or "", run["commit"] or ""
-    anchor = "" if not name or name in seen else "run-" + re.sub(r"\s+", "-", name)
-    seen.add(name)
+    anchor = "" if not name or name in anchored else "run-" + re.sub(r"\s+", "-", name)
+    anchored.add(name)
     return Run(
         seed="" if pd.isna(run["seed"]) else str(run["seed"]),
         id=name,
@@ -163,42 +168,42 @@ def _run(run: Mapping[Any, Any], scores: list[str], seen: set[str], ours: bool) 
         scores=tuple(_number(run[c], *SCORES[c][1:]) for c in scores),
         commit=commit[:SHORT],
         dirty=run["dirty"] is True,
-        search=f"tags.`kdbench.id` = '{name}'" if ours and name else "",
+        search=f"tags.`kdbench.id` = '{name}'" if tracked and name else "",
     )
 
 
-def _number(value: float, times: int, decimals: int) -> str:
-    return MISSING if pd.isna(value) else f"{times * value:.{decimals}f}"
+def _number(value: float, factor: int, decimals: int) -> str:
+    return MISSING if pd.isna(value) else f"{factor * value:.{decimals}f}"
 
 
 def _more(row: Mapping[Any, Any], reference: str) -> Table | None:
-    """The row's numbers that stand in no column of the page's table."""
+    """The row's numbers that no column of the page's table shows."""
     rows = tuple(
-        (words.format(reference=reference), f"{row[column]:.{decimals}f}")
-        for column, (words, decimals) in MORE.items()
+        (heading.format(reference=reference), f"{row[column]:.{decimals}f}")
+        for column, (heading, decimals) in MORE.items()
         if not pd.isna(row[column])
     )
     return Table(("number", "value"), rows) if rows else None
 
 
 def _hparams(plan: Mapping[str, Any]) -> Table | None:
-    """All hyperparameters of a row, and which of them tuning chose."""
+    """All hyperparameters of a row, and which of them were tuned."""
     hparams = plan.get("hparams") or {}
     searched = set(plan.get("searched") or ())
     rows = ((k, _text(hparams[k]), "yes" if k in searched else "no") for k in sorted(hparams))
-    return Table(("hparam", "value", "searched"), tuple(rows)) if hparams else None
+    return Table(("hyperparameter", "value", "searched"), tuple(rows)) if hparams else None
 
 
 def _trials(trials: pd.DataFrame, label: str) -> Table | None:
-    """What tuning tried, a column for each hyperparameter."""
-    own = trials[trials["label"] == label]
-    if own.empty:
+    """The tuning trials of a method, with a column for each hyperparameter."""
+    trials = trials[trials["label"] == label]
+    if trials.empty:
         return None
-    tried = [json.loads(text) for text in own["hparams"]]
+    tried = [json.loads(text) for text in trials["hparams"]]
     names = sorted({name for hparams in tried for name in hparams})
 
     def rows() -> Iterator[tuple[str, ...]]:
-        for trial, hparams in zip(own.to_dict("records"), tried, strict=True):
+        for trial, hparams in zip(trials.to_dict("records"), tried, strict=True):
             yield (
                 str(trial["number"]),
                 *(_text(hparams[n]) if n in hparams else MISSING for n in names),
@@ -218,36 +223,34 @@ def _text(value: Any) -> str:
 
 def _matrix(
     confusions: pd.DataFrame, label: str, kind: str, classes: tuple[str, ...]
-) -> Matrix | None:
-    return matrix(
-        _of(confusions[confusions["against"] == "truth"], label, kind), tuple(map(str, classes))
-    )
+) -> ConfusionMatrix | None:
+    against_truth = confusions[confusions["against"] == "truth"]
+    return confusion_matrix(_rows_of(against_truth, label, kind), tuple(map(str, classes)))
 
 
-def measure(curves: pd.DataFrame) -> str:
-    """What the chart of accuracy shows: on validation data where there is any. Empty where
-    there is nothing to show."""
-    known = set(curves["metric"])
-    return next((words for metric, words in ACCURACIES.items() if metric in known), "")
+def accuracy_shown(curves: pd.DataFrame) -> str:
+    """The accuracy that the chart shows, on validation data if there is any; empty if there
+    is none."""
+    metrics = set(curves["metric"])
+    return next((name for metric, name in ACCURACIES.items() if metric in metrics), "")
 
 
-def lines(curves: pd.DataFrame) -> dict[str, dict[str, Line]]:
-    """By run id `accuracy` (fractions) and `loss`, a value for each epoch from 1 on and
-    None where there is none."""
+def run_curves(curves: pd.DataFrame) -> dict[str, dict[str, Curve]]:
+    """By run id the curves `accuracy` (fractions) and `loss`."""
     metrics = {LOSS: "loss"}
-    metrics |= {m: "accuracy" for m, words in ACCURACIES.items() if words == measure(curves)}
-    kept = curves[curves["metric"].isin(metrics)]
-    found: dict[str, dict[str, Line]] = {}
-    for (run, metric), group in kept.groupby(["id", "metric"], sort=True):
+    metrics |= {m: "accuracy" for m, name in ACCURACIES.items() if name == accuracy_shown(curves)}
+    shown = curves[curves["metric"].isin(metrics)]
+    by_run: dict[str, dict[str, Curve]] = {}
+    for (run, metric), group in shown.groupby(["id", "metric"], sort=True):
         values = dict(zip(group["epoch"].astype(int), group["value"], strict=True))
-        found.setdefault(str(run), {})[metrics[str(metric)]] = _line(values)
-    return found
+        by_run.setdefault(str(run), {})[metrics[str(metric)]] = _curve(values)
+    return by_run
 
 
-def _line(values: Mapping[int, float]) -> Line:
+def _curve(values: Mapping[int, float]) -> Curve:
     return [_rounded(values.get(epoch, math.nan)) for epoch in range(1, max(values) + 1)]
 
 
 def _rounded(value: float) -> float | None:
-    """Enough digits for a drawing; None for what cannot be drawn."""
-    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+    """The value with the digits that a drawing needs; None if it is not finite."""
+    return float(f"{value:.{CURVE_DIGITS}g}") if math.isfinite(value) else None

@@ -1,33 +1,31 @@
-"""How a leaderboard was made, in words from the objects that did the computation.
+"""The captions of a leaderboard: how it was made, from the objects that computed it.
 
-Whole sentences: the table prints all of them, and the paragraph for a paper takes those it
-needs by what they are about.
+Each caption is a whole sentence with a topic. The table prints all of them; the methods
+section for a paper picks those it needs by topic.
 """
 
+import math
 from collections.abc import Iterable
 
 import pandas as pd
 
 from kdbench.report.data.runs import MEASURED, TEACHER, Plan
 from kdbench.report.text.context import Context, Sentence, count, percent
-from kdbench.report.text.notes import notes
 from kdbench.stats import FEWEST_SEEDS, mean_interval, paired_difference, seeds_to_tell_apart
 
-__all__ = ["Context", "Sentence", "captions", "notes"]
-
-RULES = {"last": "the last epoch", "best": "the epoch of best validation accuracy"}
-"""The selection rules, in words."""
+SELECTION = {"last": "the last epoch", "best": "the epoch of best validation accuracy"}
+"""The epoch whose weights are scored, by selection rule."""
 
 ORIGINS = ("commit", "torch", "device", "hardware")
 
 
-def captions(context: Context) -> tuple[Sentence, ...]:
-    """How the table was made."""
+def write_captions(context: Context) -> tuple[Sentence, ...]:
+    """The sentences that say how the table was made; those that do not apply are left out."""
     family, plan, frame = context.family, context.plan, context.frame
-    said = {
+    by_topic = {
         "scores": _scores(context),
         "test": _test(context),
-        "marks": "What is significant is marked *." if family.size else "",
+        "marks": "An asterisk (*) marks a significant difference." if family.size else "",
         "equality": _equality(context),
         "bold": _bold(context),
         "detectable": _detectable(context),
@@ -38,18 +36,18 @@ def captions(context: Context) -> tuple[Sentence, ...]:
         "origin": _origin(frame),
         "measured": _measured(context),
         "descriptive": _descriptive(context),
-        "published": "Grey rows (slanted in Markdown) are copied from their sources and enter "
-        "no test."
+        "published": "Grey rows (italic in Markdown) are copied from their sources and take "
+        "part in no test."
         if plan.get("published")
         else "",
     }
-    return tuple(Sentence(text, about) for about, text in said.items() if text)
+    return tuple(Sentence(text, topic) for topic, text in by_topic.items() if text)
 
 
 def _scores(context: Context) -> str:
     level = percent(context.family.analysis.level)
-    seeds = sorted({int(s) for line in context.lines for s in line.plan["runs"]})
-    rule = RULES.get(context.plan["selection"])
+    seeds = sorted({int(s) for row in context.rows for s in row.plan["runs"]})
+    rule = SELECTION.get(context.plan["selection"])
     return (
         f"{context.plan.get('score') or 'Test accuracy'} is given in %, as the mean over "
         f"{count(len(seeds), 'seed')} ({_listed(seeds)})"
@@ -88,14 +86,15 @@ def _bold(context: Context) -> str:
     if best.best is None:
         return ""
     return (
-        f"Bold: not told apart from the highest mean ({best.best}) by {best.analysis.test}s of "
-        f"{count(best.comparisons, 'pair')}, {best.analysis.correction_name}-corrected."
+        f"Bold: not significantly different from the highest mean ({best.best}) by "
+        f"{best.analysis.test}s of {count(best.comparisons, 'pair')}, "
+        f"{best.analysis.correction_name}-corrected."
     )
 
 
 def _detectable(context: Context) -> str:
     family = context.family
-    if not family.size or family.seeds < 2 or family.sd != family.sd:
+    if not family.size or family.seeds < 2 or math.isnan(family.sd):
         return ""
     return (
         f"Smallest detectable difference at {percent(family.analysis.power)} power with "
@@ -112,18 +111,19 @@ def _apart(context: Context) -> str:
     if best.best is None:
         return ""
     labels = (context.plan["reference"], *context.family.verdicts)
-    scores = {label: context.mains[label].scores for label in labels}
+    scores = {label: context.primary[label].scores for label in labels}
     means = {k: mean_interval(v).mean for k, v in scores.items() if len(v) >= FEWEST_SEEDS}
     second = max((k for k in means if k != best.best), key=lambda k: means[k])
-    found = paired_difference(scores[best.best], scores[second], analysis.level)
-    if second not in best.members or found.n < 2 or found.mean == 0:
+    difference = paired_difference(scores[best.best], scores[second], analysis.level)
+    if second not in best.members or difference.n < 2 or difference.mean == 0:
         return ""
-    needed = seeds_to_tell_apart(found, analysis, best.comparisons)
+    needed = seeds_to_tell_apart(difference, analysis, best.comparisons)
     seeds = "more than 10,000 seeds" if needed is None else f"about {count(needed, 'seed')}"
     return (
-        f"The two highest means, {best.best} and {second}, are {abs(found.mean):.2f} points apart; "
-        f"to tell them apart a next study would need {seeds} (at {percent(analysis.power)} power "
-        f"and {count(best.comparisons, 'pair')}, if difference and spread are as observed here)."
+        f"The two highest means, {best.best} and {second}, differ by {abs(difference.mean):.2f} "
+        f"points; to tell them apart a next study would need {seeds} (at "
+        f"{percent(analysis.power)} power and {count(best.comparisons, 'pair')}, "
+        "if difference and spread are as observed here)."
     )
 
 
@@ -132,7 +132,10 @@ def _tuning(plan: Plan) -> str:
         return ""
     tune = plan["tune"]
     if not tune:
-        return "Nothing was tuned: every method has its published default hyperparameters or those shown."
+        return (
+            "Nothing was tuned: every method has its published default hyperparameters or those "
+            "shown."
+        )
     return (
         "Every method with hyperparameters was tuned at the same budget, "
         f"{count(tune['trials'], 'trial')} of {count(tune['epochs'], 'epoch')} "
@@ -146,8 +149,8 @@ def _teacher(plan: Plan, frame: pd.DataFrame) -> str:
     if not ids:
         return ""
     runs = frame[frame["row"] == TEACHER]
-    known = 100 * runs["accuracy"].dropna()
-    score = f" ({known.mean():.2f} % on test)" if len(known) else ""
+    accuracy = 100 * runs["accuracy"].dropna()
+    score = f" ({accuracy.mean():.2f} % on test)" if len(accuracy) else ""
     if len(ids) == 1:
         return f"Results are conditional on teacher {ids[0]}{score}."
     return f"Each seed has a teacher of its own: {', '.join(ids)}{score}."
@@ -170,8 +173,8 @@ def _data(plan: Plan) -> str:
 
 
 def _origin(frame: pd.DataFrame) -> str:
-    found = {word: sorted({str(v) for v in frame[word].dropna()}) for word in ORIGINS}
-    parts = [f"{word} {', '.join(values)}" for word, values in found.items() if values]
+    origins = {name: sorted({str(v) for v in frame[name].dropna()}) for name in ORIGINS}
+    parts = [f"{name} {', '.join(values)}" for name, values in origins.items() if values]
     return f"Made with {'; '.join(parts)}." if parts else ""
 
 

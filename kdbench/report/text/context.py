@@ -1,27 +1,29 @@
-"""What the sentences about a leaderboard are made from, and how they say a number."""
+"""The numbers that captions and notes are written from, and how they print counts and shares."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from kdbench.report.data.runs import Plan
+from kdbench.report.rows import Line
 from kdbench.stats import BestSet, Family
-
-if TYPE_CHECKING:
-    from kdbench.report.rows import Line
 
 
 @dataclass(frozen=True)
 class Context:
-    """All that the sentences are made from. `image` is what one test image is worth, in
-    percentage points, or 0 where the size of the test set is not known."""
+    """Everything that captions and notes are written from.
+
+    `frame` holds the runs, `rows` the rows of the table and `primary` the row that stands
+    for each method. `image`: how much one test image counts in percentage points, or 0 if
+    the size of the test set is unknown. `cost`: the measured cost of the methods.
+    """
 
     plan: Plan
     frame: pd.DataFrame
-    lines: "Sequence[Line]"
-    mains: "Mapping[str, Line]"
+    rows: Sequence[Line]
+    primary: Mapping[str, Line]
     family: Family
     best: BestSet
     image: float
@@ -31,13 +33,13 @@ class Context:
 
 
 class Sentence(str):
-    """A sentence and what it is about, so that other texts can take it over by that name."""
+    """A sentence with its topic, by which other texts find it."""
 
-    about: str
+    topic: str
 
-    def __new__(cls, text: str, about: str = "") -> "Sentence":
+    def __new__(cls, text: str, topic: str = "") -> "Sentence":
         self = super().__new__(cls, text)
-        self.about = about
+        self.topic = topic
         return self
 
 

@@ -1,21 +1,19 @@
-"""What is out of the ordinary in a leaderboard, and where: the notes beneath it."""
+"""The notes beneath a leaderboard: what a reader must know about single rows and runs."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
+from kdbench.report.rows import Line
 from kdbench.report.text.context import Context, count
-
-if TYPE_CHECKING:
-    from kdbench.report.rows import Line
+from kdbench.stats import FEWEST_SEEDS
 
 
-def notes(context: Context) -> tuple[str, ...]:
-    """What is out of the ordinary, and where."""
-    found = [
-        *_incomplete(context), *_short(context), *_states(context), *_same(context),
-        *_constant(context), *_pairs(context), *_mixed(context),
-    ]  # fmt: skip
-    return tuple(found)
+def write_notes(context: Context) -> tuple[str, ...]:
+    """The notes; empty where there is nothing to say."""
+    return (
+        *_incomplete(context), *_few_seeds(context), *_unscored(context),
+        *_default_chosen(context), *_constant(context), *_seeds_in_common(context),
+        *_mixed_origins(context),
+    )  # fmt: skip
 
 
 def _incomplete(context: Context) -> Iterable[str]:
@@ -23,31 +21,31 @@ def _incomplete(context: Context) -> Iterable[str]:
         yield "Incomplete: not every run that the study wants is finished and scored."
 
 
-def _short(context: Context) -> Iterable[str]:
-    if context.family.seeds < 3 and context.family.size:
-        yield "Fewer than 3 seeds: numbers only, no verdict and no bold."
+def _few_seeds(context: Context) -> Iterable[str]:
+    if context.family.seeds < FEWEST_SEEDS and context.family.size:
+        yield f"Fewer than {FEWEST_SEEDS} seeds: numbers only, no verdict and no bold."
 
 
-def _states(context: Context) -> Iterable[str]:
-    for line in context.lines:
-        if line.reason:
+def _unscored(context: Context) -> Iterable[str]:
+    for row in context.rows:
+        if row.reason:
             rest = ""
-            if line.scores and len(line.scores) < len(line.runs):
-                rest = f"; its numbers are over the other {count(len(line.scores), 'seed')}"
-                if (line.runs["state"] == "diverged").any():
+            if row.scores and len(row.scores) < len(row.runs):
+                rest = f"; its numbers are over the other {count(len(row.scores), 'seed')}"
+                if (row.runs["state"] == "diverged").any():
                     rest += " and so leave out where it fails"
-            yield f"{_name(line)}: {line.reason}{rest}."
+            yield f"{_name(row)}: {row.reason}{rest}."
 
 
-def _same(context: Context) -> Iterable[str]:
-    for line in context.lines:
-        if line.row != "tuned" or not line.plan["runs"]:
+def _default_chosen(context: Context) -> Iterable[str]:
+    for row in context.rows:
+        if row.row != "tuned" or not row.plan["runs"]:
             continue
-        for other in context.lines:
-            same = other.row == "default" and other.label == line.label
-            if same and other.plan["runs"] == line.plan["runs"]:
+        for other in context.rows:
+            default = other.row == "default" and other.label == row.label
+            if default and other.plan["runs"] == row.plan["runs"]:
                 yield (
-                    f"{line.label}: tuning chose the published defaults (trial 0), so both its "
+                    f"{row.label}: tuning chose the published defaults (trial 0), so both its "
                     "rows are the same runs."
                 )
 
@@ -61,28 +59,28 @@ def _constant(context: Context) -> Iterable[str]:
             )
 
 
-def _pairs(context: Context) -> Iterable[str]:
-    base = context.mains[context.plan["reference"]]
+def _seeds_in_common(context: Context) -> Iterable[str]:
+    reference = context.primary[context.plan["reference"]]
     for label, verdict in context.family.verdicts.items():
-        ours, n = len(context.mains[label].scores), verdict.difference.n
-        if n < max(ours, len(base.scores)) and ours and base.scores:
+        scored, n = len(context.primary[label].scores), verdict.difference.n
+        if n < max(scored, len(reference.scores)) and scored and reference.scores:
             seeds = ", ".join(map(str, verdict.difference.seeds)) or "none"
             yield (
-                f"{label}: compared with {base.label} on the {count(n, 'seed')} that both "
+                f"{label}: compared with {reference.label} on the {count(n, 'seed')} that both "
                 f"have ({seeds})."
             )
 
 
-def _mixed(context: Context) -> Iterable[str]:
-    for column, word in (("commit", "commits"), ("hardware", "machines")):
+def _mixed_origins(context: Context) -> Iterable[str]:
+    for column, plural in (("commit", "commits"), ("hardware", "machines")):
         groups = context.frame.dropna(subset=[column]).groupby(column, sort=True)
         if len(groups) > 1:
             parts = (f"{value} ({count(len(set(g['id'])), 'run')})" for value, g in groups)
-            yield f"The runs come from several {word}: {', '.join(parts)}."
+            yield f"The runs come from several {plural}: {', '.join(parts)}."
     dirty = context.frame[context.frame["dirty"].eq(True)]
     if len(dirty):
         yield f"Code with uncommitted changes made {count(len(set(dirty['id'])), 'run')}."
 
 
-def _name(line: "Line") -> str:
-    return line.label if line.row in ("only", "pinned") else f"{line.label} ({line.row})"
+def _name(row: Line) -> str:
+    return row.label if row.row in ("only", "pinned") else f"{row.label} ({row.row})"

@@ -18,14 +18,14 @@ TAKEN = ("scores", "tuning", "test", "equality", "detectable", "teacher", "origi
 def paragraph(board: Leaderboard, plan: Mapping[str, Any]) -> str:
     """The paragraph, a line a sentence. Every key that it cites is among the plan's references;
     what the plan does not tell (results made elsewhere) is left out."""
-    said = {s.about: _prose(s) for s in board.captions if isinstance(s, Sentence)}
+    captions = {s.topic: _prose(s) for s in board.captions if isinstance(s, Sentence)}
     sentences = [
         _methods(board, plan),
         *_unfit(plan),
         _data(plan),
         _models(board.table, plan),
         _recipe(plan),
-        *(escape(said[about]) for about in TAKEN if about in said),
+        *(escape(captions[topic]) for topic in TAKEN if topic in captions),
         escape(f"The hash of the study file is {plan['hash']}.") if plan.get("hash") else "",
     ]
     head = f"% how the study {escape(board.study)} was done; the keys are in references.bib"
@@ -34,7 +34,7 @@ def paragraph(board: Leaderboard, plan: Mapping[str, Any]) -> str:
 
 def _prose(sentence: Sentence) -> str:
     """What begins without an article in a caption begins with one here."""
-    detectable = sentence.about == "detectable"
+    detectable = sentence.topic == "detectable"
     return f"The {sentence[0].lower()}{sentence[1:]}" if detectable else sentence
 
 
