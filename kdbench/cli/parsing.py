@@ -1,10 +1,10 @@
-"""Words of the command line that need reading."""
+"""Options of the command line that have a syntax of their own."""
 
 from typing import Any
 
 from kdbench.cli.app import UsageError
 
-#: Seeds in one range at the most: more is a slip of the finger.
+#: More seeds than this in one range are a slip of the finger.
 MOST_SEEDS = 1000
 
 
@@ -20,7 +20,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     """`0-4` or `0,2,7` as numbers. Raises `UsageError` on anything else."""
     seeds: list[int] = []
     for part in text.split(",") if text else ():
-        first, dash, last = (word.strip() for word in part.partition("-"))
+        first, dash, last = (end.strip() for end in part.partition("-"))
         last = last if dash else first
         if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
             raise UsageError(f"--seeds {text}: write 0-4 or 0,2,7")

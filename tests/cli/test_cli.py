@@ -1,4 +1,4 @@
-"""The command line: what a person types, and what is said to them when it cannot be done."""
+"""The command line: what a person types, and the messages where it cannot be done."""
 
 import dataclasses
 import subprocess
@@ -72,14 +72,14 @@ def test_help_loads_nothing_heavy(words: list[str]) -> None:
 
 
 def test_help_names_the_commands_and_options_of_the_manual() -> None:
-    told = kdbench("--help").output
-    for word in ("study", "report", "methods", "ui", "sync"):
-        assert word in told
-    told = kdbench("study", "--help").output
-    for word in ("--dry-run", "--only", "--seeds", "--set", "--workers", "--device", "--root"):
-        assert word in told
-    for word in ("--data-dir", "--no-tune"):
-        assert word in told
+    output = kdbench("--help").output
+    for part in ("study", "report", "methods", "ui", "sync"):
+        assert part in output
+    output = kdbench("study", "--help").output
+    for part in ("--dry-run", "--only", "--seeds", "--set", "--workers", "--device", "--root"):
+        assert part in output
+    for part in ("--data-dir", "--no-tune"):
+        assert part in output
 
 
 # -- methods
@@ -93,7 +93,7 @@ def test_methods_lists_every_key() -> None:
 
 
 @pytest.mark.parametrize("key", sorted(METHODS))
-def test_a_methods_page_has_formula_knobs_and_paper(key: str) -> None:
+def test_a_methods_page_has_formula_hyperparameters_and_paper(key: str) -> None:
     result = kdbench("methods", key)
     assert result.exit_code == 0
     text = " ".join(result.output.split())
@@ -108,7 +108,7 @@ def test_a_methods_page_has_formula_knobs_and_paper(key: str) -> None:
         assert f"{range.low:g}" in text
 
 
-def test_an_unknown_method_is_told_with_the_nearest() -> None:
+def test_an_unknown_method_is_refused_with_the_nearest() -> None:
     assert "did you mean 'kd'?" in refused("methods", "kdd")
     with pytest.raises(UnknownMethod, match="rkd"):
         page("rkdd")
@@ -121,8 +121,8 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path) -> None:
     root = tmp_path / "root"
     result = kdbench("study", "digits", "--dry-run", "--root", str(root))
     assert result.exit_code == 0, result.output
-    for word in ("kd", "takd", "tuned", "teacher", "trial", "final", "stage", "runs known"):
-        assert word in result.output
+    for part in ("kd", "takd", "tuned", "teacher", "trial", "final", "stage", "runs known"):
+        assert part in result.output
     assert not root.exists()
 
 
@@ -145,21 +145,21 @@ def test_options_change_the_study(tiny: Path) -> None:
     assert "1 teacher, 1 final" in kdbench(*words, "--only", "ce").output
     # Differences need the reference, whatever else is left out.
     assert "1 teacher, 2 final" in kdbench(*words, "--only", "kd").output
-    told = kdbench("study", "digits", "--dry-run", "--no-tune").output
-    assert "trial," not in told
-    assert "tuned" not in told
+    output = kdbench("study", "digits", "--dry-run", "--no-tune").output
+    assert "trial," not in output
+    assert "tuned" not in output
     changed = kdbench(*words, "--set", "final.seeds=[1, 2]", "--set", "recipe.lr=5e-4")
     assert "1 teacher, 4 final" in changed.output
 
 
-def test_knobs_with_brackets_are_shown_as_they_are(tiny: Path) -> None:
+def test_hyperparameters_with_brackets_are_shown_as_they_are(tiny: Path) -> None:
     tiny.write_text(
         TINY.replace("[ce, kd]", '[ce, {method: at, hparams: {stages: "stage[a-z1]"}}]')
     )
     assert "stage[a-z1]" in kdbench("study", str(tiny), "--dry-run").output
 
 
-# -- words that cannot be read
+# -- arguments that cannot be read
 
 
 @pytest.mark.parametrize("text", ["x", "1-", "-1", "4-0", "1,,2", ",", "1.5", "0-999999999", "²"])
@@ -180,7 +180,7 @@ def test_seeds_labels_and_changes_as_they_are_meant() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (["digitz"], ["did you mean 'digits'?"]),
         (["digits", "--set", "nonsense"], ["--set nonsense", "KEY=VALUE"]),
@@ -197,17 +197,17 @@ def test_seeds_labels_and_changes_as_they_are_meant() -> None:
     ],
     ids=" ".join,
 )
-def test_what_cannot_be_done_is_one_message(words: list[str], told: list[str]) -> None:
+def test_what_cannot_be_done_is_one_message(words: list[str], expected: list[str]) -> None:
     text = refused("study", *words, "--dry-run")
-    for word in told:
-        assert word in text
+    for part in expected:
+        assert part in text
 
 
 def test_cuda_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     text = refused("study", "digits", "--device", "cuda", "--dry-run")
-    for word in ("--device cuda", "no CUDA device", "--device cpu"):
-        assert word in text
+    for part in ("--device cuda", "no CUDA device", "--device cpu"):
+        assert part in text
 
 
 def test_a_data_folder_with_a_truncated_file(tmp_path: Path) -> None:
@@ -217,22 +217,22 @@ def test_a_data_folder_with_a_truncated_file(tmp_path: Path) -> None:
         (folder / name).write_bytes(b"\x80\x02}q\x00(X\x05")
     root = tmp_path / "root"
     text = refused("study", "cifar10", "--data-dir", str(tmp_path), "--root", str(root))
-    for word in ("cifar10", "data_batch_1", "damaged", "sound copy"):
-        assert word in text
+    for part in ("cifar10", "data_batch_1", "damaged", "sound copy"):
+        assert part in text
     assert not root.exists()
 
 
-def test_a_tap_that_the_model_lacks(tiny: Path) -> None:
+def test_a_layer_that_the_model_lacks(tiny: Path) -> None:
     tiny.write_text(TINY.replace("[ce, kd]", "[ce, {method: hint, hparams: {layer: stage9}}]"))
     text = refused("study", str(tiny), "--dry-run")
-    for word in ("hint", "digits-cnn", "'stage9'", "stage1"):
-        assert word in text
+    for part in ("hint", "digits-cnn", "'stage9'", "stage1"):
+        assert part in text
 
 
 def test_a_report_of_what_never_ran(tmp_path: Path) -> None:
     text = refused("report", "digits", "--root", str(tmp_path))
-    for word in ("no plan", "digits", "kdbench study digits"):
-        assert word in text
+    for part in ("no plan", "digits", "kdbench study digits"):
+        assert part in text
 
 
 def test_a_traceback_is_there_for_who_asks() -> None:
@@ -249,8 +249,8 @@ def test_a_teacher_that_diverges_is_one_message_and_exit_2(tiny: Path, tmp_path:
     words += ["--set", "recipe.lr=1e30", "--set", "recipe.optimizer=sgd"]
     text = refused(*words)
     (record,) = (tmp_path / "root" / "runs").glob("*/result.json")
-    for word in ("teacher digits-cnn seed 0", record.parent.name, "epoch 1", "recipe.lr"):
-        assert word in text
+    for part in ("teacher digits-cnn seed 0", record.parent.name, "epoch 1", "recipe.lr"):
+        assert part in text
     assert text.count("teacher digits-cnn seed 0 (run") == 1
 
 

@@ -33,10 +33,10 @@ def again(home: Path, *words: object) -> Result:
 
 def scores(home: Path, row: str) -> dict[int, float]:
     plan = read_json(Store(home).plan_path("tiny"))
-    (found,) = (r for r in plan["rows"] if (r["label"], r["row"]) == ("kd", row))
+    (chosen,) = (r for r in plan["rows"] if (r["label"], r["row"]) == ("kd", row))
     return {
         int(seed): 100 * Store(home).record(i).test["last"]["accuracy"]
-        for seed, i in found["runs"].items()
+        for seed, i in chosen["runs"].items()
     }
 
 
@@ -69,8 +69,8 @@ def test_the_studys_own_records_and_plan_are_left_alone(home: Path) -> None:
     assert {p: p.stat().st_mtime_ns for p in own.plan_path("tiny").parent.iterdir()} == before
     assert {p.name for p in (home / "runs").iterdir()} == ids
     teacher = next(iter(read_json(own.plan_path("tiny"))["teachers"].values()))
-    lent = Store(home / "reproduced").record(teacher)
-    assert lent.result == own.record(teacher).result  # not trained a second time
+    copy = Store(home / "reproduced").record(teacher)
+    assert copy.result == own.record(teacher).result  # not trained a second time
 
 
 def test_what_cannot_be_reproduced(home: Path, tmp_path: Path) -> None:
@@ -87,8 +87,8 @@ def test_what_cannot_be_reproduced(home: Path, tmp_path: Path) -> None:
     changed.write_text(
         (home / "tiny.yaml").read_text().replace("epochs: 1, batch", "epochs: 2, batch")
     )
-    said = message(changed, "kd", "--seed", 1, "--root", home)
-    assert "its recipe, data, teacher or a method's version has changed" in said
+    text = message(changed, "kd", "--seed", 1, "--root", home)
+    assert "its recipe, data, teacher or a method's version has changed" in text
     report = tmp_path / "report"
     report.mkdir()
     for path in Store(home).report_folder("tiny").glob("*.*"):
@@ -96,5 +96,5 @@ def test_what_cannot_be_reproduced(home: Path, tmp_path: Path) -> None:
     about = json.loads((report / "study.json").read_text())
     about["plan"]["data"]["checksum"] = "0" * 12
     (report / "study.json").write_text(json.dumps(about))
-    said = message(study, "kd", "--seed", 1, "--root", home, "--report", report)
-    assert "the training images differ" in said
+    text = message(study, "kd", "--seed", 1, "--root", home, "--report", report)
+    assert "the training images differ" in text
