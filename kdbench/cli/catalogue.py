@@ -1,6 +1,7 @@
 """The registry as pages for a person: all methods, or one with its formula and hyperparameters."""
 
 import inspect
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -53,6 +54,38 @@ def page(key: str) -> RenderableType:
     parts: list[RenderableType] = [head, Text(inspect.getdoc(kind) or "")]
     parts += [table] if kind.hparams() else []
     return Group(*parts, Text(source))
+
+
+def methods_content() -> list[dict[str, Any]]:
+    """All methods for `kdbench methods --json`."""
+    return [method_content(key) for key in METHODS]
+
+
+def method_content(key: str) -> dict[str, Any]:
+    """One method for `--json`: its documentation, hyperparameters and paper.
+
+    Raises `UnknownName` with the nearest key.
+    """
+    kind = METHODS[key]
+    default = kind()
+    hparams = {
+        name: {
+            "default": getattr(default, name),
+            "search": hparam.search,
+            "low": hparam.low,
+            "high": hparam.high,
+            "meaning": hparam.help,
+        }
+        for name, hparam in kind.hparams().items()
+    }
+    return {
+        "key": key,
+        "from": METHODS.origin(key),
+        "version": kind.version,
+        "documentation": inspect.getdoc(kind) or "",
+        "hparams": hparams,
+        "paper": kind.paper,
+    }
 
 
 def markdown() -> str:

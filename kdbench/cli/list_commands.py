@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kdbench.cli.app import Traceback, app, exit_with
+from kdbench.cli.app import Json, Traceback, app, exit_with
 
 
 class Kind(StrEnum):
@@ -22,6 +22,7 @@ def methods(
     key: Annotated[
         str, typer.Argument(help="A method, for its formula, hyperparameters and paper.")
     ] = "",
+    as_json: Json = False,
     traceback: Traceback = False,
 ) -> None:
     """The registry of methods; with KEY, one method's page."""
@@ -30,8 +31,12 @@ def methods(
         from rich.console import Console
 
         from kdbench.cli import catalogue
+        from kdbench.cli.as_json import print_json
 
-        Console().print(catalogue.page(key) if key else catalogue.overview(), highlight=False)
+        if as_json:
+            print_json(catalogue.method_content(key) if key else catalogue.methods_content())
+        else:
+            Console().print(catalogue.page(key) if key else catalogue.overview(), highlight=False)
         return 0
 
     exit_with(run, traceback)

@@ -1,111 +1,149 @@
-"""What the commands on reports do; each gives the exit code."""
+"""What the commands on reports do; each prints to `console` and returns what `--json` prints."""
 
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
-from kdbench import tracking as track
+from kdbench import tracking
+from kdbench.cli.app import UsageError
+from kdbench.cli.progress import print_line
+from kdbench.cli.shell import shown_path
 from kdbench.records.files import read_json
 from kdbench.records.store import Store
-from kdbench.report import check as checking
-from kdbench.report import compare as comparing
-from kdbench.report import forecast as detecting
-from kdbench.report import pooled as several
-from kdbench.report import pooled_table
-from kdbench.report import write as files
-from kdbench.report.data import external as outside
+from kdbench.report import check as report_check
+from kdbench.report import compare as report_compare
+from kdbench.report import forecast, pooled, pooled_table, write
+from kdbench.report.data import external
 from kdbench.report.data.collect import Behind, gather, no_plan
 from kdbench.report.data.report_data import NoReportData, ReportData, load
+from kdbench.report.leaderboard import Leaderboard
+from kdbench.report.pooled import PooledTable
 from kdbench.report.writers.console import terminal, terminal_sheet
 
+Content = dict[str, Any]
 
-def studies(root: Path, names: Sequence[str], console: Console) -> int:
-    """The reports of studies, from MLflow; several are also pooled. A study that never ran in
-    this root but has a report in it (a fresh clone) is drawn again from the report's numbers."""
+
+def report_studies(root: Path, names: Sequence[str], console: Console) -> list[Content]:
+    """Write the reports of studies, from MLflow; several are also pooled.
+
+    A study that never ran in this root but has a report in it (as in a fresh clone) is drawn
+    again from the report's numbers.
+    """
     store = Store(root)
-    ran = {name: store.plan_path(name).exists() for name in names}
-    found = {name: gather(store, name) if ran[name] else _kept(store, name) for name in names}
-    for name, evidence in found.items():
+    has_run = {name: store.plan_path(name).exists() for name in names}
+    reports = {name: gather(store, name) if has_run[name] else _kept(store, name) for name in names}
+    contents = []
+    for name, data in reports.items():
         folder = store.report_folder(name)
-        _publish(evidence, folder, console)
-        if ran[name]:
-            track.attach_report(store, name, track.tracking_uri(root), folder)
+        contents.append(_publish(data, folder, console))
+        if has_run[name]:
+            tracking.attach_report(store, name, tracking.tracking_uri(root), folder)
         else:
-            say(console, "(no runs in this root: from the numbers that the report keeps)")
-    if len(found) > 1:
-        name = "+".join(found)
-        places = {part: f"../{part}" for part in found}
-        _pool(name, found, None, store.report_folder(name), places, console)
-    return 0
+            print_line(console, "(no runs in this root: from the numbers that the report keeps)")
+    if len(reports) > 1:
+        name = "+".join(reports)
+        places = {part: f"../{part}" for part in reports}
+        contents.append(_pool(name, reports, None, store.report_folder(name), places, console))
+    return contents
 
 
 def _kept(store: Store, study: str) -> ReportData:
+    """The numbers that a committed report keeps. Raises `FileNotFoundError`."""
     try:
         return load(store.report_folder(study))
     except NoReportData:
         raise FileNotFoundError(no_plan(store, study)) from None
 
 
-def elsewhere(
+def report_results(
     root: Path, results: Path, reference: str, margin: float, shared: bool, console: Console
-) -> int:
-    """The reports of runs made elsewhere: one a setting, and pooled where there are several."""
+) -> list[Content]:
+    """Write the reports of runs made elsewhere: one a setting, and pooled where there are several.
+
+    `results` is a CSV file, `shared` whether a seed means the same random streams in all settings.
+    """
     name = results.stem
-    rows = outside.read_results(results)
-    found = outside.settings(rows, results.name, reference, margin)
+    rows = external.read_results(results)
+    settings = external.settings(rows, results.name, reference, margin)
     home = Store(root).report_folder(name)
-    if len(found) == 1:
-        _publish(next(iter(found.values())), home, console)
-        return 0
-    places = _folders(found)
-    for setting, evidence in found.items():
-        _publish(evidence, home / places[setting], console)
-    _pool(name, found, shared, home, places, console)
-    return 0
+    if len(settings) == 1:
+        return [_publish(next(iter(settings.values())), home, console)]
+    places = _folders(settings)
+    contents = [_publish(data, home / places[name], console) for name, data in settings.items()]
+    return [*contents, _pool(name, settings, shared, home, places, console)]
 
 
-def _folders(names: Iterable[str]) -> dict[str, str]:
-    """A folder's name for each setting: no separators, no dots in front, none twice."""
-    found: dict[str, str] = {}
-    for number, name in enumerate(names):
-        folder = re.sub(r"[^\w.-]+", "-", name).lstrip(".") or "setting"
-        found[name] = f"{folder}-{number}" if folder in found.values() else folder
-    return found
+def _folders(settings: Iterable[str]) -> dict[str, str]:
+    """A folder's name for each setting: no separators, no leading dots, no two alike."""
+    folders: dict[str, str] = {}
+    for number, setting in enumerate(settings):
+        folder = re.sub(r"[^\w.-]+", "-", setting).lstrip(".") or "setting"
+        folders[setting] = f"{folder}-{number}" if folder in folders.values() else folder
+    return folders
 
 
-def _publish(evidence: ReportData, folder: Path, console: Console) -> None:
-    board, _ = files.write(evidence, folder)
+def _publish(data: ReportData, folder: Path, console: Console) -> Content:
+    board, _ = write.write(data, folder)
     console.print(terminal(board))
-    say(console, f"leaderboard  {folder}")
+    print_line(console, f"leaderboard  {shown_path(folder / write.PAGE)}")
+    return leaderboard_content(board, folder)
 
 
 def _pool(
     name: str,
-    found: dict[str, ReportData],
+    reports: dict[str, ReportData],
     shared: bool | None,
     folder: Path,
     places: dict[str, str],
     console: Console,
-) -> None:
-    pooled = several.several(name, found, shared)
-    pooled_table.write(pooled, folder, places)
-    console.print(terminal_sheet(pooled_table.sheet(pooled), columns=5))
-    say(console, f"pooled       {folder}")
+) -> Content:
+    table = pooled.several(name, reports, shared)
+    pooled_table.write(table, folder, places)
+    console.print(terminal_sheet(pooled_table.sheet(table), columns=5))
+    print_line(console, f"pooled       {shown_path(folder)}")
+    return pooled_content(table, folder)
 
 
-def check(path: Path, runs: bool, root: Path, console: Console) -> int:
-    """Hold a report's file, or all of its files, to the runs beside it, and with `runs`
-    those to MLflow and the records. 1 where anything differs."""
-    faults = checking.check(path)
+def leaderboard_content(board: Leaderboard, folder: Path) -> Content:
+    """A leaderboard for `--json`: its rows, captions and notes, and where its files are."""
+    return {
+        "study": board.study,
+        "question": board.question,
+        "reference": board.reference,
+        "selection": board.selection,
+        "complete": not board.incomplete,
+        "folder": folder,
+        "rows": board.table,
+        "captions": board.captions,
+        "notes": board.notes,
+    }
+
+
+def pooled_content(table: PooledTable, folder: Path) -> Content:
+    """A pooled table for `--json`."""
+    return {
+        "pooled": table.name,
+        "settings": list(table.digests),
+        "reference": table.reference,
+        "folder": folder,
+        "rows": pooled_table.frame(table),
+    }
+
+
+def check(path: Path, runs: bool, root: Path, console: Console) -> Content:
+    """Compare a report's file, or all of its files, with the runs beside it, and with `runs`
+    those with MLflow and the records. `ok` is False where anything differs."""
+    differences = report_check.check(path)
     if runs:
-        faults += _check_runs(path if path.is_dir() else path.parent, Store(root), console)
-    for fault in faults:
-        say(console, fault)
-    say(console, "differs from its runs" if faults else "every number is what its runs give")
-    return 1 if faults else 0
+        differences += _check_runs(path if path.is_dir() else path.parent, Store(root), console)
+    for difference in differences:
+        print_line(console, difference)
+    verdict = "differs from its runs" if differences else "every number is what its runs give"
+    print_line(console, verdict)
+    return {"path": path, "ok": not differences, "differences": differences}
 
 
 def _check_runs(folder: Path, store: Store, console: Console) -> list[str]:
@@ -114,34 +152,46 @@ def _check_runs(folder: Path, store: Store, console: Console) -> list[str]:
     try:
         now = gather(store, study)
     except Behind as error:
-        say(console, f"{error} ... doing that first")
-        track.sync(store, study, track.tracking_uri(store.root))
+        print_line(console, f"{error} ... doing that first")
+        tracking.sync(store, study, tracking.tracking_uri(store.root))
         now = gather(store, study)
     plan = read_json(store.plan_path(study))
-    records = checking.against_records(now, store, plan)
-    return [*checking.differences(kept, now), *records]
+    records = report_check.against_records(now, store, plan)
+    return [*report_check.differences(kept, now), *records]
 
 
-def compare(root: Path, study: str, first: str, second: str, console: Console) -> int:
-    """One pair, seed by seed."""
-    pair = comparing.compare(load(Store(root).report_folder(study)), first, second)
-    console.print(comparing.table(pair))
-    for sentence in comparing.sentences(pair):
-        say(console, sentence)
-    return 0
+def compare(root: Path, study: str, first: str, second: str, console: Console) -> Content:
+    """Compare one pair of rows, seed by seed."""
+    pair = report_compare.compare(load(Store(root).report_folder(study)), first, second)
+    console.print(report_compare.table(pair))
+    sentences = list(report_compare.sentences(pair))
+    for sentence in sentences:
+        print_line(console, sentence)
+    return {
+        "study": pair.study,
+        "first": pair.first,
+        "second": pair.second,
+        "scores": {"first": pair.scores[0], "second": pair.scores[1]},
+        "verdict": pair.verdict,
+        "sentences": sentences,
+    }
 
 
-def power(root: Path, study: str, difference: float, console: Console) -> int:
-    """The seeds and hours to detect a difference."""
+def power(root: Path, study: str, difference: float, console: Console) -> Content:
+    """The seeds and hours to detect a difference. Raises `UsageError` unless it is above 0."""
     if not difference > 0:
-        raise detecting.NothingStored("--detect: the difference to detect must be more than 0")
-    found = detecting.forecast(load(Store(root).report_folder(study)), difference)
-    console.print(detecting.table(found))
-    for sentence in detecting.sentences(found):
-        say(console, sentence)
-    return 0
-
-
-def say(console: Console, text: str) -> None:
-    """A line as it is: nothing in it is markup, and a path stays whole."""
-    console.print(Text(text), soft_wrap=True, highlight=False)
+        raise UsageError("--detect: the difference to detect must be more than 0")
+    result = forecast.forecast(load(Store(root).report_folder(study)), difference)
+    console.print(forecast.table(result))
+    sentences = list(forecast.sentences(result))
+    for sentence in sentences:
+        print_line(console, sentence)
+    return {
+        "study": result.study,
+        "difference": result.difference,
+        "comparisons": result.comparisons,
+        "typical_seeds": result.typical,
+        "hours": result.hours,
+        "needs": result.needs,
+        "sentences": sentences,
+    }

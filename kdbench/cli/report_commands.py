@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kdbench.cli.app import Root, Traceback, UsageError, app, exit_with
+from kdbench.cli.app import Json, Root, Traceback, UsageError, app, exit_with
 
 ReportName = Annotated[
     str, typer.Argument(metavar="STUDY", help="A study that has a report in this root.")
@@ -34,6 +34,7 @@ def report(
         typer.Option(help="With --from: a seed means the same random streams in all settings."),
     ] = True,
     root: Root = Path(),
+    as_json: Json = False,
     traceback: Traceback = False,
 ) -> None:
     """Build leaderboards again: from MLflow, or from results made anywhere else."""
@@ -41,14 +42,19 @@ def report(
     def run() -> int:
         from rich.console import Console
 
-        from kdbench.cli import report as command
+        from kdbench.cli.as_json import print_json
+        from kdbench.cli.report import report_results, report_studies
 
         if bool(names) == bool(results):
             raise UsageError("name one or more studies, or a file of results with --from")
-        home, console = root.resolve(), Console()
+        home, console = root.resolve(), Console(quiet=as_json)
         if results is None:
-            return command.studies(home, names or [], console)
-        return command.elsewhere(home, results, reference, margin, shared_seeds, console)
+            contents = report_studies(home, names or [], console)
+        else:
+            contents = report_results(home, results, reference, margin, shared_seeds, console)
+        if as_json:
+            print_json(contents)
+        return 0
 
     exit_with(run, traceback)
 
@@ -60,6 +66,7 @@ def check(
         bool, typer.Option(help="Also hold the runs beside it to MLflow and the records.")
     ] = False,
     root: Root = Path(),
+    as_json: Json = False,
     traceback: Traceback = False,
 ) -> None:
     """Recompute every number, star and bold of a table from the runs beside it."""
@@ -67,9 +74,13 @@ def check(
     def run() -> int:
         from rich.console import Console
 
-        from kdbench.cli import report as command
+        from kdbench.cli import report
+        from kdbench.cli.as_json import print_json
 
-        return command.check(path, runs, root.resolve(), Console())
+        content = report.check(path, runs, root.resolve(), Console(quiet=as_json))
+        if as_json:
+            print_json(content)
+        return 0 if content["ok"] else 1
 
     exit_with(run, traceback)
 
@@ -80,6 +91,7 @@ def compare(
     second: Annotated[str, typer.Argument(help="Another.")],
     study: Annotated[str, typer.Option(help="A study that has a report in this root.")],
     root: Root = Path(),
+    as_json: Json = False,
     traceback: Traceback = False,
 ) -> None:
     """One pair of rows, seed by seed."""
@@ -87,9 +99,13 @@ def compare(
     def run() -> int:
         from rich.console import Console
 
-        from kdbench.cli import report as command
+        from kdbench.cli import report
+        from kdbench.cli.as_json import print_json
 
-        return command.compare(root.resolve(), study, first, second, Console())
+        content = report.compare(root.resolve(), study, first, second, Console(quiet=as_json))
+        if as_json:
+            print_json(content)
+        return 0
 
     exit_with(run, traceback)
 
@@ -99,6 +115,7 @@ def power(
     name: ReportName,
     detect: Difference,
     root: Root = Path(),
+    as_json: Json = False,
     traceback: Traceback = False,
 ) -> None:
     """The seeds and hours needed to detect a difference, from the runs of a report."""
@@ -106,9 +123,13 @@ def power(
     def run() -> int:
         from rich.console import Console
 
-        from kdbench.cli import report as command
+        from kdbench.cli import report
+        from kdbench.cli.as_json import print_json
 
-        return command.power(root.resolve(), name, detect, Console())
+        content = report.power(root.resolve(), name, detect, Console(quiet=as_json))
+        if as_json:
+            print_json(content)
+        return 0
 
     exit_with(run, traceback)
 
