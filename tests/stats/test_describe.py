@@ -6,6 +6,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
+from support.scores import by_seed
 
 from kdbench.stats import (
     SMALLEST_GAP,
@@ -15,11 +16,6 @@ from kdbench.stats import (
     performance_profile,
     probability_of_improvement,
 )
-
-
-def series(values):
-    return dict(enumerate(float(v) for v in values))
-
 
 # -- the middle half
 
@@ -69,7 +65,9 @@ def test_win_probability_of_all_pairs_is_that_of_rliable():
     rng = np.random.default_rng(2)
     a, b = rng.integers(0, 6, 7), rng.integers(0, 6, 5)
     expected = scipy_stats.mannwhitneyu(a, b).statistic / 35
-    assert probability_of_improvement(series(a), series(b), paired=False) == pytest.approx(expected)
+    assert probability_of_improvement(by_seed(a), by_seed(b), paired=False) == pytest.approx(
+        expected
+    )
     by_hand = sum((x > y) + (x == y) / 2 for x, y in product(a, b)) / 35
     assert expected == pytest.approx(by_hand)
 
@@ -86,7 +84,7 @@ def test_win_probability_by_seed():
 @pytest.mark.parametrize("paired", [False, True])
 def test_win_probabilities_of_both_sides_sum_to_one(paired):
     rng = np.random.default_rng(3)
-    a, b = series(rng.integers(0, 4, 6)), series(rng.integers(0, 4, 6))
+    a, b = by_seed(rng.integers(0, 4, 6)), by_seed(rng.integers(0, 4, 6))
     both = probability_of_improvement(a, b, paired) + probability_of_improvement(b, a, paired)
     assert both == pytest.approx(1)
     assert probability_of_improvement(a, a, paired) == 0.5

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
+from support.scores import by_seed, difference
 
 from kdbench.stats import (
     Analysis,
@@ -20,21 +21,13 @@ from kdbench.stats import (
 ANALYSIS = Analysis(margin=0.2)
 
 
-def series(values):
-    return dict(enumerate(float(v) for v in values))
-
-
-def difference(values):
-    return paired_difference(series(values), series([0.0] * len(values)))
-
-
 # -- one further seed
 
 
 @pytest.mark.parametrize("n", [2, 3, 10])
 def test_prediction_interval_by_hand(n):
     values = np.random.default_rng(n).normal(90, 0.3, n)
-    found = prediction_interval(series(values), level=0.9)
+    found = prediction_interval(by_seed(values), level=0.9)
     spread = values.std(ddof=1) * math.sqrt(1 + 1 / n)
     low, high = scipy_stats.t.interval(0.9, n - 1, values.mean(), spread)
     assert (found.low, found.high) == pytest.approx((low, high))
@@ -42,12 +35,12 @@ def test_prediction_interval_by_hand(n):
 
 
 def test_prediction_is_wider_than_the_mean():
-    scores = series([90.0, 90.4, 90.1])
+    scores = by_seed([90.0, 90.4, 90.1])
     assert prediction_interval(scores).half == pytest.approx(2 * mean_interval(scores).half)
 
 
 def test_lies_within():
-    found = prediction_interval(series([90.0, 90.4, 90.1]))
+    found = prediction_interval(by_seed([90.0, 90.4, 90.1]))
     assert lies_within(found, found.mean)
     assert lies_within(found, found.low)
     assert lies_within(found, found.high)
@@ -56,7 +49,7 @@ def test_lies_within():
 
 
 def test_a_steady_series_holds_its_own_number():
-    found = prediction_interval(series([0.1 + 0.2] * 3))
+    found = prediction_interval(by_seed([0.1 + 0.2] * 3))
     assert found.low == found.high
     assert lies_within(found, 0.3)
     assert lies_within(found, 0.3001) is False
@@ -64,11 +57,11 @@ def test_a_steady_series_holds_its_own_number():
 
 @pytest.mark.parametrize("values", [[], [90.0]])
 def test_nothing_is_said_below_two_seeds(values):
-    found = prediction_interval(series(values))
+    found = prediction_interval(by_seed(values))
     assert math.isnan(found.low)
     assert math.isnan(found.high)
     assert lies_within(found, 90.0) is None
-    assert lies_within(prediction_interval(series([1.0, 2.0])), math.nan) is None
+    assert lies_within(prediction_interval(by_seed([1.0, 2.0])), math.nan) is None
 
 
 # -- how many would tell apart
@@ -101,7 +94,7 @@ def test_three_seeds_at_least():
 @pytest.mark.parametrize("comparisons", [1, 5, 9])
 def test_a_steady_difference_needs_its_sign_flips(comparisons):
     found = seeds_to_tell_apart(difference([0.5] * 3), ANALYSIS, comparisons)
-    below, enough = (paired_difference(series([0.5] * n), series([0.0] * n)).p * comparisons
+    below, enough = (paired_difference(by_seed([0.5] * n), by_seed([0.0] * n)).p * comparisons
                      for n in (found - 1, found))  # fmt: skip
     assert enough <= 0.05 < below
 
