@@ -1,7 +1,6 @@
-"""The figures of a report: what they show, that they say nothing where there is nothing, and
-that equal numbers give equal bytes."""
+"""The figures of a report: what they show, that there is none where there is nothing to show,
+and that equal numbers give equal bytes."""
 
-import gc
 import hashlib
 import json
 import math
@@ -44,7 +43,7 @@ ALL = set(PREPARE)
 SVG = "{http://www.w3.org/2000/svg}"
 
 #: Mean accuracy of each row in percent, best first; kd is the second.
-MADE_UP = {
+MEANS = {
     ("kd", "tuned"): 94.0,
     ("kd", "default"): 92.0,
     ("kd-pinned", "pinned"): 93.0,
@@ -55,24 +54,18 @@ MADE_UP = {
 }
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """statsmodels collects garbage at every correction, which takes most of the time."""
-    monkeypatch.setattr(gc, "collect", lambda *a: 0)
-
-
-# -- evidence that was made up
+# -- fake data
 
 
 def accuracies(mean, seeds, rng):
     return (mean + rng.normal(0, 0.2, seeds)) / 100
 
 
-def make_up(means=None, seeds=SEEDS, sampler="random", classes=CLASSES, epochs=EPOCHS):
-    """Everything that a study of ours has: runs, curves, trials, cost and confusions."""
+def fake_data(means=None, seeds=SEEDS, sampler="random", classes=CLASSES, epochs=EPOCHS):
+    """Everything that a study has: runs, curves, trials, cost and confusions."""
     rng = np.random.default_rng(0)
     runs, rows, curves, trials, confusions, cost = [], [], [], [], [], {}
-    for k, ((label, row), mean) in enumerate((means or MADE_UP).items()):
+    for k, ((label, row), mean) in enumerate((means or MEANS).items()):
         ids = [f"{k}-{seed}" for seed in range(seeds)]
         searched = ["temperature", "beta"] if row == "tuned" else []
         rows.append({"label": label, "row": row, "method": label, "hparams": {}, "cite": None,
@@ -145,7 +138,7 @@ def texts(figure):
 
 @pytest.fixture(scope="module")
 def evidence():
-    return make_up()
+    return fake_data()
 
 
 @pytest.fixture(scope="module")
@@ -253,8 +246,7 @@ def test_svg_takes_the_pages_colours(drawn):
 def test_names_with_specials_are_drawn_as_they_are(drawn):
     for name in ("forest", "cost", "curves", "tuning", "budget", "fidelity", "profiles"):
         root = ElementTree.fromstring(drawn.svg[name])
-        found = {t.text for t in root.iter(f"{SVG}text")}
-        assert ODD in found, name
+        assert ODD in {t.text for t in root.iter(f"{SVG}text")}, name
     root = ElementTree.fromstring(drawn.svg["confusion"])
     assert "class_1%" in {t.text for t in root.iter(f"{SVG}text")}
 
@@ -272,14 +264,14 @@ def test_inline_leaves_texts_alone():
 
 
 def test_main_rows_are_those_that_stand_for_a_method(board):
-    found = list(zip(primary_table(board)["method"], primary_table(board)["row"], strict=True))
-    assert found == [r for r in MADE_UP if r != ("kd", "default")]
+    rows = list(zip(primary_table(board)["method"], primary_table(board)["row"], strict=True))
+    assert rows == [r for r in MEANS if r != ("kd", "default")]
 
 
 def test_the_best_the_reference_and_the_second_are_coloured():
     means = {(f"m{k:02}", "only"): 90 - k for k in range(25)}
     means |= {("kd", "only"): 50, ("ce", "only"): 40}
-    board = judged(make_up(means))
+    board = judged(fake_data(means))
     labels = [m for m, _ in means]
     marks = highlights(board, labels)
     assert list(marks) == [*(f"m{k:02}" for k in range(5)), "kd", "ce"]
@@ -292,6 +284,7 @@ def test_the_best_the_reference_and_the_second_are_coloured():
     assert all(one.marker != other.marker for one in MARKS for other in MARKS if one != other)
 
 
+@settings(max_examples=50)
 @given(st.text(max_size=60), st.integers(8, 40))
 def test_short_names_fit_and_keep_their_ends(name, longest):
     out = short(name, longest)
@@ -347,9 +340,9 @@ def test_every_verdict_has_a_look_of_its_own():
     from kdbench.stats import verdict_text
 
     cases = [(1, 5, p, q) for p in (0.01, 0.5) for q in (0.01, 0.5)]
-    said = {verdict_text(sign * m, n, p, q, 0.05) for m, n, p, q in cases for sign in (1, -1)}
-    said.add(verdict_text(1, 2, 0.01, 0.5, 0.05))
-    kinds = [next(k for k in reversed(KINDS) if word.startswith(k)) for word in sorted(said)]
+    verdicts = {verdict_text(sign * m, n, p, q, 0.05) for m, n, p, q in cases for sign in (1, -1)}
+    verdicts.add(verdict_text(1, 2, 0.01, 0.5, 0.05))
+    kinds = [next(k for k in reversed(KINDS) if v.startswith(k)) for v in sorted(verdicts)]
     assert len(kinds) == len(set(kinds)) == len(KINDS) - 1
     assert len({marker for marker, _ in KINDS.values()}) == len(KINDS)
 
@@ -372,9 +365,9 @@ def test_curves_take_validation_first_and_leave_gaps_out(board, evidence):
     curves = picture("curves", board, evidence)
     assert curves.metric == "validation accuracy"
     best = curves.series[0]
-    ours = evidence.runs[(evidence.runs["label"] == "kd") & (evidence.runs["row"] == "tuned")]
-    assert best.y[-1] == pytest.approx(100 * ours["accuracy"].mean())
-    assert best.low[-1] == pytest.approx(100 * ours["accuracy"].min())
+    runs = evidence.runs[(evidence.runs["label"] == "kd") & (evidence.runs["row"] == "tuned")]
+    assert best.y[-1] == pytest.approx(100 * runs["accuracy"].mean())
+    assert best.low[-1] == pytest.approx(100 * runs["accuracy"].min())
     assert {s.label for s in curves.series if s.low is not None} == {"kd", "ce"}
     train = replace(evidence, curves=evidence.curves.query("metric == 'train.accuracy'"))
     assert prepared("curves", train).metric == "training accuracy"
@@ -401,7 +394,7 @@ def test_budget_is_for_random_trials_alone(evidence):
     assert list(kd.x) == list(range(1, TRIED))
     assert kd.y[0] == pytest.approx(100 * trials.mean())
     assert kd.y[-1] == pytest.approx(100 * trials.max())
-    assert prepared("budget", make_up(sampler="tpe")) is None
+    assert prepared("budget", fake_data(sampler="tpe")) is None
     trials = evidence.trials.copy()
     trials.loc[(trials["label"] == "kd") & (trials["number"] == 3), "accuracy"] = math.nan
     lost = prepared("budget", replace(evidence, trials=trials))
@@ -424,7 +417,7 @@ def test_confusion_is_of_the_best_method(board, evidence):
     assert list(confusion.counts) == ["truth", "teacher"]
     assert (np.diag(confusion.counts["truth"]) == 7 * SEEDS).all()
     assert "28" in texts(sketch(confusion))
-    many = prepared("confusion", make_up({("ce", "only"): 90.0}, classes=100))
+    many = prepared("confusion", fake_data({("ce", "only"): 90.0}, classes=100))
     assert many.counts["teacher"].shape == (100, 100)
     assert "28" not in texts(sketch(many))
     assert "with the counts" not in many.title
@@ -483,12 +476,12 @@ def test_names_of_a_crowd_do_not_cover_each_other():
     ids=["25 methods", "2 methods", "1 seed", "1 method"],
 )
 def test_any_size_is_drawn_without_a_warning(case, recwarn):
-    made = make_up(**case)
+    made = fake_data(**case)
     board = judged(made)
     for prepare in PREPARE.values():
-        found = prepare(board, made)
-        if found is not None:
-            sketch(found)
+        picture = prepare(board, made)
+        if picture is not None:
+            sketch(picture)
     assert [str(w.message) for w in recwarn] == []
 
 

@@ -46,7 +46,7 @@ SOME = Pictures(
 )
 
 
-# -- evidence that was made up
+# -- fake data
 
 
 def run_id(label, kind, seed):
@@ -168,21 +168,21 @@ class Read(HTMLParser):
         assert not self.open, f"never closed: {self.open}"
 
     def handle_starttag(self, tag, attributes):
-        found = dict(attributes)
-        assert len(found) == len(attributes), f"an attribute twice: {attributes}"
-        if "id" in found:
-            self.ids.append(found["id"])
+        values = dict(attributes)
+        assert len(values) == len(attributes), f"an attribute twice: {attributes}"
+        if "id" in values:
+            self.ids.append(values["id"])
         self.links += [v for k, v in attributes if k in ("href", "src", "srcset", "action", "data")]
         if tag == "table":
-            self.tables[found.get("id")] = self.table = []
+            self.tables[values.get("id")] = self.table = []
         elif tag == "tr" and self.table is not None:
-            self.table.append((found.get("class", ""), []))
+            self.table.append((values.get("class", ""), []))
         elif tag in ("td", "th"):
             self.table[-1][1].append("")
         elif tag == "strong" and self.table is not None:
             self.table[-1][1][-1] += "<strong>"
         if tag not in VOID:
-            self.open.append((tag, found))
+            self.open.append((tag, values))
 
     def handle_startendtag(self, tag, attributes):
         assert any(t == "svg" for t, _ in self.open), f"<{tag}/> is no HTML"
@@ -195,10 +195,10 @@ class Read(HTMLParser):
             self.table = None
 
     def handle_data(self, data):
-        tag, found = self.open[-1] if self.open else ("", {})
+        tag, values = self.open[-1] if self.open else ("", {})
         self.texts.setdefault(tag, []).append(data)
-        if tag == "script" and found.get("type") == "application/json":
-            self.json[found["id"]] = json.loads(data)
+        if tag == "script" and values.get("type") == "application/json":
+            self.json[values["id"]] = json.loads(data)
         elif self.table and any(t in ("td", "th") for t, _ in self.open):
             self.table[-1][1][-1] += data
 
@@ -214,8 +214,8 @@ def test_the_table_says_what_the_grid_says(evidence, made) -> None:
     grid = sheet(board, evidence.digest).grid
     (_, headers), *rows = Read(text).tables["leaderboard"]
     assert tuple(headers) == grid.headers
-    said = [[("<strong>" if c.bold else "") + c.text for c in row] for row in grid.rows]
-    assert [cells for _, cells in rows] == said
+    expected = [[("<strong>" if c.bold else "") + c.text for c in row] for row in grid.rows]
+    assert [cells for _, cells in rows] == expected
     assert [classes.split()[0] for classes, _ in rows] == list(grid.kinds)
     assert rows[-1][0].split()[0] == "published"
     assert any(c.bold for row in grid.rows for c in row)
@@ -240,7 +240,7 @@ def test_every_run_has_one_anchor_and_every_link_a_place(evidence, made) -> None
     assert {link[1:] for link in read.links if link.startswith("#")} <= set(read.ids)
 
 
-def test_runs_knobs_trials_and_reasons_are_told(evidence, made) -> None:
+def test_runs_hyperparameters_trials_and_reasons_are_shown(evidence, made) -> None:
     text = Read(made[1]).text
     first = evidence.runs["id"].iloc[0]
     assert f"tags.`kdbench.id` = '{first}'" in text
@@ -284,13 +284,13 @@ def test_nothing_is_asked_of_a_network(made) -> None:
 
 
 def test_the_curves_are_those_of_the_runs_in_five_digits(evidence, made) -> None:
-    said = Read(made[1]).json["curves"]
-    assert set(said) == set(evidence.runs["id"].dropna())
+    curves = Read(made[1]).json["curves"]
+    assert set(curves) == set(evidence.runs["id"].dropna())
     for name, metrics in {"loss": "train.loss", "accuracy": "val.accuracy"}.items():
         kept = evidence.curves[evidence.curves["metric"] == metrics]
         for run, group in kept.groupby("id"):
-            assert said[run][name] == pytest.approx(group["value"].tolist(), rel=1e-4)
-            assert all(v == float(f"{v:.5g}") for v in said[run][name])
+            assert curves[run][name] == pytest.approx(group["value"].tolist(), rel=1e-4)
+            assert all(v == float(f"{v:.5g}") for v in curves[run][name])
 
 
 def test_curves_have_gaps_and_fall_back_on_training() -> None:
@@ -351,9 +351,9 @@ def test_the_picture_is_a_png_of_the_shades(classes) -> None:
     from matplotlib import image
 
     cells = pd.DataFrame([(0, 0, 4), (classes - 1, 1, 1)], columns=list(CONFUSIONS[3:]))
-    found = confusion_matrix(cells, [str(k) for k in range(classes)])
-    assert found is not None
-    data = base64.b64decode(found.picture.partition(",")[2])
+    values = confusion_matrix(cells, [str(k) for k in range(classes)])
+    assert values is not None
+    data = base64.b64decode(values.picture.partition(",")[2])
     pixels = image.imread(io.BytesIO(data), format="png")
     assert pixels.shape == (classes, classes, 4)
     opaque = pixels[..., 3]

@@ -46,9 +46,9 @@ def test_iqm_does_not_see_outliers_or_missing_runs():
 
 def test_performance_profile_counts():
     values, thresholds = np.random.default_rng(1).normal(size=(5, 4)), np.linspace(-3, 3, 13)
-    found = performance_profile(values, thresholds)
-    assert list(found) == [sum(v > t for v in values.ravel()) / 20 for t in thresholds]
-    assert np.all(np.diff(found) <= 0)
+    result = performance_profile(values, thresholds)
+    assert list(result) == [sum(v > t for v in values.ravel()) / 20 for t in thresholds]
+    assert np.all(np.diff(result) <= 0)
 
 
 def test_performance_profile_is_above_and_not_at():
@@ -118,19 +118,19 @@ def test_budget_curve_is_the_mean_best_of_all_subsets(b):
 
 def test_budget_curve_ends_at_the_mean_and_the_best():
     values = np.random.default_rng(4).normal(size=300)
-    found = budget_curve(values, "random")
-    assert found[0] == pytest.approx(values.mean())
-    assert found[-1] == pytest.approx(values.max())
-    assert np.all(np.diff(found) >= 0)
-    assert found == pytest.approx(budget_curve(values[::-1], "random"))
+    result = budget_curve(values, "random")
+    assert result[0] == pytest.approx(values.mean())
+    assert result[-1] == pytest.approx(values.max())
+    assert np.all(np.diff(result) >= 0)
+    assert result == pytest.approx(budget_curve(values[::-1], "random"))
     assert len(budget_curve([], "random")) == 0
 
 
 def test_budget_curve_is_unbiased():
     """The best of 3 of 8 uniform draws is 3/4 on average."""
     rng = np.random.default_rng(5)
-    found = np.mean([budget_curve(rng.uniform(size=8), "random")[2] for _ in range(4000)])
-    assert found == pytest.approx(3 / 4, abs=0.01)
+    result = np.mean([budget_curve(rng.uniform(size=8), "random")[2] for _ in range(4000)])
+    assert result == pytest.approx(3 / 4, abs=0.01)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "grid", "Random", ""])

@@ -52,9 +52,9 @@ def test_one_setting_pooled_is_that_setting(n, shared):
     assert (pooled.n, pooled.constant) == (one.n, one.constant)
     assert stats.interval_at(pooled, 0.9) == pytest.approx(stats.interval_at(one, 0.9))
     assert stats.equality_p(pooled, 0.5) == pytest.approx(stats.equality_p(one, 0.5))
-    told = [judge({"m": d}, ANALYSIS) for d in (one, pooled)]
-    assert told[0].detectable == pytest.approx(told[1].detectable)
-    assert told[0].verdicts["m"].text == told[1].verdicts["m"].text
+    families = [judge({"m": d}, ANALYSIS) for d in (one, pooled)]
+    assert families[0].detectable == pytest.approx(families[1].detectable)
+    assert families[0].verdicts["m"].text == families[1].verdicts["m"].text
 
 
 @pytest.mark.parametrize("sizes", [(3, 3), (3, 10), (5, 2)])
@@ -89,12 +89,12 @@ def test_shared_seeds_are_averaged_over_the_settings():
 def test_shared_seeds_are_those_that_all_settings_have():
     a, b = {0: 1.0, 2: 2.0, 5: 3.0, 7: 9.0}, {5: 5.0, 2: 1.0, 0: 2.0, 8: 0.0}
     zero = dict.fromkeys(range(9), 0.0)
-    found = {"a": paired_difference(a, zero), "b": paired_difference(b, zero)}
-    pooled = pool(found, shared=True)
+    result = {"a": paired_difference(a, zero), "b": paired_difference(b, zero)}
+    pooled = pool(result, shared=True)
     assert pooled.seeds == (0, 2, 5)
     assert pooled.values == (1.5, 1.5, 4.0)
-    assert pooled.settings == found
-    assert pool(found, shared=False).seeds == ()
+    assert pooled.settings == result
+    assert pool(result, shared=False).seeds == ()
 
 
 def test_independent_settings_count_the_same_whatever_their_seeds():
@@ -114,8 +114,8 @@ def test_a_steady_setting_adds_no_variance():
 def test_steady_differences_are_not_certainty(shared):
     up = [np.arange(3) / 7 + 90 + c for c in (100 / 360, 200 / 360)]
     base = by_seed(np.arange(3) / 7 + 90)
-    found = {str(k): paired_difference(by_seed(v), base) for k, v in enumerate(up)}
-    pooled = pool(found, shared)
+    result = {str(k): paired_difference(by_seed(v), base) for k, v in enumerate(up)}
+    pooled = pool(result, shared)
     assert pooled.constant
     assert pooled.low == pooled.high == pooled.mean == pytest.approx(150 / 360)
     assert pooled.p == sign_flip_p(pooled) == (2**-2 if shared else 2**-5)
@@ -129,11 +129,11 @@ def test_identical_and_opposite_settings(shared):
     same = pool(over([0.0] * 4, [0.0] * 4), shared)
     assert (same.mean, same.p, same.constant, sign_flip_p(same)) == (0, 1, True, 1)
     base = by_seed(np.arange(4) / 7 + 90)
-    found = {
+    result = {
         str(sign): paired_difference({s: v + sign * 0.1 for s, v in base.items()}, base)
         for sign in (1, -1)
     }
-    opposite = pool(found, shared)
+    opposite = pool(result, shared)
     assert (opposite.mean, opposite.p, opposite.constant) == (0, 1, True)
 
 
@@ -155,7 +155,7 @@ def test_too_few_seeds(shared):
 @pytest.mark.parametrize("shared", [False, True])
 def test_order_and_scale_of_settings_change_nothing(shared):
     settings = normal(5, 4, 4, 4, sds=(1.0, 5.0))
-    one, other = (pool(over(*found), shared) for found in (settings, settings[::-1]))
+    one, other = (pool(over(*result), shared) for result in (settings, settings[::-1]))
     large = pool(over(*[100 * s for s in settings]), shared)
     for name in ("mean", "low", "high", "se"):
         assert getattr(other, name) == pytest.approx(getattr(one, name))
@@ -217,12 +217,12 @@ def test_equal_sums_tie_whatever_their_rounding():
 def test_many_flips_are_drawn_and_none_is_certain():
     rng = np.random.default_rng(9)
     settings = [rng.normal(0.4, 1, 9), rng.normal(0.4, 1, 9)]
-    found = sign_flip_p(pool(over(*settings), shared=False))
+    result = sign_flip_p(pool(over(*settings), shared=False))
     signs = 1 - 2 * ((np.arange(2**18)[:, None] >> np.arange(18)) & 1)
     sums = np.abs(signs @ np.concatenate(settings))
     exact = np.mean(sums >= abs(np.sum(settings)) - 1e-9)
-    assert found == pytest.approx(exact, abs=4 * math.sqrt(exact / 99_999))
-    assert found == sign_flip_p(pool(over(*settings), shared=False))
+    assert result == pytest.approx(exact, abs=4 * math.sqrt(exact / 99_999))
+    assert result == sign_flip_p(pool(over(*settings), shared=False))
     assert sign_flip_p(pool(over([1.0] * 10, [1.0] * 10), shared=False)) == 1 / 100_000
 
 
@@ -240,8 +240,8 @@ def test_settings_needed():
 
 def test_wilcoxon_p_is_scipys_over_the_setting_means():
     settings = normal(10, *[3] * 8)
-    found = wilcoxon_p(pool(over(*settings), shared=False), comparisons=4)
-    assert found == scipy_stats.wilcoxon([s.mean() for s in settings]).pvalue
+    result = wilcoxon_p(pool(over(*settings), shared=False), comparisons=4)
+    assert result == scipy_stats.wilcoxon([s.mean() for s in settings]).pvalue
     best = pool(over(*[s + 9 for s in settings]), shared=True)
     assert wilcoxon_p(best, comparisons=6) == pytest.approx(2 / 2**8)
     assert math.isnan(wilcoxon_p(best, comparisons=7))  # 2 / 2**8 > 0.05 / 7
@@ -250,13 +250,13 @@ def test_wilcoxon_p_is_scipys_over_the_setting_means():
 def test_wilcoxon_p_of_equal_and_no_differences():
     base = by_seed([97.1, 97.3])
     steps = (0.1, 0.1, 0.2, -0.1, 0.3, 0.0)
-    found = {
+    result = {
         str(k): paired_difference({s: v + step for s, v in base.items()}, base)
         for k, step in enumerate(steps)
     }
     flips = np.array(list(product((1, -1), repeat=5))) @ np.array([2, 2, 4, 2, 5])
     expected = min(1, 2 * np.mean(flips >= 11))
-    assert wilcoxon_p(pool(found, shared=False), comparisons=1) == pytest.approx(expected)
+    assert wilcoxon_p(pool(result, shared=False), comparisons=1) == pytest.approx(expected)
     assert wilcoxon_p(pool(over(*[[0.0] * 3] * 6), shared=False), comparisons=1) == 1
     gone = pool(over(*[[1.0, 2.0]] * 8, []), shared=False)
     assert math.isnan(wilcoxon_p(gone, comparisons=1))
@@ -275,9 +275,9 @@ def methods(names, settings=3, seeds=4, seed=11):
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_family_is_judged_by_the_pooled_test(shared):
-    found, settings = methods("abc"), ["s0", "s1", "s2"]
-    family = judge_pooled(found, settings, shared, ANALYSIS)
-    pooled = {k: pool(v, shared) for k, v in found.items()}
+    result, settings = methods("abc"), ["s0", "s1", "s2"]
+    family = judge_pooled(result, settings, shared, ANALYSIS)
+    pooled = {k: pool(v, shared) for k, v in result.items()}
     tested = {k: confirmed_by_flips(d, sign_flip_p(d)) for k, d in pooled.items()}
     expected = judge(tested, ANALYSIS, confirmed_equality_p)
     assert family.family.verdicts == expected.verdicts
@@ -293,25 +293,25 @@ def test_family_is_judged_by_the_pooled_test(shared):
 
 
 def test_enough_settings_bring_wilcoxon():
-    found, settings = methods("ab", settings=8), [f"s{k}" for k in range(8)]
-    family = judge_pooled(found, settings, False, ANALYSIS)
-    raw = [wilcoxon_p(pool(v, False), 2) for v in found.values()]
+    result, settings = methods("ab", settings=8), [f"s{k}" for k in range(8)]
+    family = judge_pooled(result, settings, False, ANALYSIS)
+    raw = [wilcoxon_p(pool(v, False), 2) for v in result.values()]
     assert list(family.wilcoxon.values()) == stats.adjust(raw)
 
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_method_without_one_setting_has_no_value_but_counts(shared):
-    found, settings = methods("abc"), ["s0", "s1", "s2"]
-    del found["b"]["s1"]
-    family = judge_pooled(found, settings, shared, ANALYSIS)
+    result, settings = methods("abc"), ["s0", "s1", "s2"]
+    del result["b"]["s1"]
+    family = judge_pooled(result, settings, shared, ANALYSIS)
     gone = family.family.verdicts["b"]
     assert family.family.size == 3
     assert gone.difference.n == 0
     assert math.isnan(gone.difference.mean)
     assert gone.text == "no verdict below 3 seeds"
     assert math.isnan(family.sign_flip["b"])
-    found.pop("b")
-    few = judge_pooled(found, settings, shared, ANALYSIS)
+    result.pop("b")
+    few = judge_pooled(result, settings, shared, ANALYSIS)
     for name in "ac":
         here, there = family.family.verdicts[name], few.family.verdicts[name]
         assert here.difference.p == there.difference.p
@@ -331,9 +331,9 @@ def test_settings_are_those_declared():
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_order_of_methods_changes_nothing(shared):
-    found, settings = methods("abcd"), ["s0", "s1", "s2"]
-    one = judge_pooled(found, settings, shared, ANALYSIS)
-    other = judge_pooled(dict(reversed(found.items())), settings, shared, ANALYSIS)
+    result, settings = methods("abcd"), ["s0", "s1", "s2"]
+    one = judge_pooled(result, settings, shared, ANALYSIS)
+    other = judge_pooled(dict(reversed(result.items())), settings, shared, ANALYSIS)
     assert dict(one.family.verdicts) == dict(other.family.verdicts)
     assert dict(one.sign_flip) == dict(other.sign_flip)
 
@@ -353,12 +353,12 @@ def test_adding_a_method_changes_no_raw_p(shared):
 def test_what_is_significant_excludes_0_and_the_reverse_by_t_alone(shared):
     counts = {True: 0, False: 0}
     for seed in range(4):
-        found = methods("abcde", seed=seed)
+        result = methods("abcde", seed=seed)
         for name, shift in zip("abcde", (-1, -1, -0.5, 0, 2), strict=True):
-            found[name] = {
-                k: difference(np.array(d.values) + shift) for k, d in found[name].items()
+            result[name] = {
+                k: difference(np.array(d.values) + shift) for k, d in result[name].items()
             }
-        family = judge_pooled(found, ["s0", "s1", "s2"], shared, ANALYSIS)
+        family = judge_pooled(result, ["s0", "s1", "s2"], shared, ANALYSIS)
         for verdict in family.family.verdicts.values():
             left_out = verdict.low > 0 or verdict.high < 0
             assert left_out >= verdict.significant
@@ -396,11 +396,11 @@ def test_confirmed_equality_by_brute_force(sign):
 
 
 def test_nothing_is_detectable_where_no_flips_can_confirm():
-    found, settings = methods("abc", settings=2, seeds=3), ["s0", "s1"]
-    assert judge_pooled(found, settings, False, ANALYSIS).detectable == math.inf  # 3 / 32 > 0.05
-    one = judge_pooled({"a": found["a"]}, settings, False, ANALYSIS)
+    result, settings = methods("abc", settings=2, seeds=3), ["s0", "s1"]
+    assert judge_pooled(result, settings, False, ANALYSIS).detectable == math.inf  # 3 / 32 > 0.05
+    one = judge_pooled({"a": result["a"]}, settings, False, ANALYSIS)
     assert one.detectable == one.family.detectable < math.inf  # 1 / 32
-    together = judge_pooled(found, settings, True, ANALYSIS)
+    together = judge_pooled(result, settings, True, ANALYSIS)
     assert together.detectable == together.family.detectable < math.inf
     assert math.isnan(judge_pooled({"a": {}}, settings, False, ANALYSIS).detectable)
 
@@ -434,34 +434,34 @@ def scores(offsets, settings=2, seeds=5, sd=0.1, seed=12):
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_best_over_several_settings(shared):
-    found = scores({"top": 7.0, "near": 6.98, "far": 5.0, "few": 9.0})
-    found["few"].pop("s1")
-    best = best_set_pooled(found, ["s0", "s1"], shared, ANALYSIS)
+    result = scores({"top": 7.0, "near": 6.98, "far": 5.0, "few": 9.0})
+    result["few"].pop("s1")
+    best = best_set_pooled(result, ["s0", "s1"], shared, ANALYSIS)
     assert best.best in {"top", "near"}
     assert best.members == {"top", "near"}
     assert best.comparisons == 3
-    backwards = best_set_pooled(dict(reversed(found.items())), ["s1", "s0"], shared, ANALYSIS)
+    backwards = best_set_pooled(dict(reversed(result.items())), ["s1", "s0"], shared, ANALYSIS)
     assert (backwards.best, backwards.members) == (best.best, best.members)
 
 
 def test_a_pair_is_told_apart_only_where_flips_confirm():
     """3 seeds in 2 settings: 2 / 2**6, of 3 pairs, is not enough however far apart."""
-    found = scores({"a": 5.0, "b": 0.0, "c": -5.0}, seeds=3)
-    assert len(best_set_pooled(found, ["s0", "s1"], False, ANALYSIS).members) == 3
-    found = scores({"a": 5.0, "b": 0.0, "c": -5.0}, seeds=4)
-    assert best_set_pooled(found, ["s0", "s1"], False, ANALYSIS).members == {"a"}
+    result = scores({"a": 5.0, "b": 0.0, "c": -5.0}, seeds=3)
+    assert len(best_set_pooled(result, ["s0", "s1"], False, ANALYSIS).members) == 3
+    result = scores({"a": 5.0, "b": 0.0, "c": -5.0}, seeds=4)
+    assert best_set_pooled(result, ["s0", "s1"], False, ANALYSIS).members == {"a"}
 
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_best_over_one_setting_is_the_best_set(shared):
     for seed in range(5):
-        found = scores({"a": 0.1, "b": 0.0, "c": -0.5}, settings=1, seed=seed)
-        one = best_set({k: v["s0"] for k, v in found.items()}, ANALYSIS)
-        assert best_set_pooled(found, ["s0"], shared, ANALYSIS) == one
+        result = scores({"a": 0.1, "b": 0.0, "c": -0.5}, settings=1, seed=seed)
+        one = best_set({k: v["s0"] for k, v in result.items()}, ANALYSIS)
+        assert best_set_pooled(result, ["s0"], shared, ANALYSIS) == one
 
 
 def test_no_best_of_one_method():
-    found = best_set_pooled(scores({"a": 0.0}), ["s0", "s1"], False, ANALYSIS)
-    assert (found.best, found.members, found.comparisons) == (None, frozenset(), 0)
+    result = best_set_pooled(scores({"a": 0.0}), ["s0", "s1"], False, ANALYSIS)
+    assert (result.best, result.members, result.comparisons) == (None, frozenset(), 0)
     with pytest.raises(ValueError, match="no settings"):
         best_set_pooled({}, [], False, ANALYSIS)

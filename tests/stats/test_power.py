@@ -27,11 +27,11 @@ ANALYSIS = Analysis(margin=0.2)
 @pytest.mark.parametrize("n", [2, 3, 10])
 def test_prediction_interval_by_hand(n):
     values = np.random.default_rng(n).normal(90, 0.3, n)
-    found = prediction_interval(by_seed(values), level=0.9)
+    result = prediction_interval(by_seed(values), level=0.9)
     spread = values.std(ddof=1) * math.sqrt(1 + 1 / n)
     low, high = scipy_stats.t.interval(0.9, n - 1, values.mean(), spread)
-    assert (found.low, found.high) == pytest.approx((low, high))
-    assert (found.mean, found.n) == (pytest.approx(values.mean()), n)
+    assert (result.low, result.high) == pytest.approx((low, high))
+    assert (result.mean, result.n) == (pytest.approx(values.mean()), n)
 
 
 def test_prediction_is_wider_than_the_mean():
@@ -40,27 +40,27 @@ def test_prediction_is_wider_than_the_mean():
 
 
 def test_lies_within():
-    found = prediction_interval(by_seed([90.0, 90.4, 90.1]))
-    assert lies_within(found, found.mean)
-    assert lies_within(found, found.low)
-    assert lies_within(found, found.high)
-    assert lies_within(found, found.high + 0.01) is False
-    assert lies_within(found, found.low - 0.01) is False
+    result = prediction_interval(by_seed([90.0, 90.4, 90.1]))
+    assert lies_within(result, result.mean)
+    assert lies_within(result, result.low)
+    assert lies_within(result, result.high)
+    assert lies_within(result, result.high + 0.01) is False
+    assert lies_within(result, result.low - 0.01) is False
 
 
 def test_a_steady_series_holds_its_own_number():
-    found = prediction_interval(by_seed([0.1 + 0.2] * 3))
-    assert found.low == found.high
-    assert lies_within(found, 0.3)
-    assert lies_within(found, 0.3001) is False
+    result = prediction_interval(by_seed([0.1 + 0.2] * 3))
+    assert result.low == result.high
+    assert lies_within(result, 0.3)
+    assert lies_within(result, 0.3001) is False
 
 
 @pytest.mark.parametrize("values", [[], [90.0]])
 def test_nothing_is_said_below_two_seeds(values):
-    found = prediction_interval(by_seed(values))
-    assert math.isnan(found.low)
-    assert math.isnan(found.high)
-    assert lies_within(found, 90.0) is None
+    result = prediction_interval(by_seed(values))
+    assert math.isnan(result.low)
+    assert math.isnan(result.high)
+    assert lies_within(result, 90.0) is None
     assert lies_within(prediction_interval(by_seed([1.0, 2.0])), math.nan) is None
 
 
@@ -71,8 +71,8 @@ def test_seeds_to_tell_apart():
     values = np.array([0.1, 0.3, -0.1, 0.4, 0.2])
     effect = values.mean() / values.std(ddof=1)
     for sign in (1, -1):
-        found = seeds_to_tell_apart(difference(sign * values), ANALYSIS, comparisons=4)
-        assert found == seeds_needed(effect, comparisons=4)
+        result = seeds_to_tell_apart(difference(sign * values), ANALYSIS, comparisons=4)
+        assert result == seeds_needed(effect, comparisons=4)
     one, many = (seeds_to_tell_apart(difference(values), ANALYSIS, m) for m in (1, 20))
     assert one < many
     strict = Analysis(margin=0.2, alpha=0.01, power=0.95)
@@ -93,9 +93,9 @@ def test_three_seeds_at_least():
 
 @pytest.mark.parametrize("comparisons", [1, 5, 9])
 def test_a_steady_difference_needs_its_sign_flips(comparisons):
-    found = seeds_to_tell_apart(difference([0.5] * 3), ANALYSIS, comparisons)
+    result = seeds_to_tell_apart(difference([0.5] * 3), ANALYSIS, comparisons)
     below, enough = (paired_difference(by_seed([0.5] * n), by_seed([0.0] * n)).p * comparisons
-                     for n in (found - 1, found))  # fmt: skip
+                     for n in (result - 1, result))  # fmt: skip
     assert enough <= 0.05 < below
 
 

@@ -126,10 +126,10 @@ def equality_if_needed(d, margin):
 
 def verdicts(family, confirm=True):
     """With the words of `judge_pooled`, or those before sign flips have to confirm."""
-    found = {str(k): d for k, d in enumerate(family)}
+    by_name = {str(k): d for k, d in enumerate(family)}
     if not confirm:
-        return judge(found, ANALYSIS).verdicts.values()
-    tested = {k: confirmed_if_needed(d) for k, d in found.items()}
+        return judge(by_name, ANALYSIS).verdicts.values()
+    tested = {k: confirmed_if_needed(d) for k, d in by_name.items()}
     return judge(tested, ANALYSIS, equality_if_needed).verdicts.values()
 
 
@@ -159,9 +159,9 @@ def test_the_trials_that_are_skipped_have_no_verdict(settings, shared):
     assert se.ravel() == pytest.approx([d.se for f in pooled for d in f])
     assert df.ravel() == pytest.approx([d.df for f in pooled for d in f])
     for may, wanted in ((may_differ, differs), (may_be_equal, equals)):
-        found = [any_verdict(family, wanted) for family in pooled]
-        assert np.all(may(values, shared) >= found)
-        assert 0 < sum(found) < 30
+        has_verdict = [any_verdict(family, wanted) for family in pooled]
+        assert np.all(may(values, shared) >= has_verdict)
+        assert 0 < sum(has_verdict) < 30
 
 
 # -- families
@@ -191,7 +191,7 @@ def equals(words):
 
 def wrong_words(k, n, d, shared, trials, confirm=True):
     """The share of families of k equal methods in which one of the k - 1 comparisons
-    with the first is said to differ."""
+    with the first is called better or worse."""
     rng = np.random.default_rng([k, n, d, shared])
     simulated = scores(rng, trials, k, d, n, seed_share=0.5 * shared)
     values = simulated[:, 1:] - simulated[:, :1]
@@ -212,8 +212,8 @@ def test_the_approximate_t_test_alone_would_err_too_often():
 
 def wrong_equals(n, d, shared, trials, confirm=True):
     """The share of families of 3 methods, all a margin above the reference and with so
-    little noise that equality is claimed as often as it may be, in which one is said to
-    be practically equal."""
+    little noise that equality is claimed as often as it may be, in which one is called
+    practically equal."""
     rng = np.random.default_rng([n, d, shared])
     values = ANALYSIS.margin + 0.02 * scores(rng, trials, 3, d, n, seed_share=0.5 * shared)
     tried = families(values[may_be_equal(values, shared)], shared)
@@ -274,15 +274,15 @@ def test_the_best_set_seldom_leaves_an_equal_out(k, n, d, shared):
 def test_this_is_what_is_printed(shared):
     """The steps above give what `judge_pooled` and `best_set_pooled` do."""
     rng = np.random.default_rng([5, shared])
-    for found in scores(rng, 5, 4, 2, 4, seed_share=0.5 * shared):
-        found[1] += 9.0
-        by_setting = [{str(s): by_seed(row) for s, row in enumerate(m)} for m in found]
+    for study in scores(rng, 5, 4, 2, 4, seed_share=0.5 * shared):
+        study[1] += 9.0
+        by_setting = [{str(s): by_seed(row) for s, row in enumerate(m)} for m in study]
         differences = {
             str(k): {s: paired_difference(x[s], by_setting[0][s]) for s in x}
             for k, x in enumerate(by_setting[1:])
         }
         printed = judge_pooled(differences, ["0", "1"], shared, ANALYSIS).family.verdicts
-        (family,) = families((found[1:] - found[:1])[None], shared)
+        (family,) = families((study[1:] - study[:1])[None], shared)
         for one, other in zip(printed.values(), verdicts(family), strict=True):
             assert one.text == other.text
         best = best_set_pooled(dict(enumerate(by_setting)), ["0", "1"], shared, ANALYSIS)
@@ -309,8 +309,10 @@ def stratified_coverage(values, true, level=0.95):
 @pytest.mark.parametrize("level", [0.95, 1 - 0.05 / 9])
 def test_this_is_the_coverage_of_pooled_intervals(level):
     values = np.random.default_rng(2).normal(0.3, 1, size=(1000, 4, 3))
-    found = [interval_at(family[0], level) for family in families(values[:, None], shared=False)]
-    inside = np.mean([low <= 0.3 <= high for low, high in found])
+    intervals = [
+        interval_at(family[0], level) for family in families(values[:, None], shared=False)
+    ]
+    inside = np.mean([low <= 0.3 <= high for low, high in intervals])
     assert inside == stratified_coverage(values, 0.3, level)
 
 

@@ -25,13 +25,13 @@ B = {0: 96.8, 1: 96.7, 2: 96.9, 3: 97.0, 4: 96.3}
 
 def test_paired_difference_by_hand():
     d = np.array([0.4, 0.2, 0.6, 0.1, 0.7])
-    found = paired_difference(A, B)
+    result = paired_difference(A, B)
     half = 2.7764451051977987 * d.std(ddof=1) / math.sqrt(5)  # t(0.975, 4), from a table
-    assert found.mean == pytest.approx(0.4)
-    assert (found.low, found.high) == pytest.approx((0.4 - half, 0.4 + half))
-    assert found.half == pytest.approx(half)
-    assert (found.n, found.df, found.seeds) == (5, 4, (0, 1, 2, 3, 4))
-    assert found.sd == pytest.approx(d.std(ddof=1))
+    assert result.mean == pytest.approx(0.4)
+    assert (result.low, result.high) == pytest.approx((0.4 - half, 0.4 + half))
+    assert result.half == pytest.approx(half)
+    assert (result.n, result.df, result.seeds) == (5, 4, (0, 1, 2, 3, 4))
+    assert result.sd == pytest.approx(d.std(ddof=1))
 
 
 def test_p_equals_scipy():
@@ -39,10 +39,10 @@ def test_p_equals_scipy():
     for n in (2, 3, 5, 10):
         a, b = rng.normal(size=(2, n))
         expected = scipy_stats.ttest_rel(a, b)
-        found = paired_difference(by_seed(a), by_seed(b), level=0.9)
-        assert found.p == pytest.approx(expected.pvalue)
+        result = paired_difference(by_seed(a), by_seed(b), level=0.9)
+        assert result.p == pytest.approx(expected.pvalue)
         low, high = expected.confidence_interval(0.9)
-        assert (found.low, found.high) == pytest.approx((low, high))
+        assert (result.low, result.high) == pytest.approx((low, high))
 
 
 def test_pairing_is_by_seed_and_not_by_order():
@@ -55,29 +55,29 @@ def test_pairing_is_by_seed_and_not_by_order():
 
 
 def test_only_common_seeds_are_compared():
-    found = paired_difference({0: 1.0, 1: 2.5, 2: 3.0, 7: 9.0}, {0: 0.0, 1: 1.0, 2: math.nan})
-    assert found.seeds == (0, 1)
-    assert found.values == (1.0, 1.5)
-    assert found.mean == 1.25
+    result = paired_difference({0: 1.0, 1: 2.5, 2: 3.0, 7: 9.0}, {0: 0.0, 1: 1.0, 2: math.nan})
+    assert result.seeds == (0, 1)
+    assert result.values == (1.0, 1.5)
+    assert result.mean == 1.25
 
 
 @pytest.mark.parametrize("n", [0, 1])
 def test_too_few_seeds_give_no_interval(n):
-    found = paired_difference(by_seed([1.0] * n), by_seed([0.5] * n))
-    assert found.n == n
-    assert math.isnan(found.low)
-    assert math.isnan(found.high)
-    assert math.isnan(found.p)
-    assert math.isnan(found.mean) if n == 0 else found.mean == 0.5
-    assert math.isnan(stats.equality_p(found, 0.2))
+    result = paired_difference(by_seed([1.0] * n), by_seed([0.5] * n))
+    assert result.n == n
+    assert math.isnan(result.low)
+    assert math.isnan(result.high)
+    assert math.isnan(result.p)
+    assert math.isnan(result.mean) if n == 0 else result.mean == 0.5
+    assert math.isnan(stats.equality_p(result, 0.2))
 
 
 def test_identical_scores():
-    found = paired_difference(A, dict(A))
-    assert (found.mean, found.low, found.high, found.sd, found.p) == (0, 0, 0, 0, 1)
-    assert found.constant
-    assert stats.equality_p(found, 0.2) == 0
-    family = judge({"twin": found}, Analysis(margin=0.2))
+    result = paired_difference(A, dict(A))
+    assert (result.mean, result.low, result.high, result.sd, result.p) == (0, 0, 0, 0, 1)
+    assert result.constant
+    assert stats.equality_p(result, 0.2) == 0
+    family = judge({"twin": result}, Analysis(margin=0.2))
     assert family.verdicts["twin"].text == "practically equal"
 
 
@@ -85,20 +85,20 @@ def test_identical_scores():
 def test_equal_differences_are_not_certainty(n, p):
     """One test image more on every seed: t would be infinite and p 0."""
     base = {s: 90 + s / 7 for s in range(n)}
-    found = paired_difference({s: v + 100 / 360 for s, v in base.items()}, base)
-    assert found.constant
-    assert found.p == p
-    assert found.low == found.high == pytest.approx(100 / 360)
-    said = judge({"m": found}, Analysis(margin=0.2)).verdicts["m"].text
-    assert said == ("better" if p <= 0.05 else f"cannot tell at {n} seeds")
+    result = paired_difference({s: v + 100 / 360 for s, v in base.items()}, base)
+    assert result.constant
+    assert result.p == p
+    assert result.low == result.high == pytest.approx(100 / 360)
+    text = judge({"m": result}, Analysis(margin=0.2)).verdicts["m"].text
+    assert text == ("better" if p <= 0.05 else f"cannot tell at {n} seeds")
 
 
 def test_mean_interval():
-    found = stats.mean_interval(A)
+    result = stats.mean_interval(A)
     low, high = scipy_stats.t.interval(
         0.95, 4, np.mean(list(A.values())), scipy_stats.sem(list(A.values()))
     )
-    assert (found.low, found.high) == pytest.approx((low, high))
+    assert (result.low, result.high) == pytest.approx((low, high))
     one = stats.mean_interval({3: 5.0})
     assert one.mean == 5.0
     assert one.n == 1
@@ -109,10 +109,10 @@ def test_mean_interval():
 
 
 def test_interval_at_another_level():
-    found = paired_difference(A, B)
-    assert stats.interval_at(found, 0.95) == pytest.approx((found.low, found.high))
+    result = paired_difference(A, B)
+    assert stats.interval_at(result, 0.95) == pytest.approx((result.low, result.high))
     wide = paired_difference(A, B, level=0.99)
-    assert stats.interval_at(found, 0.99) == pytest.approx((wide.low, wide.high))
+    assert stats.interval_at(result, 0.99) == pytest.approx((wide.low, wide.high))
 
 
 # -- families
@@ -142,11 +142,11 @@ def test_adjusted_interval_and_corrected_p_agree(correction):
     for _ in range(20):
         base = rng.normal(size=6)
         shifts = rng.choice([0.0, 0.5, 1.0, 3.0], size=5)
-        found = {
+        result = {
             str(k): paired_difference(by_seed(base + s + rng.normal(0, 0.5, 6)), by_seed(base))
             for k, s in enumerate(shifts)
         }
-        for verdict in judge(found, analysis).verdicts.values():
+        for verdict in judge(result, analysis).verdicts.values():
             excluded = verdict.low > 0 or verdict.high < 0
             assert excluded == (verdict.p_adjusted <= 0.05) == verdict.significant
 
@@ -179,9 +179,9 @@ def test_words(offsets, words):
 def test_adding_a_method_changes_no_raw_p():
     rng = np.random.default_rng(3)
     base = by_seed(rng.normal(size=5))
-    found = {k: paired_difference(by_seed(rng.normal(size=5)), base) for k in "abcd"}
-    few = judge({k: found[k] for k in "abc"}, Analysis(margin=0.2))
-    more = judge(found, Analysis(margin=0.2))
+    result = {k: paired_difference(by_seed(rng.normal(size=5)), base) for k in "abcd"}
+    few = judge({k: result[k] for k in "abc"}, Analysis(margin=0.2))
+    more = judge(result, Analysis(margin=0.2))
     for k in "abc":
         assert few.verdicts[k].difference.p == more.verdicts[k].difference.p
         assert more.verdicts[k].p_adjusted >= few.verdicts[k].p_adjusted
@@ -190,9 +190,9 @@ def test_adding_a_method_changes_no_raw_p():
 def test_order_of_methods_changes_nothing():
     rng = np.random.default_rng(4)
     base = by_seed(rng.normal(size=5))
-    found = {k: paired_difference(by_seed(rng.normal(1, 0.5, size=5)), base) for k in "abcde"}
+    result = {k: paired_difference(by_seed(rng.normal(1, 0.5, size=5)), base) for k in "abcde"}
     one, other = (
-        judge({k: found[k] for k in keys}, Analysis(margin=0.2)) for keys in ("abcde", "daceb")
+        judge({k: result[k] for k in keys}, Analysis(margin=0.2)) for keys in ("abcde", "daceb")
     )
     assert dict(one.verdicts) == dict(other.verdicts)
 
@@ -217,18 +217,18 @@ def test_best_set_keeps_what_is_not_told_apart():
         "far": by_seed(90 + noise * 0.5),
         "few": {0: 99.0, 1: 99.0},
     }
-    found = best_set(scores, Analysis(margin=0.2))
-    assert found.best == "top"
-    assert found.members == {"top", "near"}
-    assert found.comparisons == 3
+    result = best_set(scores, Analysis(margin=0.2))
+    assert result.best == "top"
+    assert result.members == {"top", "near"}
+    assert result.comparisons == 3
     backwards = best_set(dict(reversed(scores.items())), Analysis(margin=0.2))
-    assert backwards.members == found.members
+    assert backwards.members == result.members
 
 
 def test_no_best_below_three_seeds():
-    found = best_set({"a": {0: 1.0, 1: 2.0}, "b": {0: 5.0, 1: 6.0}}, Analysis(margin=0.2))
-    assert found.members == frozenset()
-    assert found.best is None
+    result = best_set({"a": {0: 1.0, 1: 2.0}, "b": {0: 5.0, 1: 6.0}}, Analysis(margin=0.2))
+    assert result.members == frozenset()
+    assert result.best is None
 
 
 # -- what could have been seen
@@ -278,8 +278,8 @@ def test_family_counts_and_pools():
     zero = by_seed([0.0] * 4)
     gone = paired_difference({}, zero)
     analysis = Analysis(margin=0.2)
-    found = {"a": paired_difference(a, zero), "b": paired_difference(b, zero), "c": gone}
-    family = judge(found, analysis)
+    result = {"a": paired_difference(a, zero), "b": paired_difference(b, zero), "c": gone}
+    family = judge(result, analysis)
     assert (family.size, family.seeds) == (3, 4)
     sds = [np.std(list(x.values()), ddof=1) for x in (a, b)]
     assert family.sd == pytest.approx(np.mean(sds))  # the median of two
