@@ -166,7 +166,7 @@ def _counts_table(status: StudyState) -> Table:
 
 
 def _rows_table(status: StudyState) -> Table:
-    table = Table("method", "row", "trials", "validation %", "finals", "test %")
+    table = Table("method", "row", "trials", "validation %", "finals tested", "test %")
     for row in status.rows:
         table.add_row(
             Text(row.label),

@@ -5,6 +5,7 @@ import inspect
 import re
 import shlex
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import click
@@ -74,3 +75,36 @@ def test_the_python_of_the_readme_runs_as_written() -> None:
         if owner == "kdbench":
             names = [keyword.arg for keyword in call.keywords]
             inspect.signature(getattr(kdbench, name)).bind(*call.args, **dict.fromkeys(names))
+
+
+#: Words in backticks that stand for something of the reader's or of the system's.
+NOT_IN_THE_CODE = {"COMMAND", "Pss", "Pss_Anon", "knobs"}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        *sorted(path for path in (ROOT / "docs").rglob("*.md") if path.name != "methods.md"),
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    ],
+    ids=lambda path: path.name,
+)
+def test_names_on_a_page_are_those_of_the_code(page: Path) -> None:
+    """Every word in backticks occurs in the code, and every path is there."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for name in re.findall(r"`([^`\n]+)`", text):
+        if "<" in name or "*" in name:
+            continue
+        if re.fullmatch(r"(kdbench|tests|docs|studies|benchmarks)/[\w/.-]+", name):
+            assert (ROOT / name).exists(), name
+            continue
+        unknown = set(re.findall(r"[A-Za-z_]\w*", name)) - code_words() - NOT_IN_THE_CODE
+        assert not unknown, f"`{name}`"
+
+
+@cache
+def code_words() -> set[str]:
+    files = [ROOT / "Makefile", ROOT / "pyproject.toml", *(ROOT / "studies").glob("*.yaml")]
+    for folder in ("kdbench", "tests", "benchmarks"):
+        files += (ROOT / folder).rglob("*.py")
+    return {word for path in files for word in re.findall(r"[A-Za-z_]\w*", path.read_text())}
