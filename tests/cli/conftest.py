@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from typer.testing import CliRunner, Result
+from support.command_line import output
 
-from kdbench.cli import app
 from kdbench.cli import study as study_command
 from kdbench.execution import run_study
 from kdbench.execution.engines import ENGINES, worker
@@ -43,10 +42,6 @@ class NullMirror(NullTracker):
         return 0
 
 
-def kdbench(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words])
-
-
 def _run_inside(patch: pytest.MonkeyPatch) -> None:
     cost = {"relative": 1.0, "peak_mb": 1.0, "seconds_per_step": 1.0}
     patch.setattr(worker, "measure_costs", lambda specs, *_: dict.fromkeys(specs, cost))
@@ -69,8 +64,7 @@ def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (root / "tiny.yaml").write_text(STUDY)
     with pytest.MonkeyPatch.context() as patch:
         _run_inside(patch)
-        result = kdbench("study", root / "tiny.yaml", "--root", root)
-        assert result.exit_code == 0, result.output
+        output("study", root / "tiny.yaml", "--root", root)
     store = Store(root)
     plan = read_json(store.plan_path("tiny"))
     cost = read_json(store.costs_path("tiny"))

@@ -1,30 +1,21 @@
 """Commands for every day: lists, a study's file, its status, and what is printed to be pasted."""
 
 import io
-import json
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
-import yaml
-from filelock import FileLock
 from rich.console import Console
-from support.fake_study import FakeStudy
-from typer.testing import CliRunner, Result
+from support.command_line import kdbench, output
+from typer.testing import CliRunner
 
 import kdbench as package
 from kdbench.cli import app, shell
 from kdbench.cli import study as study_command
-from kdbench.cli.as_json import plain_value
 from kdbench.cli.progress import ProgressBar, TimeLeftColumn
-from kdbench.cli.status import read_status
 from kdbench.data.datasets import DATASETS
 from kdbench.methods import METHODS
 from kdbench.models.zoo import MODELS
@@ -32,16 +23,6 @@ from kdbench.records.store import Store
 from kdbench.study.load import parse_study, shipped
 
 REPO = Path(package.__file__).parents[1]
-
-
-def kdbench(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "200"})
-
-
-def output(*words: object) -> str:
-    result = kdbench(*words)
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 # -- help, version, completion
@@ -96,77 +77,6 @@ def test_a_study_that_is_not_shipped_cannot_be_shown() -> None:
     result = kdbench("show", "digts")
     assert result.exit_code == 2
     assert "did you mean 'digits'?" in result.output
-
-
-# -- status
-
-
-def test_the_status_of_a_finished_study(tiny_root: Path) -> None:
-    text = output("status", "tiny", "--root", tiny_root)
-    store = Store(tiny_root)
-    status = read_status(store, "tiny")
-    assert status.complete
-    assert {run.state for run in status.runs} == {"done"}
-    kd = next(r for r in status.rows if (r.label, r.row) == ("kd", "tuned"))
-    assert (kd.trials_done, kd.trials, kd.finals_done, kd.finals) == (2, 2, 3, 3)
-    plan = yaml.safe_load(store.plan_path("tiny").read_text())
-    tuned = next(r for r in plan["rows"] if (r["label"], r["row"]) == ("kd", "tuned"))
-    tests = [store.record(run).test["last"]["accuracy"] for run in tuned["runs"].values()]
-    assert kd.test == pytest.approx(100 * sum(tests) / 3)
-    assert kd.validation == pytest.approx(100 * max(t["accuracy"] for t in tuned["trials"]))
-    assert f"{status.best.test:.2f} % over 3 of 3 seeds" in text
-    assert "not complete" not in text
-
-
-def test_the_status_of_a_study_under_way(tmp_path: Path) -> None:
-    study = FakeStudy(tmp_path)
-    failed, interrupted, running = (
-        study.store.record(study.plan["rows"][k]["runs"]["0"]) for k in (2, 4, 5)
-    )
-    for record in (failed, interrupted, running):
-        for name in ("result.json", "test.json", "test.npz"):
-            (record.folder / name).unlink()
-        record.add_epochs([{"epoch": 1, "val.accuracy": 0.5}], None)
-    failed.fail({"message": "[out] of memory"})
-    with FileLock(running.folder / ".lock"):
-        text = output("status", "fake_study", "--root", tmp_path)
-        states = {run.id: run.state for run in read_status(study.store, "fake_study").runs}
-    assert states[failed.id] == "failed"
-    assert states[interrupted.id] == "interrupted"
-    assert states[running.id] == "running"
-    assert {"done", "diverged", "waiting"} < set(states.values())
-    names = study.listing
-    assert f"running  {names[running.id]['name']}: epoch 1 of 2" in text
-    assert f"failed   {names[failed.id]['name']}: [out] of memory" in text
-    assert "best so far  kd (tuned): 93.30 % over 5 of 5 seeds" in text
-    assert "not complete" in text
-
-
-def test_the_best_so_far_while_nothing_is_tested(tmp_path: Path) -> None:
-    study = FakeStudy(tmp_path)
-    for id in study.listing:
-        (study.store.record(id).folder / "test.json").unlink(missing_ok=True)
-    text = output("status", "fake_study", "--root", tmp_path)
-    assert "90.00 % on validation data, 0 of 8 trials" in text
-
-
-def test_the_status_of_what_never_ran(tmp_path: Path) -> None:
-    result = kdbench("status", "digits", "--root", tmp_path)
-    assert result.exit_code == 2
-    assert "kdbench study digits" in result.output
-
-
-def test_status_needs_neither_torch_nor_mlflow(tiny_root: Path) -> None:
-    code = (
-        f"import sys; sys.argv = ['kdbench', 'status', 'tiny', '--root', {str(tiny_root)!r}]\n"
-        "from kdbench.cli import main\n"
-        "try: main()\n"
-        "except SystemExit as end: code = end.code\n"
-        "heavy = {'torch', 'pandas', 'mlflow', 'optuna', 'matplotlib'}\n"
-        "print('LOADED', code, sorted(heavy & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "LOADED 0 []" in done.stdout, done.stdout + done.stderr
 
 
 # -- old names, and methods that a study lacks
@@ -301,73 +211,3 @@ def test_the_default_root_of_make_study_is_ignored_by_git() -> None:
     )
     assert "--root out" in done.stdout
     assert "out/" in (REPO / ".gitignore").read_text().splitlines()
-
-
-# -- JSON
-
-
-def content(*words: object) -> Any:
-    return json.loads(output(*words, "--json"))
-
-
-def test_a_comparison_as_json(tiny_root: Path) -> None:
-    pair = content("compare", "kd", "ce", "--study", "tiny", "--root", tiny_root)
-    differences = [pair["scores"]["first"][s] - pair["scores"]["second"][s] for s in "012"]
-    assert pair["verdict"]["difference"]["values"] == pytest.approx(differences)
-    assert pair["first"] == "kd (tuned)"
-
-
-def test_power_as_json(tiny_root: Path) -> None:
-    need = content("power", "tiny", "--detect", "0.3", "--root", tiny_root)
-    assert need["needs"][0]["label"] == "kd"
-    assert need["typical_seeds"] is None or need["typical_seeds"] > 3
-
-
-def test_methods_as_json() -> None:
-    assert [m["key"] for m in content("methods")] == list(METHODS)
-    kd = content("methods", "kd")
-    assert kd["hparams"]["temperature"]["default"] == METHODS["kd"]().temperature
-    assert kd["paper"]["year"] == 2015
-    assert kdbench("methods", "kdd", "--json").exit_code == 2
-
-
-def test_a_check_as_json(tiny_root: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "tiny"
-    shutil.copytree(tiny_root / "reports" / "tiny", folder)
-    assert content("check", folder / "leaderboard.csv")["ok"]
-    text = (folder / "leaderboard.csv").read_text()
-    (folder / "leaderboard.csv").write_text(text.replace("only", "pinned"))
-    result = kdbench("check", folder / "leaderboard.csv", "--json")
-    assert result.exit_code == 1
-    assert json.loads(result.output)["differences"]
-
-
-def test_reports_as_json_are_read_by_any_parser(tmp_path: Path) -> None:
-    rows = ["method,setting,seed,score"]
-    rows += [
-        f"{method},{setting},{seed},{70 + seed + gain}"
-        for setting in ("one", "two")
-        for method, gain in (("ce", 0), ("kd", 1 + len(setting) / 10))
-        for seed in range(3)
-    ]
-    (tmp_path / "results.csv").write_text("\n".join(rows) + "\n")
-    text = output("report", "--from", tmp_path / "results.csv", "--root", tmp_path, "--json")
-    one, two, pooled = json.loads(text, parse_constant=pytest.fail)
-    assert {row["method"] for row in one["rows"]} == {"ce", "kd"}
-    assert Path(two["folder"], "index.html").is_file()
-    assert pooled["settings"] == ["one", "two"]
-    assert one["captions"]
-
-
-def test_plain_values() -> None:
-    frame = pd.DataFrame({"a": [1.5, float("nan")], "b": ["x", None]})
-    values = {"frame": frame, 3: np.int64(2), "path": Path("x"), "inf": np.float64("inf")}
-    assert plain_value(values) == {
-        "frame": [{"a": 1.5, "b": "x"}, {"a": None, "b": None}],
-        "3": 2,
-        "path": "x",
-        "inf": None,
-    }
-    assert plain_value(pd.NaT) is None
-    with pytest.raises(TypeError, match="object"):
-        plain_value(object())

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
-from typer.testing import CliRunner, Result
+from support.command_line import kdbench, refused
+from typer.testing import Result
 
-from kdbench.cli import app
 from kdbench.execution.engines import ENGINES
 from kdbench.records.files import read_json
 from kdbench.records.store import Store
@@ -23,12 +23,8 @@ def home(tiny_root: Path) -> Iterator[Path]:
         yield tiny_root
 
 
-def run(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words])
-
-
 def again(home: Path, *words: object) -> Result:
-    return run("reproduce", home / "tiny.yaml", *words, "--root", home)
+    return kdbench("reproduce", home / "tiny.yaml", *words, "--root", home)
 
 
 def scores(home: Path, row: str) -> dict[int, float]:
@@ -75,10 +71,7 @@ def test_the_studys_own_records_and_plan_are_left_alone(home: Path) -> None:
 
 def test_what_cannot_be_reproduced(home: Path, tmp_path: Path) -> None:
     def message(*words: object) -> str:
-        refused = run("reproduce", *words)
-        assert refused.exit_code == 2, refused.output
-        assert "unexpected" not in refused.output
-        return " ".join(refused.output.split())
+        return refused("reproduce", *words)
 
     study = home / "tiny.yaml"
     assert "no row 'rkd'" in message(study, "rkd", "--seed", 1, "--root", home)
