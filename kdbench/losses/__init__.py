@@ -1,9 +1,8 @@
 """Distillation losses: pure functions, tensors in, one scalar out.
 
-Every loss takes the student first and what it is compared with second; the second is
-detached inside, so that no loss can send a gradient into a teacher, a peer or a
-snapshot. Sizes that do not fit raise `ValueError`. No weight is applied unless the
-function says so: weights belong to the methods.
+Every loss takes the student first and what the student is compared with second; the
+second is detached, so no gradient reaches a teacher, a peer or a snapshot. Sizes that do
+not match raise `ValueError`. The losses apply no weights: those belong to the methods.
 """
 
 from kdbench.losses.features import (

@@ -1,33 +1,35 @@
-"""The one check of sizes that all losses share."""
+"""The checks of sizes that all losses share."""
 
 from torch import Tensor
 
 
 def dims(names: str, **tensors: Tensor) -> None:
-    """Refuse tensors whose sizes are not what `names` says.
+    """Raise `ValueError` if the sizes of the tensors do not match `names`.
 
-    `names` lists one word per dimension. A word in capitals has to have one size in all
-    tensors; a word in small letters may differ. `dims("B c H W", student=a, teacher=b)`:
-    the channels may differ, nothing else.
+    `names` has one name for each dimension. A dimension in capitals must have the same
+    size in all tensors, one in small letters may differ: with
+    `dims("B c H W", student=a, teacher=b)` only the channels may differ.
     """
-    words = names.split()
-    known: dict[str, tuple[str, int]] = {}
-    for who, tensor in tensors.items():
-        if tensor.dim() != len(words):
+    dimensions = names.split()
+    sizes: dict[str, tuple[str, int]] = {}
+    for name, tensor in tensors.items():
+        if tensor.dim() != len(dimensions):
             raise ValueError(
-                f"{who} has shape {tuple(tensor.shape)}, expected ({', '.join(words)})"
+                f"{name} has shape {tuple(tensor.shape)}, expected ({', '.join(dimensions)})"
             )
-        for word, size in zip(words, tensor.shape, strict=True):
-            first, expected = known.setdefault(word, (who, size)) if word.isupper() else (who, size)
+        for dimension, size in zip(dimensions, tensor.shape, strict=True):
+            if not dimension.isupper():
+                continue
+            first, expected = sizes.setdefault(dimension, (name, size))
             if size != expected:
                 raise ValueError(
-                    f"{word} differs: {expected} in {first}, {size} in {who} "
+                    f"{dimension} differs: {expected} in {first}, {size} in {name} "
                     f"(of shape {tuple(tensor.shape)})"
                 )
 
 
-def labels(logits: Tensor, target: Tensor) -> None:
-    """Refuse labels that are not one class index for each row of the logits."""
+def check_labels(logits: Tensor, target: Tensor) -> None:
+    """Raise `ValueError` if the labels are not one class index for each row of the logits."""
     if target.dim() != 1 or target.shape[0] != logits.shape[0]:
         raise ValueError(
             f"labels have shape {tuple(target.shape)}, expected ({logits.shape[0]},): "

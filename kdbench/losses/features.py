@@ -8,7 +8,7 @@ from kdbench.losses._checks import dims
 
 
 def feature_mse(student: Tensor, teacher: Tensor) -> Tensor:
-    """mean over all entries of (f_s - f_t)**2; features of one shape, (B, ...).
+    """mean over all entries of (f_s - f_t)**2; both features have the same shape (B, ...).
 
     Romero et al. 2015, equation 3, with a mean where the paper has half a sum.
     """
@@ -29,9 +29,9 @@ def cosine(student: Tensor, teacher: Tensor) -> Tensor:
     """
     dims("B d", student=student, teacher=teacher)
     width = min(student.shape[1], teacher.shape[1])
-    ours, theirs = pool_width(student, width), pool_width(teacher.detach(), width)
-    alike = torch.ones(len(ours), dtype=ours.dtype, device=ours.device)
-    return F.cosine_embedding_loss(ours, theirs, alike)
+    h_s, h_t = pool_width(student, width), pool_width(teacher.detach(), width)
+    similar = torch.ones(len(h_s), dtype=h_s.dtype, device=h_s.device)
+    return F.cosine_embedding_loss(h_s, h_t, similar)
 
 
 def attention(maps: Tensor) -> Tensor:
@@ -48,8 +48,8 @@ def attention_transfer(student: Tensor, teacher: Tensor) -> Tensor:
     """
     dims("B c h w", student=student, teacher=teacher)
     size = smaller_size(student, teacher)
-    ours, theirs = attention(pool(student, size)), attention(pool(teacher.detach(), size))
-    return F.mse_loss(ours, theirs)
+    q_s, q_t = attention(pool(student, size)), attention(pool(teacher.detach(), size))
+    return F.mse_loss(q_s, q_t)
 
 
 def activation_boundary(student: Tensor, teacher: Tensor, margin: float | Tensor = 1.0) -> Tensor:
@@ -65,7 +65,7 @@ def activation_boundary(student: Tensor, teacher: Tensor, margin: float | Tensor
 
 
 def smaller_size(*maps: Tensor) -> tuple[int, int]:
-    """The least height and the least width among feature maps (B, c, h, w)."""
+    """The smallest height and the smallest width among feature maps (B, c, h, w)."""
     return min(m.shape[2] for m in maps), min(m.shape[3] for m in maps)
 
 

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdbench.losses import _checks as checks
-from kdbench.losses._checks import dims
+from kdbench.losses._checks import check_labels, dims
 
 
 def kl_to_log_probs(student: Tensor, target: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
@@ -75,8 +74,8 @@ def logit_mse(student: Tensor, teacher: Tensor) -> Tensor:
 def other_classes(target: Tensor, classes: int) -> Tensor:
     """The classes (B, C - 1) other than each of the labels `target` (B), in order.
 
-    By index arithmetic: no tensor's size depends on values, and no large negative number
-    stands in for minus infinity.
+    By index arithmetic, so that no tensor's size depends on values and no large negative
+    number replaces minus infinity.
     """
     column = torch.arange(classes - 1, device=target.device)
     return column + (column >= target.unsqueeze(1))
@@ -91,7 +90,7 @@ def binary(logits: Tensor, target: Tensor, others: Tensor) -> Tensor:
 
 
 def ranking(logits: Tensor, others: Tensor) -> Tensor:
-    """log softmax over the other classes alone, (B, C - 1)."""
+    """log softmax over the `others` (B, C - 1) only: (B, C) -> (B, C - 1)."""
     return F.log_softmax(logits.gather(1, others), dim=1)
 
 
@@ -105,8 +104,8 @@ def decoupled_kl(
 
     `student`, `teacher`: logits (B, C); `target`: labels y (B).
     """
-    checks.dims("B C", student=student, teacher=teacher)
-    checks.labels(student, target)
+    dims("B C", student=student, teacher=teacher)
+    check_labels(student, target)
     others = other_classes(target, student.shape[1])
     pair = student, teacher.detach()
     binaries = [binary(z / temperature, target, others) for z in pair]
@@ -114,8 +113,8 @@ def decoupled_kl(
     return _kl(*binaries), _kl(*rankings)
 
 
-def _kl(ours: Tensor, theirs: Tensor) -> Tensor:
-    return F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+def _kl(student: Tensor, teacher: Tensor) -> Tensor:
+    return F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
 def log_mean_probs(logits: Sequence[Tensor], temperature: float | Tensor = 1.0) -> Tensor:
@@ -124,7 +123,7 @@ def log_mean_probs(logits: Sequence[Tensor], temperature: float | Tensor = 1.0) 
     `logits`: n tensors (B, C). The arithmetic mean of the tempered probabilities, not
     of the logits. You et al. 2017, equation 2.
     """
-    checks.dims("B C", **{f"member {i}": z for i, z in enumerate(logits, 1)})
+    dims("B C", **{f"member {i}": z for i, z in enumerate(logits, 1)})
     logs = torch.stack([F.log_softmax(z.detach() / temperature, dim=1) for z in logits])
     return torch.logsumexp(logs, dim=0) - math.log(len(logits))
 
@@ -136,8 +135,8 @@ def min_logit(logits: Sequence[Tensor], target: Tensor) -> Tensor:
     class has logit 0, so the minimum keeps for every other class the network that finds
     it least likely. Guo et al. 2020 (KDCL-MinLogit).
     """
-    checks.dims("B C", **{f"network {i}": z for i, z in enumerate(logits, 1)})
-    checks.labels(logits[0], target)
+    dims("B C", **{f"network {i}": z for i, z in enumerate(logits, 1)})
+    check_labels(logits[0], target)
     index = target.unsqueeze(1)
     shifted = [z.detach() - z.detach().gather(1, index) for z in logits]
     return torch.stack(shifted).amin(dim=0)

@@ -1,4 +1,4 @@
-"""Losses that compare relations: between examples of a batch, or between layers."""
+"""Losses that compare relations between the examples of a batch or between layers."""
 
 import torch
 from torch import Tensor
@@ -11,19 +11,19 @@ from kdbench.losses.features import pool, smaller_size
 def similarity(student: Tensor, teacher: Tensor) -> Tensor:
     """|| G_s - G_t ||_F**2 / B**2 with G = A A^T, each row divided by its L2 norm.
 
-    `student`, `teacher`: features (B, ...), flattened to A (B, d); all else may differ.
+    `student`, `teacher`: features (B, ...), flattened to A (B, d); only B must agree.
     Tung and Mori 2019, equations 2 to 4.
     """
     if student.shape[0] != teacher.shape[0]:
         raise ValueError(f"B differs: {student.shape[0]} in student, {teacher.shape[0]} in teacher")
-    ours, theirs = (f.flatten(1) for f in (student, teacher.detach()))
-    return F.mse_loss(F.normalize(ours @ ours.T, dim=1), F.normalize(theirs @ theirs.T, dim=1))
+    a_s, a_t = (f.flatten(1) for f in (student, teacher.detach()))
+    return F.mse_loss(F.normalize(a_s @ a_s.T, dim=1), F.normalize(a_t @ a_t.T, dim=1))
 
 
 def flow(early: Tensor, late: Tensor) -> Tensor:
     """G = f_early f_late^T / (h w): (B, c1, h, w) and (B, c2, h, w) -> (B, c1, c2).
 
-    Maps of different sizes: the larger is max-pooled to the smaller, as in the paper.
+    Of maps of different sizes the larger is max-pooled to the smaller, as in the paper.
     Yim et al. 2017, equation 1.
     """
     dims("B c h w", early=early, late=late)
@@ -37,22 +37,22 @@ def flow_mse(
 ) -> Tensor:
     """mean over B and channel pairs of (G_s - G_t)**2, for one pair of stages.
 
-    Feature maps (B, c, h, w); the channels of student and teacher have to agree, stage by
+    Feature maps (B, c, h, w); student and teacher must have the same channels at each
     stage. Yim et al. 2017, equation 2, with a mean over entries as in RepDistiller.
     """
-    ours = flow(student_early, student_late)
-    theirs = flow(teacher_early.detach(), teacher_late.detach())
-    dims("B EARLY-CHANNELS LATE-CHANNELS", student=ours, teacher=theirs)
-    return F.mse_loss(ours, theirs)
+    g_s = flow(student_early, student_late)
+    g_t = flow(teacher_early.detach(), teacher_late.detach())
+    dims("B EARLY-CHANNELS LATE-CHANNELS", student=g_s, teacher=g_t)
+    return F.mse_loss(g_s, g_t)
 
 
 def geometry(vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gram matrix, safe squared distances and which pairs are apart, each (B, B).
+    """Gram matrix, squared distances and the mask of distinct pairs, each (B, B).
 
-    The batch mean is taken off first: relations do not see it, and without it the
-    subtraction below loses fewer digits. Pairs nearer than rounding count as one point:
-    their squared distance is replaced by 1, so that no root or division meets a zero, and
-    the mask `apart` keeps it from being used.
+    The batch mean is subtracted first: relations do not depend on it, and without it the
+    subtraction below loses fewer digits. Pairs that are nearer than rounding errors count
+    as one point: their squared distance is replaced by 1, so that no root or division
+    meets a zero, and the mask `apart` excludes it from the results.
     """
     centred = vectors - vectors.mean(dim=0, keepdim=True)
     gram = centred @ centred.T
@@ -66,10 +66,10 @@ def geometry(vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def relative_distances(vectors: Tensor) -> Tensor:
-    """|x_i - x_j| / mu, mu the mean over pairs that are apart: (B, d) -> (B, B)."""
+    """|x_i - x_j| / mu, with mu the mean over distinct pairs: (B, d) -> (B, B)."""
     _, squared, apart = geometry(vectors)
     lengths = torch.where(apart, squared.sqrt(), torch.zeros_like(squared))
-    # No pair apart: every length is 0, and any positive mean gives 0.
+    # Without distinct pairs every length is 0, and any positive mean gives 0.
     count = apart.sum().clamp(min=1)
     mean = lengths.sum() / count
     return lengths / torch.where(mean > 0, mean, torch.ones_like(mean))
@@ -93,7 +93,7 @@ def distance(student: Tensor, teacher: Tensor) -> Tensor:
     """mean over pairs of huber(psi_s - psi_t), psi = |x_i - x_j| / mu.
 
     `student`, `teacher`: vectors (B, d), widths may differ. mu is the mean distance of
-    the batch; Huber turns linear at 1. Park et al. 2019, equations 4 to 7.
+    the batch; the Huber loss is linear above 1. Park et al. 2019, equations 4 to 7.
     """
     dims("B d", student=student, teacher=teacher)
     return F.smooth_l1_loss(relative_distances(student), relative_distances(teacher.detach()))

@@ -5,9 +5,10 @@ logits (batch x classes) with an attribute `nodes` that maps layer names to node
 `torchvision.models.feature_extraction`: `stage1..n` (feature maps), `stage1_pre..n`
 (before the activation), `embedding` (the vector before the classifier) and `logits`.
 
-Other packages join through the entry-point group `kdbench.models`: the entry's name is
-the model's, its object a callable `(image_shape, classes) -> nn.Module` of that kind. An
-attribute `paper` of the object says where the model comes from.
+Other packages add models through the entry-point group `kdbench.models`: the name of the
+entry is that of the model, its object a callable `(image_shape, classes) -> nn.Module`
+that returns such a module. An optional attribute `paper` of the object is the model's
+paper.
 """
 
 from kdbench.models.features import (

@@ -1,8 +1,8 @@
 """A small pair for scikit-learn's 8x8 digits, on which a training takes about a second.
 
-Own layouts: the teacher is deeper and has batch normalisation; both have 16 and 32
-channels in stages of equal height and width, so every method, FSP included, serves the
-pair. Weights start as PyTorch's layers do.
+The architectures are kdbench's own: the teacher is deeper and has batch normalisation;
+both have 16 and 32 channels in stages of equal height and width, so every method, FSP
+included, can be used with the pair. Weights start as in PyTorch's layers.
 """
 
 from typing import ClassVar
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 
 class _Digits(nn.Module):
-    #: Both stages keep their height and width; pooling stands between and after them, so
-    #: that the layers of 8x8 images are still 8x8 and 4x4 positions large.
+    #: Both stages keep height and width, with pooling between and after them, so the
+    #: feature maps of 8x8 images still have 8x8 and 4x4 positions.
     nodes: ClassVar[dict[str, str]] = {
         "stage1_pre": "stage1.pre",
         "stage1": "stage1.relu",
@@ -36,7 +36,7 @@ class _Digits(nn.Module):
 
 
 class _Stage(nn.Module):
-    """`first`, then `pre`, whose result is the layer before the ReLU."""
+    """`first`, then `pre`, whose output is the layer before the ReLU, then the ReLU."""
 
     def __init__(self, first: nn.Module, pre: nn.Module):
         super().__init__()

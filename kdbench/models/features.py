@@ -1,4 +1,4 @@
-"""Models that also answer their intermediate features."""
+"""Models that also return intermediate features."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -14,12 +14,12 @@ Forward = Callable[[nn.Module, Tensor], dict[str, Tensor]]
 
 
 class FeatureModel(nn.Module):
-    """A model that answers `kdbench.models.Output`: its logits and the layers asked for.
+    """A model that returns `kdbench.models.Output`: its logits and the features asked for.
 
-    It holds the very layers of the model it was made of, under the same names: parameters,
-    buffers, `state_dict()` and `train()`/`eval()` are the model's own, so weights saved
-    here load into `build(...)` and back, and training either trains both. A deep copy is
-    independent. `layer_names` are the layers asked for, `built_as` the arguments of `build`.
+    It shares the submodules, parameters and buffers of the model that it is made from, under
+    the same names. So weights saved from one load into the other, and training one trains
+    both; a deep copy is independent. `layer_names` are the layers asked for, `built_as` the
+    arguments of `build`.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class FeatureModel(nn.Module):
         self.training = model.training
 
     def __getstate__(self) -> dict[str, Any]:
-        # Generated functions cannot be pickled; they are made again from the name.
+        # Generated functions cannot be pickled; they are generated again from the name.
         return {key: value for key, value in self.__dict__.items() if key != "_forwards"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -51,17 +51,17 @@ class FeatureModel(nn.Module):
         self._forwards = _forwards(*self.built_as, frozenset(self.layer_names))
 
     def forward(self, images: Tensor) -> Output:
-        found = self._forwards[self.training](self, images)
-        layers = {layer: found[self.nodes[layer]] for layer in self.layer_names}
-        return Output(found[self.nodes["logits"]], layers)
+        tensors = self._forwards[self.training](self, images)
+        features = {layer: tensors[self.nodes[layer]] for layer in self.layer_names}
+        return Output(tensors[self.nodes["logits"]], features)
 
 
 def with_features(model: nn.Module, layers: Sequence[str] = ()) -> FeatureModel:
-    """`model`, made by `build`, so that it also answers the feature maps named in `layers`.
+    """A `model` made by `build`, so that it also returns the features of `layers`.
 
     Shares the model's parameters and buffers. The logits do not depend on `layers`. The
-    graph is traced once per model name, image shape and layers, then reused. Raises
-    `ValueError` for a layer that the model lacks.
+    graph is traced once for each model name, image shape and set of layers, then reused.
+    Raises `ValueError` for a layer that the model lacks.
     """
     if not hasattr(model, "built_as"):
         raise ValueError(f"{type(model).__name__} does not come from kdbench.models.build")
@@ -75,8 +75,8 @@ def feature_shapes(name: str, image_shape: ImageShape, classes: int) -> dict[str
     """The shape of each layer of the model `name`, without the batch dimension, `logits` left
     out: channels x height x width for feature maps, (width,) for vectors.
 
-    Costs no weights and no random number: the model is laid out without storage. Raises
-    `ValueError` as `build` does.
+    Allocates no weights and draws no random numbers: the model is built on the meta device.
+    Raises `ValueError` as `build` does.
     """
     return dict(_shapes(name, _triple(image_shape), classes))
 
@@ -94,14 +94,14 @@ def to_device(model: nn.Module, device: torch.device | str) -> nn.Module:
 
 
 def _check_layers(name: str, nodes: dict[str, str], layers: Sequence[str]) -> None:
-    known = sorted(set(nodes) - {"logits"})
+    available = sorted(set(nodes) - {"logits"})
     for layer in layers:
-        if layer not in known:
-            raise ValueError(f"model {name} has no layer {layer!r}; it has {', '.join(known)}")
+        if layer not in available:
+            raise ValueError(f"model {name} has no layer {layer!r}; it has {', '.join(available)}")
 
 
 def _skeleton(name: str, image_shape: ImageShape, classes: int) -> nn.Module:
-    """The model without storage; the caller's random numbers stay where they are."""
+    """The model without storage; the caller's random generator does not advance."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         return build(name, image_shape, classes).eval()
 
@@ -110,11 +110,12 @@ def _skeleton(name: str, image_shape: ImageShape, classes: int) -> nn.Module:
 def _forwards(
     name: str, image_shape: ImageShape, classes: int, layers: frozenset[str]
 ) -> dict[bool, Forward]:
-    """Functions `(model, images) -> tensors by node name`, for training (True) and not.
+    """Functions `(model, images) -> tensors by node name`, for training mode (True) and
+    evaluation mode (False).
 
     Tracing takes from milliseconds (tutorial pair) to a second (resnet110), so it is done
-    on a skeleton and its generated code is kept: it reads the layers from the module it is
-    given, hence serves every instance of the same layout.
+    once on a skeleton. The generated code reads the submodules from the model that it is
+    given, so it works for every instance of the same architecture.
     """
     from torchvision.models.feature_extraction import create_feature_extractor
 
@@ -145,5 +146,5 @@ def _macs(name: str, image_shape: ImageShape, classes: int) -> int:
     skeleton = _skeleton(name, image_shape, classes)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         skeleton(torch.zeros(1, *image_shape, device="meta"))
-    # It counts a multiplication and an addition as two.
+    # The counter counts a multiplication and an addition as two.
     return counter.get_total_flops() // 2

@@ -1,7 +1,8 @@
 """The MNIST pair: a small CNN teaches a multilayer perceptron.
 
-Own layouts of the usual size for MNIST; both have a hidden layer of 128 units before the
-classifier, so their embeddings are comparable. Weights start as PyTorch's layers do.
+The architectures are kdbench's own, of the usual size for MNIST; both have a hidden layer
+of 128 units before the classifier, so their embeddings are comparable. Weights start as in
+PyTorch's layers.
 """
 
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""What a network answers."""
+"""The output of a network."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,10 +8,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Output:
-    """What one network said about one batch.
+    """The output of one network for one batch.
 
     `logits` is batch x classes. `features` holds the feature maps (batch x channels x
-    height x width) and embeddings (batch x width) that the method asked for, by name.
+    height x width) and embeddings (batch x width) that the method asked for, by layer.
     """
 
     logits: Tensor

@@ -8,7 +8,7 @@ convolution with batch normalisation (He's option B; option A, zero padding, has
 parameters there), and `resnet8x4`, `resnet32x4` have 32, 64, 128, 256 channels in place
 of 16, 16, 32, 64.
 
-First weights: normal, variance 2 / fan-out (K. He et al., "Delving Deep into Rectifiers",
+Initial weights: normal, variance 2 / fan-out (K. He et al., "Delving Deep into Rectifiers",
 ICCV 2015); batch normalisation 1 and 0; the classifier as PyTorch's `Linear`.
 """
 
@@ -20,7 +20,7 @@ def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
 
 
 def kaiming(model: nn.Module) -> None:
-    """Set the convolutions of `model` to He's normal first weights, in module order."""
+    """Initialise the convolutions of `model` with He's normal distribution, in module order."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,7 +1,7 @@
 """The teacher and the student of PyTorch's knowledge distillation tutorial.
 
 Source: https://docs.pytorch.org/tutorials/beginner/knowledge_distillation_tutorial.html
-(A. Chariton, 2023). Weights start as PyTorch's layers do, as in the tutorial.
+(A. Chariton, 2023). Weights start as in PyTorch's layers, as in the tutorial.
 """
 
 from typing import ClassVar
@@ -16,7 +16,7 @@ class _Tutorial(nn.Module):
         self.classifier = classifier
 
     def forward(self, images: Tensor) -> Tensor:
-        # flatten, not view: it also takes channels_last, and orders the vector alike.
+        # flatten, not view: it also accepts channels_last, and gives the vector the same order.
         return self.classifier(self.features(images).flatten(1))
 
 

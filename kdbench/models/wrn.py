@@ -2,7 +2,7 @@
 
 Architecture: S. Zagoruyko, N. Komodakis, "Wide Residual Networks", BMVC 2016,
 WRN-depth-width without dropout: pre-activation blocks of two 3x3 convolutions, depth
-6n + 4, channels 16 and 16, 32, 64 times the width. First weights as there: convolutions
+6n + 4, channels 16 and 16, 32, 64 times the width. Initial weights as there: convolutions
 normal with variance 2 / fan-out, batch normalisation 1 and 0, classifier bias 0.
 """
 
@@ -14,8 +14,8 @@ from kdbench.models.resnet import conv3x3, kaiming
 class Block(nn.Module):
     """Batch normalisation, ReLU, convolution, twice, beside a shortcut.
 
-    Where the channels change, the shortcut is a 1x1 convolution of the activated input;
-    elsewhere it is the input itself.
+    Where the channels change, the shortcut is a 1x1 convolution of the activated input,
+    otherwise the input itself.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int):

@@ -1,4 +1,4 @@
-"""The registry of models, and how one is built.
+"""The registry of models, and `build`.
 
 A model is an `nn.Module` from normalised images (batch x channels x height x width) to
 logits (batch x classes) with an attribute `nodes`; see `kdbench.models`.
@@ -46,17 +46,17 @@ WIDE = Paper(
     venue="BMVC",
     year=2016,
 )
+#: Channels, height and width in pixels.
 ImageShape = tuple[int, int, int]
-#: From the shape of an image (channels, height, width in pixels) and the number of classes.
+#: A function from the shape of an image and the number of classes to a model.
 Builder = Callable[[ImageShape, int], nn.Module]
 
-
-#: The widths of the x4 residual networks.
+#: The channels of the x4 residual networks.
 _X4 = (32, 64, 128, 256)
 
 
 def _model(side: int, builder: Callable[..., nn.Module], paper: Paper | None = None) -> Builder:
-    """`builder`, refusing images whose height or width is below `side` pixels."""
+    """`builder`, with a `ValueError` for images whose height or width is below `side` pixels."""
 
     def checked(image_shape: ImageShape, classes: int) -> nn.Module:
         channels, height, width = image_shape
@@ -68,11 +68,12 @@ def _model(side: int, builder: Callable[..., nn.Module], paper: Paper | None = N
     return checked
 
 
-def _check(found: object) -> str | None:
-    return None if callable(found) else "is not callable: (image_shape, classes) -> nn.Module"
+def _check(builder: object) -> str | None:
+    """Why an object is no model builder, or None if it is one."""
+    return None if callable(builder) else "is not callable: (image_shape, classes) -> nn.Module"
 
 
-#: All models by name, those of the entry-point group `kdbench.models` included.
+#: All models by name, with those of the entry-point group `kdbench.models`.
 MODELS: Registry[Builder] = Registry(
     "model",
     "kdbench.models",
@@ -84,7 +85,7 @@ MODELS: Registry[Builder] = Registry(
         "digits-cnn": _model(4, DigitsCNN),
         "digits-cnn-medium": _model(4, partial(DigitsCNN, depth=2)),
         "digits-cnn-small": _model(4, DigitsCNNSmall),
-        # From 4x4 on the last of three stages still has a position to itself.
+        # On 4x4 images the last of three stages still has one position.
         **{
             f"resnet{depth}": _model(4, partial(ResNet, depth=depth), RESNET)
             for depth in (8, 14, 20, 32, 44, 56, 110)
@@ -103,7 +104,7 @@ MODELS: Registry[Builder] = Registry(
 
 
 def paper_of(name: str) -> Paper | None:
-    """Where the model `name` comes from, or None where it has no paper."""
+    """The paper of the model `name`, or None if it has none."""
     return getattr(MODELS[name], "paper", None)
 
 

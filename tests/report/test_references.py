@@ -340,7 +340,7 @@ def test_the_seeds_that_would_tell_the_two_best_apart(made, frame):
     board = leaderboard(near(frame), made.plan)
     (sentence,) = apart(board)
     best = board.table.set_index(["method", "row"])
-    assert "kd and rkd, are 0.04 points apart" in sentence
+    assert "kd and rkd, differ by 0.04 points" in sentence
     assert best.loc[("kd", "tuned"), "best"]
     assert best.loc[("rkd", "tuned"), "best"]
     assert f"at 80 % power and {board.best.comparisons} pairs" in sentence

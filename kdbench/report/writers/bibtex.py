@@ -8,7 +8,7 @@ from typing import Any
 from kdbench.registry import KINDS
 from kdbench.report.writers.latex import SPECIAL
 
-#: Combining marks, and what LaTeX calls them.
+#: Combining marks and their LaTeX commands.
 MARKS = {
     "\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0306": "u",
     "\u0307": ".", "\u0308": '"', "\u030a": "r", "\u030b": "H", "\u030c": "v", "\u0327": "c",
@@ -18,14 +18,14 @@ LETTERS = {"ß": "ss", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "æ": "ae", "
 
 
 def bibtex(plan: Mapping[str, Any]) -> str:
-    """The plan's references, sorted by key; nothing where it has none."""
+    """The plan's references, sorted by key; empty if it has none."""
     references = plan.get("references") or {}
     return "\n".join(_entry(key, references[key]) for key in sorted(references))
 
 
 def _entry(key: str, paper: Mapping[str, Any]) -> str:
     fields = {
-        # Braces hold an institution's name together: they are BibTeX's, not the text's.
+        # Braces keep an institution's name together, so they are not escaped.
         "author": "".join(c if c in "{}" else _text(c) for c in paper["authors"]),
         "title": protect(_text(paper["title"])),
         KINDS[paper["kind"]]: _text(paper["venue"]),
@@ -38,14 +38,14 @@ def _entry(key: str, paper: Mapping[str, Any]) -> str:
 
 
 def protect(title: str) -> str:
-    """Words with a capital that is not their first letter, in braces: styles put the others
-    in lower case."""
+    """A title with braces around words that have a capital inside, since BibTeX styles write
+    titles in lower case."""
     return re.sub(r"[^\s{}:;,.?!()]*[A-Za-z0-9][A-Z][^\s{}:;,.?!()]*", r"{\g<0>}", title)
 
 
 def _text(text: str) -> str:
-    """Escaped, and in ASCII where LaTeX has a command: BibTeX itself reads bytes, and cuts
-    letters in two when it shortens a first name."""
+    """Text escaped for LaTeX, in ASCII where LaTeX has a command: BibTeX reads bytes, and
+    would split a letter when it shortens a first name."""
     return "".join(SPECIAL.get(c) or _letter(c) for c in unicodedata.normalize("NFC", text))
 
 
@@ -55,5 +55,5 @@ def _letter(char: str) -> str:
     plain, *marks = list(unicodedata.normalize("NFD", char))
     if len(marks) != 1 or marks[0] not in MARKS:
         return " " if char.isspace() else char
-    under = "\\i" if plain == "i" else plain  # without its dot
-    return f"{{\\{MARKS[marks[0]]}{{{under}}}}}"
+    base = "\\i" if plain == "i" else plain  # an i without its dot
+    return f"{{\\{MARKS[marks[0]]}{{{base}}}}}"

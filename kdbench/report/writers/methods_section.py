@@ -1,4 +1,4 @@
-"""How a study was done, as a paragraph of LaTeX for an author to paste."""
+"""The methods section of a paper: how a study was done, as a paragraph of LaTeX."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,37 +11,37 @@ from kdbench.report.rows import hparams_text
 from kdbench.report.text.context import Sentence, count
 from kdbench.report.writers.latex import escape
 
-TAKEN = ("scores", "tuning", "test", "equality", "detectable", "teacher", "origin")
-"""What is said in the table's own sentences."""
+TOPICS = ("scores", "tuning", "test", "equality", "detectable", "teacher", "origin")
+"""The captions that the paragraph takes over from the table, by topic."""
 
 
 def paragraph(board: Leaderboard, plan: Mapping[str, Any]) -> str:
-    """The paragraph, a line a sentence. Every key that it cites is among the plan's references;
-    what the plan does not tell (results made elsewhere) is left out."""
-    captions = {s.topic: _prose(s) for s in board.captions if isinstance(s, Sentence)}
+    """The paragraph, with one sentence on each line. It cites only references of the plan, and
+    leaves out what the plan does not contain (results made elsewhere)."""
+    captions = {s.topic: _with_article(s) for s in board.captions if isinstance(s, Sentence)}
     sentences = [
         _methods(board, plan),
-        *_unfit(plan),
+        *_incompatible(plan),
         _data(plan),
         _models(board.table, plan),
         _recipe(plan),
-        *(escape(captions[topic]) for topic in TAKEN if topic in captions),
+        *(escape(captions[topic]) for topic in TOPICS if topic in captions),
         escape(f"The hash of the study file is {plan['hash']}.") if plan.get("hash") else "",
     ]
     head = f"% how the study {escape(board.study)} was done; the keys are in references.bib"
     return "\n".join([head, *(s for s in sentences if s)]) + "\n"
 
 
-def _prose(sentence: Sentence) -> str:
-    """What begins without an article in a caption begins with one here."""
+def _with_article(sentence: Sentence) -> str:
+    """A caption as a sentence of prose: one of them lacks an article at its beginning."""
     detectable = sentence.topic == "detectable"
     return f"The {sentence[0].lower()}{sentence[1:]}" if detectable else sentence
 
 
 def _cited(text: str, key: str | None, plan: Mapping[str, Any]) -> str:
     """`text` as LaTeX, with its citation where the plan has the reference."""
-    known = key is not None and key in (plan.get("references") or {})
-    return rf"{escape(text)}~\cite{{{key}}}" if known else escape(text)
+    citable = key is not None and key in (plan.get("references") or {})
+    return rf"{escape(text)}~\cite{{{key}}}" if citable else escape(text)
 
 
 def _joined(parts: Iterable[str]) -> str:
@@ -49,11 +49,11 @@ def _joined(parts: Iterable[str]) -> str:
     return f"{', '.join(rest)} and {last}" if rest else last
 
 
-# -- what was compared
+# -- the methods
 
 
 def _methods(board: Leaderboard, plan: Mapping[str, Any]) -> str:
-    rows = {label: _main(rows) for label, rows in _by_label(plan).items()}
+    rows = {label: _primary(rows) for label, rows in _by_label(plan).items()}
     others = [_method(row, plan) for k, row in rows.items() if k != board.reference and _ran(row)]
     reference = _method(rows[board.reference], plan)
     if not others:
@@ -62,14 +62,14 @@ def _methods(board: Leaderboard, plan: Mapping[str, Any]) -> str:
 
 
 def _by_label(plan: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
-    found: dict[str, list[Mapping[str, Any]]] = {}
+    by_label: dict[str, list[Mapping[str, Any]]] = {}
     for row in plan["rows"]:
-        found.setdefault(str(row["label"]), []).append(row)
-    return found
+        by_label.setdefault(str(row["label"]), []).append(row)
+    return by_label
 
 
-def _main(rows: list[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """A row with runs, where the method has one."""
+def _primary(rows: list[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The first row with runs, if the method has any."""
     return next((row for row in rows if _ran(row)), rows[0])
 
 
@@ -85,14 +85,14 @@ def _method(row: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
     return f"{text} ({escape(name + hparams_text(row))})"
 
 
-def _unfit(plan: Mapping[str, Any]) -> Iterable[str]:
+def _incompatible(plan: Mapping[str, Any]) -> Iterable[str]:
     for label, rows in _by_label(plan).items():
         if not any(map(_ran, rows)):
             method = _cited(label, rows[0].get("cite"), plan)
             yield f"{method} could not be compared: {escape(str(rows[0]['incompatible']))}."
 
 
-# -- on what, and how
+# -- data, models and training
 
 
 def _data(plan: Mapping[str, Any]) -> str:
@@ -108,19 +108,19 @@ def _data(plan: Mapping[str, Any]) -> str:
     if data.get("checksum"):
         facts.append(f"checksum {data['checksum'][:12]}")
     text = f"The data set is {_cited(data['name'], (plan.get('cites') or {}).get('data'), plan)}"
-    told = f" ({escape(', '.join(facts))})" if facts else ""
-    return f"{text}{told}{escape(_parts(data))}."
+    in_brackets = f" ({escape(', '.join(facts))})" if facts else ""
+    return f"{text}{in_brackets}{escape(_parts(data))}."
 
 
 def _parts(data: Mapping[str, Any]) -> str:
-    """Which images are held out, and which ones train, under which views."""
+    """Which images are held out, which are trained on, and with which augmentation."""
     held = data.get("validation")
     text = f"; validation holds out {count(held, 'image')}, stratified by class" if held else ""
     if data.get("train_on"):
         part = "all training images" if data["train_on"] == "all" else "the other training images"
         text += f"; the final runs train on {part}"
-    views = data.get("augment", "none")
-    return text + ("" if views == "none" else f", augmented by {views}")
+    augment = data.get("augment", "none")
+    return text + ("" if augment == "none" else f", augmented by {augment}")
 
 
 def _models(table: pd.DataFrame, plan: Mapping[str, Any]) -> str:
@@ -138,9 +138,10 @@ def _models(table: pd.DataFrame, plan: Mapping[str, Any]) -> str:
 
 
 def _size(table: pd.DataFrame, teacher: bool) -> str:
-    ours = table[(table["row"] == TEACHER) if teacher else ~table["row"].isin([TEACHER, PUBLISHED])]
-    known = ours["student_parameters"].dropna()  # of the network that a run is about
-    return f" ({count(int(known.iloc[0]), 'parameter')})" if len(known) else ""
+    is_teacher = table["row"] == TEACHER
+    rows = table[is_teacher if teacher else ~is_teacher & (table["row"] != PUBLISHED)]
+    sizes = rows["student_parameters"].dropna()  # a teacher's row has its own size here
+    return f" ({count(int(sizes.iloc[0]), 'parameter')})" if len(sizes) else ""
 
 
 def _recipe(plan: Mapping[str, Any]) -> str:
