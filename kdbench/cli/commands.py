@@ -134,7 +134,7 @@ def sync(
     root: Root = Path(),
     traceback: Traceback = False,
 ) -> None:
-    """Bring MLflow level with the records of a study."""
+    """Bring MLflow up to date with the records of a study."""
 
     def run() -> int:
         from kdbench import tracking
@@ -154,7 +154,7 @@ def doctor(
     root: Root = Path(),
     traceback: Traceback = False,
 ) -> None:
-    """Find and mend what killed processes and broken disks have left."""
+    """Find and repair what killed processes and broken disks have left behind."""
 
     def run() -> int:
         from kdbench.cli.doctor import examine

@@ -2,24 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 
-from kdbench.data import Views
-from kdbench.data.load import TrainingData
+from kdbench.data import TrainingData, Views
 from kdbench.methods.base import Method
 from kdbench.records.spec import RunSpec
 from kdbench.records.store import Store
 from kdbench.training.teachers import TeacherNetwork
 
-if TYPE_CHECKING:
-    from kdbench.training.cuda_graphs.pool import GraphPool
-
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """A run to train: its spec, its method, the layers the method reads, and where it stopped."""
+    """A run to train: its spec, its method, the layers whose features the method reads, and
+    the checkpoint that it goes on from."""
 
     spec: RunSpec
     method: Method
@@ -29,22 +25,19 @@ class TrainingJob:
 
 @dataclass
 class TrainingContext:
-    """Where cohorts run: the store, the training images, a device, and the frozen
-    networks that have been loaded so far.
+    """What every run of a worker uses: the store, the training images, a device, and the
+    teacher networks that have been loaded so far.
 
-    `recorded` has steps recorded and replayed, which pays on a GPU (see `capture`);
-    `captured` are the recordings of the last cohort.
+    `cached_layers` are the layers that the study as a whole reads from the cached outputs of
+    each frozen run.
     """
 
     store: Store
     data: TrainingData
     device: torch.device
-    recorded: bool = False
+    cached_layers: Mapping[str, Sequence[str]] = field(default_factory=dict)
     _views: dict[str, Views] = field(default_factory=dict)
-    #: What the study as a whole reads from the tables of each frozen run.
-    read: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    captured: "GraphPool | None" = None
-    _frozen: dict[tuple[str, str, str, str], TeacherNetwork] = field(default_factory=dict)
+    _teachers: dict[tuple[str, str, str, str], TeacherNetwork] = field(default_factory=dict)
 
     def views(self, augment: str) -> Views:
         """The training images on the device under an augmentation."""
@@ -53,18 +46,16 @@ class TrainingContext:
         return self._views[augment]
 
     def teacher(self, spec: RunSpec, role: str) -> TeacherNetwork:
-        """The finished run that fills a role of `spec`, as a source of outputs."""
+        """The finished run that fills a frozen role of `spec`, as a source of outputs."""
         run_id, augment, storage = spec.frozen_runs[role], spec.data.augment, spec.recipe.storage
         key = (run_id, spec.frozen_epoch, augment, storage)
-        if key not in self._frozen:
-            self._frozen[key] = TeacherNetwork(
+        if key not in self._teachers:
+            self._teachers[key] = TeacherNetwork(
                 self.store, run_id, spec.frozen_epoch, self.data, self.views(augment), storage
             )
-        return self._frozen[key]
+        return self._teachers[key]
 
-    def forget(self) -> None:
-        """Let go of the frozen networks, their tables and what was recorded with them; they
-        are loaded again when asked for."""
-        self._frozen.clear()
-        if self.captured:
-            self.captured.forget()
+    def release_teachers(self) -> None:
+        """Drop the teacher networks and their cached outputs; each is loaded again when it is
+        next needed."""
+        self._teachers.clear()

@@ -1,7 +1,7 @@
-"""What a method costs: measured alone, alternating with a reference, never overheard.
+"""What a method costs: measured alone, in turns with a reference, in one process.
 
 Timings of a run among others on busy cores say nothing. Here each method takes a few
-steps, then the reference, in turns in one process; the ratio is the median over turns.
+steps, then the reference; the ratio is the median over turns.
 """
 
 import statistics
@@ -11,15 +11,15 @@ from collections.abc import Callable, Mapping
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from kdbench.training.batches import epoch_batches, training_positions
+from kdbench.training.batches import training_positions
 from kdbench.training.context import TrainingContext, TrainingJob
-from kdbench.training.run import TrainingRun
+from kdbench.training.run import TrainingRun, batches_for
 
 
 def measure_costs(
     jobs: Mapping[str, TrainingJob],
     reference: str,
-    bench: TrainingContext,
+    context: TrainingContext,
     stopping: Callable[[], bool],
     steps: int = 4,
     turns: int = 5,
@@ -29,12 +29,12 @@ def measure_costs(
 
     `steps` a turn, and `turns` a method: with so few, ratios settle within a few per cent.
     """
-    against = _Runner(jobs[reference], bench, steps)
+    against = _Runner(jobs[reference], context, steps)
     rows: dict[str, dict[str, float]] = {}
     for label, job in jobs.items():
         if stopping():
             return {}
-        runner = against if label == reference else _Runner(job, bench, steps)
+        runner = against if label == reference else _Runner(job, context, steps)
         seconds, ratios = [], []
         for _ in range(turns):
             base = against.turn()
@@ -52,39 +52,39 @@ def measure_costs(
 class _Runner:
     """One method alone, over the same few batches again and again."""
 
-    def __init__(self, job: TrainingJob, bench: TrainingContext, steps: int) -> None:
-        fresh = TrainingJob(job.spec, job.method, job.layers)
-        self.member = TrainingRun(fresh, bench)
-        fit, _ = training_positions(job.spec, bench)
-        self.batches = epoch_batches(bench, fit, 0, [self.member])[:steps]
-        self.device = bench.device
+    def __init__(self, job: TrainingJob, context: TrainingContext, steps: int) -> None:
+        from_start = TrainingJob(job.spec, job.method, job.layers)
+        self.run = TrainingRun(from_start, context)
+        fit, _ = training_positions(job.spec, context)
+        self.batches = batches_for([self.run], context, fit, 0)[:steps]
+        self.device = context.device
         self.turn()
 
     def turn(self) -> float:
-        """Seconds of all batches' steps, data and frozen outputs included."""
-        self.member.begin_epoch(len(self.batches))
-        # Fresh batch objects: within a cohort batch, images are made once for all members.
-        again = [b.again() for b in self.batches]
+        """Seconds of all batches' steps, data and teacher outputs included."""
+        self.run.begin_epoch(len(self.batches))
+        # Fresh batch objects: a batch makes its images once, for all runs.
+        fresh = [b.fresh() for b in self.batches]
         self._wait()
         started = time.perf_counter()
-        for batch in again:
-            self.member.step(batch)
+        for batch in fresh:
+            self.run.step(batch)
         self._wait()
         return time.perf_counter() - started
 
     def peak(self) -> float:
         """Most bytes of tensors that one step has alive beyond those before it."""
-        batch = self.batches[0].again()
-        self.member.begin_epoch(1)
+        batch = self.batches[0].fresh()
+        self.run.begin_epoch(1)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             before = torch.cuda.memory_allocated(self.device)
-            self.member.step(batch)
+            self.run.step(batch)
             return torch.cuda.max_memory_allocated(self.device) - before
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-            self.member.step(batch)
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+            self.run.step(batch)
         alive = most = 0
-        for event in seen.profiler.kineto_results.events():
+        for event in profiled.profiler.kineto_results.events():
             if event.name() == "[memory]":
                 alive += event.nbytes()
                 most = max(most, alive)

@@ -1,4 +1,4 @@
-"""What a run says while it trains. Plain records, so that a driver needs no torch for them."""
+"""What a run reports while it trains. Plain dataclasses, so that a driver needs no torch for them."""
 
 import traceback
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """A run's method raised; its mates went on. `error` is what `cause` makes of it."""
+    """A run's method raised; the other runs went on. `error` is what `cause` makes of it."""
 
     id: str
     error: dict[str, Any]

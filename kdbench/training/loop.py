@@ -1,51 +1,52 @@
 """The one loop. It trains a cohort: runs of one setting and one seed, in lockstep.
 
-All members see the same batches; every frozen network is asked once a batch. Nothing
-else is shared: each member has its own networks, optimiser and random streams, so its
-numbers do not depend on its company. The loop knows roles and sources, never a
-method's name.
+All runs see the same batches; every teacher network is asked once a batch. Nothing else is
+shared: each run has its own networks, optimiser and random streams, so its numbers do not
+depend on the other runs. The loop knows roles and sources, never a method's name.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from kdbench.training.batches import epoch_batches, training_positions
+from kdbench.training.batches import training_positions
 from kdbench.training.context import TrainingContext, TrainingJob
 from kdbench.training.cuda_graphs.pool import GraphPool
 from kdbench.training.events import Event, Failed, cause
 from kdbench.training.memory import CohortTooLarge, out_of_memory
-from kdbench.training.run import TrainingRun, one_by_one
-from kdbench.training.state import packed
+from kdbench.training.run import TrainingRun, batches_for, step_each
+from kdbench.training.state import pack_state
 
 T = TypeVar("T")
+#: The last whole epoch of a run: a checkpoint, or a state that is packed when it is needed.
 Kept = bytes | Mapping[str, Any] | None
 
 
 def train_cohort(
     jobs: Sequence[TrainingJob],
-    bench: TrainingContext,
+    context: TrainingContext,
     emit: Callable[[Event], None],
     stopping: Callable[[], bool] = lambda: False,
+    graphs: GraphPool | None = None,
 ) -> None:
     """Train runs that share data, student model, recipe, seed and lineage.
 
-    Says what happens through `emit`. When `stopping` turns true the step is finished,
-    every member's last whole epoch is said with its checkpoint, and the cohort ends.
-    Runs whose checkpoints are of different ages, as a driver that was killed may leave
-    them, are trained one age after the other.
+    Reports what happens through `emit`. When `stopping` turns true, the step is finished,
+    every run's last whole epoch is reported with its checkpoint, and the cohort ends. Runs
+    whose checkpoints are of different ages, as a driver that was killed may leave them, are
+    trained one age after the other. With `graphs` each run's step is captured as a CUDA graph
+    and replayed.
 
-    Raises `CohortTooLarge` where memory runs out for several runs, after saying every
+    Raises `CohortTooLarge` where memory runs out for several runs, after reporting every
     unfinished one's last whole epoch; a run for which it runs out alone has failed.
     """
-    #: The last whole epoch of every run that has not ended: a checkpoint, or a state that is
-    #: packed when somebody wants it.
+    #: By run that has not ended.
     kept: dict[str, Kept] = {job.spec.id: job.checkpoint for job in jobs}
-    members: list[TrainingRun] = []
+    runs: list[TrainingRun] = []
 
-    def guarded(run_id: str, act: Callable[[T], object], what: T) -> bool:
-        """Whether `act(what)` went well; if not, the run has failed, and only that run."""
+    def guarded(run_id: str, act: Callable[[T], object], argument: T) -> bool:
+        """Whether `act(argument)` went well; if not, the run has failed, and only that run."""
         try:
-            act(what)
+            act(argument)
         except Exception as error:
             if out_of_memory(error):
                 raise
@@ -55,16 +56,15 @@ def train_cohort(
         return True
 
     try:
-        if bench.recorded:
-            bench.captured = bench.captured or GraphPool()
-            bench.captured.prepare([job.spec for job in jobs])
         for job in jobs:
-            guarded(job.spec.id, lambda each: members.append(TrainingRun(each, bench)), job)
+            guarded(job.spec.id, lambda each: runs.append(TrainingRun(each, context)), job)
         ages: dict[int, list[TrainingRun]] = {}
-        for member in members:
-            ages.setdefault(member.epoch, []).append(member)
-        for mates in ages.values():
-            _lockstep(mates, bench, emit, stopping, kept, guarded)
+        for run in runs:
+            ages.setdefault(run.history.epoch, []).append(run)
+        for same_age in ages.values():
+            if graphs:
+                graphs.clear()
+            _lockstep(same_age, context, emit, stopping, graphs, kept, guarded)
     except Exception as error:
         if not out_of_memory(error):
             raise
@@ -72,66 +72,65 @@ def train_cohort(
             (alone,) = kept
             emit(Failed(alone, cause(error)))
             return
-        for member in members:
-            if state := _packed(kept.get(member.spec.id)):
-                emit(member.epochs_event(state))
+        for run in runs:
+            if state := _packed(kept.get(run.spec.id)):
+                emit(run.report(state))
         raise CohortTooLarge({run: _packed(state) for run, state in kept.items()}) from error
+    finally:
+        if graphs:
+            graphs.clear()
 
 
 def _lockstep(
-    members: list[TrainingRun],
-    bench: TrainingContext,
+    runs: list[TrainingRun],
+    context: TrainingContext,
     emit: Callable[[Event], None],
     stopping: Callable[[], bool],
+    graphs: GraphPool | None,
     kept: dict[str, Kept],
     guarded: Callable[..., bool],
 ) -> None:
-    """Train members that have done the same number of epochs."""
-    spec = members[0].spec
-    fit, held_out = training_positions(spec, bench)
+    """Train runs that have done the same number of epochs."""
+    spec, first = runs[0].spec, runs[0].history.epoch
+    fit, held_out = training_positions(spec, context)
+    step = graphs.step if graphs else step_each
 
-    captured = bench.captured
-    step = captured.step if captured else one_by_one
+    def finish(run: TrainingRun) -> None:
+        finished = run.finished()
+        if graphs and (reason := graphs.why_not_captured(run)):
+            finished.result["why_not_captured"] = reason
+        emit(run.report(None))
+        emit(finished)
 
-    def finish(member: TrainingRun) -> None:
-        result = member.finished("done" if member.sound else "diverged")
-        if captured and (reason := captured.eager(member)):
-            result.result["eager"] = reason
-        emit(member.epochs_event(None))
-        emit(result)
+    def end(run: TrainingRun) -> None:
+        if guarded(run.spec.id, finish, run):
+            del kept[run.spec.id]
 
-    def end(member: TrainingRun) -> None:
-        if guarded(member.spec.id, finish, member):
-            del kept[member.spec.id]
-
-    members = [m for m in members if guarded(m.spec.id, lambda each: each.prepare(stopping), m)]
-    if captured:
-        captured.admit(members)
-    first = members[0].epoch if members else spec.recipe.epochs
+    runs = [r for r in runs if guarded(r.spec.id, lambda each: each.prepare(stopping), r)]
     for epoch in range(first, spec.recipe.epochs):
-        if not members:
+        if not runs:
             return
-        batches = epoch_batches(bench, fit, epoch, members)
-        for member in members:
-            member.begin_epoch(len(batches))
+        batches = batches_for(runs, context, fit, epoch)
+        for run in runs:
+            run.begin_epoch(len(batches))
         for batch in batches:
             if stopping():
-                for member in members:
-                    emit(member.epochs_event(_packed(kept[member.spec.id])))
+                for run in runs:
+                    emit(run.report(_packed(kept[run.spec.id])))
                 return
-            members = step(batch, members, guarded)
-        members = [m for m in members if guarded(m.spec.id, m.end_epoch, held_out)]
-        for member in members:
-            if not member.sound:
-                end(member)
+            runs = step(batch, runs, guarded)
+        runs = [r for r in runs if guarded(r.spec.id, r.end_epoch, held_out)]
+        for run in runs:
+            if not run.history.finite:
+                end(run)
                 continue
-            kept[member.spec.id] = member.state()
-            if member.due() and member.epoch < spec.recipe.epochs:
-                emit(member.epochs_event(_packed(kept[member.spec.id])))
-        members = [m for m in members if m.sound]
-    for member in members:
-        end(member)
+            kept[run.spec.id] = run.state()
+            if run.history.checkpoint_due() and run.history.epoch < spec.recipe.epochs:
+                emit(run.report(_packed(kept[run.spec.id])))
+        runs = [r for r in runs if r.history.finite]
+    for run in runs:
+        end(run)
 
 
 def _packed(kept: Kept) -> bytes | None:
-    return packed(kept) if isinstance(kept, Mapping) else kept
+    return pack_state(kept) if isinstance(kept, Mapping) else kept

@@ -1,7 +1,143 @@
-"""The networks of a run."""
+"""The networks of one run: built from its method's sources, seeded by role."""
 
-from torch import nn
-from torch.optim.swa_utils import AveragedModel
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from kdbench import models
+from kdbench.data import VIEWS
+from kdbench.methods.networks import Average, Frozen, Snapshot, Source, Trained
+from kdbench.methods.types import Shapes
+from kdbench.records.spec import uses_cache
+from kdbench.training import seeds
+from kdbench.training.context import TrainingContext, TrainingJob
+from kdbench.training.teachers import TeacherNetwork
+
+
+@dataclass(frozen=True)
+class RunNetworks:
+    """The networks of a run by role, and the method's helper modules.
+
+    `trained` are moved by the optimiser; `followers` are the snapshots and averages of
+    trained ones; `teachers` are frozen, each with whether its outputs come from the cache.
+    `extractors` answer logits and features for every trained network and follower, and hold
+    the same parameters.
+    """
+
+    sources: dict[str, Source]
+    trained: dict[str, nn.Module]
+    followers: dict[str, Any]
+    teachers: dict[str, tuple[TeacherNetwork, bool]]
+    helpers: nn.ModuleDict
+    extractors: dict[str, nn.Module]
+
+    def trainable(self) -> list[nn.Parameter]:
+        """All parameters that the optimiser moves, helpers included."""
+        return [p for m in (*self.trained.values(), self.helpers) for p in m.parameters()]
+
+    def tensors(self) -> list[Tensor]:
+        """Parameters and buffers of all trained networks, followers and helpers."""
+        modules = [*self.trained.values(), *self.followers.values(), self.helpers]
+        return [t for m in modules for t in (*m.parameters(), *m.buffers())]
+
+    def train(self) -> None:
+        """Put trained networks and helpers into train mode; followers stay in eval mode."""
+        for role, network in self.trained.items():
+            network.train()
+            self.extractors[role].train()
+        self.helpers.train()
+
+    def update_averages(self) -> None:
+        """Move every running mean towards the network that it follows."""
+        for role, source in self.sources.items():
+            if isinstance(source, Average):
+                self.followers[role].update_parameters(self.trained[source.of])
+
+    def renew_snapshots(self) -> None:
+        """Copy the trained networks into their snapshots."""
+        for role, source in self.sources.items():
+            if isinstance(source, Snapshot):
+                self.followers[role].load_state_dict(self.trained[source.of].state_dict())
+
+
+def build_networks(job: TrainingJob, context: TrainingContext) -> RunNetworks:
+    """Build the networks of a run with their first weights, on the context's device.
+
+    Raises `Incompatible` where the method cannot serve these models.
+    """
+    sources = dict(job.method.networks())
+    trained = {
+        role: _first_weights(job, context, role, source.slot)
+        for role, source in sources.items()
+        if isinstance(source, Trained)
+    }
+    followers = {
+        role: _follower(source, trained[source.of])
+        for role, source in sources.items()
+        if isinstance(source, Snapshot | Average)
+    }
+    teachers: dict[str, tuple[TeacherNetwork, bool]] = {}
+    shapes: dict[str, dict[str, tuple[int, ...]]] = {}
+    spec, data = job.spec, context.data
+    for role, source in sources.items():
+        if isinstance(source, Frozen):
+            teacher = context.teacher(spec, role)
+            shapes[role] = {layer: teacher.shapes[layer] for layer in job.layers}
+            views = VIEWS[spec.data.augment]
+            cached = uses_cache(spec, len(data.labels), views, shapes[role])
+            teachers[role] = (teacher, cached)
+        else:
+            slot = _trained_source(sources, role).slot
+            every = models.feature_shapes(spec.models[slot], data.shape, data.classes)
+            shapes[role] = {layer: every[layer] for layer in job.layers}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_seed(job, "helpers"))
+        helpers = job.method.helpers(Shapes(data.classes, len(data.labels), shapes))
+    extractors = {
+        role: models.with_features(_inner(network), job.layers)
+        for role, network in (trained | followers).items()
+    }
+    for role in followers:
+        extractors[role].eval()
+    return RunNetworks(
+        sources, trained, followers, teachers, helpers.to(context.device), extractors
+    )
+
+
+def _first_weights(
+    job: TrainingJob, context: TrainingContext, role: str, slot: str
+) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_seed(job, role))
+        network = models.build(job.spec.models[slot], context.data.shape, context.data.classes)
+    return models.to_device(network, context.device)
+
+
+def _seed(job: TrainingJob, role: str) -> int:
+    return seeds.integers(seeds.stream(job.spec, "weights", role), 1)[0]
+
+
+def _follower(source: Snapshot | Average, network: nn.Module) -> Any:
+    follower: Any
+    if isinstance(source, Average):
+        average = get_ema_multi_avg_fn(source.decay)
+        follower = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+    else:
+        follower = copy.deepcopy(network)
+    return follower.eval().requires_grad_(False)
+
+
+def _trained_source(sources: dict[str, Source], role: str) -> Trained:
+    """The source of a trained network, or of the one that a follower follows."""
+    source = sources[role]
+    if isinstance(source, Snapshot | Average):
+        source = sources[source.of]
+    assert isinstance(source, Trained), f"{role} follows a network that is not trained"
+    return source
 
 
 def _inner(network: nn.Module) -> nn.Module:

@@ -16,7 +16,7 @@ def make_optimizer(
     """One optimiser over everything a run trains. `fused` is written out because the
     fused and the plain update differ in their last bits.
 
-    On a GPU its steps can be recorded: the learning rate is a tensor, and nothing is read
+    On a GPU its steps can be captured as a CUDA graph: the learning rate is a tensor, and nothing is read
     back.
     """
     on_gpu = device.type == "cuda"
@@ -41,7 +41,7 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def load_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Take up a kept state, and keep this device's own settings."""
+    """Load a saved state, and keep this device's own settings."""
     own = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
     groups = [
         {**settings, "params": kept["params"]}
@@ -59,7 +59,3 @@ def lr_at(recipe: Recipe, epoch: int) -> float:
     if recipe.schedule == "step":
         return recipe.lr * recipe.gamma ** sum(share >= m for m in recipe.milestones)
     return recipe.lr
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [p for group in optimizer.param_groups for p in group["params"]]

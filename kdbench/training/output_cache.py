@@ -1,9 +1,10 @@
-"""Tables of a frozen network's outputs on disk: filled once, by all who are free.
+"""The cached outputs of a frozen network on disk, filled once by all processes that are free.
 
-A table has a row for every view of every image: view after view, images in index order.
-It is filled in blocks of one size, whoever asks, so that its bits do not depend on who
-asked. Blocks are grouped into shards; every process takes shards that nobody else works
-on, and what is there when one of them is killed stays. The last one joins the shards.
+An output (the logits, or a layer's features) is one file with a row for every view of every
+image: view after view, images in index order. It is computed in blocks of one size, whichever
+process asks, so that its bits do not depend on the process. Blocks are grouped into shards;
+every process takes shards that no other works on, and the shards of one that is killed stay.
+The last process joins the shards.
 """
 
 import io
@@ -25,12 +26,12 @@ from kdbench.records.spec import TYPES, digest
 
 #: Images a forward.
 BLOCK = 250
-#: Shards of a table with fewer views than that; others have one a view.
+#: Shards of an output with fewer views than that; others have one a view.
 SHARDS = 8
-#: Locks for the shards of one network: no more processes than that can fill its tables.
+#: Locks for the shards of one network: no more processes than that can fill its cache.
 LOCKS = 16
-#: Seconds between two looks at a shard that another process has.
-LOOK = 0.2
+#: Seconds between two tries to take a shard that another process has.
+RETRY = 0.2
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,13 @@ class Block:
     stop: int
 
 
-#: The outputs of a block by name, each as block x its shape, in the table's type.
+#: The outputs of a block by name, each as block x its shape, in the cache's type.
 Compute = Callable[[Block, Sequence[str]], Mapping[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class OutputCache:
-    """The tables of one network in `folder`, under an address made of `key`.
+    """The cached outputs of one network in `folder`, under an address made of `key`.
 
     `shapes`: the shape of each output's row by name; `storage`: `fp32` or `fp16`.
     """
@@ -61,11 +62,11 @@ class OutputCache:
     storage: str
 
     def path(self, name: str) -> Path:
-        """Where an output's table is."""
+        """Where an output is."""
         return self.folder / f"{self._address(name)}.npy"
 
-    def whole(self, name: str) -> bool:
-        """Whether the table is there with the right header and length.
+    def is_complete(self, name: str) -> bool:
+        """Whether the output is there with the right header and length.
 
         Its content is not looked at: that would read gigabytes at every start.
         """
@@ -79,7 +80,7 @@ class OutputCache:
             return False
 
     def open(self, name: str) -> np.ndarray:
-        """The table, (views * images) x row, mapped and shared: copy-on-write, since torch
+        """The output, (views * images) x row, mapped and shared: copy-on-write, since torch
         wants a writable buffer, and the file stays as it is."""
         mapped: np.ndarray = np.load(self.path(name), mmap_mode="c")
         if isinstance(mapped.base, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):
@@ -89,21 +90,21 @@ class OutputCache:
         return mapped
 
     def fill(self, names: Sequence[str], compute: Compute, stopping: Callable[[], bool]) -> bool:
-        """Have the tables filled, with others' help; False where `stopping` turned true first.
+        """Compute the outputs that are missing, with the help of other processes; False where `stopping` turned true first.
 
         Raises `DiskFull` where there is no room.
         """
-        absent = [name for name in names if not self.whole(name)]
+        absent = [name for name in names if not self.is_complete(name)]
         if not absent:
             return True
         self.folder.mkdir(parents=True, exist_ok=True)
-        # First what nobody has, then what others were at: they may have been killed.
+        # First the shards that nobody has, then those of others, which may have been killed.
         for patient in (False, True):
             for index, blocks in enumerate(self._shards()):
-                with self._claim(index, patient, stopping) as mine:
+                with self._take(index, patient, stopping) as taken:
                     if stopping():
                         return False
-                    if mine:
+                    if taken:
                         self._fill_shard(blocks, absent, compute)
         with self._lock("join"):
             for name in absent:
@@ -111,10 +112,10 @@ class OutputCache:
         return True
 
     def _fill_shard(self, blocks: Sequence[Block], names: Sequence[str], compute: Compute) -> None:
-        """Write a shard of every table that has neither it nor the whole."""
-        # In this order: whoever joins a table removes its shards after it is whole.
+        """Write a shard of every output that has neither it nor the whole."""
+        # In this order: whoever joins an output removes its shards after it is complete.
         lacking = [n for n in names if not self._has(n, blocks)]
-        lacking = [n for n in lacking if not self.whole(n)]
+        lacking = [n for n in lacking if not self.is_complete(n)]
         if not lacking:
             return
         with ExitStack() as written:
@@ -123,13 +124,13 @@ class OutputCache:
                 size = _rows(blocks) * self._row(name)
                 files[name] = written.enter_context(atomic_open(self._shard(name, blocks), size))
             for block in blocks:
-                found = compute(block, lacking)
+                computed = compute(block, lacking)
                 for name in lacking:
-                    files[name].write(np.ascontiguousarray(found[name]).data)
+                    files[name].write(np.ascontiguousarray(computed[name]).data)
 
     def _join(self, name: str) -> None:
         shards = [self._shard(name, blocks) for blocks in self._shards()]
-        if not self.whole(name):
+        if not self.is_complete(name):
             head = self._header(name)
             size = len(head) + self.views * self.images * self._row(name)
             with atomic_open(self.path(name), size) as file:
@@ -172,29 +173,29 @@ class OutputCache:
         """The first bytes of the npy file."""
         content = io.BytesIO()
         shape = (self.views * self.images, *self.shapes[name])
-        about = {"descr": TYPES[self.storage].str, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(content, about)
+        description = {"descr": TYPES[self.storage].str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(content, description)
         return content.getvalue()
 
     def _lock(self, what: str) -> FileLock:
         return FileLock(self.folder / f"{digest(self.key)}.{what}.lock")
 
     @contextmanager
-    def _claim(self, index: int, patient: bool, stopping: Callable[[], bool]) -> Iterator[bool]:
+    def _take(self, index: int, patient: bool, stopping: Callable[[], bool]) -> Iterator[bool]:
         """Whether this process has the shard; `patient` waits for whoever has it."""
         lock = self._lock(str(index % LOCKS))
-        mine = False
-        while not mine:
+        taken = False
+        while not taken:
             try:
-                lock.acquire(timeout=LOOK if patient else 0)
-                mine = True
+                lock.acquire(timeout=RETRY if patient else 0)
+                taken = True
             except Timeout:
                 if stopping() or not patient:
                     break
         try:
-            yield mine
+            yield taken
         finally:
-            if mine:
+            if taken:
                 lock.release()
 
 

@@ -1,17 +1,120 @@
-"""The state that a run goes on from."""
+"""What a run goes on from after a stop, and what it reports: epochs and its result."""
 
+import copy
 import io
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from safetensors.torch import save as save_tensors
+
+from kdbench import models
+from kdbench.data import TrainingData
+from kdbench.training.context import TrainingJob
+from kdbench.training.events import Epochs, Finished
+from kdbench.training.networks import RunNetworks
+from kdbench.training.optim import load_state
 
 #: Seconds between two checkpoints of a run on disk; a clean stop always keeps the last epoch.
 CHECKPOINT_EVERY = 5.0
 
 
-def packed(state: Mapping[str, Any]) -> bytes:
-    """A member's state as the bytes of a checkpoint."""
+@dataclass
+class History:
+    """What a run has measured so far.
+
+    `epoch` counts the finished epochs and `seconds` their time; `best` holds score, epoch and
+    student weights of the best validation epoch; `rows` are the epochs that have not been
+    reported yet; `finite` is false once the loss, the validation or the student is not.
+    """
+
+    epoch: int = 0
+    seconds: float = 0.0
+    best: dict[str, Any] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    finite: bool = True
+    _reported: float = field(default_factory=time.monotonic)
+
+    def report(self, run_id: str, checkpoint: bytes | None) -> Epochs:
+        """The epochs that have not been reported yet, with the state after the last of them."""
+        event = Epochs(run_id, self.rows, checkpoint)
+        self.rows, self._reported = [], time.monotonic()
+        return event
+
+    def checkpoint_due(self) -> bool:
+        """Whether the last checkpoint on disk is old enough for a new one."""
+        return time.monotonic() - self._reported >= CHECKPOINT_EVERY
+
+
+def copy_state(
+    networks: RunNetworks, optimizer: torch.optim.Optimizer, history: History
+) -> dict[str, Any]:
+    """All that a run needs to go on from the end of its last epoch, copied."""
+    state = {
+        "trained": {role: n.state_dict() for role, n in networks.trained.items()},
+        "followers": {role: n.state_dict() for role, n in networks.followers.items()},
+        "helpers": networks.helpers.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    # The best weights are a copy already, and replaced, never changed.
+    kept = {"epoch": history.epoch, "seconds": history.seconds, "best": history.best}
+    return {**copy.deepcopy(state), **kept}
+
+
+def restore_state(
+    checkpoint: bytes,
+    networks: RunNetworks,
+    optimizer: torch.optim.Optimizer,
+    history: History,
+    device: torch.device,
+) -> None:
+    """Load the bytes of a checkpoint into a run's networks, optimiser and history."""
+    state = torch.load(io.BytesIO(checkpoint), map_location=device, weights_only=True)
+    for role, network in networks.trained.items():
+        network.load_state_dict(state["trained"][role])
+    for role, network in networks.followers.items():
+        network.load_state_dict(state["followers"][role])
+    networks.helpers.load_state_dict(state["helpers"])
+    load_state(optimizer, state["optimizer"])
+    history.epoch, history.seconds = state["epoch"], state["seconds"]
+    history.best = state["best"]
+
+
+def pack_state(state: Mapping[str, Any]) -> bytes:
+    """A run's state as the bytes of a checkpoint."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getvalue()
+
+
+def finished(
+    job: TrainingJob, data: TrainingData, networks: RunNetworks, history: History
+) -> Finished:
+    """The result of a run that has ended, and its student's last and best weights."""
+    last = history.rows[-1]
+    best: dict[str, Any] = {}
+    if history.best:
+        accuracy, minus_nll = history.best["score"]
+        best = {"epoch": history.best["epoch"]}
+        best |= {"val.accuracy": accuracy, "val.nll": -minus_nll}
+    student = networks.trained["student"]
+    tensors = {f"last/{name}": value for name, value in student.state_dict().items()}
+    if history.best:
+        tensors |= {f"best/{name}": value for name, value in history.best["weights"].items()}
+    result = {
+        "id": job.spec.id,
+        "state": "done" if history.finite else "diverged",
+        "epochs": history.epoch,
+        "diverged_epoch": None if history.finite else history.epoch,
+        "last": {name: last[name] for name in ("val.accuracy", "val.nll") if name in last},
+        "best": best,
+        "loss_weights": job.method.loss_weights(),
+        "parameters": sum(p.numel() for p in networks.trainable()),
+        "student_parameters": sum(p.numel() for p in student.parameters()),
+        "macs": models.macs(job.spec.models["student"], data.shape, data.classes),
+        "seconds": history.seconds,
+    }
+    content = save_tensors({name: value.cpu().contiguous() for name, value in tensors.items()})
+    return Finished(job.spec.id, result, content if history.finite else None)

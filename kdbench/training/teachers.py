@@ -1,9 +1,9 @@
-"""Frozen networks: their outputs, computed once for all who ask.
+"""Teacher networks: the frozen students of other runs, and their outputs.
 
-Where an example has few views, the outputs of a frozen network are a table over all of
-them, kept on disk for every method, seed and trial. Otherwise one live forward a batch
-serves the whole cohort. The two agree only to rounding, so the choice follows from the
-spec alone (`uses_cache`), and a table that is opened is held against a live forward.
+Where an example has few views, the outputs of a frozen network over all of them are cached on
+disk for every method, seed and trial. Otherwise one live forward a batch serves the whole
+cohort. The two agree only to rounding, so the choice follows from the spec alone
+(`records.spec.uses_cache`), and a cache that is opened is held against a live forward.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
 from kdbench import models
+from kdbench.errors import KdbenchError
 from kdbench.data import Views
 from kdbench.data.load import TrainingData
 from kdbench.models.output import Output
@@ -25,14 +26,14 @@ from kdbench.records.store import Store
 from kdbench.training.memory import trim
 from kdbench.training.output_cache import Block, OutputCache
 
-#: Rows of a table that are computed once more when it is opened, and how far they may lie
+#: Cached rows that are computed once more when the cache is opened, and how far they may lie
 #: from it, as a share of the row's largest value: wide enough for other roundings.
 SPOTS = 16
 TOLERANCE = {"fp32": 1e-3, "fp16": 4e-3}
 
 
-class WrongCache(Exception):
-    """A table does not say what its network says."""
+class WrongCache(KdbenchError):
+    """Cached outputs differ from what their network answers."""
 
     def __init__(self, path: Path, name: str, image: int, view: int) -> None:
         super().__init__(
@@ -67,8 +68,8 @@ def load_student(store: Store, run_id: str, which: str, data: TrainingData) -> n
 class TeacherNetwork:
     """The finished student of another run, as a source of outputs over training images.
 
-    Computes in float32 whatever the recipe's precision; `storage` is the type its tables
-    are kept in, `fp32` or `fp16`.
+    Computes in float32 whatever the recipe's precision; `storage` is the type its cached
+    outputs are kept in, `fp32` or `fp16`.
     """
 
     def __init__(
@@ -97,66 +98,66 @@ class TeacherNetwork:
             "compute": "fp32",
         }
         rows = {"logits": (data.classes,), **self.shapes}
-        self.tables = OutputCache(store.tables, key, views.count, self.images, rows, storage)
-        self._tapped: dict[tuple[str, ...], nn.Module] = {}
-        self._opened: dict[str, Tensor] = {}
+        self.cache = OutputCache(store.tables, key, views.count, self.images, rows, storage)
+        self._extractors: dict[tuple[str, ...], nn.Module] = {}
+        self._cached: dict[str, Tensor] = {}
 
     def live(self, images: Tensor, layers: Sequence[str]) -> Output:
-        """One forward in eval mode and without a graph; images as a batch of the cohort."""
+        """The outputs for a batch of images: one forward in eval mode, without gradients."""
         names = tuple(sorted(layers))
-        if names not in self._tapped:
-            self._tapped[names] = models.with_features(self.model, names).eval()
+        if names not in self._extractors:
+            self._extractors[names] = models.with_features(self.model, names).eval()
         with torch.no_grad():
-            return self._tapped[names](images)
+            return self._extractors[names](images)
 
-    def table(self, position: Tensor, layers: Sequence[str], view: Tensor | None = None) -> Output:
-        """The stored outputs of the training images at `position` (batch) in the views `view`
-        (batch; None: the plain images)."""
+    def cached(self, position: Tensor, layers: Sequence[str], view: Tensor | None = None) -> Output:
+        """The cached outputs of the training images at `position` (batch) in the views `view`
+        (batch; None: the plain images), float32."""
         self.prepare(layers)
         row = position
         if self.views.count > 1:
             row = position + self.images * (self.views.plain if view is None else view)
-        found = {name: self._opened[name][row].float() for name in ("logits", *layers)}
-        return Output(found.pop("logits"), found)
+        outputs = {name: self._cached[name][row].float() for name in ("logits", *layers)}
+        return Output(outputs.pop("logits"), outputs)
 
     def prepare(
         self,
         layers: Sequence[str],
-        also: Sequence[str] = (),
+        others: Sequence[str] = (),
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Open the tables of logits and layers, filled where they are not; then also those of
-        `also`, which others will ask for, in the same forwards.
+        """Open the cached logits and features of `layers`, filling the cache where it is not
+        complete; the features of `others`, which other runs will read, in the same forwards.
 
-        Leaves them as they are where `stopping` turns true. Raises `WrongCache` where one
+        Leaves the cache as it is where `stopping` turns true. Raises `WrongCache` where it
         does not agree with a live forward.
         """
-        names = [name for name in ("logits", *layers) if name not in self._opened]
+        names = [name for name in ("logits", *layers) if name not in self._cached]
         if not names:
             return
-        if not all(self.tables.whole(name) for name in names):
-            every = tuple(dict.fromkeys((*names, *also)))
-            if not self.tables.fill(every, self._compute, stopping):
+        if not all(self.cache.is_complete(name) for name in names):
+            every = tuple(dict.fromkeys((*names, *others)))
+            if not self.cache.fill(every, self._compute, stopping):
                 return
             trim()  # a block's feature maps are large
-        opened = {name: torch.from_numpy(self.tables.open(name)) for name in names}
+        opened = {name: torch.from_numpy(self.cache.open(name)) for name in names}
         self._spot_check(opened)
-        self._opened |= {name: table.to(self.views.device) for name, table in opened.items()}
+        self._cached |= {name: rows.to(self.views.device) for name, rows in opened.items()}
 
     def _compute(self, block: Block, names: Sequence[str]) -> dict[str, np.ndarray]:
         position = torch.arange(block.start, block.stop, device=self.views.device)
         out = self.live(self.views.take(position, block.view), [n for n in names if n != "logits"])
-        made = {}
+        computed = {}
         for name in names:
             value = (out.logits if name == "logits" else out.features[name]).float().cpu().numpy()
-            kept = value.astype(TYPES[self.tables.storage])
+            kept = value.astype(TYPES[self.cache.storage])
             if np.isinf(kept).any() and not np.isinf(value).any():
                 raise ValueError(
                     f"the {name} of a frozen network reach {np.abs(value).max():.3g}, more than "
                     "fp16 can hold; take recipe.storage: fp32"
                 )
-            made[name] = kept
-        return made
+            computed[name] = kept
+        return computed
 
     def _spot_check(self, opened: Mapping[str, Tensor]) -> None:
         """Compute a few rows, others each time, once more. Raises `WrongCache`."""
@@ -164,11 +165,12 @@ class TeacherNetwork:
         row = torch.from_numpy(np.random.default_rng().integers(rows, size=SPOTS))
         position, view = row % self.images, row // self.images
         out = self.live(self.views.take(position, view), [n for n in opened if n != "logits"])
-        for name, table in opened.items():
+        for name, cached in opened.items():
             live = (out.logits if name == "logits" else out.features[name]).float().cpu().flatten(1)
-            away = (table[row].float().flatten(1) - live).abs().amax(1)
-            limit = TOLERANCE[self.tables.storage] * live.abs().amax(1)
-            # Written so that a NaN in the table is found.
+            away = (cached[row].float().flatten(1) - live).abs().amax(1)
+            limit = TOLERANCE[self.cache.storage] * live.abs().amax(1)
+            # Written so that a NaN in the cache is found.
             for spot in (~(away <= limit)).nonzero().flatten().tolist():
-                image, its_view = int(position[spot]), int(view[spot])
-                raise WrongCache(self.tables.path(name), name, image, its_view)
+                raise WrongCache(
+                    self.cache.path(name), name, int(position[spot]), int(view[spot])
+                )

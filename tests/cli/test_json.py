@@ -10,11 +10,8 @@ import pandas as pd
 import pytest
 from support.command_line import kdbench, output
 
-import kdbench as package
 from kdbench.cli.as_json import plain_value
 from kdbench.methods import METHODS
-
-REPO = Path(package.__file__).parents[1]
 
 
 def content(*words: object) -> Any:

@@ -10,12 +10,8 @@ from filelock import FileLock
 from support.command_line import kdbench, output
 from support.fake_study import FakeStudy
 
-import kdbench as package
 from kdbench.cli.status import read_status
 from kdbench.records.store import Store
-
-REPO = Path(package.__file__).parents[1]
-
 
 # -- status
 

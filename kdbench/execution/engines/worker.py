@@ -20,7 +20,8 @@ from kdbench.records.spec import RunSpec
 from kdbench.records.store import Store
 from kdbench.training.context import TrainingContext, TrainingJob
 from kdbench.training.cost import measure_costs
-from kdbench.training.cuda_graphs.recording import can_record
+from kdbench.training.cuda_graphs.graph import can_capture
+from kdbench.training.cuda_graphs.pool import GraphPool
 from kdbench.training.evaluate import open_test_set_of, score_run
 from kdbench.training.events import Failed, cause
 from kdbench.training.loop import train_cohort
@@ -39,8 +40,9 @@ class Worker:
         if on_gpu:
             # fp32 means float32, not the matrix units' shorter TF32.
             torch.backends.cudnn.allow_tf32 = False
-        recorded = on_gpu and can_record(self.device)
-        self.context = TrainingContext(self.store, self.data, self.device, recorded)
+        # Capturing steps as CUDA graphs pays on a GPU alone.
+        self.graphs = GraphPool() if on_gpu and can_capture(self.device) else None
+        self.context = TrainingContext(self.store, self.data, self.device)
 
     def run_task(
         self, task: Task, emit: Callable[[Message], None], stopping: Callable[[], bool]
@@ -48,7 +50,7 @@ class Worker:
         """Run a task and emit its messages, `Idle` last. An error outside of a run's own code is
         emitted as `Failed` for each run of the task; the worker goes on."""
         try:
-            self.context.read = task.layers_read
+            self.context.cached_layers = task.layers_read
             if task.kind == "train":
                 self._train([self._job(spec) for spec in task.specs], emit, stopping)
             elif task.kind == "score":
@@ -68,13 +70,13 @@ class Worker:
         """Train runs together; where they do not fit into memory, one half after the other.
         A run's numbers do not depend on the other runs, so the split changes none."""
         try:
-            train_cohort(jobs, self.context, emit, stopping)
+            train_cohort(jobs, self.context, emit, stopping, self.graphs)
         except CohortTooLarge as error:
             kept = error.kept
         else:
             return
         # Outside of the handler: the exception holds what filled the memory.
-        self.context.forget()
+        self.context.release_teachers()
         release()
         unfinished = [
             replace(job, checkpoint=kept[job.spec.id]) for job in jobs if job.spec.id in kept

@@ -1,16 +1,12 @@
-"""Steps as CUDA graphs: recorded once, replayed with one launch each.
+"""The steps of a cohort's runs over batches of one size, as CUDA graphs.
 
-The models here are so small that a GPU waits for Python most of the time. So every
-member's step is recorded at its first batch of each size and replayed on a stream of its
-own; what the members share (images, live outputs of frozen networks) is a graph before
-theirs. What changes from step to step or from run to run is read from tensors that stay where
-they are: positions, views, progress, learning rate, the hyperparameters that tuning moves. A run that differs
-from an earlier one in nothing else goes on in its tensors, and so in its recording. On the CPU the
-same path runs without graphs.
+What the runs share (images, live outputs of teacher networks) is one graph; each run's step is
+another, on a stream of its own after it. What changes from step to step is read from tensors
+that stay where they are: positions, views, progress, learning rate.
 """
 
 import gc
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -18,190 +14,135 @@ from torch import Tensor
 
 from kdbench.methods.types import Progress
 from kdbench.training.batches import SharedBatch
-from kdbench.training.cuda_graphs.recording import (
+from kdbench.training.cuda_graphs.graph import (
     WARM_UP,
     CaptureFailed,
     CudaGraph,
     no_waiting,
-    said,
+    one_line,
 )
 from kdbench.training.memory import out_of_memory
-from kdbench.training.run import TrainingRun
-from kdbench.training.teachers import TeacherNetwork
+from kdbench.training.run import TrainingRun, live_layers, views_of
 
 
 class GraphedStep:
-    """The steps of a cohort's members over batches of one size.
+    """One step of every run of a cohort, over batches of one size.
 
-    `seats` holds the members by number; who sits where may change, to a run that moved into
-    the tensors of the one before it. `eager` says why a seat's step could not be recorded;
-    such a member takes its steps one operation at a time, with the same result. Raises
-    `CaptureFailed`, as `record` does.
+    `why_not_captured` says by run id why a step could not be captured; such a run takes its
+    steps one operation at a time, with the same result. Raises `CaptureFailed`.
     """
 
-    def __init__(self, seats: Mapping[int, TrainingRun], batch: SharedBatch) -> None:
-        self.seats = seats
+    def __init__(self, runs: Sequence[TrainingRun], batch: SharedBatch) -> None:
         self.device = batch.position.device
         self.batch = batch.copied()
         self.progress = torch.zeros(3, dtype=torch.float64, device=self.device)
         self.batch.progress = Progress(*self.progress.unbind())
-        self.eager: dict[int, str] = {}
-        self._load(batch)
+        self.why_not_captured: dict[str, str] = {}
+        self._views, self._teachers = views_of(runs), tuple(live_layers(runs))
+        self._copy(batch)
         self._shared = CudaGraph(self.device)
-        self._views, self._live = _views_of(seats.values()), _live_networks(seats.values())
         self._share()
         self._synchronise()
-        self._shared.record(self._share)
+        self._shared.capture(self._share)
         self._shared.replay()
         self._synchronise()
-        self._own: dict[int, CudaGraph] = {}
-
-    def serves(self, members: Collection[TrainingRun]) -> bool:
-        """Whether what is made for all has the views and the live outputs that these members
-        need, and no others."""
-        return (
-            _views_of(members) == self._views
-            and _live_networks(members).keys() == self._live.keys()
-            and all(
-                set(m.job.layers) <= set(self.batch.asked[id(network)])
-                for m in members
-                for network in _live_networks([m]).values()
-            )
-        )
-
-    def drop(self, seat: int) -> None:
-        """Forget a seat."""
-        self._own.pop(seat, None)
-        self.eager.pop(seat, None)
+        self._graphs: dict[str, CudaGraph] = {}
+        for run in runs:
+            self._capture(run)
 
     def load(self, batch: SharedBatch) -> None:
-        """Take up a batch: everything that the members share is made of it."""
-        self._load(batch)
+        """Take a batch: compute everything that the runs share from it."""
+        self._copy(batch)
         if self._shared.stream is not None:
             self._shared.stream.wait_stream(torch.cuda.current_stream(self.device))
         self._shared.replay()
         if self._shared.stream is not None:
             self._ready = self._shared.stream.record_event()
 
-    def record(self, seats: Iterable[int]) -> None:
-        """Record the steps of these seats that have not been yet, on the batch that was taken
-        up."""
-        for seat in seats:
-            if seat not in self._own and seat not in self.eager:
-                self._record(seat)
-
-    def step(self, seat: int) -> None:
-        """One step of a member on the batch that was taken up."""
-        member, own = self.seats[seat], self._own.get(seat)
+    def step(self, run: TrainingRun) -> None:
+        """Take one step of a run on the loaded batch."""
+        graph = self._graphs.get(run.spec.id)
         if self.device.type == "cuda":
-            stream = own.stream if own else torch.cuda.current_stream(self.device)
+            stream = graph.stream if graph else torch.cuda.current_stream(self.device)
             assert stream is not None
             stream.wait_event(self._ready)
-        if own is None:
-            member.step(self.batch)
+        if graph is None:
+            run.step(self.batch)
             return
-        own.take_dropout()
-        member.seed()
-        own.replay()
-        member.advance(self.batch)
+        graph.use_own_dropout()
+        run.seed_dropout()
+        graph.replay()
+        run.count(self.batch)
 
     def finish(self) -> None:
-        """Have what comes next wait for the members' steps."""
+        """Make the current stream wait for the runs' steps."""
         if self.device.type == "cuda":
             now = torch.cuda.current_stream(self.device)
-            for own in self._own.values():
-                assert own.stream is not None
-                now.wait_event(own.stream.record_event())
+            for graph in self._graphs.values():
+                assert graph.stream is not None
+                now.wait_event(graph.stream.record_event())
 
-    def _load(self, batch: SharedBatch) -> None:
+    def _copy(self, batch: SharedBatch) -> None:
         self.batch.position.copy_(batch.position, non_blocking=True)
-        # Fewer views are drawn once those who looked at the others have left.
-        left = self.batch.view_ids[: len(batch.view_ids)]
-        for mine, its in zip(left, batch.view_ids, strict=True):
-            mine.copy_(its, non_blocking=True)
+        # Fewer views are drawn once the runs that looked at the others have ended.
+        in_use = self.batch.view_ids[: len(batch.view_ids)]
+        for target, ids in zip(in_use, batch.view_ids, strict=True):
+            target.copy_(ids, non_blocking=True)
         shares = [batch.progress.epoch, batch.progress.epoch_end, batch.progress.step]
         self.progress.copy_(torch.tensor(shares, dtype=torch.float64), non_blocking=True)
 
     def _share(self) -> None:
-        """Make what the members share; anew, so that a recording holds the making."""
+        """Compute what the runs share; from nothing, so that the graph holds the computation."""
         self.batch.release()
         _ = self.batch.labels
         for view in self._views:
             self.batch.images(view)
-        for network in self._live.values():
-            self.batch.live(network)
+        for teacher in self._teachers:
+            self.batch.live(teacher)
 
-    def _record(self, seat: int) -> None:
-        member = self.seats[seat]
-        error = self._attempt(seat)
-        if error and member.hparams:
-            # A method may need its hyperparameters as numbers: no other values for that recording.
-            member.read_hparams_from_numbers()
-            error = self._attempt(seat)
-        if error:
-            self.eager[seat] = error
-
-    def _attempt(self, seat: int) -> str | None:
-        """Record a seat's step and leave its run as it was; why not, where that fails."""
-        member = self.seats[seat]
-        own = CudaGraph(self.device, member.hparams)
-        before = [(tensor, tensor.clone()) for tensor in member.tensors()]
-        draws = member.generator.get_state()
+    def _capture(self, run: TrainingRun) -> None:
+        """Capture a run's step and leave the run as it was."""
+        graph = CudaGraph(self.device)
+        before = [(tensor, tensor.clone()) for tensor in run.tensors()]
+        draws = run.generator.get_state()
         self._synchronise()
         try:
-            # On the stream of the recording: autograd's nodes and cuDNN's workspaces belong to
-            # the stream they were made on, and another one's break a recording off.
-            with torch.cuda.stream(own.stream):
-                own.take_dropout()
+            # On the stream of the graph: autograd's nodes and cuDNN's workspaces belong to the
+            # stream they were made on, and another one's make a capture fail.
+            with torch.cuda.stream(graph.stream):
+                graph.use_own_dropout()
                 for turn in range(WARM_UP):
-                    member.seed()
+                    run.seed_dropout()
                     # The first may wait while something is set up.
                     with no_waiting(self.device) if turn else nullcontext():
-                        member.compute(self.batch)
-            member.check_hparams()
+                        run.compute(self.batch)
             self._synchronise()
-            # What the warm-up left behind must not be freed while a recording is made.
+            # What the warm-up left behind must not be freed during a capture.
             gc.collect()
-            own.record(lambda: self.seats[seat].compute(self.batch), [member.generator])
-            self._own[seat] = own
+            graph.capture(lambda: run.compute(self.batch), [run.generator])
+            self._graphs[run.spec.id] = graph
         except Exception as error:
             if isinstance(error, CaptureFailed) or out_of_memory(error):
                 raise
-            return said(error)
+            self.why_not_captured[run.spec.id] = one_line(error)
         finally:
             self._synchronise()
-            member.generator.set_state(draws)
-            self._restore(member, before)
-        return None
+            run.generator.set_state(draws)
+            self._undo(run, before)
 
-    def _restore(self, member: TrainingRun, before: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Undo steps: `before` holds a member's tensors and what was in them."""
-        known = set()
+    def _undo(self, run: TrainingRun, before: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Undo steps: `before` holds a run's tensors and what was in them."""
+        kept = set()
         with torch.no_grad():
             for tensor, value in before:
-                known.add(id(tensor))
+                kept.add(id(tensor))
                 tensor.copy_(value)
             # What the first step made: optimisers' moments and counts, sums.
-            for tensor in member.tensors():
-                if id(tensor) not in known:
+            for tensor in run.tensors():
+                if id(tensor) not in kept:
                     tensor.zero_()
         self._synchronise()
 
     def _synchronise(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-
-
-def _views_of(members: Iterable[TrainingRun]) -> set[int]:
-    """The views that a member looks at."""
-    return {view for m in members for view in (0, *m.method.views.values())}
-
-
-def _live_networks(members: Iterable[TrainingRun]) -> dict[int, TeacherNetwork]:
-    """The frozen networks that are asked batch by batch, by identity."""
-    return {
-        id(network): network
-        for m in members
-        for network, from_table in m.teachers.values()
-        if not from_table
-    }

@@ -1,4 +1,4 @@
-"""Work recorded as a CUDA graph, to be done again with one launch; on the CPU it is called."""
+"""Work captured as a CUDA graph and replayed with one launch; on the CPU it is called."""
 
 import gc
 from collections.abc import Callable, Iterable, Iterator
@@ -6,64 +6,60 @@ from contextlib import contextmanager
 
 import torch
 
-#: Steps before a recording, which let libraries choose their kernels and optimisers make
+#: Steps before a capture, which let libraries choose their kernels and optimisers make
 #: their state; they are undone.
 WARM_UP = 2
 
 
 class CaptureFailed(Exception):
-    """A recording broke off after it had begun. The message says why.
+    """A capture failed after it had begun. The message says why.
 
     It leaves memory and random generators in a state that others may meet, so that nothing
-    may be recorded after it, and no recording replayed.
+    may be captured after it, and no graph replayed.
     """
 
 
 class CudaGraph:
-    """A piece of work that can be done again and again, on a stream of its own on a GPU.
+    """A piece of work that can be replayed again and again, on a stream of its own on a GPU."""
 
-    `reads` is held for as long: tensors that the recording reads and nothing else may hold.
-    """
-
-    def __init__(self, device: torch.device, reads: object = None) -> None:
+    def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.reads = reads
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._dropout = torch.Generator(device)
         self._graph: torch.cuda.CUDAGraph | None = None
 
-    def take_dropout(self) -> None:
-        """Have the device's default generator draw from this recording's own state.
+    def use_own_dropout(self) -> None:
+        """Have the device's default generator draw from this graph's own state.
 
-        A graph draws dropout from the state it was recorded with. Were it shared, graphs on
+        A graph draws dropout from the state it was captured with. Were it shared, graphs on
         parallel streams would overwrite each other's seed.
         """
         if self.stream is not None:
             _default_generator(self.device).graphsafe_set_state(self._dropout.graphsafe_get_state())
 
-    def record(
+    def capture(
         self, work: Callable[[], object], generators: Iterable[torch.Generator] = ()
     ) -> None:
-        """Record `work`, which must have been done before. Raises `CaptureFailed`."""
+        """Capture `work`, which must have been done before. Raises `CaptureFailed`."""
         self.work = work
         if self.stream is None:
             return
         graph = torch.cuda.CUDAGraph()
         for generator in generators:
             graph.register_generator_state(generator)
-        self.take_dropout()
+        self.use_own_dropout()
         try:
             with torch.cuda.graph(graph, stream=self.stream):
                 work()
         except Exception as error:
-            # The generators stay in a recording until its graph is gone.
+            # The generators stay in capture mode until their graph is gone.
             for generator in (_default_generator(self.device), *generators):
                 generator.graphsafe_set_state(torch.Generator(self.device).graphsafe_get_state())
-            raise CaptureFailed(said(error)) from error
+            raise CaptureFailed(one_line(error)) from error
         self._graph = graph
 
     def replay(self) -> None:
-        """Do it once more."""
+        """Do the work once more."""
         if self._graph is None:
             self.work()
             return
@@ -72,10 +68,10 @@ class CudaGraph:
             self._graph.replay()
 
 
-def can_record(device: torch.device) -> bool:
-    """Whether a step with dropout, autograd and an optimiser can be recorded and replayed on
+def can_capture(device: torch.device) -> bool:
+    """Whether a step with dropout, autograd and an optimiser can be captured and replayed on
     this GPU, and eager work goes on after it. Tried before any run depends on it: the first
-    recording of a process can fail where later ones do not."""
+    capture of a process can fail where later ones do not."""
     for _ in range(2):
         layer = torch.nn.Linear(8, 8, device=device)
         lr = torch.tensor(0.1, device=device)
@@ -87,15 +83,15 @@ def can_record(device: torch.device) -> bool:
             torch.nn.functional.dropout(layer(images), 0.5).square().mean().backward()
             optimizer.step()
 
-        own = CudaGraph(device)
+        graph = CudaGraph(device)
         try:
-            with torch.cuda.stream(own.stream):
-                own.take_dropout()
+            with torch.cuda.stream(graph.stream):
+                graph.use_own_dropout()
                 for _ in range(WARM_UP):
                     work()
             torch.cuda.synchronize(device)
-            own.record(work)
-            own.replay()
+            graph.capture(work)
+            graph.replay()
             torch.cuda.synchronize(device)
             work()
             return True
@@ -104,8 +100,8 @@ def can_record(device: torch.device) -> bool:
     return False
 
 
-def said(error: Exception) -> str:
-    """An error in one line, for a result to say why its steps were eager."""
+def one_line(error: Exception) -> str:
+    """The first line of an error, for a result to say why its steps were not captured."""
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
@@ -115,7 +111,7 @@ def _default_generator(device: torch.device) -> torch.Generator:
 
 @contextmanager
 def no_waiting(device: torch.device) -> Iterator[None]:
-    """An error for work that waits for a GPU, which would break a recording off."""
+    """Raise an error for work that waits for a GPU, which would make a capture fail."""
     if device.type == "cpu":
         yield
         return
