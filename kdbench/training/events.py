@@ -1,4 +1,4 @@
-"""What a run reports while it trains. Plain dataclasses, so that a driver needs no torch for them."""
+"""What a run reports while it trains: plain dataclasses, for which a driver needs no torch."""
 
 import traceback
 from dataclasses import dataclass

@@ -97,7 +97,7 @@ def build_networks(job: TrainingJob, context: TrainingContext) -> RunNetworks:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_seed(job, "helpers"))
         helpers = job.method.helpers(Shapes(data.classes, len(data.labels), shapes))
-    extractors = {
+    extractors: dict[str, nn.Module] = {
         role: models.with_features(_inner(network), job.layers)
         for role, network in (trained | followers).items()
     }
@@ -108,9 +108,7 @@ def build_networks(job: TrainingJob, context: TrainingContext) -> RunNetworks:
     )
 
 
-def _first_weights(
-    job: TrainingJob, context: TrainingContext, role: str, slot: str
-) -> nn.Module:
+def _first_weights(job: TrainingJob, context: TrainingContext, role: str, slot: str) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_seed(job, role))
         network = models.build(job.spec.models[slot], context.data.shape, context.data.classes)

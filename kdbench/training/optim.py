@@ -16,8 +16,8 @@ def make_optimizer(
     """One optimiser over everything a run trains. `fused` is written out because the
     fused and the plain update differ in their last bits.
 
-    On a GPU its steps can be captured as a CUDA graph: the learning rate is a tensor, and nothing is read
-    back.
+    On a GPU its steps can be captured as a CUDA graph: the learning rate is a tensor, and
+    nothing is read back.
     """
     on_gpu = device.type == "cuda"
     shared: dict[str, Any] = {

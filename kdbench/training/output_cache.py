@@ -90,7 +90,8 @@ class OutputCache:
         return mapped
 
     def fill(self, names: Sequence[str], compute: Compute, stopping: Callable[[], bool]) -> bool:
-        """Compute the outputs that are missing, with the help of other processes; False where `stopping` turned true first.
+        """Compute the outputs that are missing, with the help of other processes; False where
+        `stopping` turned true first.
 
         Raises `DiskFull` where there is no room.
         """

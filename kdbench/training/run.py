@@ -39,9 +39,7 @@ class TrainingRun:
         self.loss_sums: dict[str, Tensor] = {}
         self.correct = torch.zeros((), device=self.device, dtype=torch.int64)
         if job.checkpoint is not None:
-            restore_state(
-                job.checkpoint, self.networks, self.optimizer, self.history, self.device
-            )
+            restore_state(job.checkpoint, self.networks, self.optimizer, self.history, self.device)
 
     # -- the training step
 

@@ -16,9 +16,9 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
 from kdbench import models
-from kdbench.errors import KdbenchError
 from kdbench.data import Views
 from kdbench.data.load import TrainingData
+from kdbench.errors import KdbenchError
 from kdbench.models.output import Output
 from kdbench.records.readers import CorruptRecord
 from kdbench.records.spec import TYPES
@@ -171,6 +171,4 @@ class TeacherNetwork:
             limit = TOLERANCE[self.cache.storage] * live.abs().amax(1)
             # Written so that a NaN in the cache is found.
             for spot in (~(away <= limit)).nonzero().flatten().tolist():
-                raise WrongCache(
-                    self.cache.path(name), name, int(position[spot]), int(view[spot])
-                )
+                raise WrongCache(self.cache.path(name), name, int(position[spot]), int(view[spot]))

@@ -304,7 +304,7 @@ class TrainingContext:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, digits: TrainingData) -> Iterator[TrainingContext]:
+def context(tmp_path: Path, digits: TrainingData) -> Iterator[TrainingContext]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)  # as in a worker
     yield TrainingContext(tmp_path, digits)
@@ -335,38 +335,38 @@ class Stopping(InlineEngine):
         yield from (message for message in said if not isinstance(message, Idle))
 
 
-def test_sigterm_again_and_again_changes_no_bit(mini: Study, bench: TrainingContext) -> None:
+def test_sigterm_again_and_again_changes_no_bit(mini: Study, context: TrainingContext) -> None:
     handlers = [signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)]
     steps = iter([1, 12, 9, 30, 70, 14, *[200] * 50])
     kinds = [signal.SIGTERM, signal.SIGINT]
     stopped, finished = 0, {}
     while True:
-        engine = Stopping(bench.settings(), next(steps), kinds[stopped % 2])
-        sweep, ear = bench.sweep(engine)
+        engine = Stopping(context.settings(), next(steps), kinds[stopped % 2])
+        sweep, ear = context.sweep(engine)
         try:
             plan = sweep.run()
         except Interrupted:
             assert any("stopping" in text for text in ear.said)
-            now = results(bench.root)
+            now = results(context.root)
             assert {run: now[run] for run in finished} == finished
             finished, stopped = now, stopped + 1
             continue
         break
     assert stopped >= 6
     assert plan["complete"]
-    assert {run: results(bench.root)[run] for run in finished} == finished
+    assert {run: results(context.root)[run] for run in finished} == finished
     assert [signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)] == handlers
     # On another engine, in this process and in many pieces: the same runs bit for bit.
-    assert scores(bench.root) == scores(mini.root)
-    assert not list(bench.root.glob("runs/*/checkpoint.pt"))
+    assert scores(context.root) == scores(mini.root)
+    assert not list(context.root.glob("runs/*/checkpoint.pt"))
 
 
 def test_stopping_between_a_runs_last_epoch_and_its_result_loses_nothing(
-    bench: TrainingContext,
+    context: TrainingContext,
 ) -> None:
     """The last epochs of a run come without a checkpoint, just before its result."""
-    bench.changes = {**SMALL, "final.seeds": [0], "methods": ["ce"]}
-    sweep, _ = bench.sweep()
+    context.changes = {**SMALL, "final.seeds": [0], "methods": ["ce"]}
+    sweep, _ = context.sweep()
     engine: Any = sweep.engine
     passed: list[Message] = []
 
@@ -379,22 +379,22 @@ def test_stopping_between_a_runs_last_epoch_and_its_result_loses_nothing(
     engine.messages = one_at_a_time
     with pytest.raises(Interrupted):
         sweep.run()
-    (teacher,) = results(bench.root)
+    (teacher,) = results(context.root)
     assert not passed
-    assert len(Store(bench.root).record(teacher).epochs()) == 2
+    assert len(Store(context.root).record(teacher).epochs()) == 2
 
 
 def test_a_method_that_raises_fails_alone_and_is_tried_again(
-    bench: TrainingContext, monkeypatch: pytest.MonkeyPatch
+    context: TrainingContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench.changes = {"final.seeds": [0, 1], "methods": ["ce", "kd", "at"]}
+    context.changes = {"final.seeds": [0, 1], "methods": ["ce", "kd", "at"]}
 
     def loss(*_: Any) -> Any:
         raise RuntimeError("no [such] thing")
 
     with monkeypatch.context() as patch:
         patch.setattr(METHODS["kd"], "loss", loss)
-        plan, sweep, ear = bench.run()
+        plan, sweep, ear = context.run()
     failed = sweep.failures()
     kd = {e["name"] for e in plan["listing"].values() if e["label"] == "kd"}
     assert set(failed) == kd
@@ -402,68 +402,68 @@ def test_a_method_that_raises_fails_alone_and_is_tried_again(
     assert not plan["complete"]
     assert any("kd seed 0" in text and "no [such] thing" in text for text in ear.said)
     names = {i: e["name"] for i, e in plan["listing"].items()}
-    done = {names[i] for i in results(bench.root)}
+    done = {names[i] for i in results(context.root)}
     assert done == set(names.values()) - kd
     for run_id, name in names.items():
-        error = Store(bench.root).record(run_id).error
+        error = Store(context.root).record(run_id).error
         assert (error is not None) == (name in kd)
         assert error is None or "no [such] thing" in error["traceback"]
-    cost = read_json(Store(bench.root).costs_path("mini"))
+    cost = read_json(Store(context.root).costs_path("mini"))
     assert set(cost["rows"]) == {"ce", "at"}
 
-    before = results(bench.root)
-    plan, sweep, _ = bench.run()
+    before = results(context.root)
+    plan, sweep, _ = context.run()
     assert sweep.failures() == {}
     assert plan["complete"]
-    assert {run: results(bench.root)[run] for run in before} == before
-    assert not list(bench.root.glob("runs/*/error.json"))
+    assert {run: results(context.root)[run] for run in before} == before
+    assert not list(context.root.glob("runs/*/error.json"))
 
 
 def test_costs_that_cannot_be_measured_fail_no_run(
-    bench: TrainingContext, monkeypatch: pytest.MonkeyPatch
+    context: TrainingContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench.changes = SMALL
+    context.changes = SMALL
 
     def measure_costs(*_: Any) -> Any:
         raise RuntimeError("no clock")
 
     monkeypatch.setattr("kdbench.execution.engines.worker.measure_costs", measure_costs)
-    plan, sweep, ear = bench.run()
+    plan, sweep, ear = context.run()
     assert plan["complete"]
     assert sweep.failures() == {}
-    assert not list(bench.root.glob("runs/*/error.json"))
+    assert not list(context.root.glob("runs/*/error.json"))
     assert sum("no clock" in text for text in ear.said) == 1
 
 
-def test_a_teacher_that_diverges_ends_the_study_with_one_message(bench: TrainingContext) -> None:
-    bench.changes = {**SMALL, "recipe.lr": 1e30, "recipe.optimizer": "sgd"}
+def test_a_teacher_that_diverges_ends_the_study_with_one_message(context: TrainingContext) -> None:
+    context.changes = {**SMALL, "recipe.lr": 1e30, "recipe.optimizer": "sgd"}
     ends = []
     for _ in range(2):  # the second start knows it at once
-        sweep, ear = bench.sweep()
+        sweep, ear = context.sweep()
         with pytest.raises(TeacherFailed) as raised:
             sweep.run()
-        (teacher,) = results(bench.root)
+        (teacher,) = results(context.root)
         for word in ("teacher digits-cnn seed 0", teacher, "epoch 1", "recipe.lr", "1e+30"):
             assert word in str(raised.value)
-        ends.append(results(bench.root))
+        ends.append(results(context.root))
     assert ends[0] == ends[1]
     assert ear.touched == [teacher]  # shown to MLflow, should the first start have died
-    bench.changes["recipe.lr"] = 0.1
-    assert bench.run()[0]["complete"]
+    context.changes["recipe.lr"] = 0.1
+    assert context.run()[0]["complete"]
 
 
 def test_an_assistant_that_diverges_is_the_reason_in_its_rows(
-    bench: TrainingContext, monkeypatch: pytest.MonkeyPatch
+    context: TrainingContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     takd = {"method": "takd", "assistant": {"model": "digits-cnn-medium"}}
-    bench.changes = {"final.seeds": [0], "methods": ["ce", takd]}
+    context.changes = {"final.seeds": [0], "methods": ["ce", takd]}
     loss = METHODS["kd"].loss
 
     def infinite(self: Any, *words: Any) -> Any:
         return {name: term * float("inf") for name, term in loss(self, *words).items()}
 
     monkeypatch.setattr(METHODS["kd"], "loss", infinite)
-    plan, sweep, ear = bench.run()
+    plan, sweep, ear = context.run()
     assert plan["complete"]
     assert sweep.failures() == {}
     rows = {(row["label"], row["row"]): row for row in plan["rows"]}
@@ -473,16 +473,16 @@ def test_an_assistant_that_diverges_is_the_reason_in_its_rows(
     assert any("diverged in epoch 1" in text for text in ear.said)
 
 
-def test_a_record_that_another_process_writes_is_waited_for(bench: TrainingContext) -> None:
-    bench.changes = SMALL
-    sweep, ear = bench.sweep()
+def test_a_record_that_another_process_writes_is_waited_for(context: TrainingContext) -> None:
+    context.changes = SMALL
+    sweep, ear = context.sweep()
     teacher = next(iter(sweep.planner.plan().nodes))
     held = ExitStack()
-    held.enter_context(Store(bench.root).record(teacher).writing())
+    held.enter_context(Store(context.root).record(teacher).writing())
     began: list[bool] = []
 
     def release() -> None:
-        began.append(Store(bench.root).record(teacher).spec() is not None)
+        began.append(Store(context.root).record(teacher).spec() is not None)
         held.close()
 
     timer = threading.Timer(1.5, release)
@@ -493,10 +493,10 @@ def test_a_record_that_another_process_writes_is_waited_for(bench: TrainingConte
     assert any("another process" in text for text in ear.said)
 
 
-def test_two_drivers_share_a_study_and_train_nothing_twice(bench: TrainingContext) -> None:
+def test_two_drivers_share_a_study_and_train_nothing_twice(context: TrainingContext) -> None:
     """Their turns are interleaved at every message."""
-    first, _ = bench.sweep()
-    second, _ = bench.sweep()
+    first, _ = context.sweep()
+    second, _ = context.sweep()
     begun: list[str] = []
     for sweep in (first, second):
 
@@ -511,7 +511,7 @@ def test_two_drivers_share_a_study_and_train_nothing_twice(bench: TrainingContex
 
     def in_between(timeout: float) -> Iterator[Message]:
         yield from messages(timeout)
-        if not plans and len(results(bench.root)) > 3:
+        if not plans and len(results(context.root)) > 3:
             first.engine.messages = messages  # type: ignore[method-assign]
             plans.append(second.run())
 
@@ -520,34 +520,34 @@ def test_two_drivers_share_a_study_and_train_nothing_twice(bench: TrainingContex
     assert len(plans) == 2
     assert all(plan["complete"] for plan in plans)
     assert plans[0] == plans[1]
-    assert sorted(begun) == sorted(set(begun)) == sorted(results(bench.root))
+    assert sorted(begun) == sorted(set(begun)) == sorted(results(context.root))
 
 
 def test_a_failed_run_is_tried_at_the_next_start_unless_told_otherwise(
-    bench: TrainingContext,
+    context: TrainingContext,
 ) -> None:
-    bench.changes = SMALL
-    sweep, _ = bench.sweep()
+    context.changes = SMALL
+    sweep, _ = context.sweep()
     (final,) = [n for n in sweep.planner.plan().nodes.values() if n.listing["name"] == "kd seed 1"]
-    record = Store(bench.root).record(final.id)
+    record = Store(context.root).record(final.id)
     record.begin(final.spec)
     record.fail({"message": "it broke", "traceback": "", "errno": None})
-    sweep, _ = bench.sweep()
+    sweep, _ = context.sweep()
     sweep.state.retry = False
     assert not sweep.run()["complete"]
     assert sweep.failures() == {"kd seed 1": "it broke"}
-    plan, sweep, _ = bench.run()
+    plan, sweep, _ = context.run()
     assert plan["complete"]
     assert sweep.failures() == {}
 
 
 def test_memory_that_runs_out_splits_the_cohort_and_changes_no_number(
-    bench: TrainingContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    context: TrainingContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    bench.changes = {**SMALL, "methods": ["ce", "kd", "label-smoothing", "dkd"]}
-    bench.run()
-    whole = scores(bench.root)
-    bench.root = tmp_path / "short of memory"
+    context.changes = {**SMALL, "methods": ["ce", "kd", "label-smoothing", "dkd"]}
+    context.run()
+    whole = scores(context.root)
+    context.root = tmp_path / "short of memory"
     together: list[int] = []
     lockstep, step = train._lockstep, TrainingRun.step
 
@@ -562,17 +562,17 @@ def test_memory_that_runs_out_splits_the_cohort_and_changes_no_number(
 
     monkeypatch.setattr(train, "_lockstep", counted)
     monkeypatch.setattr(TrainingRun, "step", short)
-    again, sweep, _ = bench.run()
+    again, sweep, _ = context.run()
     assert sweep.failures() == {}
     assert again["complete"]
     assert 4 in together
-    assert scores(bench.root) == whole
+    assert scores(context.root) == whole
 
 
-def test_locks_are_given_back_as_runs_end(bench: TrainingContext) -> None:
+def test_locks_are_given_back_as_runs_end(context: TrainingContext) -> None:
     """A large study has more runs than a process may have open files."""
-    bench.changes = SMALL
-    sweep, _ = bench.sweep()
+    context.changes = SMALL
+    sweep, _ = context.sweep()
     most = 0
     take: Callable[..., None] = sweep.handler.handle
 
@@ -629,15 +629,15 @@ class Tardy(InlineEngine):
 
 
 def test_a_study_does_not_end_while_a_worker_has_yet_to_say_that_it_is_free(
-    bench: TrainingContext,
+    context: TrainingContext,
 ) -> None:
-    bench.changes = SMALL
-    plan, sweep, _ = bench.run(Tardy(bench.settings()))
+    context.changes = SMALL
+    plan, sweep, _ = context.run(Tardy(context.settings()))
     assert plan["complete"]
-    assert set(results(bench.root)) == set(plan["listing"])
+    assert set(results(context.root)) == set(plan["listing"])
     assert sweep.failures() == {}
     finals = [run for run, entry in plan["listing"].items() if entry["kind"] == "final"]
-    assert all((bench.root / "runs" / run / "test.json").exists() for run in finals)
+    assert all((context.root / "runs" / run / "test.json").exists() for run in finals)
 
 
 class Busy:
@@ -652,11 +652,11 @@ class Busy:
         raise AssertionError("given a task while it was not free")
 
 
-def test_costs_wait_for_a_free_worker(bench: TrainingContext) -> None:
-    bench.changes = SMALL
-    _, done, _ = bench.run()
+def test_costs_wait_for_a_free_worker(context: TrainingContext) -> None:
+    context.changes = SMALL
+    _, done, _ = context.run()
     done.store.costs_path("mini").unlink(missing_ok=True)
-    sweep, _ = bench.sweep(Busy())
+    sweep, _ = context.sweep(Busy())
     sweep.state.make_plan()
     assert sweep.costs.start()
 
@@ -673,11 +673,11 @@ class Asked:
 
 @pytest.mark.parametrize("count", [2, 3, 16])
 def test_cohorts_become_smaller_so_that_workers_end_together(
-    bench: TrainingContext, count: int
+    context: TrainingContext, count: int
 ) -> None:
-    bench.changes = {"tune": None, "methods": ["ce", "label-smoothing"]}
-    bench.changes |= {"final.seeds": list(range(40))}
-    sweep, _ = bench.sweep(Asked(count))
+    context.changes = {"tune": None, "methods": ["ce", "label-smoothing"]}
+    context.changes |= {"final.seeds": list(range(40))}
+    sweep, _ = context.sweep(Asked(count))
     sweep.state.make_plan()
     plan = sweep.state.plan
     sweep.state.training |= set(plan.teachers.values())
@@ -694,29 +694,29 @@ def test_cohorts_become_smaller_so_that_workers_end_together(
     assert sizes[0] == 2 or count > 16
 
 
-def test_cohorts_with_a_live_teacher_stay_together(bench: TrainingContext) -> None:
-    bench.changes = {"tune": None, "methods": ["ce", "kd"], "final.seeds": [0]}
-    bench.changes |= {"recipe.teacher_outputs": "live", "recipe.epochs": 1}
-    _, sweep, _ = bench.run()
-    (bench.root / "runs").rename(bench.root / "kept")
+def test_cohorts_with_a_live_teacher_stay_together(context: TrainingContext) -> None:
+    context.changes = {"tune": None, "methods": ["ce", "kd"], "final.seeds": [0]}
+    context.changes |= {"recipe.teacher_outputs": "live", "recipe.epochs": 1}
+    _, sweep, _ = context.run()
+    (context.root / "runs").rename(context.root / "kept")
     plan = sweep.planner.plan()
     (teacher,) = plan.teachers.values()
-    (bench.root / "runs").mkdir()
-    (bench.root / "kept" / teacher).rename(bench.root / "runs" / teacher)
-    fresh, _ = bench.sweep(Asked(8))
+    (context.root / "runs").mkdir()
+    (context.root / "kept" / teacher).rename(context.root / "runs" / teacher)
+    fresh, _ = context.sweep(Asked(8))
     fresh.state.make_plan()
     cohort = fresh.scheduler.next(fresh.state.plan, fresh.state.ready())
     assert {node.spec.method for node in cohort} == {"ce", "kd"}
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_runs_go_on_in_smaller_cohorts(
-    bench: TrainingContext,
+    context: TrainingContext,
 ) -> None:
-    bench.changes = SMALL
-    engine = Rough(bench.settings())
+    context.changes = SMALL
+    engine = Rough(context.settings())
     assert engine._workers == []  # none is started before there is work
     try:
-        plan, sweep, ear = bench.run(engine)
+        plan, sweep, ear = context.run(engine)
     finally:
         engine.close()
     _, together, alone, *_ = engine.tasks
@@ -727,7 +727,7 @@ def test_a_worker_that_is_killed_is_replaced_and_its_runs_go_on_in_smaller_cohor
     assert set(sweep.failures()) == {name}
     assert "worker process ended with code -9" in sweep.failures()[name]
     assert any(name in text for text in ear.said)
-    assert set(results(bench.root)) == set(plan["listing"]) - {lost.id}
-    plan, sweep, _ = bench.run()
+    assert set(results(context.root)) == set(plan["listing"]) - {lost.id}
+    plan, sweep, _ = context.run()
     assert plan["complete"]
     assert sweep.failures() == {}

@@ -657,16 +657,16 @@ def test_a_table_that_is_not_whole_is_filled_again(empty_world: Any, world: Any)
         return TeacherNetwork(store, run_id, "last", data, Views(data))
 
     every = torch.arange(len(data.labels))
-    right = teacher().table(every, ())
+    right = teacher().cached(every, ())
     (path,) = store.tables.glob("*.npy")
     content = path.read_bytes()
     assert np.array_equal(np.load(path), right.logits.numpy())
     for bad in (b"", content[:50], content[:-4], content + b"\0", b"\0" * len(content)):
         path.write_bytes(bad)
-        assert torch.equal(teacher().table(every, ()).logits, right.logits)
+        assert torch.equal(teacher().cached(every, ()).logits, right.logits)
         assert path.read_bytes() == content
     np.save(path, right.logits.numpy().astype(np.float64)[: len(every) // 2])
-    assert torch.equal(teacher().table(every, ()).logits, right.logits)
+    assert torch.equal(teacher().cached(every, ()).logits, right.logits)
     assert [p.name for p in store.tables.iterdir() if p.suffix != ".lock"] == [path.name]
 
     # A filler that was killed leaves a part, which stands in nobody's way and is found.
@@ -675,19 +675,19 @@ def test_a_table_that_is_not_whole_is_filled_again(empty_world: Any, world: Any)
     if child == 0:
         try:
             frozen.TeacherNetwork.live = lambda *_: os._exit(9)  # type: ignore[method-assign]
-            teacher().table(every, ())
+            teacher().cached(every, ())
         finally:
             os._exit(1)
     os.waitpid(child, 0)
     (part,) = stale_part_files(store.root)
     assert part.parent == store.tables
-    assert torch.equal(teacher().table(every, ()).logits, right.logits)
+    assert torch.equal(teacher().cached(every, ()).logits, right.logits)
 
     # Other weights under the same id, as a teacher trained again on a GPU may have.
     tensors = load_tensors(new.state_dict())
     tensors = {k: v + 1 if v.dtype == np.float32 else v for k, v in tensors.items()}
     new.weights_path.write_bytes(save_tensors(tensors))
-    assert not torch.equal(teacher().table(every, ()).logits, right.logits)
+    assert not torch.equal(teacher().cached(every, ()).logits, right.logits)
     new.weights_path.write_bytes(content)
     with pytest.raises(CorruptRecord, match=r"weights\.safetensors"):
         load_student(store, run_id, "last", data)

@@ -30,10 +30,10 @@ WITH_FROZEN = [
 
 
 @dataclass
-class ProgressBar:
-    """What was seen of one member from its first step to its end."""
+class Observed:
+    """What was seen of one run from its first step to its end."""
 
-    member: TrainingRun
+    run: TrainingRun
     start: dict[str, dict[str, Tensor]]
     start_data: dict[str, set[int]]
     touched: set[str] = field(default_factory=set)
@@ -43,16 +43,16 @@ class ProgressBar:
     graphs: dict[str, set[bool]] = field(default_factory=lambda: defaultdict(set))
 
 
-def trainable(member: TrainingRun) -> dict[str, nn.Parameter]:
+def trainable(run: TrainingRun) -> dict[str, nn.Parameter]:
     """All parameters that the run is meant to train, by role and name."""
-    modules = {**member.trained, "helpers": member.helpers}
+    modules = {**run.networks.trained, "helpers": run.networks.helpers}
     return {f"{r}.{n}": p for r, m in modules.items() for n, p in m.named_parameters()}
 
 
-def untrained(member: TrainingRun) -> dict[str, nn.Module]:
+def untrained(run: TrainingRun) -> dict[str, nn.Module]:
     """The networks that must get no gradient, by role."""
-    frozen = {role: network.model for role, (network, _) in member.frozen.items()}
-    return {**frozen, **member.followers}
+    frozen = {role: network.model for role, (network, _) in run.networks.teachers.items()}
+    return {**frozen, **run.networks.followers}
 
 
 def state(modules: dict[str, nn.Module]) -> dict[str, dict[str, Tensor]]:
@@ -67,19 +67,23 @@ def storages(module: nn.Module) -> set[int]:
     return {t.untyped_storage().data_ptr() for t in (*module.parameters(), *module.buffers())}
 
 
-def watched(world, job: TrainingJob) -> tuple[ProgressBar, Any]:
+def watched(world, job: TrainingJob) -> tuple[Observed, Any]:
     """Train a run alone and look at it after every step."""
-    seen: list[ProgressBar] = []
+    seen: list[Observed] = []
 
     class Watched(TrainingRun):
-        def __init__(self, job, bench):
-            super().__init__(job, bench)
-            everything = {**self.trained, "helpers": self.helpers, **untrained(self)}
-            watch = ProgressBar(
+        def __init__(self, job, context):
+            super().__init__(job, context)
+            everything = {
+                **self.networks.trained,
+                "helpers": self.networks.helpers,
+                **untrained(self),
+            }
+            watch = Observed(
                 self, state(everything), {role: storages(m) for role, m in everything.items()}
             )
             seen.append(watch)
-            for role, network in {**self.with_features, **untrained(self)}.items():
+            for role, network in {**self.networks.extractors, **untrained(self)}.items():
                 for part in network.modules():
                     if not list(part.children()):
                         part.register_forward_hook(self.looker(watch, role))
@@ -103,7 +107,7 @@ def watched(world, job: TrainingJob) -> tuple[ProgressBar, Any]:
                     watch.touched.add(name)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "Member", Watched)
+        patch.setattr(train, "TrainingRun", Watched)
         outcome = world.alone(job)
     return seen[0], outcome
 
@@ -118,7 +122,7 @@ def seen(world):
     """`seen(key)`: the watched run of a method, trained once for all tests below."""
     kept: dict[str, Any] = {}
 
-    def get(key: str) -> tuple[ProgressBar, Any]:
+    def get(key: str) -> tuple[Observed, Any]:
         if key not in kept:
             kept[key] = watched(world, live(world, key))
         return kept[key]
@@ -131,8 +135,8 @@ def test_a_gradient_reaches_every_trained_tensor_and_no_other(seen, key):
     watch, outcome = seen(key)
     assert outcome.finished is not None, outcome.failed
     assert watch.steps == 9
-    assert set(trainable(watch.member)) - watch.touched == set()
-    for role, network in untrained(watch.member).items():
+    assert set(trainable(watch.run)) - watch.touched == set()
+    for role, network in untrained(watch.run).items():
         for name, parameter in network.named_parameters():
             assert parameter.grad is None, f"{role}.{name}"
             assert not parameter.requires_grad, f"{role}.{name}"
@@ -141,9 +145,9 @@ def test_a_gradient_reaches_every_trained_tensor_and_no_other(seen, key):
 @pytest.mark.parametrize("key", EVERY)
 def test_the_optimiser_holds_just_what_is_trained_and_moves_all_of_it(seen, key):
     watch, outcome = seen(key)
-    member = watch.member
-    held = [p for group in member.optimizer.param_groups for p in group["params"]]
-    wanted = trainable(member)
+    run = watch.run
+    held = [p for group in run.optimizer.param_groups for p in group["params"]]
+    wanted = trainable(run)
     assert len(held) == len({id(p) for p in held})
     assert {id(p) for p in held} == {id(p) for p in wanted.values()}
     assert outcome.result["parameters"] == sum(p.numel() for p in wanted.values())
@@ -155,13 +159,13 @@ def test_the_optimiser_holds_just_what_is_trained_and_moves_all_of_it(seen, key)
 @pytest.mark.parametrize("key", WITH_FROZEN)
 def test_frozen_networks_stay_as_they_were_to_the_last_bit(world, seen, key):
     watch, _ = seen(key)
-    member = watch.member
-    for role, (network, from_table) in member.frozen.items():
-        assert not from_table
+    run = watch.run
+    for role, (network, cached) in run.networks.teachers.items():
+        assert not cached
         now = dict(network.model.state_dict())
         assert same(now, watch.start[role]), role
         # Nor has the file behind it changed, which other runs will load.
-        run_id = member.spec.frozen_runs[role]
+        run_id = run.spec.frozen_runs[role]
         assert same(now, dict(load_student(world.store, run_id, "last", world.data).state_dict()))
 
 
@@ -171,31 +175,31 @@ def test_frozen_networks_stay_as_they_were_when_read_from_a_table(world, key):
     assert job.spec.frozen_runs
     watch, outcome = watched(world, job)
     assert outcome.finished is not None, outcome.failed
-    for role, (network, from_table) in watch.member.frozen.items():
-        assert from_table
+    for role, (network, cached) in watch.run.networks.teachers.items():
+        assert cached
         assert same(dict(network.model.state_dict()), watch.start[role]), role
-    assert set(trainable(watch.member)) - watch.touched == set()
+    assert set(trainable(watch.run)) - watch.touched == set()
 
 
 @pytest.mark.parametrize("key", EVERY)
 def test_what_is_trained_is_in_train_mode_on_every_batch_and_nothing_else(seen, key):
     watch, _ = seen(key)
-    for role in watch.member.sources:
-        assert watch.modes[role] == {role in watch.member.trained}, role
+    for role in watch.run.networks.sources:
+        assert watch.modes[role] == {role in watch.run.networks.trained}, role
 
 
 @pytest.mark.parametrize("key", EVERY)
 def test_what_is_not_trained_makes_no_graph(seen, key):
     watch, _ = seen(key)
-    for role in untrained(watch.member):
+    for role in untrained(watch.run):
         assert watch.graphs[role] == {False}, role
 
 
 @pytest.mark.parametrize("key", EVERY)
 def test_no_two_networks_share_storage(seen, key):
     watch, _ = seen(key)
-    member = watch.member
-    networks = {**member.trained, **untrained(member), "helpers": member.helpers}
+    run = watch.run
+    networks = {**run.networks.trained, **untrained(run), "helpers": run.networks.helpers}
     owner: dict[int, str] = {}
     for role, module in networks.items():
         for pointer in storages(module):
@@ -207,7 +211,7 @@ def test_no_two_networks_share_storage(seen, key):
 @pytest.mark.parametrize("key", EVERY)
 def test_logged_terms_are_finite_and_sum_to_the_loss(seen, key):
     watch, outcome = seen(key)
-    weights = watch.member.method.loss_weights()
+    weights = watch.run.method.loss_weights()
     assert outcome.result["loss_weights"] == weights
     assert all(math.isfinite(value) for value in weights.values())
     assert [row["epoch"] for row in outcome.rows] == [1, 2, 3]

@@ -43,7 +43,7 @@ def tables(world) -> dict[str, bytes]:
 def test_table_rows_are_a_direct_forward_in_index_order(teachers):
     world, (run_id, _) = teachers
     every = torch.arange(len(world.data.labels))
-    out = network(world, run_id).table(every, LAYERS)
+    out = network(world, run_id).cached(every, LAYERS)
     from kdbench.models.features import with_features
 
     model = load_student(world.store, run_id, "last", world.data)
@@ -57,7 +57,7 @@ def test_table_rows_are_a_direct_forward_in_index_order(teachers):
         )
     # The order is the file's: rows of any positions are the rows asked for.
     some = torch.tensor([77, 3, 3, 129, 0])
-    again = network(world, run_id).table(some, ("embedding",))
+    again = network(world, run_id).cached(some, ("embedding",))
     assert torch.equal(again.logits, out.logits[some])
     assert torch.equal(again.features["embedding"], out.features["embedding"][some])
 
@@ -67,7 +67,7 @@ def test_table_and_live_agree_to_rounding(teachers):
     teacher = network(world, run_id)
     position = torch.tensor([5, 99, 12, 40])
     live = teacher.live(teacher.views.take(position), LAYERS)
-    table = teacher.table(position, LAYERS)
+    table = teacher.cached(position, LAYERS)
     torch.testing.assert_close(live.logits, table.logits, rtol=1e-4, atol=1e-5)
     for layer in LAYERS:
         torch.testing.assert_close(
@@ -104,19 +104,19 @@ def test_who_asks_does_not_matter_to_a_live_forward(teachers):
 
 def test_a_table_is_the_same_whoever_fills_it(teachers, tmp_path):
     world, (run_id, _) = teachers
-    network(world, run_id).table(torch.arange(3), LAYERS)
+    network(world, run_id).cached(torch.arange(3), LAYERS)
     together = tables(world)
     for path in world.store.tables.glob("*.npy"):
         path.unlink()
     for layers in ((), ("stage1",), ("stage2_pre", "embedding")):
-        network(world, run_id).table(torch.arange(130), layers)
+        network(world, run_id).cached(torch.arange(130), layers)
     assert tables(world) == together
     assert len(together) == 4
 
 
 def test_a_table_is_filled_once(teachers, monkeypatch):
     world, (run_id, _) = teachers
-    network(world, run_id).table(torch.arange(3), ("stage1",))
+    network(world, run_id).cached(torch.arange(3), ("stage1",))
     before = tables(world)
 
     def fill(*_):
@@ -124,16 +124,16 @@ def test_a_table_is_filled_once(teachers, monkeypatch):
 
     monkeypatch.setattr(storage.OutputCache, "_fill_shard", fill)
     again = network(world, run_id)
-    again.table(torch.arange(3), ("stage1",))
-    again.table(torch.arange(9), ())
+    again.cached(torch.arange(3), ("stage1",))
+    again.cached(torch.arange(9), ())
     assert tables(world) == before
 
 
 def test_a_new_tap_leaves_the_logits_alone(teachers):
     world, (run_id, _) = teachers
-    network(world, run_id).table(torch.arange(3), ())
+    network(world, run_id).cached(torch.arange(3), ())
     before = tables(world)
-    network(world, run_id).table(torch.arange(3), ("stage1",))
+    network(world, run_id).cached(torch.arange(3), ("stage1",))
     after = tables(world)
     assert len(before) == 1
     assert len(after) == 2
@@ -144,7 +144,7 @@ def test_a_new_tap_leaves_the_logits_alone(teachers):
 def test_a_crash_while_filling_leaves_no_table(teachers, monkeypatch, block):
     world, (run_id, _) = teachers
     monkeypatch.setattr(storage, "BLOCK", block)
-    whole = network(world, run_id).table(torch.arange(130), ("stage1",))
+    whole = network(world, run_id).cached(torch.arange(130), ("stage1",))
     for path in world.store.tables.glob("*.npy"):
         path.unlink()
     real, calls = TeacherNetwork.live, []
@@ -158,10 +158,10 @@ def test_a_crash_while_filling_leaves_no_table(teachers, monkeypatch, block):
     with monkeypatch.context() as patch:
         patch.setattr(TeacherNetwork, "live", live)
         with pytest.raises(KeyboardInterrupt):
-            network(world, run_id).table(torch.arange(3), ("stage1",))
+            network(world, run_id).cached(torch.arange(3), ("stage1",))
     assert tables(world) == {}
     # What the crash left behind does not stand in the way of the next try.
-    again = network(world, run_id).table(torch.arange(130), ("stage1",))
+    again = network(world, run_id).cached(torch.arange(130), ("stage1",))
     assert torch.equal(again.logits, whole.logits)
     assert torch.equal(again.features["stage1"], whole.features["stage1"])
 
@@ -169,33 +169,33 @@ def test_a_crash_while_filling_leaves_no_table(teachers, monkeypatch, block):
 def test_two_networks_do_not_mix(teachers):
     world, ids = teachers
     every = torch.arange(130)
-    outs = [network(world, run_id).table(every, ()).logits for run_id in ids]
+    outs = [network(world, run_id).cached(every, ()).logits for run_id in ids]
     assert not torch.allclose(*outs)
     assert len(tables(world)) == 2
     for run_id, out in zip(ids, outs, strict=True):
-        assert torch.equal(network(world, run_id).table(every, ()).logits, out)
+        assert torch.equal(network(world, run_id).cached(every, ()).logits, out)
 
 
 def test_writing_into_a_batch_does_not_write_into_the_table(teachers):
     world, (run_id, _) = teachers
     teacher = network(world, run_id)
-    out = teacher.table(torch.arange(5), ())
+    out = teacher.cached(torch.arange(5), ())
     before = tables(world)
     kept = out.logits.clone()
     out.logits.fill_(7)
-    assert torch.equal(teacher.table(torch.arange(5), ()).logits, kept)
+    assert torch.equal(teacher.cached(torch.arange(5), ()).logits, kept)
     assert tables(world) == before
 
 
 def test_a_table_is_of_the_images_it_was_made_of(teachers):
     """Another training part has another checksum, hence another table."""
     world, (run_id, _) = teachers
-    network(world, run_id).table(torch.arange(3), ())
+    network(world, run_id).cached(torch.arange(3), ())
     fewer = replace(
         world.data, images=world.data.images[:60], labels=world.data.labels[:60], checksum="first60"
     )
     other = TeacherNetwork(world.store, run_id, "last", fewer, Views(fewer))
-    other.table(torch.arange(3), ())
+    other.cached(torch.arange(3), ())
     shapes = sorted(np.load(p).shape for p in world.store.tables.glob("*.npy"))
     assert shapes == [(60, 10), (130, 10)]
 
@@ -215,7 +215,7 @@ def test_last_and_best_weights_are_two_networks(teachers):
     )
     every = torch.arange(130)
     one, other = (
-        TeacherNetwork(world.store, run_id, which, world.data, Views(world.data)).table(every, ())
+        TeacherNetwork(world.store, run_id, which, world.data, Views(world.data)).cached(every, ())
         for which in ("last", "best")
     )
     assert not torch.allclose(one.logits, other.logits)
@@ -294,7 +294,7 @@ def test_every_view_has_its_row(teachers, augment):
     rng = torch.Generator().manual_seed(0)
     position = torch.randint(len(world.data.labels), (64,), generator=rng)
     view = torch.randint(VIEWS[augment], (64,), generator=rng)
-    table = teacher.table(position, ("embedding",), view)
+    table = teacher.cached(position, ("embedding",), view)
     live = teacher.live(teacher.views.take(position, view), ("embedding",))
     torch.testing.assert_close(table.logits, live.logits, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(
@@ -303,9 +303,9 @@ def test_every_view_has_its_row(teachers, augment):
     # Without a view: the image itself.
     plain = teacher.live(teacher.views.take(position), ())
     torch.testing.assert_close(
-        teacher.table(position, ()).logits, plain.logits, rtol=1e-4, atol=1e-5
+        teacher.cached(position, ()).logits, plain.logits, rtol=1e-4, atol=1e-5
     )
-    shape = np.load(teacher.tables.path("logits"), mmap_mode="r").shape
+    shape = np.load(teacher.cache.path("logits"), mmap_mode="r").shape
     assert shape == (VIEWS[augment] * len(world.data.labels), 10)
 
 
@@ -315,7 +315,7 @@ def test_a_table_is_not_read_ahead(teachers):
     world, (run_id, _) = teachers
     teacher = over(world, run_id, "none")
     teacher.prepare(())
-    path = str(teacher.tables.path("logits"))
+    path = str(teacher.cache.path("logits"))
     regions = Path("/proc/self/smaps").read_text().split("VmFlags:")
     flags = [after for before, after in itertools.pairwise(regions) if path in before]
     assert flags
@@ -328,7 +328,7 @@ def test_a_table_is_a_direct_forward_of_its_blocks_to_the_last_bit(teachers, mon
     teacher = over(world, run_id, "flip")
     every = torch.arange(len(world.data.labels))
     for view in (0, 1):
-        rows = teacher.table(every, (), torch.full_like(every, view)).logits
+        rows = teacher.cached(every, (), torch.full_like(every, view)).logits
         for start in range(0, len(every), 50):
             block = every[start : start + 50]
             direct = teacher.live(teacher.views.take(block, view), ()).logits
@@ -356,7 +356,7 @@ def test_another_augmentation_or_storage_is_another_table(teachers):
 def test_half_precision_is_the_single_one_rounded(teachers):
     world, (run_id, _) = teachers
     every = torch.arange(len(world.data.labels))
-    whole, half = (over(world, run_id, "none", s).table(every, LAYERS) for s in ("fp32", "fp16"))
+    whole, half = (over(world, run_id, "none", s).cached(every, LAYERS) for s in ("fp32", "fp16"))
     assert half.logits.dtype == torch.float32
     assert torch.equal(half.logits, whole.logits.half().float())
     for layer in LAYERS:
@@ -387,7 +387,7 @@ def test_what_others_read_is_filled_in_the_same_forwards(teachers, monkeypatch):
         return real(self, images, layers)
 
     monkeypatch.setattr(TeacherNetwork, "live", live)
-    network(world, run_id).prepare((), also=("stage1", "embedding"))
+    network(world, run_id).prepare((), others=("stage1", "embedding"))
     # One block, then the spot check of what was opened.
     assert asked == [("stage1", "embedding"), ()]
     asked.clear()
@@ -401,7 +401,7 @@ def test_what_others_read_is_filled_in_the_same_forwards(teachers, monkeypatch):
 def test_a_table_that_says_something_else_is_an_error(teachers):
     world, (run_id, _) = teachers
     network(world, run_id).prepare(("stage1",))
-    path = network(world, run_id).tables.path("stage1")
+    path = network(world, run_id).cache.path("stage1")
     rows = np.load(path)
     np.save(path, np.roll(rows, 1, axis=0))
     with pytest.raises(WrongCache, match=r"the stage1 of image \d+ in view 0.*Remove the file"):

@@ -17,14 +17,14 @@ from kdbench.methods.base import Method
 from kdbench.methods.networks import Average, Snapshot, Trained
 from kdbench.records.spec import Recipe
 from kdbench.training import loop as train
-from kdbench.training import run as members
-from kdbench.training.batches import epoch_batches, training_positions
+from kdbench.training import state
+from kdbench.training.batches import training_positions
 from kdbench.training.context import TrainingJob
 from kdbench.training.cost import measure_costs
 from kdbench.training.events import Epochs, Failed, Finished
 from kdbench.training.networks import _inner
 from kdbench.training.optim import lr_at, make_optimizer
-from kdbench.training.run import TrainingRun
+from kdbench.training.run import TrainingRun, batches_for
 
 CE = METHODS["ce"]
 
@@ -49,7 +49,7 @@ def last(outcome: Any) -> dict[str, torch.Tensor]:
 
 
 def first_weights(world, job: TrainingJob, role: str = "student") -> dict[str, torch.Tensor]:
-    return TrainingRun(job, world.bench()).trained[role].state_dict()
+    return TrainingRun(job, world.context()).networks.trained[role].state_dict()
 
 
 def same(one, other) -> bool:
@@ -116,7 +116,7 @@ def test_a_run_that_cannot_be_built_fails_alone(world):
 
 def test_a_run_that_fails_at_its_end_fails_alone(world):
     class NoWeights(CE):
-        def weights(self):
+        def loss_weights(self):
             raise RuntimeError("no weights")
 
         def loss(self, out, batch, helpers, progress):
@@ -186,7 +186,7 @@ def test_stopped_before_an_epoch_is_whole_keeps_nothing_and_loses_nothing(world)
 
 
 def test_checkpoints_are_said_while_training(world, monkeypatch):
-    monkeypatch.setattr(members, "CHECKPOINT_EVERY", 0.0)
+    monkeypatch.setattr(state, "CHECKPOINT_EVERY", 0.0)
     job = world.job("ce")
     outcome = world.alone(job)
     epochs = [event for event in outcome.events if isinstance(event, Epochs)]
@@ -214,8 +214,8 @@ def test_validation_and_best_are_those_of_the_kept_weights(world):
     job = world.job("ce", recipe={"lr": 0.05, "epochs": 4})
     outcome = world.alone(job)
     stored = load_tensors(outcome.weights)
-    bench = world.bench()
-    _, held_out = training_positions(job.spec, bench)
+    context = world.context()
+    _, held_out = training_positions(job.spec, context)
     result = outcome.result
 
     def measured(which: str) -> tuple[float, float]:
@@ -223,7 +223,7 @@ def test_validation_and_best_are_those_of_the_kept_weights(world):
         network.load_state_dict(
             {k.removeprefix(f"{which}/"): v for k, v in stored.items() if k.startswith(which)}
         )
-        images = bench.views("none").take(held_out)
+        images = context.views("none").take(held_out)
         with torch.no_grad():
             logits = network.eval()(images)
         labels = world.data.labels[held_out]
@@ -272,7 +272,7 @@ def test_validation_does_not_move_the_run(world):
             return super().end_epoch(torch.arange(10))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "Member", Peeks)
+        patch.setattr(train, "TrainingRun", Peeks)
         peeked = world.alone(job)
     assert len(seen) == 3
     assert same(last(peeked), last(plain))
@@ -313,10 +313,10 @@ def test_progress_runs_from_the_first_step_to_the_last(world):
 
 
 def test_an_epoch_shows_each_fit_image_once_and_no_held_out_one(world):
-    bench, job = world.bench(), world.job("kdcl")
-    member = TrainingRun(job, bench)
-    fit, held_out = training_positions(job.spec, bench)
-    batches = epoch_batches(bench, fit, 0, [member])
+    context, job = world.context(), world.job("kdcl")
+    run = TrainingRun(job, context)
+    fit, held_out = training_positions(job.spec, context)
+    batches = batches_for([run], context, fit, 0)
     shown = torch.cat([batch.position for batch in batches])
     assert [len(batch.position) for batch in batches] == [40, 40, 20]
     assert sorted(shown.tolist()) == sorted(fit.tolist())
@@ -325,43 +325,43 @@ def test_an_epoch_shows_each_fit_image_once_and_no_held_out_one(world):
     for batch in batches:
         assert torch.equal(batch.labels, world.data.labels[batch.position])
         for view in (0, 1):
-            expected = bench.views("flip").take(batch.position, batch.view_ids[view])
+            expected = context.views("flip").take(batch.position, batch.view_ids[view])
             assert torch.equal(batch.images(view), expected)
     views = [torch.cat([batch.view_ids[k] for batch in batches]) for k in (0, 1)]
     assert not torch.equal(*views)
 
 
 def test_a_role_with_a_view_of_its_own_is_shown_it(world):
-    bench = world.bench()
-    member = TrainingRun(world.job("kdcl"), bench)
-    fit, _ = training_positions(member.spec, bench)
-    batch = epoch_batches(bench, fit, 0, [member])[0]
+    context = world.context()
+    run = TrainingRun(world.job("kdcl"), context)
+    fit, _ = training_positions(run.spec, context)
+    batch = batches_for([run], context, fit, 0)[0]
     shown = {}
-    for role, network in member.with_features.items():
+    for role, network in run.networks.extractors.items():
         network.register_forward_pre_hook(
             lambda module, given, role=role: shown.update({role: given[0]})
         )
-    member.begin_epoch(3)
-    member.step(batch)
+    run.begin_epoch(3)
+    run.step(batch)
     assert torch.equal(shown["student"], batch.images(0))
     assert torch.equal(shown["peer1"], batch.images(1))
     assert not torch.equal(shown["student"], shown["peer1"])
 
 
 def test_a_single_left_over_image_is_left_out(world):
-    bench = world.bench()
+    context = world.context()
     job = world.job("ce", recipe={"batch": 33})
-    fit, _ = training_positions(job.spec, bench)
-    batches = epoch_batches(bench, fit, 0, [TrainingRun(job, bench)])
+    fit, _ = training_positions(job.spec, context)
+    batches = batches_for([TrainingRun(job, context)], context, fit, 0)
     assert [len(batch.position) for batch in batches] == [33, 33, 33]
     assert world.alone(job).finished is not None
 
 
 def order(world, job: TrainingJob, epoch: int = 0) -> tuple[list[int], list[int]]:
     """Which images an epoch shows, and in which view."""
-    bench = world.bench()
-    fit, _ = training_positions(job.spec, bench)
-    batches = epoch_batches(bench, fit, epoch, [TrainingRun(job, bench)])
+    context = world.context()
+    fit, _ = training_positions(job.spec, context)
+    batches = batches_for([TrainingRun(job, context)], context, fit, epoch)
     return (
         torch.cat([b.position for b in batches]).tolist(),
         torch.cat([b.view_ids[0] for b in batches]).tolist(),
@@ -389,7 +389,7 @@ def test_pairing_does_not_depend_on_knobs_or_recipe(world):
         assert other.spec.id != plain.spec.id
         assert order(world, plain) == order(world, other)
         assert same(first_weights(world, plain), first_weights(world, other))
-        helpers = [TrainingRun(job, world.bench()).helpers.state_dict() for job in (plain, other)]
+        helpers = [TrainingRun(job, world.context()).helpers.state_dict() for job in (plain, other)]
         assert same(*helpers)
 
 
@@ -411,15 +411,15 @@ def test_seeds_lineages_and_roles_differ(world):
 def test_peers_drop_different_neurons(world):
     """Equal peers with equal weights would otherwise stay equal for ever."""
     job = world.job("dml")
-    bench = world.bench()
-    member = TrainingRun(job, bench)
-    member.begin_epoch(3)
-    seeds = [member._dropout[role][0] for role in ("student", "peer1")]
+    context = world.context()
+    run = TrainingRun(job, context)
+    run.begin_epoch(3)
+    seeds = [run._dropout[role][0] for role in ("student", "peer1")]
     assert seeds[0] != seeds[1]
     student = world.job("ce")
-    alone = TrainingRun(student, bench)
+    alone = TrainingRun(student, context)
     alone.begin_epoch(3)
-    assert alone._dropout["student"] == member._dropout["student"]
+    assert alone._dropout["student"] == run._dropout["student"]
 
 
 def test_a_generation_never_starts_from_its_teachers_first_weights(world):
@@ -501,36 +501,36 @@ class Follows(Method):
         }
 
 
-def follower(member: TrainingRun, role: str) -> dict[str, torch.Tensor]:
-    return {k: v.clone() for k, v in _inner(member.followers[role]).state_dict().items()}
+def follower(run: TrainingRun, role: str) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in _inner(run.networks.followers[role]).state_dict().items()}
 
 
-def student(member: TrainingRun) -> dict[str, torch.Tensor]:
-    return {k: v.clone() for k, v in member.trained["student"].state_dict().items()}
+def student(run: TrainingRun) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in run.networks.trained["student"].state_dict().items()}
 
 
 @pytest.fixture
-def watch_members(monkeypatch):
+def watch_runs(monkeypatch):
     """Members of the next cohorts, with the student and followers after each step."""
-    members: list[Any] = []
+    runs: list[Any] = []
 
     class Watched(TrainingRun):
-        def __init__(self, job, bench):
-            super().__init__(job, bench)
+        def __init__(self, job, context):
+            super().__init__(job, context)
             self.trail = [(student(self), follower(self, "mean"), follower(self, "previous"))]
-            members.append(self)
+            runs.append(self)
 
         def step(self, batch):
             super().step(batch)
             self.trail.append((student(self), follower(self, "mean"), follower(self, "previous")))
 
-    monkeypatch.setattr(train, "Member", Watched)
-    return members
+    monkeypatch.setattr(train, "TrainingRun", Watched)
+    return runs
 
 
-def test_an_average_is_the_running_mean_and_a_snapshot_the_last_epochs_end(world, watch_members):
+def test_an_average_is_the_running_mean_and_a_snapshot_the_last_epochs_end(world, watch_runs):
     world.alone(variant(world.job("ce"), Follows, "follows"))
-    trail = watch_members[0].trail
+    trail = watch_runs[0].trail
     assert len(trail) == 10
     first, mean_before, previous_before = trail[0]
     assert same(first, mean_before)
@@ -553,7 +553,7 @@ def test_an_average_is_the_running_mean_and_a_snapshot_the_last_epochs_end(world
         assert not torch.equal(now["conv1.weight"], average["conv1.weight"]) or step == 1
 
 
-def test_followers_resume_exactly(world, watch_members):
+def test_followers_resume_exactly(world, watch_runs):
     job = variant(world.job("ce"), Follows, "follows")
     whole = world.alone(job)
     calls = iter(range(100))
@@ -561,7 +561,7 @@ def test_followers_resume_exactly(world, watch_members):
     again = world.alone(replace(job, checkpoint=part.checkpoint))
     assert part.metrics + again.metrics == whole.metrics
     assert again.weights == whole.weights
-    ends = [member.trail[-1] for member in (watch_members[0], watch_members[2])]
+    ends = [run.trail[-1] for run in (watch_runs[0], watch_runs[2])]
     for one, other in zip(*ends, strict=True):
         assert same(one, other)
 
@@ -676,7 +676,7 @@ def test_weight_decay_shrinks_the_weights_of_a_run(world, name):
 
 def test_calibration_gives_sensible_numbers(world):
     jobs = {key: world.job(key) for key in ("ce", "kd", "dml")}
-    rows = measure_costs(jobs, "ce", world.bench(), lambda: False)
+    rows = measure_costs(jobs, "ce", world.context(), lambda: False)
     assert rows.keys() == jobs.keys()
     assert rows["ce"]["relative"] == 1.0
     for row in rows.values():
@@ -690,7 +690,7 @@ def test_calibration_gives_sensible_numbers(world):
 def test_measured_memory_grows_with_the_batch(world):
     job = world.job("ce")
     peaks = [
-        measure_costs({"ce": each}, "ce", world.bench(), lambda: False)["ce"]["peak_mb"]
+        measure_costs({"ce": each}, "ce", world.context(), lambda: False)["ce"]["peak_mb"]
         for each in (variant(job, batch=10), variant(job, batch=40))
     ]
     assert 2 < peaks[1] / peaks[0] < 5
@@ -699,16 +699,16 @@ def test_measured_memory_grows_with_the_batch(world):
 def test_calibration_leaves_no_trace(world):
     job = world.job("kd")
     before = world.alone(job)
-    bench = world.bench()
-    measure_costs({"ce": world.job("ce"), "kd": job}, "ce", bench, lambda: False)
-    after = world.train(job, bench=bench)[job.spec.id]
+    context = world.context()
+    measure_costs({"ce": world.job("ce"), "kd": job}, "ce", context, lambda: False)
+    after = world.train(job, context=context)[job.spec.id]
     assert after.weights == before.weights
     assert after.metrics == before.metrics
 
 
 def test_calibration_stops_when_asked(world):
     job = world.job("ce")
-    assert measure_costs({"ce": job}, "ce", world.bench(), lambda: True) == {}
+    assert measure_costs({"ce": job}, "ce", world.context(), lambda: True) == {}
 
 
 def test_a_job_says_all_that_a_run_needs():
