@@ -1,8 +1,8 @@
-"""A GPU's steps: recorded against eager, throughput against cohort size, share of the card.
+"""A GPU's steps: captured against eager, throughput against cohort size, share of the card.
 
     python benchmarks/gpu.py [--seconds 1.0] [--sizes 1,2,4,8,16,32]
 
-Prints one JSON line a measurement. Times are of whole steps, data and frozen outputs
+Prints one JSON line a measurement. Times are of whole steps, data and teacher outputs
 included, between two waits for the device.
 """
 
@@ -17,15 +17,15 @@ import torch
 from setting import Setting, mates, noise
 
 from kdbench import models
-from kdbench.training.batches import SharedBatch, epoch_batches, training_positions
+from kdbench.training.batches import SharedBatch, training_positions
 from kdbench.training.context import TrainingContext, TrainingJob
 from kdbench.training.cuda_graphs.pool import GraphPool
-from kdbench.training.run import TrainingRun
+from kdbench.training.run import TrainingRun, batches_for
 
 DEVICE = "cuda"
 
 
-def say(**what: object) -> None:
+def log(**what: object) -> None:
     print(json.dumps(what), flush=True)
 
 
@@ -43,42 +43,35 @@ def matrix_rate(dtype: torch.dtype, size: int = 8192) -> float:
 
 
 class Cohort:
-    """Members in lockstep over the batches of one epoch, round and round."""
+    """Runs in lockstep over the batches of one epoch, round and round."""
 
-    def __init__(
-        self, jobs: list[TrainingJob], bench: TrainingContext, recorded: bool, numbers: bool = False
-    ) -> None:
-        self.members = [TrainingRun(job, bench) for job in jobs]
-        for member in self.members:
-            member.prepare(lambda: False)
-        fit, _ = training_positions(jobs[0].spec, bench)
-        # Whole batches only: the last one is smaller, and would be recorded by itself.
-        self.batches = epoch_batches(bench, fit, 0, self.members)[:-1]
-        self.captured = GraphPool() if recorded else None
-        if self.captured:
-            self.captured.admit(self.members)
-        if numbers:
-            for member in self.members:
-                member.read_hparams_from_numbers()
+    def __init__(self, jobs: list[TrainingJob], context: TrainingContext, captured: bool) -> None:
+        self.runs = [TrainingRun(job, context) for job in jobs]
+        for run in self.runs:
+            run.prepare(lambda: False)
+        fit, _ = training_positions(jobs[0].spec, context)
+        # Whole batches only: the last one is smaller, and would be captured by itself.
+        self.batches = batches_for(self.runs, context, fit, 0)[:-1]
+        self.graphs = GraphPool() if captured else None
         torch.cuda.synchronize()
         started = time.perf_counter()
         self.steps(1)
         self.first = time.perf_counter() - started
 
     def steps(self, count: int) -> None:
-        for member in self.members:
-            member.begin_epoch(len(self.batches))
+        for run in self.runs:
+            run.begin_epoch(len(self.batches))
         for n in range(count):
             self._step(self.batches[n % len(self.batches)])
         torch.cuda.synchronize()
 
     def _step(self, batch: SharedBatch) -> None:
-        if self.captured is None:
-            for member in self.members:
-                member.step(batch)
+        if self.graphs is None:
+            for run in self.runs:
+                run.step(batch)
             batch.release()
         else:
-            self.captured.step(batch, self.members, guarded)
+            self.graphs.step(batch, self.runs, guarded)
 
     def seconds_per_step(self, budget: float) -> float:
         """Of one step of the whole cohort."""
@@ -94,20 +87,20 @@ class Cohort:
         return spent / count
 
 
-def guarded(_: str, act: Callable[[int], object], seat: int) -> bool:
-    act(seat)
+def guarded(_: str, act: Callable[[TrainingRun], object], run: TrainingRun) -> bool:
+    act(run)
     return True
 
 
 def main() -> None:
-    read = argparse.ArgumentParser()
-    read.add_argument("--seconds", type=float, default=1.0)
-    read.add_argument("--sizes", default="1,2,4,8,16,32")
-    told = read.parse_args()
-    sizes = [int(size) for size in told.sizes.split(",")]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--sizes", default="1,2,4,8,16,32")
+    options = parser.parse_args()
+    sizes = [int(size) for size in options.sizes.split(",")]
     torch.backends.cudnn.allow_tf32 = False
     rates = {"fp32": matrix_rate(torch.float32), "bf16": matrix_rate(torch.bfloat16)}
-    say(
+    log(
         card=torch.cuda.get_device_name(),
         torch=torch.__version__,
         matrix_tflops={k: round(v / 1e12, 1) for k, v in rates.items()},
@@ -132,23 +125,23 @@ def main() -> None:
                 )
                 size = made.recipe["batch"]
                 jobs = mates(made.job("ce"), max(*sizes, 10))
-                eager = Cohort(jobs[:1], made.bench(DEVICE), recorded=False).seconds_per_step(
-                    told.seconds
+                eager = Cohort(jobs[:1], made.context(DEVICE), captured=False).seconds_per_step(
+                    options.seconds
                 )
                 for count in sizes:
-                    cohort = Cohort(jobs[:count], made.bench(DEVICE), recorded=True)
-                    spent = cohort.seconds_per_step(told.seconds)
-                    run = spent / count * len(cohort.batches) * made.recipe["epochs"]
-                    say(
+                    cohort = Cohort(jobs[:count], made.context(DEVICE), captured=True)
+                    spent = cohort.seconds_per_step(options.seconds)
+                    seconds = spent / count * len(cohort.batches) * made.recipe["epochs"]
+                    log(
                         model=name,
                         precision=precision,
-                        members=count,
+                        runs=count,
                         eager_alone_us=round(1e6 * eager),
                         step_us=round(1e6 * spent),
                         us_per_member=round(1e6 * spent / count, 1),
                         against_eager=round(eager * count / spent, 2),
                         first_step_s=round(cohort.first, 3),
-                        seconds_per_run=round(run, 1),
+                        seconds_per_run=round(seconds, 1),
                         share_of_matrix_rate=round(
                             flops * size * count / spent / rates[precision], 4
                         ),
@@ -158,21 +151,16 @@ def main() -> None:
                     torch.cuda.empty_cache()
                     torch.cuda.reset_peak_memory_stats()
                 kd = mates(made.job("kd"), 10)
-                smooth = mates(made.job("label-smoothing"), 10)
-                ce, live, tensors, plain = (
-                    Cohort(each, made.bench(DEVICE), True, numbers).seconds_per_step(told.seconds)
-                    for each, numbers in (
-                        (jobs[:10], False),
-                        (kd, False),
-                        (smooth, False),
-                        (smooth, True),
+                ce, live = (
+                    Cohort(each, made.context(DEVICE), captured=True).seconds_per_step(
+                        options.seconds
                     )
+                    for each in (jobs[:10], kd)
                 )
-                say(
+                log(
                     model=name,
                     precision=precision,
                     live_teacher_kd_over_ce_cohort_of_10=round(live / ce, 3),
-                    knobs_in_tensors_over_numbers=round(tensors / plain, 3),
                 )
 
 

@@ -98,15 +98,15 @@ class Setting:
         provide(wanted)
         return job_of(wanted)
 
-    def bench(self, device: str = "cpu", recorded: bool = False) -> TrainingContext:
-        """A bench with nothing loaded."""
-        return TrainingContext(self.store, self.data, torch.device(device), recorded)
+    def context(self, device: str = "cpu") -> TrainingContext:
+        """A training context with nothing loaded."""
+        return TrainingContext(self.store, self.data, torch.device(device))
 
     def _pretend(self, job: TrainingJob) -> None:
         """A finished record with the first weights."""
-        member = TrainingRun(replace(job, checkpoint=None), self.bench())
-        member.rows.append({})
-        done = member.finished("done")
+        run = TrainingRun(replace(job, checkpoint=None), self.context())
+        run.history.rows.append({})
+        done = run.finished()
         record = self.store.record(job.spec.id)
         record.begin(job.spec)
         record.finish(done.result, done.weights)

@@ -25,11 +25,11 @@ from typing import Any
 from setting import Setting, as_a_worker, in_turns, mates, median, noise
 
 from kdbench.methods import METHODS
-from kdbench.training.batches import epoch_batches, training_positions
+from kdbench.training.batches import training_positions
 from kdbench.training.context import TrainingContext, TrainingJob
 from kdbench.training.cost import measure_costs
 from kdbench.training.optim import make_optimizer
-from kdbench.training.run import TrainingRun
+from kdbench.training.run import TrainingRun, batches_for
 
 SHAPE = (3, 32, 32)
 TUTORIAL = {"batch": 128, "epochs": 240}
@@ -41,23 +41,25 @@ ROUNDS = 7
 class Lockstep:
     """Runs over the same few batches, together."""
 
-    def __init__(self, jobs: Sequence[TrainingJob], bench: TrainingContext, steps: int = 4) -> None:
-        self.members = [TrainingRun(job, bench) for job in jobs]
-        for member in self.members:
-            member.prepare(lambda: False)
-        fit, _ = training_positions(jobs[0].spec, bench)
-        self.batches = epoch_batches(bench, fit, 0, self.members)[:steps]
+    def __init__(
+        self, jobs: Sequence[TrainingJob], context: TrainingContext, steps: int = 4
+    ) -> None:
+        self.runs = [TrainingRun(job, context) for job in jobs]
+        for run in self.runs:
+            run.prepare(lambda: False)
+        fit, _ = training_positions(jobs[0].spec, context)
+        self.batches = batches_for(self.runs, context, fit, 0)[:steps]
         self()
 
     def __call__(self) -> float:
-        """Seconds a step of all members."""
-        for member in self.members:
-            member.begin_epoch(len(self.batches))
-        fresh = [batch.again() for batch in self.batches]
+        """Seconds a step of all runs."""
+        for run in self.runs:
+            run.begin_epoch(len(self.batches))
+        fresh = [batch.fresh() for batch in self.batches]
         started = time.perf_counter()
         for batch in fresh:
-            for member in self.members:
-                member.step(batch)
+            for run in self.runs:
+                run.step(batch)
             batch.release()
         return (time.perf_counter() - started) / len(fresh)
 
@@ -70,7 +72,7 @@ def relative(setting: Setting, keys: Sequence[str]) -> dict[str, float]:
             jobs[key] = setting.job(key, hparams=HPARAMS.get(key))
         except ValueError as reason:
             print(f"  {key}: left out, {reason}")
-    rows = measure_costs(jobs, "ce", setting.bench(), lambda: False, steps=6, turns=9)
+    rows = measure_costs(jobs, "ce", setting.context(), lambda: False, steps=6, turns=9)
     return {key: row["relative"] for key, row in rows.items()}
 
 
@@ -93,7 +95,8 @@ def live(root: Path) -> None:
     data = noise("cifar100", 100, 2000, SHAPE)
     setting = Setting(root, data, "resnet8x4", "resnet32x4", recipe, "crop-flip")
     works = {
-        key: Lockstep(mates(setting.job(key), 10), setting.bench(), steps=1) for key in ("ce", "kd")
+        key: Lockstep(mates(setting.job(key), 10), setting.context(), steps=1)
+        for key in ("ce", "kd")
     }
     found = in_turns(works, 5)
     ratios = [kd / ce for kd, ce in zip(found["kd"], found["ce"], strict=True)]
@@ -114,17 +117,17 @@ def data(root: Path) -> None:
             TUTORIAL,
             augment,
         )
-        bench = setting.bench()
-        whole = Lockstep([setting.job("kd")], bench)
-        (member,) = whole.members
-        network, _ = member.frozen["teacher"]
+        context = setting.context()
+        whole = Lockstep([setting.job("kd")], context)
+        (run,) = whole.runs
+        network, _ = run.networks.teachers["teacher"]
 
         def only_data(whole: Lockstep = whole, network=network) -> float:
-            fresh = [batch.again() for batch in whole.batches]
+            fresh = [batch.fresh() for batch in whole.batches]
             started = time.perf_counter()
             for batch in fresh:
                 batch.images(0), batch.labels
-                network.table(batch.position, (), batch.view_ids[0])
+                network.cached(batch.position, (), batch.view_ids[0])
                 batch.release()
             return (time.perf_counter() - started) / len(fresh)
 
@@ -136,10 +139,10 @@ def data(root: Path) -> None:
 
 def cohort(root: Path) -> None:
     setting = Setting(root, noise("cifar10", 10, 2000, SHAPE), "lightnn", "deepnn", TUTORIAL)
-    bench = setting.bench()
+    context = setting.context()
     jobs = mates(setting.job("kd"), 4)
-    together = Lockstep(jobs, bench)
-    alone = [Lockstep([job], bench) for job in jobs]
+    together = Lockstep(jobs, context)
+    alone = [Lockstep([job], context) for job in jobs]
     found = in_turns({"together": together, "alone": lambda: sum(each() for each in alone)}, ROUNDS)
     ratios = [t / a for t, a in zip(found["together"], found["alone"], strict=True)]
     show("4 kd runs in lockstep over the same one after the other, table", {"kd": median(ratios)})
@@ -157,7 +160,7 @@ def bf16(root: Path) -> None:
                 "lightnn",
                 {**recipe, "precision": precision},
             )
-            made[precision] = Lockstep([setting.job("ce")], setting.bench())
+            made[precision] = Lockstep([setting.job("ce")], setting.context())
         found = in_turns(made, ROUNDS)
         rows[student] = median([b / f for b, f in zip(found["bf16"], found["fp32"], strict=True)])
     show("a ce step in bf16 over one in fp32", rows)
@@ -165,11 +168,11 @@ def bf16(root: Path) -> None:
 
 def optimiser(root: Path) -> None:
     setting = Setting(root, noise("cifar10", 10, 2000, SHAPE), "lightnn", "deepnn", TUTORIAL)
-    bench, jobs = setting.bench(), mates(setting.job("ce"), 10)
-    together = Lockstep(jobs, bench)
-    own = [member.optimizer for member in together.members]
+    context, jobs = setting.context(), mates(setting.job("ce"), 10)
+    together = Lockstep(jobs, context)
+    own = [run.optimizer for run in together.runs]
     weights = [p for o in own for group in o.param_groups for p in group["params"]]
-    joint = make_optimizer(jobs[0].spec.recipe, weights, bench.device)
+    joint = make_optimizer(jobs[0].spec.recipe, weights, context.device)
 
     def updates(optimizers: Sequence[Any]) -> float:
         started = time.perf_counter()

@@ -97,9 +97,8 @@ class Method:
     ) -> dict[str, Tensor]:
         """Named, weighted scalar terms; their sum is minimised.
 
-        The hyperparameters that tuning moves may be 0-d float64 tensors here, as `progress` may: a step
-        that computes with them is recorded once for all trials, one that needs their numbers
-        is recorded anew for each. `weighted` and `scalar` bring them to the logits' type.
+        `progress` may hold 0-d tensors, since a GPU captures the step once and replays it, so
+        no Python branch depends on its values; `scalar` brings them to the logits' type.
         """
         raise NotImplementedError
 

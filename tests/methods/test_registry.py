@@ -220,16 +220,6 @@ class TestLoss:
         for name, term in compute(method, out, sizes, tensors).items():
             assert torch.equal(term, plain[name])
 
-    def test_continuous_knobs_may_be_tensors(self, key, teacher):
-        method, sizes, out = self.prepare(key, teacher)
-        plain = compute(method, out, sizes, fakes.END)
-        tensors = METHODS[key]()
-        for name in method.searched():
-            value = torch.tensor(getattr(method, name), dtype=torch.float64)
-            object.__setattr__(tensors, name, value)
-        for name, term in compute(tensors, out, sizes, fakes.END).items():
-            torch.testing.assert_close(term, plain[name], rtol=1e-5, atol=1e-7, check_dtype=False)
-
     def test_weights_are_the_ones_used(self, key, teacher, monkeypatch):
         """`weights` doubled doubles every term, so no term takes its weight elsewhere."""
         method, sizes, out = self.prepare(key, teacher)

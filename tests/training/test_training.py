@@ -389,7 +389,10 @@ def test_pairing_does_not_depend_on_knobs_or_recipe(world):
         assert other.spec.id != plain.spec.id
         assert order(world, plain) == order(world, other)
         assert same(first_weights(world, plain), first_weights(world, other))
-        helpers = [TrainingRun(job, world.context()).helpers.state_dict() for job in (plain, other)]
+        helpers = [
+            TrainingRun(job, world.context()).networks.helpers.state_dict()
+            for job in (plain, other)
+        ]
         assert same(*helpers)
 
 
@@ -487,7 +490,7 @@ class Follows(Method):
             "previous": Snapshot("student"),
         }
 
-    def weights(self):
+    def loss_weights(self):
         return {"task": 1.0, "mean": 0.5, "previous": 0.5}
 
     def loss(self, out, batch, helpers, progress):
