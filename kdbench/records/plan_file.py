@@ -1,0 +1,199 @@
+"""The plan file of a study: its settings, rows and runs, as one typed object.
+
+`kdbench.study` makes it; the driver keeps it as JSON in `runs/plans/`; reports, MLflow and the
+command line read it. Standard library only.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from kdbench.errors import KdbenchError
+from kdbench.records.files import write_json
+from kdbench.records.spec import Recipe
+
+
+class CorruptPlan(KdbenchError):
+    """A plan file that cannot be read."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(
+            f"the plan {path} cannot be read: {why}. `kdbench study {path.stem}` writes it anew."
+        )
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run as the plan lists it.
+
+    `kind` is `teacher`, `stage` (a network that a method needs first), `trial` or `final`.
+    `label` and `method` are the entry's, `group` is what MLflow shows the run under, `teacher`
+    the id of the study's teacher for this run.
+    """
+
+    name: str
+    kind: str
+    group: str
+    method: str
+    label: str
+    seed: int
+    trial: int | None = None
+    teacher: str | None = None
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """A trial of a row's tuning: its runs, one a tuning seed, and their mean validation scores.
+
+    `accuracy` is a fraction and `nll` is in nats; both are None until all runs have ended, and
+    where one diverged.
+    """
+
+    number: int
+    runs: tuple[str, ...]
+    hparams: Mapping[str, Any]
+    accuracy: float | None = None
+    nll: float | None = None
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """A row of the leaderboard: a method with these hyperparameters, and its run for each seed.
+
+    `row` is `default`, `tuned`, `pinned` or `only`; `searched` names what its tuning moved;
+    `incompatible` says why it has no runs; `outputs` says, for each role that another run
+    fills, whether its outputs come from the `cache` or are computed `live`.
+    """
+
+    label: str
+    row: str
+    method: str
+    cite: str | None = None
+    hparams: Mapping[str, Any] = field(default_factory=dict)
+    searched: tuple[str, ...] = ()
+    runs: Mapping[str, str] = field(default_factory=dict)
+    trials: tuple[PlannedTrial, ...] = ()
+    best_trial: int | None = None
+    incompatible: str | None = None
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PlanData:
+    """The data of a study: `images` training images of `shape` (channels, height, width), of
+    which `validation` validate; `train_on` is `fit` (the others) or `all`."""
+
+    name: str
+    checksum: str = ""
+    validation: int = 0
+    augment: str = "none"
+    train_on: str = "fit"
+    classes: tuple[str, ...] = ()
+    images: int = 0
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlanTune:
+    """The tuning budget of every row that is tuned."""
+
+    trials: int
+    epochs: int
+    seeds: tuple[int, ...]
+    sampler: str
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """All that reports and MLflow take from a study.
+
+    `selection` is `last` or `best`, the epoch whose weights are scored; `margin` is in
+    percentage points; `teachers` gives the teacher's run for each of its seeds; `references`
+    gives the fields of each paper by its key, and `cites` the keys of the data set's and of
+    the models' papers; `listing` describes each run by its id. Scores that come from elsewhere
+    have no data, models and recipe, and say with `score` what they measure.
+    """
+
+    study: str
+    selection: str
+    question: str = ""
+    hash: str = ""
+    data: PlanData | None = None
+    models: Mapping[str, str] = field(default_factory=dict)
+    recipe: Recipe | None = None
+    reference: str = ""
+    margin: float = 0.2
+    tune: PlanTune | None = None
+    teachers: Mapping[str, str] = field(default_factory=dict)
+    published: tuple[Mapping[str, Any], ...] = ()
+    references: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    cites: Mapping[str, Any] = field(default_factory=dict)
+    complete: bool = False
+    rows: tuple[PlanRow, ...] = ()
+    listing: Mapping[str, PlannedRun] = field(default_factory=dict)
+    score: str | None = None
+
+    @staticmethod
+    def from_dict(raw: Mapping[str, Any]) -> "PlanFile":
+        """The plan that `to_dict` and JSON made `raw` from.
+
+        Raises `TypeError`, `ValueError` or `AttributeError` where `raw` is no such plan.
+        """
+        listing = {run: PlannedRun(**entry) for run, entry in raw.get("listing", {}).items()}
+        parts: dict[str, Any] = {
+            "data": _part(PlanData, raw.get("data"), "classes", "shape"),
+            "recipe": _part(Recipe, raw.get("recipe"), "milestones"),
+            "tune": _part(PlanTune, raw.get("tune"), "seeds"),
+            "published": tuple(raw.get("published") or ()),
+            "rows": tuple(_row(row) for row in raw.get("rows") or ()),
+            "listing": listing,
+        }
+        return PlanFile(**{**raw, **parts})
+
+    def to_dict(self, runs: bool = True) -> dict[str, Any]:
+        """The plan as plain dictionaries, for JSON.
+
+        With `runs=False` the listing and the trials are left out: a report keeps them in
+        tables of their own.
+        """
+        # A report that is not converted to typed plans yet reads this dictionary.
+        plan = asdict(self)
+        if self.score is None:
+            del plan["score"]
+        if not runs:
+            del plan["listing"]
+            for row in plan["rows"]:
+                del row["trials"]
+        return plan
+
+    def without_runs(self) -> "PlanFile":
+        """The plan without its listing and its trials."""
+        return replace(self, rows=tuple(replace(r, trials=()) for r in self.rows), listing={})
+
+    @staticmethod
+    def load(path: Path) -> "PlanFile | None":
+        """The plan in a file, or None where there is no file. Raises `CorruptPlan`."""
+        try:
+            return PlanFile.from_dict(json.loads(path.read_bytes()))
+        except FileNotFoundError:
+            return None
+        except (AttributeError, RecursionError, TypeError, ValueError) as error:
+            raise CorruptPlan(path, str(error)) from error
+
+    def dump(self, path: Path) -> None:
+        """Write the plan as JSON, whole or not at all."""
+        write_json(path, self.to_dict())
+
+
+def _part(kind: type[Any], raw: Mapping[str, Any] | None, *tuples: str) -> Any:
+    """A part of the plan, whose lists at the keys `tuples` become tuples; None for none."""
+    if not raw:
+        return None
+    return kind(**{**raw, **{key: tuple(raw[key]) for key in tuples if key in raw}})
+
+
+def _row(raw: Mapping[str, Any]) -> PlanRow:
+    trials = tuple(_part(PlannedTrial, trial, "runs") for trial in raw.get("trials") or ())
+    return PlanRow(**{**raw, "searched": tuple(raw.get("searched") or ()), "trials": trials})
