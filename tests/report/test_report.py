@@ -19,22 +19,15 @@ from support.fake_study import COST, IMAGES, ODD, RIGHT, SEEDS, FakeStudy
 
 from kdbench.records.files import write_json
 from kdbench.records.store import Store
-from kdbench.report import (
-    Behind,
-    MixedRuns,
-    build,
-    leaderboard,
-    records_frame,
-    runs_frame,
-    terminal,
-    write,
-)
-from kdbench.report.data.collect import behind
+from kdbench.report.data.collect import Behind, behind
 from kdbench.report.data.report_data import NoReportData, load, squeeze, tidy_curves
-from kdbench.report.data.runs import typed
+from kdbench.report.data.runs import MixedRuns, records_frame, runs_frame, typed
+from kdbench.report.leaderboard import leaderboard
+from kdbench.report.write import build, write
 from kdbench.report.writers import cells as cells_module
 from kdbench.report.writers import latex as latex_module
 from kdbench.report.writers import markdown as markdown_module
+from kdbench.report.writers.console import terminal
 from kdbench.stats import Analysis, adjust
 
 
@@ -499,7 +492,9 @@ def test_markdown(board):
     assert "a\\_b%&#" in text
     assert "4 of 5 †" in text
     assert "layers differ in channels: 16 and 32" in text
-    assert text.startswith(f"<!-- made from {DIGEST} -->\n# made\\_up (incomplete)\n\nWhich one?\n")
+    assert text.startswith(
+        f"<!-- made from {DIGEST} -->\n# fake\\_study (incomplete)\n\nWhich one?\n"
+    )
     assert "relative cost (measured)" in text
 
 
