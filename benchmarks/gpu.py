@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from setting import Setting, mates, noise
+from setting import Setting, noise, with_other_lr
 
 from kdbench import models
 from kdbench.training.batches import SharedBatch, training_positions
@@ -124,7 +124,7 @@ def main() -> None:
                     augment,
                 )
                 size = made.recipe["batch"]
-                jobs = mates(made.job("ce"), max(*sizes, 10))
+                jobs = with_other_lr(made.job("ce"), max(*sizes, 10))
                 eager = Cohort(jobs[:1], made.context(DEVICE), captured=False).seconds_per_step(
                     options.seconds
                 )
@@ -150,7 +150,7 @@ def main() -> None:
                     del cohort
                     torch.cuda.empty_cache()
                     torch.cuda.reset_peak_memory_stats()
-                kd = mates(made.job("kd"), 10)
+                kd = with_other_lr(made.job("kd"), 10)
                 ce, live = (
                     Cohort(each, made.context(DEVICE), captured=True).seconds_per_step(
                         options.seconds

@@ -112,7 +112,7 @@ class Setting:
         record.finish(done.result, done.weights)
 
 
-def mates(job: TrainingJob, count: int) -> list[TrainingJob]:
+def with_other_lr(job: TrainingJob, count: int) -> list[TrainingJob]:
     """Runs that differ in their learning rates alone."""
     lr = job.spec.recipe.lr
     recipes = [replace(job.spec.recipe, lr=lr * (1 + n / 1000)) for n in range(count)]

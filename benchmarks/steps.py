@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from setting import Setting, as_a_worker, in_turns, mates, median, noise
+from setting import Setting, as_a_worker, in_turns, median, noise, with_other_lr
 
 from kdbench.methods import METHODS
 from kdbench.training.batches import training_positions
@@ -95,7 +95,7 @@ def live(root: Path) -> None:
     data = noise("cifar100", 100, 2000, SHAPE)
     setting = Setting(root, data, "resnet8x4", "resnet32x4", recipe, "crop-flip")
     works = {
-        key: Lockstep(mates(setting.job(key), 10), setting.context(), steps=1)
+        key: Lockstep(with_other_lr(setting.job(key), 10), setting.context(), steps=1)
         for key in ("ce", "kd")
     }
     found = in_turns(works, 5)
@@ -140,7 +140,7 @@ def data(root: Path) -> None:
 def cohort(root: Path) -> None:
     setting = Setting(root, noise("cifar10", 10, 2000, SHAPE), "lightnn", "deepnn", TUTORIAL)
     context = setting.context()
-    jobs = mates(setting.job("kd"), 4)
+    jobs = with_other_lr(setting.job("kd"), 4)
     together = Lockstep(jobs, context)
     alone = [Lockstep([job], context) for job in jobs]
     found = in_turns({"together": together, "alone": lambda: sum(each() for each in alone)}, ROUNDS)
@@ -168,7 +168,7 @@ def bf16(root: Path) -> None:
 
 def optimiser(root: Path) -> None:
     setting = Setting(root, noise("cifar10", 10, 2000, SHAPE), "lightnn", "deepnn", TUTORIAL)
-    context, jobs = setting.context(), mates(setting.job("ce"), 10)
+    context, jobs = setting.context(), with_other_lr(setting.job("ce"), 10)
     together = Lockstep(jobs, context)
     own = [run.optimizer for run in together.runs]
     weights = [p for o in own for group in o.param_groups for p in group["params"]]

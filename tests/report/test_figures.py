@@ -376,7 +376,7 @@ def test_curves_take_validation_first_and_leave_gaps_out(board, evidence):
     assert prepared("curves", nothing) is None
 
 
-def test_tuning_shows_searched_knobs_and_the_chosen_trial(evidence):
+def test_tuning_shows_searched_hyperparameters_and_the_chosen_trial(evidence):
     tuning = prepared("tuning", evidence)
     assert list(tuning.panels) == ["temperature", "beta"]
     chosen = {t.label: t.value for t in tuning.panels["beta"] if t.chosen}
