@@ -74,8 +74,8 @@ def exit_with(command: Callable[[], int], traceback: bool) -> None:
             raise KeyboardInterrupt
     except (KeyboardInterrupt, Exception) as error:
         if isinstance(error, KeyboardInterrupt) or was_interrupted():
-            detail = str(error) if isinstance(error, KeyboardInterrupt) else ""
-            print("Stopped.", detail, "To continue:", repeated_command())
+            detail = f"{error} " if isinstance(error, KeyboardInterrupt) and error.args else ""
+            print(f"Stopped. {detail}To continue: {repeated_command()}")
             raise typer.Exit(STOPPED) from None
         if traceback:
             raise

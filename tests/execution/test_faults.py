@@ -1,5 +1,6 @@
-"""Whole studies on broken ground: a full disk, a read-only folder, a process that is stopped."""
+"""Whole studies on broken ground: a full disk, a read-only folder, a suspended process."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -9,72 +10,43 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from support import crash
-
-from kdbench.data.load import TrainingData
-from kdbench.execution.driver import StudyDriver
-from kdbench.execution.engines.inline import InlineEngine
-from kdbench.execution.engines.protocol import WorkerSettings
-from kdbench.records.store import Store
-from kdbench.study import Planner
-from kdbench.study.load import parse_study
-from kdbench.tracking.optuna_log import OptunaLog
+from support.inline_study import InlineStudy
 
 Mount = Callable[[str], Path]
-
-
-class Nobody:
-    """Neither MLflow nor a person."""
-
-    def touch(self, *_: object) -> None: ...
-    def plan(self, *_: object) -> None: ...
-    def log(self, *_: object) -> None: ...
-
-
-def sweep(root: Path, digits: TrainingData) -> StudyDriver:
-    store, ear = Store(root), Nobody()
-    planner = Planner(parse_study(crash.SMALLEST, "crash"), digits, store)
-    engine = InlineEngine(WorkerSettings(root, "digits", None, "cpu"))
-    return StudyDriver(planner, store, engine, ear, ear, OptunaLog(root), "cpu")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
 def mount(tmp_path: Path) -> Iterator[Mount]:
     """A small file system of its own: `mount("size=100k")`, again with `remount,...`."""
-    place = tmp_path / "small"
-    place.mkdir()
+    folder = tmp_path / "small"
+    folder.mkdir()
 
     def make(options: str) -> Path:
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
         if subprocess.run(command, capture_output=True).returncode:
             pytest.skip("this user may not mount a small file system")
-        return place
+        return folder
 
     try:
         yield make
     finally:
-        subprocess.run(["umount", str(place)], capture_output=True)
+        if folder.is_mount():
+            gc.collect()  # a cycle may hold a file of it open, or mapped
+            subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_full_disk_stops_cleanly_and_the_next_start_goes_on(
-    mount: Mount, digits: TrainingData
+    mount: Mount, study: InlineStudy
 ) -> None:
-    root = mount("size=600k")
+    root = study.root = mount("size=600k")
+    study.text = crash.SMALLEST
     with pytest.raises(OSError, match="free"):
-        sweep(root, digits).run()
+        study.run()
     kept = {p: p.read_bytes() for p in root.glob("runs/*/result.json")}
     assert not list(root.rglob("*.part"))
     mount("remount,size=60m")
-    assert sweep(root, digits).run()["complete"]
+    assert study.run()[0]["complete"]
     assert all(path.read_bytes() == content for path, content in kept.items())
 
 

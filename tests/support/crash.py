@@ -1,8 +1,8 @@
 """Studies that are killed, again and again: does the leaderboard come out the same?
 
-    python tests/crash.py random --kills 100       kill -9 of the process group at random moments
-    python tests/crash.py random --kills 40 --processes 4      one of four that share a study
-    python tests/crash.py boundaries               at every boundary of a write and a rename
+    python tests/support/crash.py random --kills 100    kill -9 of the group at random moments
+    python tests/support/crash.py random --kills 40 --processes 4   one of four that share a study
+    python tests/support/crash.py boundaries            at every boundary of a write and a rename
 
 Each prints what was tried and every promise that was broken; exit code 1 if there is one.
 """
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -64,9 +65,9 @@ class Tally:
 
 
 def environment() -> dict[str, str]:
-    """Ours, without what would lead a study to another store or another folder of data."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "KDBENCH_"))}
-    return {**kept, "OMP_NUM_THREADS": "1"}
+    """The test's own, without what would lead a study to another store or folder of data."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "KDBENCH_"))}
+    return {**inherited, "OMP_NUM_THREADS": "1"}
 
 
 def command(root: Path, workers: int) -> list[str]:
@@ -96,6 +97,7 @@ def reference(home: Path, text: str = STUDY, workers: int = 2) -> Path:
     done = subprocess.run(
         command(home / "root", workers), env=environment(), capture_output=True, text=True
     )
+    (home / "log.txt").write_text(done.stdout + done.stderr)
     assert done.returncode == 0, done.stdout + done.stderr
     return home / "root"
 
@@ -105,14 +107,14 @@ def reference(home: Path, text: str = STUDY, workers: int = 2) -> Path:
 
 def content(root: Path) -> dict[str, str]:
     """The report's tables without what was measured with a clock, as text."""
-    found = {}
+    texts = {}
     for name in TABLES:
         table = pd.read_csv(root / "reports" / "crash" / name)
         table = table[[c for c in table.columns if "measured" not in c]]
         if "metric" in table:
             table = table[~table["metric"].str.startswith("measured.")]
-        found[name] = table.to_csv(index=False)
-    return found
+        texts[name] = table.to_csv(index=False)
+    return texts
 
 
 def finished(root: Path) -> dict[str, str]:
@@ -126,19 +128,19 @@ def finished(root: Path) -> dict[str, str]:
 def broken(root: Path, whole: Path, before: dict[str, str]) -> Iterator[str]:
     """Promises that a finished study in `root` breaks. `whole` is the undisturbed one's root,
     `before` the results that had been seen before kills."""
-    now, there = finished(root), finished(whole)
-    for run in there.keys() - now.keys():
+    now, expected = finished(root), finished(whole)
+    for run in expected.keys() - now.keys():
         yield f"run {run} is lost"
-    for run in now.keys() - there.keys():
+    for run in now.keys() - expected.keys():
         yield f"run {run} belongs to no undisturbed study"
     for run, digest in before.items():
         if now.get(run) != digest:
             yield f"run {run} was finished and was trained again"
-    ours, theirs = content(root), content(whole)
+    texts, expected_texts = content(root), content(whole)
     for name in TABLES:
-        if ours[name] != theirs[name]:
+        if texts[name] != expected_texts[name]:
             yield f"{name} differs"
-    yield from in_mlflow(root / "mlflow.db", set(there))
+    yield from in_mlflow(root / "mlflow.db", set(expected))
 
 
 def in_mlflow(database: Path, runs: set[str]) -> Iterator[str]:
@@ -280,6 +282,9 @@ def at_boundaries(home: Path, first: int = 1, every: int = 1) -> Tally:
         code = _child(root, at)
         if code == 0:  # it came to its end before that boundary
             break
+        if code > 0:  # nothing killed it
+            tally.broken.append(f"boundary {at}: {(root.parent / 'log.txt').read_text()[-2000:]}")
+            break
         tally.kills += 1
         seen = finished(root)
         if _child(root, 0):
@@ -307,7 +312,7 @@ def _empty_store(home: Path) -> Path:
 
 
 def _child(root: Path, at: int) -> int:
-    """Carry the study out in a forked process that dies at boundary `at` (0: at none); its
+    """Run the study in a forked process that dies at boundary `at` (0: at none); its
     exit code, negative where it was killed."""
     pid = os.fork()
     if pid:
@@ -329,7 +334,11 @@ def _child(root: Path, at: int) -> int:
         Boundaries(at)
         options = Options(str(root.parent / "crash.yaml"), root, workers=1, engine="inline")
         code = run_and_report(options, ProgressBar(Console()))
+    except BaseException:
+        traceback.print_exc()
     finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(code)
 
 
@@ -343,7 +352,7 @@ def _skip_what_writes_nothing() -> None:
     blank = {"blank": b"."}
     cost = {"relative": 1.0, "peak_mb": 1.0, "seconds_per_step": 1.0}
     patches: tuple[tuple[Any, str, Any], ...] = (
-        (write, "figures", lambda *_: Drawn({}, blank, blank, {})),
+        (write, "draw_figures", lambda *_: Drawn({}, blank, blank, {})),
         (worker, "measure_costs", lambda specs, *_: dict.fromkeys(specs, cost)),
     )
     for module, name, replacement in patches:
@@ -355,7 +364,7 @@ def _skip_what_writes_nothing() -> None:
 
 
 def main() -> int:
-    """What the command line asks for; 1 where a promise was broken."""
+    """Run what the command line asks for; 1 where a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("random", "boundaries"))
     parser.add_argument("--kills", type=int, default=100)
@@ -363,14 +372,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=1, help="of the boundaries")
     parser.add_argument("--every", type=int, default=1, help="step between boundaries")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kdbench-crash-") as folder:
         began = time.monotonic()
-        if asked.what == "random":
+        if args.what == "random":
             whole = reference(Path(folder) / "whole")
-            tally = at_random(Path(folder), whole, asked.kills, asked.processes, asked.seed)
+            tally = at_random(Path(folder), whole, args.kills, args.processes, args.seed)
         else:
-            tally = at_boundaries(Path(folder), asked.first, asked.every)
+            tally = at_boundaries(Path(folder), args.first, args.every)
         minutes = (time.monotonic() - began) / 60
     print(
         f"{tally.kills} kills over {tally.studies} studies of {tally.runs} runs in {minutes:.0f} "

@@ -1,0 +1,153 @@
+"""One signal stops a study at any moment: exit code 130, nothing lost, nothing left running."""
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from support import crash
+
+
+@dataclass
+class Start:
+    """One start of the study, in a session of its own."""
+
+    root: Path
+    number: int
+    began: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.results_before = len(crash.finished(self.root))
+        self.scores_before = self.scores
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                crash.command(self.root, 1),
+                env=crash.environment(), stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def log_path(self) -> Path:
+        return self.root.parent / f"log-{self.number}.txt"
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    @property
+    def scores(self) -> int:
+        return len(list(self.root.glob("runs/*/test.json")))
+
+    @property
+    def new_results(self) -> int:
+        return len(crash.finished(self.root)) - self.results_before
+
+    def catches_sigterm(self) -> bool:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+        return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+    def has_mapped(self, library: str) -> bool:
+        return library in Path(f"/proc/{self.process.pid}/maps").read_text()
+
+    def processes(self) -> Iterator[tuple[int, str]]:
+        """Id and command line of every process of the session that has not ended."""
+        for folder in Path("/proc").iterdir():
+            if not folder.name.isdigit():
+                continue
+            try:
+                state, _, _, session = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
+                line = (folder / "cmdline").read_text().replace("\0", " ")
+            except OSError:
+                continue  # it has ended meanwhile
+            if int(session) == self.process.pid and state != "Z":
+                yield int(folder.name), line
+
+    def runs(self, words: str) -> bool:
+        return any(words in line for _, line in self.processes())
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a signal is sent: `delay` seconds after `reached`, `times` times."""
+
+    name: str
+    reached: Callable[[Start], bool]
+    kind: signal.Signals
+    delay: float = 0.0
+    times: int = 1
+    group: bool = True
+
+
+INT, TERM = signal.SIGINT, signal.SIGTERM
+SERVER = "multiprocessing.forkserver"
+MOMENTS = (
+    Moment("first line", Start.catches_sigterm, TERM, group=False),
+    Moment("imports", lambda start: start.has_mapped("libtorch"), INT),
+    Moment("opening MLflow", lambda start: (start.root / "mlflow.db").exists(), TERM),
+    Moment("starting the fork server", lambda start: start.runs(SERVER), INT),
+    Moment("starting workers", lambda start: start.runs(SERVER), TERM, delay=1.5),
+    Moment("first run", lambda start: start.new_results > 0, INT),
+    Moment("tuning", lambda start: start.new_results > 3, TERM, times=2, group=False),
+    Moment("scoring", lambda start: start.scores > start.scores_before, INT),
+    Moment("measuring costs", lambda start: "measuring" in start.log, INT),
+    Moment("MLflow", lambda start: "bringing MLflow" in start.log, TERM, times=2),
+    Moment("report", lambda start: any(start.root.glob("reports/crash/*")), INT),
+)
+
+
+def stop(start: Start, moment: Moment) -> None:
+    """Send the signal at its moment, and hold the study to what it promises."""
+    process = start.process
+    deadline = time.monotonic() + 300
+    while not moment.reached(start):
+        assert process.poll() is None, f"{moment.name} never came: {start.log}"
+        assert time.monotonic() < deadline, start.log
+        time.sleep(0.005)
+    time.sleep(moment.delay)
+    for _ in range(moment.times):
+        (os.killpg if moment.group else os.kill)(process.pid, moment.kind)
+        time.sleep(0.1 * (moment.times - 1))
+    assert process.wait(timeout=120) == 130, f"{moment.name}: {start.log}"
+    assert "Traceback" not in start.log
+    (line,) = (x for x in start.log.splitlines() if "To continue: " in x)
+    command = shlex.split(line.split("To continue: ")[1])
+    assert command[1:] == crash.command(start.root, 1)[3:]
+    deadline = time.monotonic() + 30
+    while left := list(start.processes()):
+        assert time.monotonic() < deadline, f"{moment.name} left {left}"
+        time.sleep(0.1)
+
+
+def interrupted_study(home: Path, reference_root: Path, moments: Sequence[Moment]) -> None:
+    """Stop a study at each moment in turn, let it come to its end, and compare."""
+    home.mkdir()
+    shutil.copy(reference_root.parent / "crash.yaml", home)
+    root = home / "root"
+    finished: dict[str, str] = {}
+    for number, moment in enumerate(moments):
+        start = Start(root, number)
+        stop(start, moment)
+        finished = crash.finished(root) | finished
+        assert not list(root.rglob("*.part"))
+    start = Start(root, len(moments))
+    assert start.process.wait(timeout=300) == 0, start.log
+    assert list(crash.broken(root, reference_root, finished)) == []
+
+
+def test_a_signal_stops_a_study_and_the_next_start_goes_on(
+    tmp_path: Path, reference_root: Path
+) -> None:
+    few = {"first line", "starting workers", "tuning", "report"}
+    moments = [moment for moment in MOMENTS if moment.name in few]
+    interrupted_study(tmp_path / "a folder", reference_root, moments)
+
+
+@pytest.mark.long
+def test_a_signal_stops_a_study_at_any_moment(tmp_path: Path, reference_root: Path) -> None:
+    interrupted_study(tmp_path / "a folder", reference_root, MOMENTS)
