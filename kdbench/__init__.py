@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from kdbench.execution.protocols import ProgressReporter
+    from kdbench.records.plan_file import PlanFile
     from kdbench.study.schema import Study
 
 __version__ = "0.1.0"
@@ -84,29 +85,30 @@ def load_student(
     tells the shape of an image, and `CorruptRecord` where the weights are damaged.
     """
     from kdbench import data
-    from kdbench.records.files import read_json
+    from kdbench.records.plan_file import PlanFile
     from kdbench.records.store import Store
     from kdbench.registry import UnknownName
     from kdbench.training import teachers
 
     store = Store(Path(root).resolve())
-    plan = read_json(store.plan_path(study))
-    if plan is None:
+    plan = PlanFile.load(store.plan_path(study))
+    if plan is None or plan.data is None:
         raise UnknownName(f"study '{study}' has not run under {store.root}")
     run = _final_run(plan, method, seed, row)
-    images = data.load(plan["data"]["name"], data_dir).without_pixels()
-    return teachers.load_student(store, run, plan["selection"], images)
+    images = data.load(plan.data.name, data_dir).without_pixels()
+    return teachers.load_student(store, run, plan.selection, images)
 
 
-def _final_run(plan: Mapping[str, Any], method: str, seed: int, row: str | None) -> str:
+def _final_run(plan: "PlanFile", method: str, seed: int, row: str | None) -> str:
     """The id of the final run of a method's row and seed. Raises `UnknownName`."""
     from kdbench.registry import UnknownName
     from kdbench.report.rows import PRECEDENCE
 
-    rows = {r["row"]: r["runs"] for r in plan["rows"] if r["label"] == method}
-    where = f"study '{plan['study']}'"
+    rows = {r.row: r.runs for r in plan.rows if r.label == method}
+    where = f"study '{plan.study}'"
     if not rows:
-        raise UnknownName(f"{where} has no method {method!r}; {_known(_labels(plan))}")
+        labels = dict.fromkeys(r.label for r in plan.rows)
+        raise UnknownName(f"{where} has no method {method!r}; {_known(labels)}")
     chosen = row or min(rows, key=PRECEDENCE.index)
     if chosen not in rows:
         raise UnknownName(f"{where} has no row {chosen!r} of {method}; {_known(rows)}")
@@ -114,11 +116,7 @@ def _final_run(plan: Mapping[str, Any], method: str, seed: int, row: str | None)
         raise UnknownName(
             f"{where} has no run of {method} ({chosen}) with seed {seed}; {_known(rows[chosen])}"
         )
-    return str(rows[chosen][str(seed)])
-
-
-def _labels(plan: Mapping[str, Any]) -> Iterable[str]:
-    return dict.fromkeys(row["label"] for row in plan["rows"])
+    return rows[chosen][str(seed)]
 
 
 def _known(names: Iterable[str]) -> str:

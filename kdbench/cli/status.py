@@ -1,10 +1,8 @@
 """How far a study is, from its plan file and records alone: no MLflow, no torch."""
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -13,7 +11,7 @@ from rich.text import Text
 from kdbench.cli.progress import print_line
 from kdbench.errors import KdbenchError
 from kdbench.records import summary
-from kdbench.records.files import read_json
+from kdbench.records.plan_file import PlanFile, PlannedRun, PlanRow
 from kdbench.records.store import Record, RecordBusy, Store
 
 STATES = ("done", "running", "waiting", "interrupted", "failed", "diverged")
@@ -75,30 +73,28 @@ class StudyState:
 
 def read_status(store: Store, study: str) -> StudyState:
     """The state of `study` in this root. Raises `NoPlan` where it never ran."""
-    plan = read_json(store.plan_path(study))
+    plan = PlanFile.load(store.plan_path(study))
     if plan is None:
         raise NoPlan(
             f"study '{study}' has not run under {store.root}; `kdbench study {study}` starts it, "
             "and --root names another folder"
         )
-    runs = [_run_state(store.record(id), listing) for id, listing in plan["listing"].items()]
-    rows = [_row_state(store, row, plan["selection"]) for row in plan["rows"]]
-    complete = bool(plan["complete"])
-    return StudyState(plan["study"], plan["question"], complete, tuple(runs), tuple(rows))
+    runs = [_run_state(store.record(id), run) for id, run in plan.listing.items()]
+    rows = [_row_state(store, row, plan.selection) for row in plan.rows]
+    return StudyState(plan.study, plan.question, plan.complete, tuple(runs), tuple(rows))
 
 
-def _run_state(record: Record, listing: Mapping[str, Any]) -> RunState:
-    name, kind = listing["name"], listing["kind"]
+def _run_state(record: Record, run: PlannedRun) -> RunState:
     spec = record.spec()
     if spec is None:
-        return RunState(record.id, name, kind, "waiting")
+        return RunState(record.id, run.name, run.kind, "waiting")
     state, _ = summary.state(record, live=False)
     if state in ("failed", "interrupted") and _is_locked(record):
         state = "running"
     epochs = record.epochs()
     error = record.error["message"] if state == "failed" and record.error else ""
     last = epochs[-1]["epoch"] if epochs else 0
-    return RunState(record.id, name, kind, state, last, spec.recipe.epochs, error)
+    return RunState(record.id, run.name, run.kind, state, last, spec.recipe.epochs, error)
 
 
 def _is_locked(record: Record) -> bool:
@@ -110,21 +106,21 @@ def _is_locked(record: Record) -> bool:
         return True
 
 
-def _row_state(store: Store, row: Mapping[str, Any], selection: str) -> RowState:
-    trials = row["trials"] if row["row"] == "tuned" else []
-    scores = [100 * t["accuracy"] for t in trials if t["accuracy"] is not None]
-    records = [store.record(run) for run in row["runs"].values()]
-    tests = [100 * test[selection]["accuracy"] for r in records if (test := r.test)]
-    trial_runs = [[store.record(run).result for run in trial["runs"]] for trial in trials]
+def _row_state(store: Store, row: PlanRow, selection: str) -> RowState:
+    trials = row.trials if row.row == "tuned" else ()
+    accuracies = [100 * trial.accuracy for trial in trials if trial.accuracy is not None]
+    ended = [all(store.record(run).result for run in trial.runs) for trial in trials]
+    tests = [store.record(run).test for run in row.runs.values()]
+    scores = [100 * test[selection]["accuracy"] for test in tests if test]
     return RowState(
-        row["label"],
-        row["row"],
-        sum(all(result is not None for result in results) for results in trial_runs),
+        row.label,
+        row.row,
+        sum(ended),
         len(trials),
-        max(scores, default=None),
-        len(tests),
-        len(records),
-        fmean(tests) if tests else None,
+        max(accuracies, default=None),
+        len(scores),
+        len(row.runs),
+        fmean(scores) if scores else None,
     )
 
 
