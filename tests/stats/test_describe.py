@@ -60,7 +60,7 @@ def test_performance_profile_is_above_and_not_at():
 # -- winning
 
 
-def test_win_probability_of_all_pairs_is_that_of_rliable():
+def test_probability_of_improvement_of_all_pairs_is_that_of_rliable():
     """rliable's `probability_of_improvement` in one task: Mann and Whitney's U / (n m)."""
     rng = np.random.default_rng(2)
     a, b = rng.integers(0, 6, 7), rng.integers(0, 6, 5)
@@ -72,7 +72,7 @@ def test_win_probability_of_all_pairs_is_that_of_rliable():
     assert expected == pytest.approx(by_hand)
 
 
-def test_win_probability_by_seed():
+def test_probability_of_improvement_by_seed():
     a = {0: 3.0, 1: 2.0, 2: 1.0, 3: 5.0, 9: 0.0}
     b = {3: 5.0, 2: 2.0, 1: 1.0, 0: 1.0, 8: 9.0, 9: math.nan}
     assert probability_of_improvement(a, b, paired=True) == (1 + 1 + 0 + 0.5) / 4

@@ -200,7 +200,7 @@ def test_flip_p_of_shared_seeds_by_brute_force():
 
 
 @pytest.mark.parametrize("shape", [(1, 3), (2, 3), (4, 3), (2, 5), (4, 4)])
-def test_smallest_flip_p(shape):
+def test_smallest_sign_flip_p(shape):
     d, n = shape
     pooled = pool(over(*[np.arange(1, n + 1)] * d), shared=False)
     assert sign_flip_p(pooled) == 2 / 2 ** (d * n)
