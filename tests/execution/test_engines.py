@@ -132,7 +132,7 @@ def test_memory_that_runs_out_splits_the_cohort_and_changes_no_number(
         lockstep(members, *rest)
 
     def short(self: TrainingRun, batch: Any) -> None:
-        if self.epoch == 1 and together[-1] > 2:
+        if self.history.epoch == 1 and together[-1] > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         step(self, batch)
 
