@@ -292,6 +292,17 @@ def test_family_is_judged_by_the_pooled_test(shared):
     assert family.flips_confirm != shared
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_family_in_one_setting_is_judged_as_without_pooling(shared):
+    one = judge_pooled(methods("ab", settings=1), ["s0"], shared, ANALYSIS)
+    assert one.test == ANALYSIS.test
+    plain = judge({k: v["s0"] for k, v in methods("ab", settings=1).items()}, ANALYSIS)
+    for name, verdict in plain.verdicts.items():
+        pooled = one.family.verdicts[name]
+        assert pooled.text == verdict.text
+        assert pooled.p_adjusted == pytest.approx(verdict.p_adjusted)
+
+
 def test_enough_settings_bring_wilcoxon():
     result, settings = methods("ab", settings=8), [f"s{k}" for k in range(8)]
     family = judge_pooled(result, settings, False, ANALYSIS)
