@@ -67,20 +67,21 @@ class ProgressBar:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def plan(self, runs: int, over: int, work: float, worked: float) -> None:
-        """Show that `over` of `runs` runs are done, and `worked` of `work` units of compute."""
-        text = f"{over} of {runs} runs"
-        self._bar.update(self._task, description=text, total=work, completed=worked)
+    def update(self, runs: int, finished: int, work: float, work_done: float) -> None:
+        """Show that `finished` of `runs` runs have ended, with `work_done` of `work` units of
+        compute."""
+        text = f"{finished} of {runs} runs"
+        self._bar.update(self._task, description=text, total=work, completed=work_done)
         if self._work_at_start is None:
-            self._work_at_start = worked
+            self._work_at_start = work_done
         now = time.monotonic()
-        if self.quiet or not self._line_is_due(over, now):
+        if self.quiet or not self._line_is_due(finished, now):
             return
-        self._printed, self._runs_done = now, over
-        gained = worked - self._work_at_start
-        left = (work - worked) * (now - self._started) / gained if gained else None
+        self._printed, self._runs_done = now, finished
+        gained = work_done - self._work_at_start
+        left = (work - work_done) * (now - self._started) / gained if gained else None
         estimate = f", about {left / 60:.1f} min left" if left is not None else ""
-        print_line(self.console, f"{text}, {100 * worked / work:.0f} % of the work{estimate}")
+        print_line(self.console, f"{text}, {100 * work_done / work:.0f} % of the work{estimate}")
 
     def _line_is_due(self, runs_done: int, now: float) -> bool:
         if self.verbose and runs_done != self._runs_done:

@@ -22,8 +22,8 @@ class NullTracker:
 class ProgressReporter(Protocol):
     """What shows a study's progress to a person."""
 
-    def plan(self, runs: int, over: int, work: float, worked: float) -> None:
-        """`over` of `runs` runs have ended, and `worked` of `work` units of compute are done."""
+    def update(self, runs: int, finished: int, work: float, work_done: float) -> None:
+        """`finished` of `runs` runs have ended; `work_done` of `work` units of compute are done."""
         ...
 
     def log(self, text: str) -> None:
@@ -38,12 +38,12 @@ class PrintReporter:
     def __init__(self) -> None:
         self._tenths = 0
 
-    def plan(self, runs: int, over: int, work: float, worked: float) -> None:
+    def update(self, runs: int, finished: int, work: float, work_done: float) -> None:
         """Print how far the study is, if a tenth more is done."""
-        tenths = int(10 * worked / work) if work else 10
+        tenths = int(10 * work_done / work) if work else 10
         if tenths > self._tenths:
             self._tenths = tenths
-            self.log(f"{over} of {runs} runs, {100 * worked / work:.0f} % of the work")
+            self.log(f"{finished} of {runs} runs, {100 * work_done / work:.0f} % of the work")
 
     def log(self, text: str) -> None:
         """Print a message."""

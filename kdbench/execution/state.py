@@ -168,4 +168,4 @@ class StudyState:
         ended = [node for node in nodes if self.result_state(node.id)]
         work = sum(self.planner.work(node.spec) for node in nodes)
         work_done = sum(self.planner.work(node.spec) for node in ended)
-        self.reporter.plan(len(nodes), len(ended), work, work_done)
+        self.reporter.update(len(nodes), len(ended), work, work_done)

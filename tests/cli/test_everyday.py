@@ -120,7 +120,7 @@ def test_quiet_and_verbose(capsys: pytest.CaptureFixture[str]) -> None:
         progress = ProgressBar(Console(), quiet, verbose)
         with progress:
             for runs in (0, 1, 1, 2):
-                progress.plan(4, runs, 4.0, float(runs))
+                progress.update(4, runs, 4.0, float(runs))
             progress.log("a [message]")
         lines = capsys.readouterr().out.splitlines()
         assert len(lines) == expected
@@ -141,7 +141,7 @@ def test_no_time_is_left_before_there_is_an_estimate(
 def test_a_bar_without_an_estimate_has_no_word_about_it() -> None:
     console = Console(force_terminal=True, width=100, file=io.StringIO())
     with ProgressBar(console) as progress:
-        progress.plan(10, 0, 10.0, 0.0)
+        progress.update(10, 0, 10.0, 0.0)
     assert "0 of 10 runs" in console.file.getvalue()
     assert "left" not in console.file.getvalue()
 

@@ -48,9 +48,9 @@ class Recorder:
     def touch(self, run_id: str, listing: Mapping[str, Any]) -> None:
         self.touched.append(run_id)
 
-    def plan(self, runs: int, over: int, work: float, worked: float) -> None:
-        assert 0 <= over <= runs
-        assert 0 <= worked <= work
+    def update(self, runs: int, finished: int, work: float, work_done: float) -> None:
+        assert 0 <= finished <= runs
+        assert 0 <= work_done <= work
 
     def log(self, text: str) -> None:
         self.lines.append(text)

@@ -175,7 +175,7 @@ class Null:
     def touch(self, run_id, listing):
         pass
 
-    def plan(self, runs, over, work, worked):
+    def update(self, runs, finished, work, work_done):
         pass
 
     def log(self, text):
