@@ -1,4 +1,4 @@
-"""Who is told while a study runs: what tracks its runs, and what shows progress to a person."""
+"""What a driver reports to: a tracker of runs (MLflow), and what shows progress to a person."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol

@@ -8,11 +8,11 @@ import pytest
 from support import crash
 
 
-def test_a_study_that_is_killed_at_random_moments_comes_out_the_same(
+def test_a_study_that_is_killed_at_a_random_moment_comes_out_the_same(
     tmp_path: Path, reference_root: Path
 ) -> None:
-    tally = crash.at_random(tmp_path, reference_root, kills=2, seed=1)
-    assert tally.kills == 2
+    tally = crash.at_random(tmp_path, reference_root, kills=1, seed=1)
+    assert tally.kills == 1
     assert tally.broken == []
 
 
@@ -26,7 +26,7 @@ def test_two_processes_share_a_study_and_one_is_killed(
 
 def test_a_study_that_is_killed_between_writes_comes_out_the_same() -> None:
     """In a process of its own, since its children are forked."""
-    command = [sys.executable, crash.__file__, "boundaries", "--first", "40", "--every", "110"]
+    command = [sys.executable, crash.__file__, "boundaries", "--first", "40", "--every", "280"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert int(done.stdout.splitlines()[-1].split()[0]) >= 2

@@ -65,7 +65,8 @@ def test_a_read_only_folder_is_one_message(mount: Mount, tmp_path: Path) -> None
     assert "ead-only" in done.stderr
 
 
-def test_a_stopped_process_keeps_its_run_and_nothing_is_trained_twice(
+@pytest.mark.long
+def test_a_suspended_process_keeps_its_run_and_nothing_is_trained_twice(
     tmp_path: Path, reference_root: Path
 ) -> None:
     """SIGSTOP has no time limit: its locks stay, others wait, and it goes on as if nothing
