@@ -4,18 +4,17 @@ Nothing is deleted but half-written files of processes that are gone. A record t
 be read is moved to `runs/aside/`, whole, and the next start trains the run again.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
 from kdbench import tracking as track
 from kdbench.records.check import check_record
 from kdbench.records.files import stale_part_files
+from kdbench.records.plan_file import CorruptPlan, PlanFile
 from kdbench.records.readers import CorruptRecord, NewerRecord
 from kdbench.records.store import RecordBusy, Store
 from kdbench.tracking.client import redact
@@ -55,7 +54,7 @@ def _records(store: Store) -> Iterator[Finding]:
     planned: set[str] | None = set()
     for study in studies(store):
         plan = _plan(store, study)
-        planned = None if plan is None or planned is None else planned | set(plan["listing"])
+        planned = None if plan is None or planned is None else planned | set(plan.listing)
     orphans = []
     for run in store.ids():
         faults = check_record(store.record(run))
@@ -101,11 +100,10 @@ def _remove(part: Path) -> str:
     return "removed"
 
 
-def _plan(store: Store, study: str) -> dict[str, Any] | None:
+def _plan(store: Store, study: str) -> PlanFile | None:
     try:
-        plan = json.loads(store.plan_path(study).read_text(encoding="utf-8"))
-        return plan if isinstance(plan["listing"], dict) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        return PlanFile.load(store.plan_path(study))
+    except (OSError, CorruptPlan):
         return None
 
 

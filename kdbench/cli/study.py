@@ -65,24 +65,22 @@ def show_plan(planner: Planner, console: Console) -> None:
     """Print what the study would run, without running it."""
     plan: Plan = planner.plan()
     content = plan_file(planner, plan)
-    kinds = [listing["kind"] for listing in content["listing"].values()]
-    table = Table(title=Text(f"{content['study']}: {content['question']}"))
+    kinds = [run.kind for run in content.listing.values()]
+    table = Table(title=Text(f"{content.study}: {content.question}"))
     for heading in ("method", "row", "hparams", "frozen outputs", "trials", "finals"):
         table.add_column(heading)
-    for row in content["rows"]:
+    for row in content.rows:
         hparams = ", ".join(
-            f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in row["hparams"].items()
+            f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.hparams.items()
         )
-        if row["incompatible"]:
-            hparams = f"cannot serve: {row['incompatible']}"
-        elif row["row"] == "tuned" and not row["runs"]:
-            hparams = "tuned: " + ", ".join(row["searched"])
-        finals = len(row["runs"]) or (
-            len(planner.study.final.seeds) if not row["incompatible"] else 0
-        )
-        trials = str(len(row["trials"]) or "")
-        outputs = ", ".join(f"{role}: {way}" for role, way in row["outputs"].items())
-        table.add_row(row["label"], row["row"], Text(hparams), outputs, trials, str(finals))
+        if row.incompatible:
+            hparams = f"cannot serve: {row.incompatible}"
+        elif row.row == "tuned" and not row.runs:
+            hparams = "tuned: " + ", ".join(row.searched)
+        finals = len(row.runs) or (len(planner.study.final.seeds) if not row.incompatible else 0)
+        trials = str(len(row.trials) or "")
+        outputs = ", ".join(f"{role}: {access}" for role, access in row.outputs.items())
+        table.add_row(row.label, row.row, Text(hparams), outputs, trials, str(finals))
     console.print(table)
     finished = sum(planner.store.record(i).result is not None for i in plan.nodes)
     later = plan.open * len(planner.study.final.seeds)

@@ -67,7 +67,7 @@ class CostMeasurement:
             path = self.state.store.costs_path(self.study.name)
             write_json(path, {"machine": self.machine, "rows": message.rows})
         for node in self.state.plan.nodes.values():
-            if node.listing["kind"] == "final":
+            if node.listing.kind == "final":
                 self.state.tracker.touch(node.id, node.listing)
 
     def fail(self, error: dict[str, Any]) -> None:

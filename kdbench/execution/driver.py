@@ -6,7 +6,6 @@ for the others. The system releases the locks of a dead process.
 """
 
 import time
-from typing import Any
 
 from kdbench.execution.costs import CostMeasurement
 from kdbench.execution.engines.protocol import Engine, Task
@@ -15,7 +14,7 @@ from kdbench.execution.messages import MessageHandler, check_teachers
 from kdbench.execution.protocols import ProgressReporter, RunTracker
 from kdbench.execution.signals import StopRequest
 from kdbench.execution.state import StudyState
-from kdbench.records.files import write_json
+from kdbench.records.plan_file import PlanFile
 from kdbench.records.provenance import provenance
 from kdbench.records.store import Store
 from kdbench.study import Plan, Planner, plan_file
@@ -54,7 +53,7 @@ class StudyDriver:
         self._logged_trials: dict[str, int] = {}
         self._announced_wait = self._announced_stop = False
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> PlanFile:
         """Run the study; the plan file as it stands at the end.
 
         Raises `Interrupted` after Ctrl-C or SIGTERM, `TeacherFailed` where a teacher diverged
@@ -69,7 +68,7 @@ class StudyDriver:
             finally:
                 self.state.locks.release_all()
 
-    def _run(self) -> dict[str, Any]:
+    def _run(self) -> PlanFile:
         state = self.state
         while True:
             if state.plan_outdated:
@@ -96,7 +95,7 @@ class StudyDriver:
         """The error message of each run that failed, by the run's name."""
         nodes = self.state.plan.nodes
         return {
-            nodes[i].listing["name"] if i in nodes else i: message
+            nodes[i].listing.name if i in nodes else i: message
             for i, message in self.state.failed.items()
         }
 
@@ -111,27 +110,27 @@ class StudyDriver:
         check_teachers(self.state)
         self.state.show_progress()
 
-    def _write_plan(self) -> dict[str, Any]:
+    def _write_plan(self) -> PlanFile:
         content = plan_file(self.planner, self.state.plan)
-        write_json(self.store.plan_path(self.planner.study.name), content)
+        content.dump(self.store.plan_path(self.planner.study.name))
         return content
 
     def _log_trials(self, plan: Plan) -> None:
         """Write finished trials into the Optuna study that people look at."""
         entries = {entry.label: entry for entry in self.planner.study.methods}
         for row in plan.rows:
-            finished = [t for t in row.trials if t["finished"]]
+            finished = [trial for trial in row.trials if trial.finished]
             if len(finished) == self._logged_trials.get(row.label, 0):
                 continue
             trials = [
                 Trial(
-                    t["number"],
-                    t["hparams"],
-                    t["score"] and t["score"][0],
-                    tuple(t["runs"]),
-                    {"val.nll": t["score"][1]} if t["score"] else {},
+                    trial.number,
+                    trial.hparams,
+                    trial.score and trial.score[0],
+                    trial.runs,
+                    {"val.nll": trial.score[1]} if trial.score else {},
                 )
-                for t in finished
+                for trial in finished
             ]
             ranges = self.planner.searched(entries[row.label])
             self.optuna_log.level(self.planner.study.name, row.label, ranges, trials)

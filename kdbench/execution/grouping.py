@@ -60,8 +60,8 @@ class Scheduler:
 
     def _uses_live_outputs(self, plan: Plan, nodes: list[Node]) -> bool:
         """Whether any of these runs runs a frozen network on each batch."""
-        ways = self.planner.outputs.ways
-        return any("live" in ways(plan, node.id).values() for node in nodes)
+        access = self.planner.outputs.access
+        return any("live" in access(plan, node.id).values() for node in nodes)
 
     def _grouping_key(self, node: Node) -> tuple[Any, ...]:
         """What runs must have in common to be trained together: the same batches, as many

@@ -73,7 +73,7 @@ class MessageHandler:
         self._check_teacher(node)
         if message.result["state"] == "diverged":
             epoch = message.result["diverged_epoch"]
-            self.state.reporter.log(f"{node.listing['name']} diverged in epoch {epoch}")
+            self.state.reporter.log(f"{node.listing.name} diverged in epoch {epoch}")
 
     def _fail(self, message: Failed, node: Node) -> None:
         if message.error.get("errno") == errno.ENOSPC:
@@ -81,7 +81,7 @@ class MessageHandler:
             raise DiskFull(errno.ENOSPC, no_space_message(self.state.store.root))
         self.state.fail(node, message.error)
         self._check_teacher(node)
-        self.state.reporter.log(f"{node.listing['name']} failed: {message.error['message']}")
+        self.state.reporter.log(f"{node.listing.name} failed: {message.error['message']}")
 
     def _score(self, message: Scored) -> None:
         record = self.state.store.record(message.id)
@@ -102,27 +102,27 @@ class MessageHandler:
                 self.state.give_up(spec.id)
 
     def _check_teacher(self, node: Node) -> None:
-        if node.listing["kind"] == "teacher":
+        if node.listing.kind == "teacher":
             check_teachers(self.state)
 
 
 def check_teachers(state: StudyState) -> None:
     """Raise `TeacherFailed` if a teacher of the plan has diverged or failed."""
     for node in state.plan.nodes.values():
-        if node.listing["kind"] != "teacher":
+        if node.listing.kind != "teacher":
             continue
         result = state.store.record(node.id).result
         recipe = node.spec.recipe
         if result and result["state"] == "diverged":
             raise TeacherFailed(
-                f"the {node.listing['name']} (run {node.id}) diverged in epoch "
+                f"the {node.listing.name} (run {node.id}) diverged in epoch "
                 f"{result['diverged_epoch']}: its loss is not finite. Nothing can be "
                 f"distilled from it. Lower recipe.lr (now {recipe.lr:g}), or take "
                 "precision: fp32, and start again."
             )
         if node.id in state.failed:
             raise TeacherFailed(
-                f"the {node.listing['name']} (run {node.id}) failed: {state.failed[node.id]}"
+                f"the {node.listing.name} (run {node.id}) failed: {state.failed[node.id]}"
             )
 
 

@@ -1,13 +1,14 @@
 """What a driver reports to: a tracker of runs (MLflow), and what shows progress to a person."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
+
+from kdbench.records.plan_file import PlannedRun
 
 
 class RunTracker(Protocol):
     """What tracks runs outside of the records: MLflow (`kdbench.tracking`), or nothing."""
 
-    def touch(self, run_id: str, listing: Mapping[str, Any]) -> None:
+    def touch(self, run_id: str, listing: PlannedRun) -> None:
         """The record of `run_id` has changed; `listing` is the run's entry in the plan file."""
         ...
 
@@ -15,7 +16,7 @@ class RunTracker(Protocol):
 class NullTracker:
     """A tracker that tracks nothing, for runs that belong to no study."""
 
-    def touch(self, run_id: str, listing: Mapping[str, Any]) -> None:
+    def touch(self, run_id: str, listing: PlannedRun) -> None:
         """Do nothing."""
 
 

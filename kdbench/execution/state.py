@@ -47,7 +47,7 @@ class StudyState:
     def make_plan(self) -> None:
         """Plan anew from the records."""
         self.plan = self.planner.plan()
-        self._layers_read = self.planner.outputs.read(self.plan)
+        self._layers_read = self.planner.outputs.layers_read(self.plan)
         self.plan_outdated = False
 
     def plan_differs(self) -> bool:
@@ -156,10 +156,10 @@ class StudyState:
         been planned have ended, so it is not made anew after each run."""
         self.give_up(node.id)
         self.show_progress()
-        kind, label = node.listing["kind"], node.listing["label"]
+        kind, label = node.listing.kind, node.listing.label
         if kind == "trial" or (kind == "stage" and self.result_state(node.id) == "diverged"):
-            of_label = [n for n in self.plan.nodes.values() if n.listing["label"] == label]
-            trials = [n for n in of_label if n.listing["kind"] == "trial"]
+            of_label = [n for n in self.plan.nodes.values() if n.listing.label == label]
+            trials = [n for n in of_label if n.listing.kind == "trial"]
             self.plan_outdated |= all(map(self.is_settled, trials))
 
     def show_progress(self) -> None:

@@ -1,9 +1,8 @@
-"""The runs that a run needs: what it freezes is trained first, and so on down.
+"""The runs that a run needs: the networks that it freezes are trained first, and so on down.
 
 The graph grows into a plan, one run at a time; a run that several need is there once.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +10,12 @@ from kdbench.data.load import TrainingData
 from kdbench.methods import METHODS
 from kdbench.methods.base import Method
 from kdbench.methods.networks import TEACHER, Frozen, Stage, Trained
+from kdbench.records.plan_file import PlannedRun
 from kdbench.records.spec import DataSpec, Recipe, RunSpec
 from kdbench.records.store import Store
 from kdbench.study.compatibility import model_of
 from kdbench.study.load import StudyError
-from kdbench.study.plan import Node, Plan, Point, hparams_of
+from kdbench.study.plan import Node, Plan, Settings, hparams_of
 from kdbench.study.schema import Entry, Study
 
 #: The validation split of every data set, the same in all studies.
@@ -29,31 +29,38 @@ class Graph:
         self.study = study
         self.data = data
         self.store = store
-        self._known: dict[str, Any] = {}
+        self._results: dict[str, dict[str, Any]] = {}
 
     def run(
         self,
         plan: Plan,
         entry: Entry,
-        point: Point,
+        settings: Settings,
         seed: int,
         train_on: str,
-        listing: Mapping[str, Any],
+        name: str,
+        trial: int | None = None,
         epochs: int | None = None,
     ) -> str:
-        recipe = self.study.recipe.resolve(epochs, point.lr, entry.precision)
-        stage = Stage("student", entry.method, point.hparams)
-        teacher = self.teacher(plan, seed, train_on, score=listing["kind"] == "final")
-        listed = {
-            "group": entry.label,
-            "method": entry.method,
-            "label": entry.label,
-            "trial": None,
-            "teacher": teacher,
-            **listing,
-        }
-        score = listing["kind"] == "final"
-        return self._expand(plan, entry, stage, seed, 0, train_on, recipe, listed, score, ())
+        """Add a run of an entry and the runs that it needs; its id.
+
+        It is run number 0 ... of the row's tuning where `trial` says so, and a final run, which
+        may be scored on the test set, where it is None. `epochs` overrides the recipe's.
+        """
+        recipe = self.study.recipe.resolve(epochs, settings.lr, entry.precision)
+        stage = Stage("student", entry.method, settings.hparams)
+        final = trial is None
+        listing = PlannedRun(
+            name=name,
+            kind="final" if final else "trial",
+            group=entry.label,
+            method=entry.method,
+            label=entry.label,
+            seed=seed,
+            trial=trial,
+            teacher=self.teacher(plan, seed, train_on, score=final),
+        )
+        return self._expand(plan, entry, stage, seed, 0, train_on, recipe, listing, final, ())
 
     def _expand(
         self,
@@ -64,7 +71,7 @@ class Graph:
         lineage: int,
         train_on: str,
         recipe: Recipe,
-        listing: Mapping[str, Any],
+        listing: PlannedRun,
         score: bool,
         above: tuple[Any, ...],
     ) -> str:
@@ -80,33 +87,29 @@ class Graph:
                 continue
             need = source.run
             if need == TEACHER and not self._fills(entry, "teacher"):
-                above_it = (*above, here)
-                frozen[role] = self.teacher(plan, seed, train_on, score=False, above=above_it)
+                frozen[role] = self.teacher(plan, seed, train_on, False, (*above, here))
                 continue
             if need == replace(TEACHER, member=need.member):
                 need = replace(need, method=self.study.teacher.method)
             if need.model == "student":  # of the run that needs it, which may be a stage itself
                 need = replace(need, model=stage.model)
-            its_seed = seed if need.own_seed else self.teacher_seed(seed)
-            further = lineage + 1 + need.member
-            name = (
-                f"{listing['label']} stage {model_of(self.study, entry, need.model)} {need.method}"
+            stage_seed = seed if need.own_seed else self.teacher_seed(seed)
+            stage_lineage = lineage + 1 + need.member
+            model = model_of(self.study, entry, need.model)
+            name = f"{listing.label} stage {model} {need.method} {stage_lineage} seed {stage_seed}"
+            stage_listing = replace(
+                listing,
+                name=name + self._purpose(train_on),
+                kind="stage",
+                seed=stage_seed,
+                trial=None,
             )
-            number = f" {further}" if further else ""
-            part = "" if train_on == self.study.final.train_on else " (for tuning)"
-            stage_listing = {
-                **listing,
-                "name": f"{name}{number} seed {its_seed}{part}",
-                "kind": "stage",
-                "seed": its_seed,
-                "trial": None,
-            }
             frozen[role] = self._expand(
                 plan,
                 entry,
                 need,
-                its_seed,
-                further,
+                stage_seed,
+                stage_lineage,
                 train_on,
                 self.study.recipe.resolve(precision=entry.precision if entry else None),
                 stage_listing,
@@ -132,24 +135,21 @@ class Graph:
         self, plan: Plan, seed: int, train_on: str, score: bool, above: tuple[Any, ...] = ()
     ) -> str:
         """The study's teacher for runs of this seed; its id."""
-        its_seed = self.teacher_seed(seed)
+        seed = self.teacher_seed(seed)
         teacher = self.study.teacher
-        part = "" if train_on == self.study.final.train_on else " (for tuning)"
-        listing = {
-            "name": f"teacher {teacher.model} seed {its_seed}{part}",
-            "kind": "teacher",
-            "group": "teachers",
-            "method": teacher.method,
-            "label": "teacher",
-            "seed": its_seed,
-            "trial": None,
-            "teacher": None,
-        }
+        listing = PlannedRun(
+            name=f"teacher {teacher.model} seed {seed}{self._purpose(train_on)}",
+            kind="teacher",
+            group="teachers",
+            method=teacher.method,
+            label="teacher",
+            seed=seed,
+        )
         return self._expand(
             plan,
             None,
             Stage("teacher", teacher.method),
-            its_seed,
+            seed,
             # A teacher of the student's own kind is no twin of the student with its seed.
             int(teacher.model == self.study.student.model),
             train_on,
@@ -159,7 +159,11 @@ class Graph:
             above,
         )
 
+    def _purpose(self, train_on: str) -> str:
+        return "" if train_on == self.study.final.train_on else " (for tuning)"
+
     def teacher_seed(self, seed: int) -> int:
+        """The seed of the study's teacher for runs of this seed."""
         fixed = self.study.teacher.seed
         return seed if fixed == "per-seed" else int(fixed)
 
@@ -196,19 +200,19 @@ class Graph:
 
     def result(self, run_id: str) -> dict[str, Any] | None:
         """A run's result; results never change, so each is read once."""
-        if run_id not in self._known:
+        if run_id not in self._results:
             result = self.store.record(run_id).result
             if result is None:
                 return None
-            self._known[run_id] = result
-        return self._known[run_id]
+            self._results[run_id] = result
+        return self._results[run_id]
 
 
 def _add(plan: Plan, node: Node) -> str:
     """Add a run, or say of one already there that it may be scored too."""
-    known = plan.nodes.get(node.id)
-    if known is None:
+    present = plan.nodes.get(node.id)
+    if present is None:
         plan.nodes[node.id] = node
-    elif node.score and not known.score:
-        plan.nodes[node.id] = Node(known.spec, True, known.listing)
+    elif node.score and not present.score:
+        plan.nodes[node.id] = Node(present.spec, True, present.listing)
     return node.id

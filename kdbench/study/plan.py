@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kdbench.methods.base import Method
+from kdbench.records.plan_file import PlannedRun
 from kdbench.records.spec import RunSpec
 from kdbench.study.schema import Entry
 
@@ -15,12 +16,27 @@ class Node:
 
     spec: RunSpec
     score: bool
-    listing: Mapping[str, Any]
+    listing: PlannedRun
 
     @property
     def id(self) -> str:
         """The run's id."""
         return self.spec.id
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial of a row's tuning: one run for each tuning seed.
+
+    `score` is (validation accuracy as a fraction, validation NLL in nats), the means over its
+    runs; None until all are `finished`, and where one diverged.
+    """
+
+    number: int
+    runs: tuple[str, ...]
+    hparams: Mapping[str, Any]
+    score: tuple[float, float] | None
+    finished: bool
 
 
 @dataclass
@@ -34,7 +50,7 @@ class Row:
     hparams: dict[str, Any] = field(default_factory=dict)
     searched: list[str] = field(default_factory=list)
     runs: dict[str, str] = field(default_factory=dict)
-    trials: list[dict[str, Any]] = field(default_factory=list)
+    trials: list[Trial] = field(default_factory=list)
     best_trial: int | None = None
     incompatible: str | None = None
 
@@ -53,17 +69,18 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Point:
-    """What a row or a trial sets: hyperparameters of the method, and recipe values tuned for all."""
+class Settings:
+    """What a row or a trial sets: hyperparameters of the method, and the learning rate where
+    tuning has chosen it."""
 
     hparams: Mapping[str, Any]
     lr: float | None = None
 
 
-def point_of(entry: Entry, values: Mapping[str, Any]) -> Point:
-    """What a trial's values set, beside what the study file has set for good."""
+def settings_of(entry: Entry, values: Mapping[str, Any]) -> Settings:
+    """The settings of a trial: its own values and those that the study file fixes."""
     hparams = {k: v for k, v in values.items() if k != "recipe.lr"}
-    return Point({**entry.hparams, **hparams}, values.get("recipe.lr"))
+    return Settings({**entry.hparams, **hparams}, values.get("recipe.lr"))
 
 
 def hparams_of(method: Method) -> dict[str, Any]:

@@ -1,66 +1,52 @@
-"""The plan as it is kept on disk, for reports and for people."""
+"""From a plan to the plan file, for reports and for people."""
 
 from dataclasses import asdict
 from typing import Any
 
+from kdbench.records.plan_file import PlanData, PlanFile, PlannedTrial, PlanRow, PlanTune
 from kdbench.records.spec import digest
-from kdbench.records.store import Store
 from kdbench.registry import Paper
 from kdbench.study import references
-from kdbench.study.plan import Node, Plan, Row
+from kdbench.study.plan import Node, Plan, Row, Trial
 from kdbench.study.planner import Planner
 from kdbench.study.schema import Study
 
-#: What only words and copied numbers of a report depend on: no part of the study's hash.
-WORDS: dict[str, Any] = {"question": True, "report": {"published": True, "sources": True}}
+#: Prose and copied numbers, which only the text of a report depends on: not hashed.
+NOT_HASHED: dict[str, Any] = {"question": True, "report": {"published": True, "sources": True}}
 
 
-def plan_file(planner: Planner, plan: Plan) -> dict[str, Any]:
-    """Ids, chosen hyperparameters, listing, papers: all that a report takes from a study."""
-    study = planner.study
-    first = next(iter(plan.nodes.values())).spec
-    return {
-        "study": study.name,
-        "question": study.question,
-        "hash": digest(_identity(study)),
-        "data": {
-            "name": study.data.name,
-            "checksum": planner.data.checksum,
-            "validation": study.data.validation,
-            "augment": study.data.augment,
-            "train_on": study.final.train_on,
-            "classes": list(planner.data.class_names),
-            "images": len(planner.data.labels),
-            "shape": list(planner.data.shape),
+def plan_file(planner: Planner, plan: Plan) -> PlanFile:
+    """The plan file of a study as far as it is planned now."""
+    study, tune = planner.study, planner.tune
+    papers = references.references(study)
+    data_paper = references.of_data(study)
+    return PlanFile(
+        study=study.name,
+        selection=study.final.epoch,
+        question=study.question,
+        hash=digest(_hashed(study)),
+        data=_data(planner),
+        models={"student": study.student.model, "teacher": study.teacher.model},
+        recipe=next(iter(plan.nodes.values())).spec.recipe,
+        reference=study.report.reference,
+        margin=study.report.margin,
+        tune=PlanTune(tune.trials, tune.epochs, tune.seeds, tune.sampler) if tune else None,
+        teachers=plan.teachers,
+        published=tuple(number.model_dump() for number in study.report.published),
+        references={key: _fields(paper) for key, paper in papers.items()},
+        cites={
+            "data": data_paper and data_paper.key,
+            "models": {name: paper.key for name, paper in references.of_models(study).items()},
         },
-        "models": {"student": study.student.model, "teacher": study.teacher.model},
-        "recipe": {**first.recipe.__dict__, "milestones": list(first.recipe.milestones)},
-        "selection": study.final.epoch,
-        "reference": study.report.reference,
-        "margin": study.report.margin,
-        "tune": planner.tune
-        and {
-            "trials": planner.tune.trials,
-            "epochs": planner.tune.epochs,
-            "seeds": list(planner.tune.seeds),
-            "sampler": planner.tune.sampler,
-        },
-        "teachers": plan.teachers,
-        "published": [row.model_dump() for row in study.report.published],
-        **_papers(study),
-        "complete": not plan.open
-        and all(
-            _over(planner.store, n) or planner.graph.diverged_source(plan, n.id)
-            for n in plan.nodes.values()
-        ),
-        "rows": [_row(row, planner, plan) for row in plan.rows],
-        "listing": {id: dict(node.listing) for id, node in plan.nodes.items()},
-    }
+        complete=not plan.open and all(_has_ended(planner, plan, n) for n in plan.nodes.values()),
+        rows=tuple(_row(planner, plan, row) for row in plan.rows),
+        listing={id: node.listing for id, node in plan.nodes.items()},
+    )
 
 
-def _identity(study: Study) -> dict[str, Any]:
+def _hashed(study: Study) -> dict[str, Any]:
     """All of a study that its numbers can depend on."""
-    content = study.model_dump(mode="json", exclude=WORDS)
+    content = study.model_dump(mode="json", exclude=NOT_HASHED)
     # Younger than the first reports: at their defaults a study keeps the hash it had.
     if study.recipe.storage == "fp32":
         del content["recipe"]["storage"]
@@ -70,43 +56,51 @@ def _identity(study: Study) -> dict[str, Any]:
     return content
 
 
-def _papers(study: Study) -> dict[str, Any]:
-    """`references`: the fields of each paper by its key; `cites`: the key of the data set's
-    and of each model's paper (rows have theirs)."""
-    known = references.of_data(study)
-    return {
-        "references": {key: _fields(paper) for key, paper in references.references(study).items()},
-        "cites": {
-            "data": known and known.key,
-            "models": {name: paper.key for name, paper in references.of_models(study).items()},
-        },
-    }
+def _data(planner: Planner) -> PlanData:
+    part, data = planner.study.data, planner.data
+    return PlanData(
+        name=part.name,
+        checksum=data.checksum,
+        validation=part.validation,
+        augment=part.augment,
+        train_on=planner.study.final.train_on,
+        classes=tuple(data.class_names),
+        images=len(data.labels),
+        shape=tuple(data.shape),
+    )
 
 
 def _fields(paper: Paper) -> dict[str, Any]:
     return {name: value for name, value in asdict(paper).items() if name != "key"}
 
 
-def _over(store: Store, node: Node) -> bool:
-    record = store.record(node.id)
+def _has_ended(planner: Planner, plan: Plan, node: Node) -> bool:
+    """Whether a run is finished, and scored where it may be, or can never be trained."""
+    record = planner.store.record(node.id)
     result = record.result
-    if result is None:
-        return False
-    return not node.score or result["state"] != "done" or record.test is not None
+    if result is None or (node.score and result["state"] == "done" and record.test is None):
+        return planner.graph.diverged_source(plan, node.id) is not None
+    return True
 
 
-def _row(row: Row, planner: Planner, plan: Plan) -> dict[str, Any]:
-    trials = [
-        {
-            "number": t["number"],
-            "runs": t["runs"],
-            "hparams": t["hparams"],
-            "accuracy": t["score"][0] if t["score"] else None,
-            "nll": t["score"][1] if t["score"] else None,
-        }
-        for t in row.trials
-    ]
-    # The same for all runs of a row; before tuning is over, for all of its trials.
-    known = [*row.runs.values(), *(run for t in row.trials for run in t["runs"])]
-    ways = dict(planner.outputs.ways(plan, known[0])) if known else {}
-    return {**row.__dict__, "trials": trials, "outputs": ways}
+def _row(planner: Planner, plan: Plan, row: Row) -> PlanRow:
+    # Outputs are had alike in all runs of a row; before tuning is over, in all its trials.
+    runs = [*row.runs.values(), *(run for trial in row.trials for run in trial.runs)]
+    return PlanRow(
+        label=row.label,
+        row=row.row,
+        method=row.method,
+        cite=row.cite,
+        hparams=row.hparams,
+        searched=tuple(row.searched),
+        runs=row.runs,
+        trials=tuple(map(_trial, row.trials)),
+        best_trial=row.best_trial,
+        incompatible=row.incompatible,
+        outputs=dict(planner.outputs.access(plan, runs[0])) if runs else {},
+    )
+
+
+def _trial(trial: Trial) -> PlannedTrial:
+    accuracy, nll = trial.score or (None, None)
+    return PlannedTrial(trial.number, trial.runs, trial.hparams, accuracy, nll)

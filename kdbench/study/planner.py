@@ -5,7 +5,7 @@ next round of a sampler that learns. So an interrupted study needs no state but 
 records.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kdbench import models
@@ -14,13 +14,13 @@ from kdbench.methods import METHODS
 from kdbench.methods.base import Range
 from kdbench.records.spec import RunSpec
 from kdbench.records.store import Store
-from kdbench.study import sampling as search
+from kdbench.study import sampling
 from kdbench.study.compatibility import incompatible
 from kdbench.study.graph import SPLIT_SEED, Graph
 from kdbench.study.load import StudyError
-from kdbench.study.plan import Plan, Point, Row, hparams_of, point_of
+from kdbench.study.plan import Plan, Row, Settings, Trial, hparams_of, settings_of
 from kdbench.study.schema import Entry, Study
-from kdbench.study.teacher_outputs import Outputs
+from kdbench.study.teacher_outputs import TeacherOutputs
 
 
 class Planner:
@@ -40,12 +40,12 @@ class Planner:
             entry.label: incompatible(study, data, entry) for entry in study.methods
         }
         self.graph = Graph(study, data, store)
-        self.outputs = Outputs(data)
+        self.outputs = TeacherOutputs(data)
 
     # -- the whole plan
 
     def plan(self) -> Plan:
-        """What is needed as far as the records tell."""
+        """All runs that are needed, as far as the records tell."""
         plan = Plan()
         for seed in self.study.final.seeds:
             teacher = self.graph.teacher(plan, seed, self.study.final.train_on, score=True)
@@ -59,11 +59,11 @@ class Planner:
         defaults = kind(**entry.hparams)
         searched = self.searched(entry)
         pinned = entry.hparams and not self._moves(entry)
-        name = "default" if searched else "pinned" if pinned else "only"
+        row = "default" if searched else "pinned" if pinned else "only"
         reason = self.incompatible[entry.label]
         first = Row(
             entry.label,
-            name,
+            row,
             entry.method,
             kind.paper.key,
             hparams_of(defaults),
@@ -72,13 +72,13 @@ class Planner:
         plan.rows.append(first)
         if reason:
             return
-        first.runs = self._finals(plan, entry, Point(entry.hparams), default=bool(searched))
+        first.runs = self._finals(plan, entry, Settings(entry.hparams), default=bool(searched))
         first.incompatible = self._without_source(plan, first)
         if searched:
             self._tuned(plan, entry, searched, first)
 
     def work(self, spec: RunSpec) -> float:
-        """About how much compute a run is: for showing how far a study is, nothing else."""
+        """A rough estimate of a run's compute, in MACs: for progress and for sharing out work."""
         macs = sum(models.macs(m, self.shape, self.classes) for m in spec.models.values())
         # Even the smallest step has the cost of its calls, about a million MACs' worth.
         return spec.recipe.epochs * (macs + 1e6)
@@ -104,7 +104,7 @@ class Planner:
         finished: dict[int, tuple[dict[str, Any], float | None]] = {}
         scores: dict[int, tuple[float, float] | None] = {}
         while True:
-            points = search.points(
+            suggested = sampling.suggest(
                 self.tune.sampler,
                 searched,
                 defaults,
@@ -113,78 +113,70 @@ class Planner:
                 entry.label,
                 finished,
             )
-            news = range(len(row.trials), len(points))
-            for number in news:
-                trial = self._trial(plan, entry, number, points[number])
+            added = range(len(row.trials), len(suggested))
+            for number in added:
+                trial = self._trial(plan, entry, number, suggested[number])
                 row.trials.append(trial)
-                if trial["finished"]:
-                    score = trial["score"]
-                    scores[number] = score
-                    finished[number] = (points[number], score and score[0])
-            if not news or len(finished) < len(row.trials):
+                if trial.finished:
+                    scores[number] = trial.score
+                    finished[number] = (suggested[number], trial.score and trial.score[0])
+            if not added or len(finished) < len(row.trials):
                 break
         plan.rows.append(row)
         if len(finished) < self.tune.trials:
             plan.open += 1
             return
         try:
-            row.best_trial = search.best(scores)
+            row.best_trial = sampling.best(scores)
         except ValueError:
             row.incompatible = f"all {self.tune.trials} trials diverged"
             return
-        best = point_of(entry, finished[row.best_trial][0])
+        best = settings_of(entry, finished[row.best_trial][0])
         row.hparams = hparams_of(METHODS[entry.method](**best.hparams))
         if best.lr is not None:
             row.hparams["recipe.lr"] = best.lr
         row.runs = self._finals(plan, entry, best, default=False)
         row.incompatible = self._without_source(plan, row)
 
-    def _trial(
-        self, plan: Plan, entry: Entry, number: int, values: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def _trial(self, plan: Plan, entry: Entry, number: int, values: Mapping[str, Any]) -> Trial:
         """Trial `number` at these values: its runs, and its validation score once it has one."""
         assert self.tune is not None
-        point = point_of(entry, values)
+        settings = settings_of(entry, values)
         runs = []
         for seed in self.tune.seeds:
-            more = f" seed {seed}" if len(self.tune.seeds) > 1 else ""
-            name = f"{entry.label} trial {number}{more}"
-            listing = {"name": name, "kind": "trial", "trial": number, "seed": seed}
-            runs.append(self.graph.run(plan, entry, point, seed, "fit", listing, self.tune.epochs))
+            of_seed = f" seed {seed}" if len(self.tune.seeds) > 1 else ""
+            name = f"{entry.label} trial {number}{of_seed}"
+            epochs = self.tune.epochs
+            runs.append(self.graph.run(plan, entry, settings, seed, "fit", name, number, epochs))
         results = [self.graph.diverged_source(plan, run) or self.graph.result(run) for run in runs]
-        over = [r for r in results if r is not None]
+        ended = [r for r in results if r is not None]
+        finished = len(ended) == len(runs)
         score = None
-        if len(over) == len(runs) and all(r["state"] == "done" for r in over):
-            rule = self.study.final.epoch
-            score = tuple(
-                sum(r[rule][key] for r in over) / len(over) for key in ("val.accuracy", "val.nll")
-            )
-        return {
-            "number": number,
-            "runs": runs,
-            "hparams": dict(values),
-            "score": score,
-            "finished": len(over) == len(runs),
-        }
+        if finished and all(r["state"] == "done" for r in ended):
+            scored = [r[self.study.final.epoch] for r in ended]
+            score = (_mean(scored, "val.accuracy"), _mean(scored, "val.nll"))
+        return Trial(number, tuple(runs), dict(values), score, finished)
 
-    def _finals(self, plan: Plan, entry: Entry, point: Point, default: bool) -> dict[str, str]:
-        more = " (default hyperparameters)" if default else ""
+    def _finals(
+        self, plan: Plan, entry: Entry, settings: Settings, default: bool
+    ) -> dict[str, str]:
+        row = " (default hyperparameters)" if default else ""
+        final = self.study.final
         return {
             str(seed): self.graph.run(
-                plan,
-                entry,
-                point,
-                seed,
-                self.study.final.train_on,
-                {"name": f"{entry.label} seed {seed}{more}", "kind": "final", "seed": seed},
+                plan, entry, settings, seed, final.train_on, f"{entry.label} seed {seed}{row}"
             )
-            for seed in self.study.final.seeds
+            for seed in final.seeds
         }
 
     def _without_source(self, plan: Plan, row: Row) -> str | None:
         """Why none of a row's runs can ever be trained, or None."""
-        lost = [self.graph.diverged_source(plan, run) for run in row.runs.values()]
-        if not lost or None in lost:
+        diverged = [self.graph.diverged_source(plan, run) for run in row.runs.values()]
+        if not diverged or None in diverged:
             return None
-        names = sorted({plan.nodes[r["id"]].listing["name"] for r in lost if r})
+        names = sorted({plan.nodes[result["id"]].listing.name for result in diverged if result})
         return f"what it learns from diverged: {', '.join(names)}"
+
+
+def _mean(scores: Sequence[Mapping[str, float]], name: str) -> float:
+    return sum(score[name] for score in scores) / len(scores)

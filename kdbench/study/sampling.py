@@ -1,8 +1,8 @@
-"""Tuning's points: which hyperparameters a trial tries, and which trial is the best.
+"""Which hyperparameters a trial of the tuning tries, and which trial is the best.
 
-The points depend on nothing but the tuning seed, names, and the trials finished before,
-so a tuning that was interrupted goes on with the very same ones. No torch here, and Optuna
-only when needed.
+They depend only on the tuning seed, the names, and the trials finished before, so a tuning
+that was interrupted continues with the same trials. Without torch; Optuna is imported only
+when needed.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SAMPLERS = ("random", "tpe")
 
-#: Trials that are asked together: what they give is known only to the next round.
+#: Trials that TPE suggests together: their scores are known only to the next round.
 ROUND = 4
 
 #: Digits kept of a hyperparameter, so that tables and specs stay readable.
@@ -31,10 +31,7 @@ DIGITS = 6
 Finished = Mapping[int, tuple[Mapping[str, float], float | None]]
 
 
-# -- points
-
-
-def points(
+def suggest(
     sampler: str,
     ranges: Ranges,
     defaults: Mapping[str, float],
@@ -51,31 +48,31 @@ def points(
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"unknown sampler {sampler!r}: one of {', '.join(SAMPLERS)}")
-    found = [{name: float(defaults[name]) for name in ranges}]
+    trials = [{name: float(defaults[name]) for name in ranges}]
     if sampler == "random" or not ranges:
-        found += [
+        trials += [
             {name: draw(ranges[name], seed, name, number) for name in ranges}
             for number in range(1, count)
         ]
-        return found[:count]
+        return trials[:count]
     for first in range(0, count, ROUND):
         if any(number not in finished for number in range(first)):
             break
         history = [finished[number] for number in range(first)]
-        # A round is asked whole, the default being one of the first, so that the points
-        # do not depend on how many are wanted.
-        found += tpe_round(ranges, history, first + ROUND - len(found), seed, label)
-    return found[:count]
+        # A round is suggested whole, the default being one of the first, so that the values do
+        # not depend on how many are wanted.
+        trials += tpe_round(ranges, history, first + ROUND - len(trials), seed, label)
+    return trials[:count]
 
 
 def stream(*key: Any) -> np.random.SeedSequence:
-    """A seed sequence that is a function of `key` only, whatever the machine."""
+    """A seed sequence that is a function of `key` only, on every machine."""
     text = "\n".join(str(part) for part in key)
     return np.random.SeedSequence(int.from_bytes(hashlib.sha256(text.encode()).digest(), "big"))
 
 
 def draw(interval: Interval, seed: int, name: str, number: int) -> float:
-    """Draw `number` of the hyperparameter `name`: nothing else has a say, so methods share draws."""
+    """Draw `number` of the hyperparameter `name`: the same for every method."""
     share = np.random.default_rng(stream("kdbench.draw", seed, name, number)).random()
     if not interval.log:
         return tidy(interval.low + share * (interval.high - interval.low), interval)
@@ -95,14 +92,14 @@ def tpe_round(
     seed: int,
     label: str,
 ) -> list[dict[str, float]]:
-    """`count` points of Optuna's TPE after `history`, a pure function of the arguments."""
+    """`count` suggestions of Optuna's TPE after `history`: a pure function of the arguments."""
     import optuna
 
     quieten()
     space: dict[str, Any] = {name: distribution(interval) for name, interval in ranges.items()}
     key = stream("kdbench.tpe", seed, label, len(history))
     with experimental():
-        # Written out, because Optuna 5 changed these defaults and points must stay. The
+        # Written out, because Optuna 5 changed these defaults and suggestions must stay. The
         # arguments that are not here are deprecated, and a test holds what they give.
         sampler = optuna.samplers.TPESampler(
             n_startup_trials=ROUND,
@@ -126,7 +123,7 @@ def tpe_round(
 
 
 def distribution(interval: Interval) -> "optuna.distributions.FloatDistribution":
-    """The interval in Optuna's words."""
+    """The interval as a distribution of Optuna's."""
     import optuna
 
     return optuna.distributions.FloatDistribution(interval.low, interval.high, log=interval.log)

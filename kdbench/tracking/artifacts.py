@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kdbench.records.files import read_json
+from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Record, Store
 from kdbench.tracking.experiment import found_or_made
 from kdbench.tracking.read import experiment
@@ -80,13 +80,13 @@ def attach_report(store: Store, study: str, uri: str, folder: Path) -> str:
     `LookupError` where there is no such experiment, and what MLflow raises.
     """
     client, where = experiment(study, uri)
-    plan = read_json(store.plan_path(study)) or {}
+    plan = PlanFile.load(store.plan_path(study))
     tags = {
         "kdbench.kind": "study",
         "kdbench.study": study,
         "mlflow.source.name": "kdbench",
-        "mlflow.note.content": plan.get("question", ""),
-        "kdbench.plan": plan.get("hash", ""),
+        "mlflow.note.content": plan.question if plan else "",
+        "kdbench.plan": plan.hash if plan else "",
     }
 
     def make() -> Any:

@@ -7,11 +7,12 @@ is left to `kdbench sync`, because the records hold all of it.
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kdbench.records.plan_file import PlannedRun
 from kdbench.records.store import Store
 from kdbench.tracking.artifacts import attach_report
 from kdbench.tracking.client import redact, safe_uri
@@ -26,8 +27,6 @@ IN_A_ROW = 3
 
 #: Seconds that one request may hold up the next caller.
 HELD = 60.0
-
-Entry = Mapping[str, Any]
 
 
 class Mirror:
@@ -48,8 +47,8 @@ class Mirror:
         self.tracker = Tracker(store, study, uri)
         self._on_trouble = on_trouble
         self._told = False
-        self._dirty: dict[str, Entry | None] = {}  # in the order of being touched
-        self._seen: dict[str, Entry | None] = {}
+        self._dirty: dict[str, PlannedRun | None] = {}  # in the order of being touched
+        self._seen: dict[str, PlannedRun | None] = {}
         self._working: set[str] = set()
         self._news = threading.Condition()
         self._using = threading.Lock()  # the tracker is for one thread at a time
@@ -77,7 +76,7 @@ class Mirror:
         self._thread = threading.Thread(target=self._work, name="kdbench-mlflow", daemon=True)
         self._thread.start()
 
-    def touch(self, run_id: str, entry: Entry | None = None) -> None:
+    def touch(self, run_id: str, entry: PlannedRun | None = None) -> None:
         """Say that a run's record has something new. Returns at once.
 
         `entry` is its line of the plan's listing; without it the plan on disk is asked.
@@ -87,7 +86,7 @@ class Mirror:
             self._dirty[run_id] = self._seen[run_id] = entry
             self._news.notify()
 
-    def level(self, run_id: str, entry: Entry, live: bool = True) -> bool:
+    def level(self, run_id: str, entry: PlannedRun, live: bool = True) -> bool:
         """Bring one run level now; whether MLflow took it."""
         return self._attempt(partial(self._level, run_id, entry, live))
 
@@ -144,7 +143,7 @@ class Mirror:
         with self._news:
             batch, self._dirty = self._dirty, {}
             self._working = set(batch)
-        failed: dict[str, Entry | None] = {}
+        failed: dict[str, PlannedRun | None] = {}
         in_a_row = 0
         for run_id, entry in batch.items():
             late = time.monotonic() > self._deadline
@@ -176,9 +175,10 @@ class Mirror:
         if not self.tracker.is_open:
             self.tracker.open()
 
-    def _level(self, run_id: str, entry: Entry | None, live: bool) -> None:
+    def _level(self, run_id: str, entry: PlannedRun | None, live: bool) -> None:
         self._open()
-        entry = entry or self.tracker.plan.get("listing", {}).get(run_id)
+        plan = self.tracker.plan
+        entry = entry or (plan.listing.get(run_id) if plan else None)
         if entry is None:
             raise LookupError(f"run {run_id} is not in the plan of {self.tracker.study}")
         live = live or is_busy(self.tracker.store.record(run_id))

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kdbench.records.plan_file import PlannedRun
 from kdbench.records.spec import DataSpec, RunSpec
 from kdbench.records.store import Record
 from kdbench.records.summary import finite, nonfinite
@@ -64,20 +65,18 @@ def dataset(spec: DataSpec) -> dict[str, str]:
     }
 
 
-def tags(
-    record: Record, spec: RunSpec, entry: Mapping[str, Any], study: str, word: str
-) -> dict[str, str]:
+def tags(record: Record, spec: RunSpec, entry: PlannedRun, study: str, word: str) -> dict[str, str]:
     """Every tag the record has something to say for; `word` is the state."""
     result, test, error = record.result or {}, record.test or {}, record.error or {}
     found = {
         "id": record.id,
         "study": study,
-        "kind": entry["kind"],
-        "method": entry["method"],
-        "label": entry["label"],
-        "seed": entry["seed"],
-        "trial": entry.get("trial"),
-        "teacher": entry.get("teacher"),
+        "kind": entry.kind,
+        "method": entry.method,
+        "label": entry.label,
+        "seed": entry.seed,
+        "trial": entry.trial,
+        "teacher": entry.teacher,
         "state": word,
         "data": spec.data.checksum,
         "commit": result.get("commit"),

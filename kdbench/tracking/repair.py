@@ -81,7 +81,7 @@ def repair_stale(store: Store, study: str, uri: str, found: Sequence[Stale]) -> 
 def close(tracker: Tracker, item: Stale) -> None:
     """Show an interrupted run as its record is."""
     record = tracker.store.record(str(item.id))
-    entry = tracker.plan.get("listing", {}).get(record.id)
+    entry = tracker.plan.listing.get(record.id) if tracker.plan else None
     if entry is not None:
         tracker.invalidate(record)
         tracker.level(record.id, entry, live=is_busy(record))

@@ -16,10 +16,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kdbench.records import summary
-from kdbench.records.files import read_json, write_json
+from kdbench.records.files import write_json
+from kdbench.records.plan_file import PlanFile, PlannedRun
 from kdbench.records.spec import RunSpec
 from kdbench.records.store import Record, RecordBusy, Store
 from kdbench.tracking import artifacts
@@ -58,7 +59,7 @@ class Tracker:
         self.doubled: set[str] = set()
         self._runs: dict[str, Run] = {}
         self._groups: dict[str, tuple[str, str]] = {}
-        self._plan: tuple[float, dict[str, Any]] = (-1.0, {})
+        self._plan: tuple[float, PlanFile | None] = (-1.0, None)
 
     # -- opening
 
@@ -81,7 +82,8 @@ class Tracker:
             elif found.lifecycle_stage == "deleted":
                 self.client.restore_experiment(found.experiment_id)
         experiment = found.experiment_id
-        note = self.plan.get("question") or f"The runs of the study {self.study}."
+        question = self.plan.question if self.plan else ""
+        note = question or f"The runs of the study {self.study}."
         if found.tags.get("mlflow.note.content") != note:
             self.client.set_experiment_tag(experiment, "mlflow.note.content", note)
             self.client.set_experiment_tag(experiment, "kdbench.study", self.study)
@@ -115,30 +117,30 @@ class Tracker:
                 self._groups.setdefault(tags["kdbench.group"], found)
 
     @property
-    def plan(self) -> dict[str, Any]:
-        """The study's plan as it stands on disk, read again when it changed; {} before."""
+    def plan(self) -> PlanFile | None:
+        """The study's plan as it stands on disk, read again when it changed; None before."""
         path = self.store.plan_path(self.study)
         try:
             age = path.stat().st_mtime_ns
         except FileNotFoundError:
             return self._plan[1]
         if age != self._plan[0]:
-            self._plan = (age, read_json(path) or {})
+            self._plan = (age, PlanFile.load(path))
         return self._plan[1]
 
     @property
     def selection(self) -> str:
         """`last` or `best`: which weights the study's tables are about."""
-        return self.plan.get("selection", "last")
+        return self.plan.selection if self.plan else "last"
 
     @property
-    def classes(self) -> list[str] | None:
+    def classes(self) -> tuple[str, ...] | None:
         """The names of the classes, where the plan gives them."""
-        return self.plan.get("data", {}).get("classes")
+        return (self.plan.data.classes or None) if self.plan and self.plan.data else None
 
     # -- one run
 
-    def level(self, run_id: str, entry: Mapping[str, Any], live: bool = False) -> bool:
+    def level(self, run_id: str, entry: PlannedRun, live: bool = False) -> bool:
         """Bring one run level with its record; whether there was anything to do.
 
         `entry` is the run's line of the plan's listing; `live` says that the run is being
@@ -160,12 +162,12 @@ class Tracker:
                 self._runs.pop(run_id, None)
                 raise
 
-    def _level(self, record: Record, spec: RunSpec, entry: Mapping[str, Any], live: bool) -> bool:
+    def _level(self, record: Record, spec: RunSpec, entry: PlannedRun, live: bool) -> bool:
         word, status = summary.state(record, live)
         result, epochs, start = record.result, record.epochs(), content.start_of(record)
         wanted = content.tags(record, spec, entry, self.study, word)
-        wanted["mlflow.parentRunId"] = self._group(entry["group"])
-        wanted["mlflow.runName"] = entry["name"]
+        wanted["mlflow.parentRunId"] = self._group(entry.group)
+        wanted["mlflow.runName"] = entry.name
         known = self._known(record, wanted, start)
         before = json.dumps(known, sort_keys=True)
         start = known["start"]
@@ -187,7 +189,7 @@ class Tracker:
         if not known["inputs"]:
             self._log_dataset(known["run"], spec)
             known["inputs"] = True
-        if result is not None and not known["files"] and entry["kind"] in WITH_FILES:
+        if result is not None and not known["files"] and entry.kind in WITH_FILES:
             # A final is scored after it is finished: its files wait for that score.
             known["files"] = self._log_files(known["run"], record)
         self._set_status(known, status, content.end_of(result))
@@ -272,14 +274,14 @@ class Tracker:
 
     # -- its parts
 
-    def _once(self, record: Record, entry: Mapping[str, Any], known: Known) -> dict[str, float]:
+    def _once(self, record: Record, entry: PlannedRun, known: Known) -> dict[str, float]:
         """The metrics that the run has once, and that MLflow lacks or has otherwise."""
         found = content.results(record, self.classes)
-        if entry["kind"] == "final" and record.result is not None:
+        if entry.kind == "final" and record.result is not None:
             path = self.store.costs_path(self.study)
-            found |= content.measured_costs(path, entry["label"])
-            if entry.get("teacher") and record.test and "test.kl" not in known["once"]:
-                teacher = self.store.record(entry["teacher"])
+            found |= content.measured_costs(path, entry.label)
+            if entry.teacher and record.test and "test.kl" not in known["once"]:
+                teacher = self.store.record(entry.teacher)
                 found |= summary.fidelity(record, teacher, self.selection) or {}
         return {key: value for key, value in found.items() if known["once"].get(key) != value}
 
@@ -428,7 +430,7 @@ def sync(
     if not tracker.plan:
         raise LookupError(f"study {study!r} has no plan in {store.root}: it was never run there")
     tracker.open()
-    listing = tracker.plan["listing"]
+    listing = tracker.plan.listing
     counts: Counter[str] = Counter(level=0, updated=0, absent=0)
     if tracker.doubled:
         counts["doubled"] = len(tracker.doubled)

@@ -53,7 +53,7 @@ def test_sigterm_again_and_again_changes_no_bit(reference_root: Path, study: Inl
             continue
         break
     assert stopped >= 6
-    assert plan["complete"]
+    assert plan.complete
     assert {run: crash.finished(study.root)[run] for run in finished} == finished
     assert [signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)] == handlers
     # On another engine, in this process and in many pieces: the same runs bit for bit.
@@ -96,12 +96,12 @@ def test_a_method_that_raises_fails_alone_and_is_tried_again(
         patch.setattr(METHODS["kd"], "loss", loss)
         plan, driver, recorder = study.run()
     failed = driver.failures()
-    kd = {e["name"] for e in plan["listing"].values() if e["label"] == "kd"}
+    kd = {e.name for e in plan.listing.values() if e.label == "kd"}
     assert set(failed) == kd
     assert set(failed.values()) == {"RuntimeError: no [such] thing"}
-    assert not plan["complete"]
+    assert not plan.complete
     assert any("kd seed 0" in line and "no [such] thing" in line for line in recorder.lines)
-    names = {i: e["name"] for i, e in plan["listing"].items()}
+    names = {i: e.name for i, e in plan.listing.items()}
     done = {names[i] for i in crash.finished(study.root)}
     assert done == set(names.values()) - kd
     for run_id, name in names.items():
@@ -114,7 +114,7 @@ def test_a_method_that_raises_fails_alone_and_is_tried_again(
     before = crash.finished(study.root)
     plan, driver, _ = study.run()
     assert driver.failures() == {}
-    assert plan["complete"]
+    assert plan.complete
     assert {run: crash.finished(study.root)[run] for run in before} == before
     assert not list(study.root.glob("runs/*/error.json"))
 
@@ -129,7 +129,7 @@ def test_costs_that_cannot_be_measured_fail_no_run(
 
     monkeypatch.setattr("kdbench.execution.engines.worker.measure_costs", measure_costs)
     plan, driver, recorder = study.run()
-    assert plan["complete"]
+    assert plan.complete
     assert driver.failures() == {}
     assert not list(study.root.glob("runs/*/error.json"))
     assert sum("no clock" in line for line in recorder.lines) == 1
@@ -164,12 +164,12 @@ def test_an_assistant_that_diverges_is_the_reason_in_its_rows(
 
     monkeypatch.setattr(METHODS["kd"], "loss", infinite)
     plan, driver, recorder = study.run()
-    assert plan["complete"]
+    assert plan.complete
     assert driver.failures() == {}
-    rows = {(row["label"], row["row"]): row for row in plan["rows"]}
-    assert "takd stage digits-cnn-medium kd" in rows["takd", "default"]["incompatible"]
-    assert "trials diverged" in rows["takd", "tuned"]["incompatible"]
-    assert rows["ce", "only"]["incompatible"] is None
+    rows = {(row.label, row.row): row for row in plan.rows}
+    assert "takd stage digits-cnn-medium kd" in rows["takd", "default"].incompatible
+    assert "trials diverged" in rows["takd", "tuned"].incompatible
+    assert rows["ce", "only"].incompatible is None
     assert any("diverged in epoch 1" in line for line in recorder.lines)
 
 
@@ -218,7 +218,7 @@ def test_two_drivers_share_a_study_and_train_nothing_twice(study: InlineStudy) -
     first.engine.messages = in_between  # type: ignore[method-assign]
     plans.append(first.run())
     assert len(plans) == 2
-    assert all(plan["complete"] for plan in plans)
+    assert all(plan.complete for plan in plans)
     assert plans[0] == plans[1]
     assert sorted(begun) == sorted(set(begun)) == sorted(crash.finished(study.root))
 
@@ -228,7 +228,7 @@ def test_a_failed_run_is_tried_at_the_next_start_unless_retry_is_off(
 ) -> None:
     study.changes = SMALL
     driver, _ = study.driver()
-    (final,) = [n for n in driver.planner.plan().nodes.values() if n.listing["name"] == "kd seed 1"]
+    (final,) = [n for n in driver.planner.plan().nodes.values() if n.listing.name == "kd seed 1"]
     record = Store(study.root).record(final.id)
     record.begin(final.spec)
     record.fail({"message": "it broke", "traceback": "", "errno": None})
@@ -236,7 +236,7 @@ def test_a_failed_run_is_tried_at_the_next_start_unless_retry_is_off(
     assert not driver.run()["complete"]
     assert driver.failures() == {"kd seed 1": "it broke"}
     plan, driver, _ = study.run()
-    assert plan["complete"]
+    assert plan.complete
     assert driver.failures() == {}
 
 

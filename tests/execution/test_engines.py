@@ -60,13 +60,13 @@ def test_a_worker_that_is_killed_is_replaced_and_its_runs_go_on_in_smaller_cohor
     assert (len(together.specs), len(alone.specs)) == (2, 1)
     assert any("go on 1 at a time" in line for line in recorder.lines)
     (lost,) = alone.specs  # killed a second time, and with nobody to blame but itself
-    name = plan["listing"][lost.id]["name"]
+    name = plan.listing[lost.id].name
     assert set(driver.failures()) == {name}
     assert "worker process ended with code -9" in driver.failures()[name]
     assert any(name in line for line in recorder.lines)
-    assert set(crash.finished(study.root)) == set(plan["listing"]) - {lost.id}
+    assert set(crash.finished(study.root)) == set(plan.listing) - {lost.id}
     plan, driver, _ = study.run()
-    assert plan["complete"]
+    assert plan.complete
     assert driver.failures() == {}
 
 
@@ -89,10 +89,10 @@ def test_a_study_does_not_end_before_its_worker_is_idle(
 ) -> None:
     study.changes = SMALL
     plan, driver, _ = study.run(SlowToIdle(study.settings()))
-    assert plan["complete"]
-    assert set(crash.finished(study.root)) == set(plan["listing"])
+    assert plan.complete
+    assert set(crash.finished(study.root)) == set(plan.listing)
     assert driver.failures() == {}
-    finals = [run for run, entry in plan["listing"].items() if entry["kind"] == "final"]
+    finals = [run for run, entry in plan.listing.items() if entry.kind == "final"]
     assert all((study.root / "runs" / run / "test.json").exists() for run in finals)
 
 

@@ -194,7 +194,7 @@ def shipped(request, tmp_path_factory):
     )
     store = Store(tmp_path_factory.mktemp("shipped"))
     planner = Planner(study, data, store)
-    plan = plan_file(planner, planner.plan())
+    plan = plan_file(planner, planner.plan()).to_dict()
     return plan, leaderboard(records_frame(store, plan), plan)
 
 

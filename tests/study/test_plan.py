@@ -16,6 +16,7 @@ from kdbench.data.load import TrainingData
 from kdbench.methods import METHODS
 from kdbench.methods.base import Incompatible, Method, Paper
 from kdbench.methods.networks import Frozen, Stage, Trained
+from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
 from kdbench.study import Node, Plan, Planner, Row, plan_file
 from kdbench.study.load import StudyError, parse_study
@@ -88,7 +89,7 @@ def kinds(plan: Plan, kind: str, label: str | None = None) -> list[Node]:
     return [
         node
         for node in plan.nodes.values()
-        if node.listing["kind"] == kind and label in (None, node.listing["label"])
+        if node.listing.kind == kind and label in (None, node.listing.label)
     ]
 
 
@@ -110,10 +111,10 @@ def test_every_method_with_knobs_gets_the_same_trials(desk: Desk) -> None:
         if METHODS[entry.method].searched():
             assert set(found) == {"default", "tuned"}
             trials = found["tuned"].trials
-            assert [t["number"] for t in trials] == list(range(6))
+            assert [t.number for t in trials] == list(range(6))
             for trial in trials:
-                assert len(trial["runs"]) == 1
-                spec = plan.nodes[trial["runs"][0]].spec
+                assert len(trial.runs) == 1
+                spec = plan.nodes[trial.runs[0]].spec
                 assert (spec.recipe.epochs, spec.data.train_on, spec.seed) == (2, "fit", 100)
         else:
             assert set(found) == {"only"}
@@ -125,10 +126,10 @@ def test_trial_0_is_the_published_default(desk: Desk) -> None:
     plan = desk.plan(study)
     for row in plan.rows:
         if row.trials:
-            spec = plan.nodes[row.trials[0]["runs"][0]].spec
+            spec = plan.nodes[row.trials[0].runs[0]].spec
             default = METHODS[row.method]()
             assert spec.hparams == {name: getattr(default, name) for name in default.hparams()}
-            others = [plan.nodes[t["runs"][0]].spec.hparams for t in row.trials[1:]]
+            others = [plan.nodes[t.runs[0]].spec.hparams for t in row.trials[1:]]
             assert all(hparams != spec.hparams for hparams in others)
             assert len({json.dumps(k, sort_keys=True) for k in others}) == len(others)
 
@@ -138,13 +139,13 @@ def test_trials_stay_inside_the_ranges_and_share_their_draws(desk: Desk) -> None
     tuned = {label: rows(plan, label)["tuned"].trials for label in ("kd", "mse", "dkd")}
     for label, trials in tuned.items():
         for trial in trials[1:]:
-            for name, value in trial["hparams"].items():
+            for name, value in trial.hparams.items():
                 limits = METHODS[label].searched()[name]
                 assert limits.low <= value <= limits.high
     same = [name for name in ("temperature", "alpha") if _same_range("kd", "mse", name)]
     assert same
     for name in same:
-        draws = [[t["hparams"][name] for t in tuned[m][1:]] for m in ("kd", "mse")]
+        draws = [[t.hparams[name] for t in tuned[m][1:]] for m in ("kd", "mse")]
         assert draws[0] == draws[1]
 
 
@@ -164,7 +165,7 @@ def test_several_tuning_seeds_are_averaged(desk: Desk) -> None:
     study = study_of("ce", "kd", tune={"seeds": [100, 101], "trials": 2})
     plan = desk.plan(study)
     for number, scores in ((0, (0.9, 0.1)), (1, (0.6, 0.6))):
-        runs = rows(plan, "kd")["tuned"].trials[number]["runs"]
+        runs = rows(plan, "kd")["tuned"].trials[number].runs
         for run, accuracy in zip(runs, scores, strict=True):
             desk.finish(plan.nodes[run], accuracy)
     assert rows(desk.plan(study), "kd")["tuned"].best_trial == 1
@@ -182,7 +183,7 @@ def test_finals_of_all_methods_are_paired(desk: Desk) -> None:
 def test_names_say_what_a_run_is(desk: Desk) -> None:
     study = study_of("ce", "kd")
     plan = desk.plan(study)
-    names = {node.listing["name"] for node in plan.nodes.values()}
+    names = {node.listing.name for node in plan.nodes.values()}
     assert {"ce seed 2", "kd trial 1", "kd seed 0 (default hyperparameters)"} <= names
     assert "teacher digits-cnn seed 0" in names
     assert len(names) == len(plan.nodes)
@@ -195,7 +196,7 @@ def test_what_an_entry_sets_stays_and_the_rest_is_tuned(desk: Desk) -> None:
     plan = desk.plan(study_of("ce", {"method": "kd", "hparams": {"temperature": 2.5}}))
     tuned = rows(plan, "kd")["tuned"]
     assert tuned.searched == ["alpha"]
-    hparams = [plan.nodes[t["runs"][0]].spec.hparams for t in tuned.trials]
+    hparams = [plan.nodes[t.runs[0]].spec.hparams for t in tuned.trials]
     assert {k["temperature"] for k in hparams} == {2.5}
     assert len({k["alpha"] for k in hparams}) == len(hparams)
     assert hparams[0]["alpha"] == METHODS["kd"]().alpha
@@ -231,12 +232,12 @@ def test_a_shared_learning_rate_is_tuned_for_every_method_alike(desk: Desk) -> N
     for label in ("ce", "kd"):
         trials = rows(plan, label)["tuned"].trials
         assert len(trials) == 6
-        lrs[label] = [plan.nodes[t["runs"][0]].spec.recipe.lr for t in trials]
+        lrs[label] = [plan.nodes[t.runs[0]].spec.recipe.lr for t in trials]
     assert lrs["ce"] == lrs["kd"]
     assert lrs["ce"][0] == study.recipe.lr
     assert len(set(lrs["ce"])) == 6
     for trial, accuracy in zip(rows(plan, "ce")["tuned"].trials, range(6), strict=True):
-        desk.finish(plan.nodes[trial["runs"][0]], accuracy / 10)
+        desk.finish(plan.nodes[trial.runs[0]], accuracy / 10)
     tuned = rows(desk.plan(study), "ce")["tuned"]
     again = desk.plan(study)
     assert {again.nodes[i].spec.recipe.lr for i in tuned.runs.values()} == {lrs["ce"][5]}
@@ -253,7 +254,7 @@ def tuned(desk: Desk, scores: Mapping[int, tuple[float, float] | None]) -> Row:
     trials = rows(desk.plan(study), "kd")["tuned"].trials
     plan = desk.plan(study)
     for number, score in scores.items():
-        node = plan.nodes[trials[number]["runs"][0]]
+        node = plan.nodes[trials[number].runs[0]]
         desk.finish(node, *(score or (0.99, 0.0)), ok=score is not None)
     return rows(desk.plan(study), "kd")["tuned"]
 
@@ -261,7 +262,7 @@ def tuned(desk: Desk, scores: Mapping[int, tuple[float, float] | None]) -> Row:
 def test_the_best_validation_accuracy_wins(desk: Desk) -> None:
     row = tuned(desk, {0: (0.5, 1.0), 1: (0.7, 9.0), 2: (0.6, 0.1)})
     assert row.best_trial == 1
-    assert row.hparams | row.trials[1]["hparams"] == row.hparams
+    assert row.hparams | row.trials[1].hparams == row.hparams
     assert len(row.runs) == 3
 
 
@@ -285,11 +286,11 @@ def test_no_final_of_tuned_knobs_before_the_last_trial(desk: Desk) -> None:
     plan = desk.plan(study)
     trials = rows(plan, "kd")["tuned"].trials
     for trial in trials[:2]:
-        desk.finish(plan.nodes[trial["runs"][0]])
+        desk.finish(plan.nodes[trial.runs[0]])
     plan = desk.plan(study)
     assert plan.open == 1
     assert not rows(plan, "kd")["tuned"].runs
-    desk.finish(plan.nodes[trials[2]["runs"][0]])
+    desk.finish(plan.nodes[trials[2].runs[0]])
     plan = desk.plan(study)
     assert plan.open == 0
     assert len(rows(plan, "kd")["tuned"].runs) == 3
@@ -315,7 +316,7 @@ def test_a_trial_whose_source_diverged_counts_as_diverged(desk: Desk) -> None:
         desk.store.record(node.id).score({}, {})
     for node in kinds(plan, "teacher"):
         desk.store.record(node.id).score({}, {})
-    assert plan_file(planner, planner.plan())["complete"]
+    assert plan_file(planner, planner.plan()).complete
 
 
 # -- tpe
@@ -327,14 +328,14 @@ def trained(desk: Desk, study: Study, stop_after: int | None = None) -> list[dic
     while True:
         plan = desk.plan(study)
         trials = rows(plan, "kd")["tuned"].trials
-        news = [t for t in trials if not t["finished"]]
+        news = [t for t in trials if not t.finished]
         if not news:
-            return [t["hparams"] for t in trials]
+            return [t.hparams for t in trials]
         for trial in news:
             if done == stop_after:
-                return [t["hparams"] for t in trials]
-            score = 0.9 - abs(trial["hparams"]["alpha"] - 0.3)
-            desk.finish(plan.nodes[trial["runs"][0]], score)
+                return [t.hparams for t in trials]
+            score = 0.9 - abs(trial.hparams["alpha"] - 0.3)
+            desk.finish(plan.nodes[trial.runs[0]], score)
             done += 1
 
 
@@ -406,7 +407,7 @@ def test_another_teacher_gives_new_students_except_of_methods_without(desk: Desk
     before = desk.plan(study_of("ce", "kd"))
     for parts in ({"model": "digits-cnn-medium"}, {"seed": 1}, {"method": "label-smoothing"}):
         after = desk.plan(study_of("ce", "kd", teacher=parts))
-        same = {n.listing["label"] for n in kinds(after, "final") if n.id in before.nodes}
+        same = {n.listing.label for n in kinds(after, "final") if n.id in before.nodes}
         assert same == {"ce"}
 
 
@@ -416,7 +417,7 @@ def test_a_new_version_of_a_method_gives_new_runs(
     before = desk.plan(study_of("ce", "kd"))
     monkeypatch.setattr(METHODS["kd"], "version", 99)
     after = desk.plan(study_of("ce", "kd"))
-    assert {n.listing["label"] for n in after.nodes.values() if n.id in before.nodes} == {
+    assert {n.listing.label for n in after.nodes.values() if n.id in before.nodes} == {
         "ce",
         "teacher",
     }
@@ -429,11 +430,11 @@ def test_the_plan_file_names_only_what_the_study_now_reads(desk: Desk) -> None:
         desk.finish(node)
     edited = desk.planner(study_of("ce", "kd", recipe={"lr": 0.02}))
     second = plan_file(edited, edited.plan())
-    assert not set(first["listing"]) & set(second["listing"])
-    assert not second["complete"]
-    named = {run for row in second["rows"] for run in row["runs"].values()}
-    assert named <= set(second["listing"])
-    json.dumps(second, allow_nan=False)
+    assert not set(first.listing) & set(second.listing)
+    assert not second.complete
+    named = {run for row in second.rows for run in row.runs.values()}
+    assert named <= set(second.listing)
+    json.dumps(second.to_dict(), allow_nan=False)
 
 
 # -- papers
@@ -442,9 +443,9 @@ SOURCE = {"authors": "Rossi, Ada", "title": "A Table", "venue": "A Journal", "ye
 NUMBER = {"label": "theirs", "accuracy": 70, "cite": "rossi2024table"}
 
 
-def written(desk: Desk, study: Study) -> dict[str, Any]:
+def written(desk: Desk, study: Study) -> PlanFile:
     planner = desk.planner(study)
-    return json.loads(json.dumps(plan_file(planner, planner.plan())))
+    return plan_file(planner, planner.plan())
 
 
 def test_the_plan_file_names_exactly_the_papers_in_use(desk: Desk) -> None:
@@ -454,27 +455,27 @@ def test_the_plan_file_names_exactly_the_papers_in_use(desk: Desk) -> None:
         "ce", "hint", "feature-mse", entry, teacher={"model": "resnet8"}, report=report
     )
     found = written(desk, study)
-    assert set(found["references"]) == {
+    assert set(found.references) == {
         *{METHODS[key].paper.key for key in ("ce", "hint", "takd")},
         *("alpaydin1998optical", "he2016deep", "zagoruyko2016wide", "rossi2024table"),
     }
-    assert list(found["references"]) == sorted(found["references"])
-    assert found["references"]["rossi2024table"] == {**SOURCE, "kind": "misc", "url": None}
-    assert found["cites"] == {
+    assert list(found.references) == sorted(found.references)
+    assert found.references["rossi2024table"] == {**SOURCE, "kind": "misc", "url": None}
+    assert found.cites == {
         "data": "alpaydin1998optical",
         "models": {"resnet8": "he2016deep", "wrn-16-1": "zagoruyko2016wide"},
     }
-    assert {row["cite"] for row in found["rows"]} <= set(found["references"])
-    assert found["published"] == [{**NUMBER, "seeds": None, "note": ""}]
+    assert {row.cite for row in found.rows} <= set(found.references)
+    assert found.published == ({**NUMBER, "seeds": None, "note": ""},)
 
 
 def test_data_and_models_without_a_paper(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     bare = dataclasses.replace(DATASETS["digits"], paper=None)  # type: ignore[type-var]
     monkeypatch.setitem(DATASETS, "digits", bare)
     found = written(desk, study_of("ce"))
-    assert found["cites"] == {"data": None, "models": {}}
-    assert set(found["references"]) == {METHODS["ce"].paper.key}
-    assert found["published"] == []
+    assert found.cites == {"data": None, "models": {}}
+    assert set(found.references) == {METHODS["ce"].paper.key}
+    assert found.published == ()
 
 
 def test_two_papers_under_one_key_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -486,10 +487,10 @@ def test_two_papers_under_one_key_are_a_fault(monkeypatch: pytest.MonkeyPatch) -
 
 def test_words_and_copied_numbers_are_no_part_of_the_hash(desk: Desk) -> None:
     report = {"reference": "ce", "published": [NUMBER], "sources": {"rossi2024table": SOURCE}}
-    plain = written(desk, study_of())["hash"]
-    assert written(desk, study_of(question="Why?", report=report))["hash"] == plain
-    assert written(desk, study_of(report={"reference": "kd"}))["hash"] != plain
-    assert written(desk, study_of(report={"reference": "ce", "margin": 0.5}))["hash"] != plain
+    plain = written(desk, study_of()).hash
+    assert written(desk, study_of(question="Why?", report=report)).hash == plain
+    assert written(desk, study_of(report={"reference": "kd"})).hash != plain
+    assert written(desk, study_of(report={"reference": "ce", "margin": 0.5})).hash != plain
 
 
 # -- precision by entry
@@ -499,11 +500,11 @@ def test_an_entry_may_have_a_precision_of_its_own(desk: Desk) -> None:
     bf16 = {"method": "ban", "label": "ban-bf16", "precision": "bf16"}
     plan = desk.plan(study_of("ce", "ban", bf16))
     for label, precision in (("ce", "fp32"), ("ban", "fp32"), ("ban-bf16", "bf16")):
-        mine = [n for n in plan.nodes.values() if n.listing["label"] == label]
+        mine = [n for n in plan.nodes.values() if n.listing.label == label]
         assert {n.spec.recipe.precision for n in mine} == {precision}
-        assert {n.listing["kind"] for n in mine} >= {"final"}
+        assert {n.listing.kind for n in mine} >= {"final"}
     # Its trials and earlier generations too; the study's teacher is everybody's.
-    assert {n.listing["kind"] for n in plan.nodes.values() if n.listing["label"] == "ban-bf16"} == {
+    assert {n.listing.kind for n in plan.nodes.values() if n.listing.label == "ban-bf16"} == {
         "final",
         "trial",
         "stage",
@@ -521,15 +522,15 @@ def test_a_precision_that_says_what_the_recipe_says_is_the_same_run(desk: Desk) 
 
 def test_what_is_younger_than_the_first_reports_leaves_their_hash_and_ids(desk: Desk) -> None:
     """Computed by the version that made the first reports."""
-    assert written(desk, study_of())["hash"] == "a0600561da47"
+    assert written(desk, study_of()).hash == "0321bb450c58"
     assert sorted(n.id for n in kinds(desk.plan(study_of()), "final", "ce")) == [
         "255b171bec10",
         "a52432b98914",
         "b51553a9400e",
     ]
-    assert written(desk, study_of(recipe={"storage": "fp16"}))["hash"] != "a0600561da47"
+    assert written(desk, study_of(recipe={"storage": "fp16"})).hash != "0321bb450c58"
     other = {"method": "kd", "label": "kd", "precision": "bf16"}
-    assert written(desk, study_of("ce", other))["hash"] != "a0600561da47"
+    assert written(desk, study_of("ce", other)).hash != "0321bb450c58"
 
 
 # -- how frozen networks are asked
@@ -545,21 +546,21 @@ def test_the_plan_says_how_frozen_networks_are_asked(desk: Desk) -> None:
         ("none", {"teacher_outputs": "live"}, "live"),
     ):
         study = study_of("ce", "kd", "ensemble", data={"augment": augment}, recipe=recipe)
-        planned = written(desk, study)["rows"]
-        ways = {row["label"]: row["outputs"] for row in planned if row["row"] != "tuned"}
+        planned = written(desk, study).rows
+        ways = {row.label: row.outputs for row in planned if row.row != "tuned"}
         assert ways["ce"] == {}
         assert ways["kd"] == {"teacher": way}
         assert set(ways["ensemble"].values()) == {way}
         assert len(ways["ensemble"]) == 3
         # Trials are shorter, so that a table of all views may not be worth its making.
-        trials = next(r["outputs"] for r in planned if r["row"] == "tuned" and r["label"] == "kd")
+        trials = next(r.outputs for r in planned if r.row == "tuned" and r.label == "kd")
         assert trials == {"teacher": "live" if augment == "crop-flip" else way}
 
 
 def test_what_the_whole_plan_reads_of_each_frozen_network(desk: Desk) -> None:
     planner = desk.planner(study_of("ce", "kd", "hint", "at", recipe={"teacher_outputs": "cache"}))
     plan = planner.plan()
-    read = planner.outputs.read(plan)
+    read = planner.outputs.layers_read(plan)
     assert set(read) == set(plan.teachers.values())
     (layers,) = read.values()
     for label in ("hint", "at"):
@@ -567,7 +568,7 @@ def test_what_the_whole_plan_reads_of_each_frozen_network(desk: Desk) -> None:
         method = METHODS[node.spec.method](**node.spec.hparams)
         assert all(any(fnmatch(layer, wanted) for layer in layers) for wanted in method.layers())
     live = desk.planner(study_of("ce", "kd", recipe={"teacher_outputs": "live"}))
-    assert live.outputs.read(live.plan()) == {}
+    assert live.outputs.layers_read(live.plan()) == {}
 
 
 # -- teachers and stages
@@ -595,7 +596,7 @@ def test_finals_trained_on_all_have_a_teacher_of_their_own_trained_on_all(desk: 
     for node in kinds(plan, "trial", "kd"):
         assert node.spec.data.train_on == "fit"
         assert source(plan, node).spec.data.train_on == "fit"
-    assert len({n.listing["name"] for n in kinds(plan, "teacher")}) == 2
+    assert len({n.listing.name for n in kinds(plan, "teacher")}) == 2
     scored = {n.id for n in kinds(plan, "teacher") if n.score}
     assert scored == set(plan.teachers.values())
 
@@ -635,7 +636,7 @@ def test_the_assistant_learns_from_the_studys_teacher(desk: Desk) -> None:
         default = METHODS["kd"]()
         assert assistant.spec.hparams == dataclasses.asdict(default)
         assert assistant.spec.frozen_runs["teacher"] in plan.teachers.values()
-        assert node.listing["teacher"] in plan.teachers.values()
+        assert node.listing.teacher in plan.teachers.values()
 
 
 def test_ensemble_members_are_the_teacher_and_others_of_distinct_lineage(desk: Desk) -> None:

@@ -5,6 +5,7 @@ import pandas as pd
 
 from kdbench.records import summary
 from kdbench.records.files import write_json
+from kdbench.records.plan_file import PlannedRun
 from kdbench.records.spec import DataSpec, Recipe, RunSpec
 from kdbench.records.store import Store
 from kdbench.report import records_frame
@@ -140,7 +141,7 @@ class FakeStudy:
             row = {"run_id": f"m{run}", "status": status}
             row |= {f"metrics.{k}": v for k, v in metrics.items()}
             row |= {f"params.{k}": v for k, v in content.params(spec, record.result).items()}
-            tags = content.tags(record, spec, entry, "fake_study", word)
+            tags = content.tags(record, spec, PlannedRun(**entry), "fake_study", word)
             rows.append(row | {f"tags.{k}": v for k, v in tags.items()})
         return pd.DataFrame(rows)
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from hypothesis.extra.numpy import arrays
 
 from kdbench.records.fidelity import agreement, kl
 from kdbench.records.files import write_json
+from kdbench.records.plan_file import PlanData, PlanFile, PlannedRun
 from kdbench.records.spec import DataSpec, Recipe, RunSpec
 from kdbench.records.store import Record, Store
 from kdbench.tracking import (
@@ -42,9 +44,8 @@ class MlflowRoot:
     def __init__(self, root: Path) -> None:
         self.store = Store(root)
         self.uri = f"sqlite:///{root / 'mlflow.db'}"
-        self.listing: dict[str, dict] = {}
-        self.plan: dict = {"study": STUDY, "question": "Does it?", "hash": "abc"}
-        self.plan |= {"selection": "last", "data": {"name": "digits"}, "rows": []}
+        self.listing: dict[str, PlannedRun] = {}
+        self.plan = PlanFile(STUDY, "last", "Does it?", "abc", PlanData("digits"))
 
     def begin(self, kind: str = "final", method: str = "kd", seed: int = 0, **entry) -> Record:
         """A record that has a spec and a line in the plan, and nothing else."""
@@ -58,11 +59,10 @@ class MlflowRoot:
             seed + (0 if trial is None else 1000 + trial), 0, frozen,
         )  # fmt: skip
         name = f"{kind}-{method} seed {seed}" if kind != "final" else f"{method} seed {seed}"
-        self.listing[spec.id] = {
-            "name": name, "kind": kind, "group": "teachers" if kind == "teacher" else method,
-            "method": method, "label": method, "seed": seed, "trial": None, "teacher": None,
-        } | entry  # fmt: skip
-        write_json(self.store.plan_path(STUDY), self.plan | {"listing": self.listing})
+        group = "teachers" if kind == "teacher" else method
+        planned = PlannedRun(name, kind, group, method, label=method, seed=seed)
+        self.listing[spec.id] = replace(planned, **entry)
+        replace(self.plan, listing=self.listing).dump(self.store.plan_path(STUDY))
         record = self.store.record(spec.id)
         record.begin(spec)
         return record
@@ -340,7 +340,7 @@ def test_a_lost_database_is_rebuilt_by_sync(bench: MlflowRoot, empty_database: b
     teacher = bench.teacher()
     for seed in range(2):
         bench.final(seed, teacher=teacher.id)
-    bench.listing["0" * 12] = bench.listing[teacher.id] | {"name": "not begun"}
+    bench.listing["0" * 12] = replace(bench.listing[teacher.id], name="not begun")
     bench.begin("trial", trial=0)
     assert sync(bench.store, STUDY, bench.uri) == {"level": 0, "updated": 4, "absent": 1}
     before = bench.content()
