@@ -149,7 +149,7 @@ def test_a_teacher_that_diverges_ends_the_study_with_one_message(study: InlineSt
     assert ends[0] == ends[1]
     assert recorder.touched == [teacher]  # shown to MLflow, should the first start have died
     study.changes["recipe.lr"] = 0.1
-    assert study.run()[0]["complete"]
+    assert study.run()[0].complete
 
 
 def test_an_assistant_that_diverges_is_the_reason_in_its_rows(
@@ -187,7 +187,7 @@ def test_a_record_that_another_process_writes_is_waited_for(study: InlineStudy) 
 
     timer = threading.Timer(1.5, release)
     timer.start()
-    assert driver.run()["complete"]
+    assert driver.run().complete
     timer.join()
     assert began == [False]  # nobody touched it while it was held
     assert any("another process" in line for line in recorder.lines)
@@ -233,7 +233,7 @@ def test_a_failed_run_is_tried_at_the_next_start_unless_retry_is_off(
     record.begin(final.spec)
     record.fail({"message": "it broke", "traceback": "", "errno": None})
     driver, _ = study.driver(retry=False)
-    assert not driver.run()["complete"]
+    assert not driver.run().complete
     assert driver.failures() == {"kd seed 1": "it broke"}
     plan, driver, _ = study.run()
     assert plan.complete

@@ -46,7 +46,7 @@ def test_a_full_disk_stops_cleanly_and_the_next_start_goes_on(
     kept = {p: p.read_bytes() for p in root.glob("runs/*/result.json")}
     assert not list(root.rglob("*.part"))
     mount("remount,size=60m")
-    assert study.run()[0]["complete"]
+    assert study.run()[0].complete
     assert all(path.read_bytes() == content for path, content in kept.items())
 
 

@@ -520,8 +520,8 @@ def test_a_precision_that_says_what_the_recipe_says_is_the_same_run(desk: Desk) 
     assert set(one.nodes) == set(other.nodes)
 
 
-def test_what_is_younger_than_the_first_reports_leaves_their_hash_and_ids(desk: Desk) -> None:
-    """Computed by the version that made the first reports."""
+def test_the_hash_and_the_ids_of_a_study_stay_as_they_are(desk: Desk) -> None:
+    """Records and reports of a study are found again by them."""
     assert written(desk, study_of()).hash == "0321bb450c58"
     assert sorted(n.id for n in kinds(desk.plan(study_of()), "final", "ce")) == [
         "255b171bec10",
