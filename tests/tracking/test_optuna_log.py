@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from kdbench.study.sampling import ROUND, SAMPLERS, best, draw, points
+from kdbench.study.sampling import ROUND, SAMPLERS, best, draw, suggest
 from kdbench.tracking.optuna_log import OptunaLog, Trial
 
 
@@ -42,7 +42,7 @@ def tuned(sampler: str, count: int, seed: int = 0, label: str = "kd", diverged=(
     """All points of a tuning in which every trial finishes."""
     finished: dict = {}
     while True:
-        known = points(sampler, RANGES, DEFAULTS, count, seed, label, finished)
+        known = suggest(sampler, RANGES, DEFAULTS, count, seed, label, finished)
         fresh = [n for n in range(len(known)) if n not in finished]
         if not fresh:
             return known
@@ -50,21 +50,21 @@ def tuned(sampler: str, count: int, seed: int = 0, label: str = "kd", diverged=(
             finished[n] = (known[n], None if n in diverged else score(known[n]))
 
 
-# -- random points
+# -- random
 
 
 def test_random_knows_all_points_at_once() -> None:
-    found = points("random", RANGES, DEFAULTS, 8, 0, "kd", {})
+    found = suggest("random", RANGES, DEFAULTS, 8, 0, "kd", {})
     assert len(found) == 8
     assert found[0] == DEFAULTS
-    assert found[:3] == points("random", RANGES, DEFAULTS, 3, 0, "kd", {})
+    assert found[:3] == suggest("random", RANGES, DEFAULTS, 3, 0, "kd", {})
     assert len({point["alpha"] for point in found}) == 8
 
 
 def test_methods_share_the_draws_of_a_shared_knob() -> None:
-    one = points("random", RANGES, DEFAULTS, 8, 0, "kd", {})
+    one = suggest("random", RANGES, DEFAULTS, 8, 0, "kd", {})
     ranges = {"beta": Range(0.0, 1.0), "temperature": RANGES["temperature"]}
-    other = points("random", ranges, {"beta": 0.0, "temperature": 2.0}, 8, 0, "dkd", {})
+    other = suggest("random", ranges, {"beta": 0.0, "temperature": 2.0}, 8, 0, "dkd", {})
     assert [p["temperature"] for p in one[1:]] == [p["temperature"] for p in other[1:]]
 
 
@@ -101,7 +101,7 @@ def test_tpe_is_the_same_whether_interrupted_or_not() -> None:
     assert len(whole) == 12
     for cut in range(13):
         finished = {n: (whole[n], score(whole[n])) for n in range(cut)}
-        known = points("tpe", RANGES, DEFAULTS, 12, 0, "kd", finished)
+        known = suggest("tpe", RANGES, DEFAULTS, 12, 0, "kd", finished)
         assert known == whole[: len(known)]
         assert len(known) == min(12, ROUND * (1 + cut // ROUND))
 
@@ -118,7 +118,7 @@ def test_tpe_gives_what_it_always_gave() -> None:
 def test_tpe_waits_for_the_whole_round() -> None:
     whole = tuned("tpe", 8)
     finished = {n: (whole[n], score(whole[n])) for n in (0, 1, 3, 4, 5)}
-    assert points("tpe", RANGES, DEFAULTS, 8, 0, "kd", finished) == whole[:ROUND]
+    assert suggest("tpe", RANGES, DEFAULTS, 8, 0, "kd", finished) == whole[:ROUND]
 
 
 def test_tpe_does_not_depend_on_how_many_are_wanted() -> None:
@@ -144,24 +144,24 @@ def test_tpe_learns_and_stays_inside() -> None:
 
 def test_tpe_takes_a_default_outside_of_the_range_and_a_fully_diverged_round() -> None:
     outside = {"temperature": 40.0, "alpha": 0.9}
-    first = points("tpe", RANGES, outside, 8, 0, "kd", {})
+    first = suggest("tpe", RANGES, outside, 8, 0, "kd", {})
     assert first[0] == outside
     finished = dict(enumerate((point, None) for point in first))
-    assert len(points("tpe", RANGES, outside, 8, 0, "kd", finished)) == 8
+    assert len(suggest("tpe", RANGES, outside, 8, 0, "kd", finished)) == 8
 
 
 def test_an_unknown_sampler_names_those_there_are() -> None:
     with pytest.raises(ValueError, match=r"'gp'.*random, tpe"):
-        points("gp", RANGES, DEFAULTS, 8, 0, "kd", {})
+        suggest("gp", RANGES, DEFAULTS, 8, 0, "kd", {})
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_points_import_no_torch_and_write_nothing(sampler: str) -> None:
     code = (
-        "import sys; from kdbench.study.sampling import points\n"
+        "import sys; from kdbench.study.sampling import suggest\n"
         "assert not {'optuna', 'torch'} & set(sys.modules)\n"
         "class R: low, high, log = 1.0, 2.0, True\n"
-        f"points({sampler!r}, {{'a': R}}, {{'a': 1.5}}, 8, 0, 'kd', {{}})\n"
+        f"suggest({sampler!r}, {{'a': R}}, {{'a': 1.5}}, 8, 0, 'kd', {{}})\n"
         "assert 'torch' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -206,7 +206,7 @@ def test_no_trial_beats_the_best(finished) -> None:
 
 
 def trials(count: int = 4) -> list[Trial]:
-    found = points("random", RANGES, DEFAULTS, count, 0, "kd", {})
+    found = suggest("random", RANGES, DEFAULTS, count, 0, "kd", {})
     return [
         Trial(n, point, None if n == 2 else score(point), (f"run{n}",), {"nll": 0.5, "epochs": 3})
         for n, point in enumerate(found)
