@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
     from kdbench.execution.protocols import ProgressReporter
     from kdbench.records.plan_file import PlanFile
+    from kdbench.report.leaderboard import Leaderboard
     from kdbench.study.schema import Study
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "load_student", "run_study"]
+__all__ = ["__version__", "load_report", "load_student", "run_study"]
 
 
 def run_study(
@@ -62,6 +63,22 @@ def run_study(
         retry=retry,
         reporter=reporter,
     )
+
+
+def load_report(path: str | Path) -> "Leaderboard":
+    """The leaderboard of a report, judged from the numbers that the report keeps.
+
+    `path` is the report's folder, as `reports/digits`. `table` of the result is a DataFrame with
+    one line a row of the leaderboard, best method first; accuracies and differences are in
+    percentage points. `family.verdicts` has each method's verdict against the reference, and
+    `captions` say what was tested and how. Needs neither torch nor MLflow.
+
+    Raises `NoReportData` (a `FileNotFoundError`) where the folder holds no report.
+    """
+    from kdbench.report.data.report_data import load
+    from kdbench.report.write import judge
+
+    return judge(load(Path(path)))
 
 
 def load_student(

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 
@@ -69,7 +70,7 @@ def test_a_student_that_is_not_there(tiny_root: Path, words: tuple, message: str
 def test_a_study_runs(tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_study, "publish_report", lambda *_: None)
     lines: list[str] = []
-    reporter = SimpleNamespace(plan=lambda *_: None, log=lines.append)
+    reporter = SimpleNamespace(update=lambda *_: None, log=lines.append)
     folder = kdbench.run_study(
         tiny_root / "tiny.yaml",
         tmp_path,
@@ -83,9 +84,26 @@ def test_a_study_runs(tiny_root: Path, tmp_path: Path, monkeypatch: pytest.Monke
     assert not any(line.startswith("failed") for line in lines)
 
 
-@pytest.mark.parametrize(("function", "inner"), [(kdbench.run_study, run_study.run_study)])
-def test_the_face_takes_what_the_inner_function_takes(function: object, inner: object) -> None:
-    taken = [inspect.signature(f).parameters for f in (function, inner)]
-    assert {n: p.default for n, p in taken[0].items()} == {
-        n: p.default for n, p in taken[1].items()
-    }
+def test_run_study_takes_what_the_inner_function_takes() -> None:
+    face, inner = (
+        {name: parameter.default for name, parameter in inspect.signature(f).parameters.items()}
+        for f in (kdbench.run_study, run_study.run_study)
+    )
+    assert face == inner
+
+
+def test_a_report_has_its_table_verdicts_and_captions(tiny_root: Path) -> None:
+    report = kdbench.load_report(tiny_root / "reports" / "tiny")
+    rows = report.table.set_index(["method", "row"])
+    written = pd.read_csv(tiny_root / "reports" / "tiny" / "leaderboard.csv")
+    for row in written.to_dict("records"):
+        if row["row"] != "teacher":
+            accuracy = rows.loc[(row["method"], row["row"]), "accuracy"]
+            assert accuracy == pytest.approx(row["accuracy"])
+    assert report.family.verdicts["kd"].text == rows.loc[("kd", "tuned"), "verdict"]
+    assert "Student t interval" in " ".join(map(str, report.captions))
+
+
+def test_a_folder_without_a_report(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"study\.json"):
+        kdbench.load_report(tmp_path)
