@@ -15,8 +15,8 @@ from kdbench.execution.engines.local import ENVIRONMENT
 from kdbench.methods import METHODS
 from kdbench.records.spec import RunSpec
 from kdbench.records.store import Store
-from kdbench.study import Planner
 from kdbench.study.compatibility import method_shapes
+from kdbench.study.planner import Planner
 from kdbench.study.schema import Study
 from kdbench.training.context import TrainingContext, TrainingJob
 from kdbench.training.run import TrainingRun

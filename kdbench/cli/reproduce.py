@@ -17,8 +17,8 @@ from kdbench.records.store import Store
 from kdbench.report.data.report_data import ReportData, load
 from kdbench.report.rows import Line, find_row
 from kdbench.stats import lies_within, prediction_interval
-from kdbench.study import Planner
 from kdbench.study.load import StudyError, load_study
+from kdbench.study.planner import Planner
 from kdbench.study.schema import Entry, Study
 
 LEVEL = 0.95

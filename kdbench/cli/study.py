@@ -14,7 +14,9 @@ from kdbench.execution.run_study import Options, prepare, publish_report, train_
 from kdbench.execution.signals import interrupt_on_signals
 from kdbench.records.store import Store
 from kdbench.report.leaderboard import Leaderboard
-from kdbench.study import Plan, Planner, plan_file
+from kdbench.study.plan import Plan
+from kdbench.study.plan_file import plan_file
+from kdbench.study.planner import Planner
 from kdbench.tracking.optuna_log import OptunaLog
 
 

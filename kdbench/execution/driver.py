@@ -17,7 +17,9 @@ from kdbench.execution.state import StudyState
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.provenance import provenance
 from kdbench.records.store import Store
-from kdbench.study import Plan, Planner, plan_file
+from kdbench.study.plan import Plan
+from kdbench.study.plan_file import plan_file
+from kdbench.study.planner import Planner
 from kdbench.tracking.optuna_log import OptunaLog, Trial
 
 #: Runs scored by one task.

@@ -7,7 +7,8 @@ from typing import Any
 
 from kdbench.execution.engines.protocol import Engine
 from kdbench.records.store import Store
-from kdbench.study import Node, Plan, Planner
+from kdbench.study.plan import Node, Plan
+from kdbench.study.planner import Planner
 
 #: Runs trained together at the most: enough to share a live teacher, few enough to balance.
 MAX_COHORT = 12

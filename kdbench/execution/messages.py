@@ -13,7 +13,7 @@ from kdbench.execution.signals import StopRequest
 from kdbench.execution.state import StudyState
 from kdbench.records.files import DiskFull
 from kdbench.records.provenance import stamp
-from kdbench.study import Node
+from kdbench.study.plan import Node
 from kdbench.training.events import Epochs, Failed, Finished
 
 

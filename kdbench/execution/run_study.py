@@ -20,8 +20,8 @@ from kdbench.registry import did_you_mean
 from kdbench.report.data.collect import Behind
 from kdbench.report.leaderboard import Leaderboard
 from kdbench.report.write import build
-from kdbench.study import Planner
 from kdbench.study.load import StudyError, changed_study, load_study
+from kdbench.study.planner import Planner
 from kdbench.study.schema import Study
 from kdbench.study.validation import slots_of
 from kdbench.tracking import Mirror, sync, tracking_uri

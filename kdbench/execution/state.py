@@ -9,7 +9,8 @@ from kdbench.execution.locks import RunLocks
 from kdbench.execution.protocols import ProgressReporter, RunTracker
 from kdbench.records.spec import RunSpec
 from kdbench.records.store import Store
-from kdbench.study import Node, Plan, Planner
+from kdbench.study.plan import Node, Plan
+from kdbench.study.planner import Planner
 
 
 @dataclass

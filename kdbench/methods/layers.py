@@ -6,7 +6,7 @@ from typing import Any
 
 from kdbench import models
 from kdbench.methods.base import Method
-from kdbench.methods.networks import Frozen, Trained
+from kdbench.methods.networks import RoleModels
 from kdbench.records.spec import RunSpec
 
 
@@ -21,14 +21,11 @@ def layers_of_run(
 
     Raises `ValueError` for a layer that one of the run's models lacks.
     """
-    names: dict[str, str] = {}
-    for role, source in method.networks().items():
-        if isinstance(source, Trained):
-            names[role] = spec.models[source.slot]
-        elif isinstance(source, Frozen):
-            names[role] = model_of(spec.frozen_runs[role])
-        else:
-            names[role] = spec.models["student"]
+    names = RoleModels(
+        method.networks(),
+        in_slot=lambda slot: spec.models[slot],
+        of_frozen=lambda role, _: model_of(spec.frozen_runs[role]),
+    ).by_role()
     known = {
         role: models.feature_shapes(name, image_shape, classes) for role, name in names.items()
     }

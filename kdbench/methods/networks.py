@@ -5,7 +5,7 @@ A method answers `networks()` with a mapping from role to one of these sources. 
 role `student` is the one on the leaderboard.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,10 @@ class Trained:
     """
 
     slot: str = "student"
+
+    def model(self, role: str, models: "RoleModels") -> str:
+        """The model that fills `role`: the one in this slot."""
+        return models.in_slot(self.slot)
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,20 @@ class Frozen:
 
     run: Stage = TEACHER
 
+    def model(self, role: str, models: "RoleModels") -> str:
+        """The model that fills `role`: the one that the other run trained."""
+        return models.of_frozen(role, self.run)
+
 
 @dataclass(frozen=True)
 class Snapshot:
     """A copy of the network `of`, renewed at each epoch's end; no gradient, eval mode."""
 
     of: str = "student"
+
+    def model(self, role: str, models: "RoleModels") -> str:
+        """The model that fills `role`: the one of the network that is copied."""
+        return models.of_role(self.of)
 
 
 @dataclass(frozen=True)
@@ -66,5 +78,30 @@ class Average:
     of: str = "student"
     decay: float = 0.999
 
+    def model(self, role: str, models: "RoleModels") -> str:
+        """The model that fills `role`: the one of the network that is averaged."""
+        return models.of_role(self.of)
+
 
 Source = Trained | Frozen | Snapshot | Average
+
+
+@dataclass(frozen=True)
+class RoleModels:
+    """Which model fills each role of a method.
+
+    `in_slot` names the model in a slot of the run, `of_frozen` the model of the run that is
+    frozen in a role.
+    """
+
+    sources: Mapping[str, Source]
+    in_slot: Callable[[str], str]
+    of_frozen: Callable[[str, Stage], str]
+
+    def of_role(self, role: str) -> str:
+        """The model that fills `role`."""
+        return self.sources[role].model(role, self)
+
+    def by_role(self) -> dict[str, str]:
+        """The model of every role."""
+        return {role: self.of_role(role) for role in self.sources}

@@ -7,7 +7,7 @@ from kdbench.data.load import TrainingData
 from kdbench.methods import METHODS
 from kdbench.methods.base import Incompatible, Method
 from kdbench.methods.layers import resolve_layers
-from kdbench.methods.networks import Frozen, Trained
+from kdbench.methods.networks import RoleModels
 from kdbench.methods.types import Shapes
 from kdbench.study.load import StudyError
 from kdbench.study.schema import Entry, Study
@@ -42,16 +42,11 @@ def incompatible(study: Study, data: TrainingData, entry: Entry) -> str | None:
 def method_shapes(study: Study, data: TrainingData, entry: Entry, method: Method) -> Shapes:
     """The layer shapes that an entry's method will see, by role. Raises `ValueError` for a
     layer that a model lacks."""
-    role_models = {}
-    for role, source in method.networks().items():
-        slot = (
-            source.slot
-            if isinstance(source, Trained)
-            else source.run.model
-            if isinstance(source, Frozen)
-            else "student"
-        )
-        role_models[role] = model_of(study, entry, slot)
+    role_models = RoleModels(
+        method.networks(),
+        in_slot=lambda slot: model_of(study, entry, slot),
+        of_frozen=lambda _, run: model_of(study, entry, run.model),
+    ).by_role()
     known = {r: models.feature_shapes(m, data.shape, data.classes) for r, m in role_models.items()}
     layers = resolve_layers(method.layers(), known, role_models)
     chosen = {role: {t: shapes[t] for t in layers} for role, shapes in known.items()}

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from kdbench.data import VIEWS
 from kdbench.methods import METHODS
-from kdbench.methods.networks import TEACHER, Frozen, Stage, Trained
+from kdbench.methods.networks import TEACHER, RoleModels, Stage
 from kdbench.registry import did_you_mean
 from kdbench.study import references
 from kdbench.study.fields import SHORT
@@ -225,15 +225,13 @@ def hparam_errors(entry: Entry) -> list[str]:
 
 def slots_of(method: Any, above: tuple[Stage, ...] = ()) -> set[str]:
     """The slots whose models a method's networks take, those of the runs it needs included."""
-    slots = set()
-    for source in method.networks().values():
-        if isinstance(source, Trained):
-            slots.add(source.slot)
-        elif isinstance(source, Frozen):
-            stage = source.run
-            slots.add(stage.model)
-            if stage != TEACHER and stage not in above:
-                # In the stage's own run, `student` is the model that the stage names.
-                its_own = METHODS[stage.method](**stage.hparams)
-                slots |= slots_of(its_own, (*above, stage)) - {"student"}
+    sources = method.networks()
+    names = RoleModels(sources, in_slot=lambda slot: slot, of_frozen=lambda _, run: run.model)
+    slots = set(names.by_role().values())
+    for source in sources.values():
+        stage = getattr(source, "run", TEACHER)
+        if stage != TEACHER and stage not in above:
+            # In the stage's own run, `student` is the model that the stage names.
+            stage_method = METHODS[stage.method](**stage.hparams)
+            slots |= slots_of(stage_method, (*above, stage)) - {"student"}
     return slots

@@ -18,7 +18,7 @@ from kdbench.execution.errors import Interrupted, TeacherFailed
 from kdbench.methods import METHODS
 from kdbench.records.files import read_json
 from kdbench.records.store import Store
-from kdbench.study import Node
+from kdbench.study.plan import Node
 
 
 class Stopping(InlineEngine):

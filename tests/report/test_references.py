@@ -29,8 +29,9 @@ from kdbench.report.writers.cells import sheet
 from kdbench.report.writers.latex import latex
 from kdbench.report.writers.methods_section import paragraph
 from kdbench.stats import Analysis, paired_difference, seeds_to_tell_apart
-from kdbench.study import Planner, plan_file
 from kdbench.study.load import load_study
+from kdbench.study.plan_file import plan_file
+from kdbench.study.planner import Planner
 
 FIELDS = {
     "authors": "Müller, Zoë and García, José & Co. and {Société X} and Strauß, Øyvind",

@@ -18,8 +18,10 @@ from kdbench.methods.base import Incompatible, Method, Paper
 from kdbench.methods.networks import Frozen, Stage, Trained
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
-from kdbench.study import Node, Plan, Planner, Row, plan_file
 from kdbench.study.load import StudyError, parse_study
+from kdbench.study.plan import Node, Plan, Row
+from kdbench.study.plan_file import plan_file
+from kdbench.study.planner import Planner
 from kdbench.study.sampling import ROUND
 from kdbench.study.schema import Entry, Study
 

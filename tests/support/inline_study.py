@@ -14,8 +14,8 @@ from kdbench.execution.engines.inline import InlineEngine
 from kdbench.execution.engines.protocol import WorkerSettings
 from kdbench.records.files import read_json
 from kdbench.records.store import Store
-from kdbench.study import Planner
 from kdbench.study.load import parse_study
+from kdbench.study.planner import Planner
 from kdbench.tracking.optuna_log import OptunaLog
 
 #: Changes that leave six runs: a teacher, no tuning, two methods, two seeds.

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from kdbench.data import TrainingData
 from kdbench.records.spec import RunSpec
 from kdbench.records.store import Store
-from kdbench.study import Node, Planner
 from kdbench.study.compatibility import method_shapes
+from kdbench.study.plan import Node
+from kdbench.study.planner import Planner
 from kdbench.study.schema import Entry, Study
 from kdbench.study.validation import slots_of
 from kdbench.training.context import TrainingContext, TrainingJob

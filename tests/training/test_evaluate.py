@@ -19,7 +19,7 @@ from kdbench.execution.driver import StudyDriver
 from kdbench.execution.engines.inline import InlineEngine
 from kdbench.execution.engines.protocol import WorkerSettings
 from kdbench.records.store import Store
-from kdbench.study import Planner
+from kdbench.study.planner import Planner
 from kdbench.training import evaluate
 from kdbench.training.evaluate import score, score_run
 
