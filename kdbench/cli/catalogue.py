@@ -9,11 +9,6 @@ from rich.text import Text
 
 from kdbench.methods import METHODS
 from kdbench.methods.base import Hparam
-from kdbench.registry import did_you_mean
-
-
-class UnknownMethod(Exception):
-    """No method has that key."""
 
 
 def overview() -> Table:
@@ -29,10 +24,8 @@ def overview() -> Table:
 def page(key: str) -> RenderableType:
     """One method: formula and differences, hyperparameters with default and range, paper.
 
-    Raises `UnknownMethod` with the nearest key.
+    Raises `UnknownName` with the nearest key.
     """
-    if key not in METHODS:
-        raise UnknownMethod(f"no method {key!r}{did_you_mean(key, METHODS)}")
     kind = METHODS[key]
     default = kind()
     table = Table("hparam", "default", "searched in", "limits", "meaning")

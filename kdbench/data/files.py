@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import platformdirs
 
+from kdbench.errors import KdbenchError
 from kdbench.registry import Paper
 
 Part = Literal["train", "test"]
@@ -25,7 +26,7 @@ Arrays = tuple[np.ndarray, np.ndarray]
 PATIENCE = 10.0
 
 
-class DataError(Exception):
+class DataError(KdbenchError):
     """A data set that is missing or damaged; the message says what, where and what to do."""
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from safetensors import safe_open
 
+from kdbench.errors import KdbenchError
 from kdbench.records.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ T = TypeVar("T")
 RECORD_FORMAT = 1
 
 
-class CorruptRecord(Exception):
+class CorruptRecord(KdbenchError):
     """A file of a record cannot be what was written; `path` and `why` say more."""
 
     def __init__(self, path: Path, why: str) -> None:

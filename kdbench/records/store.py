@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from kdbench.errors import KdbenchError
 from kdbench.records import readers as damage
 from kdbench.records.checkpoint import Checkpoint, pack, unpack
 from kdbench.records.files import (
@@ -39,7 +40,7 @@ from kdbench.records.spec import RunSpec
 ID = re.compile("[0-9a-f]{12}")
 
 
-class RecordBusy(RuntimeError):
+class RecordBusy(KdbenchError, RuntimeError):
     """Another process is writing this record."""
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from kdbench.errors import KdbenchError
 from kdbench.registry import did_you_mean
 from kdbench.study.fields import SHORT
 from kdbench.study.schema import Study, entry_of
@@ -24,7 +25,7 @@ LARGEST = 10**4000
 SHOWN, WIDEST = 100, 1000
 
 
-class StudyError(Exception):
+class StudyError(KdbenchError):
     """What is wrong with a study file; one line a fault, each with its place."""
 
     def __init__(self, where: str, faults: Iterable[str]) -> None:

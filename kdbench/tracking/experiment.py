@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from kdbench.errors import KdbenchError
 from kdbench.records.store import Record
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 PATIENCE = 120.0
 
 
-class Levelling(RuntimeError):
+class Levelling(KdbenchError, RuntimeError):
     """Another process is bringing this record level just now."""
 
 

@@ -13,12 +13,13 @@ from support.command_line import kdbench, output, refused
 
 from kdbench.cli import shell
 from kdbench.cli.app import UsageError
-from kdbench.cli.catalogue import UnknownMethod, page
+from kdbench.cli.catalogue import page
 from kdbench.cli.parsing import parse_change, parse_labels, parse_seeds
 from kdbench.data.builtin import BUILTIN
 from kdbench.data.datasets import DATASETS
 from kdbench.execution import run_study
 from kdbench.methods import METHODS
+from kdbench.registry import UnknownName
 from kdbench.study.load import shipped
 
 TINY = """
@@ -93,7 +94,7 @@ def test_a_methods_page_has_formula_hyperparameters_and_paper(key: str) -> None:
 
 def test_an_unknown_method_is_refused_with_the_nearest() -> None:
     assert "did you mean 'kd'?" in refused("methods", "kdd")
-    with pytest.raises(UnknownMethod, match="rkd"):
+    with pytest.raises(UnknownName, match="rkd"):
         page("rkdd")
 
 
@@ -219,7 +220,7 @@ def test_a_report_of_what_never_ran(tmp_path: Path) -> None:
 
 def test_a_traceback_is_there_for_who_asks() -> None:
     result = kdbench("methods", "kdd", "--traceback")
-    assert isinstance(result.exception, UnknownMethod)
+    assert isinstance(result.exception, UnknownName)
 
 
 # -- while a study runs
