@@ -11,7 +11,7 @@ from kdbench import tracking
 from kdbench.cli.app import UsageError
 from kdbench.cli.progress import print_line
 from kdbench.cli.shell import shown_path
-from kdbench.records.files import read_json
+from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
 from kdbench.report import check as report_check
 from kdbench.report import compare as report_compare
@@ -148,14 +148,15 @@ def check(path: Path, runs: bool, root: Path, console: Console) -> Content:
 
 def _check_runs(folder: Path, store: Store, console: Console) -> list[str]:
     kept = load(folder)
-    study = str(kept.plan["study"])
+    study = kept.plan.study
     try:
         now = gather(store, study)
     except Behind as error:
         print_line(console, f"{error} ... doing that first")
         tracking.sync(store, study, tracking.tracking_uri(store.root))
         now = gather(store, study)
-    plan = read_json(store.plan_path(study))
+    plan = PlanFile.load(store.plan_path(study))
+    assert plan is not None, "the report was made from it a moment ago"
     records = report_check.against_records(now, store, plan)
     return [*report_check.differences(kept, now), *records]
 

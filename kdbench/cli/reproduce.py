@@ -15,7 +15,7 @@ from kdbench.execution.run_study import Options, pick_device, planning_data, run
 from kdbench.execution.signals import interrupt_on_signals
 from kdbench.records.store import Store
 from kdbench.report.data.report_data import ReportData, load
-from kdbench.report.rows import Line, find_row
+from kdbench.report.rows import TableRow, find_row
 from kdbench.stats import lies_within, prediction_interval
 from kdbench.study.load import StudyError, load_study
 from kdbench.study.planner import Planner
@@ -36,7 +36,7 @@ class Cell:
 
     study: Study
     report: ReportData
-    row: Line
+    row: TableRow
     seed: int
 
     @property
@@ -57,7 +57,8 @@ def reproduce_cell(
     """
     cell = published_cell(str(options.study), name, seed, folder)
     images = planning_data(cell.study, options)
-    checksum = cell.report.plan["data"]["checksum"]
+    published = cell.report.plan.data
+    checksum = published.checksum if published else None
     if images.checksum != checksum:
         raise CannotReproduce(
             f"the training images differ: checksum {images.checksum}, published {checksum}"
@@ -88,8 +89,8 @@ def published_cell(study: str, name: str, seed: int, folder: Path) -> Cell:
     """
     report = load(folder)
     row = find_row(report, name)
-    if row.plan.get("incompatible"):
-        raise CannotReproduce(f"{name} has no runs: {row.plan['incompatible']}")
+    if row.plan.incompatible:
+        raise CannotReproduce(f"{name} has no runs: {row.plan.incompatible}")
     cell = Cell(pinned_study(load_study(study), row, seed), report, row, seed)
     if len(cell.other_scores) < FEWEST_SEEDS:
         raise CannotReproduce(
@@ -99,12 +100,12 @@ def published_cell(study: str, name: str, seed: int, folder: Path) -> Cell:
     return cell
 
 
-def pinned_study(study: Study, row: Line, seed: int) -> Study:
+def pinned_study(study: Study, row: TableRow, seed: int) -> Study:
     """The study cut down to one method with the published hyperparameters, and one seed."""
     entries = [e for e in study.methods if e.label == row.label]
     if not entries:
         raise StudyError(study.name, [f"the study has no method '{row.label}' any more"])
-    hparams = dict(row.plan["hparams"])
+    hparams = dict(row.plan.hparams)
     lr = hparams.pop("recipe.lr", None)
     entry: Entry = entries[0].model_copy(update={"hparams": hparams})
     recipe = study.recipe if lr is None else study.recipe.model_copy(update={"lr": lr})
@@ -120,7 +121,7 @@ def final_run(planner: Planner, cell: Cell) -> str:
     if row.incompatible:
         raise CannotReproduce(f"{row.label} cannot serve this pair: {row.incompatible}")
     run = row.runs[str(cell.seed)]
-    before = cell.row.plan["runs"].get(str(cell.seed))
+    before = cell.row.plan.runs.get(str(cell.seed))
     if before is not None and before != run:
         raise CannotReproduce(
             f"seed {cell.seed} was published as run {before}, but the study as it reads now "

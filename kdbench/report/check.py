@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from kdbench.errors import KdbenchError
 from kdbench.records.files import read_json
+from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
 from kdbench.report.data.report_data import STUDY, ReportData, load
-from kdbench.report.data.runs import Plan, records_frame
+from kdbench.report.data.runs import records_frame
 from kdbench.report.figures import draw_figures
 from kdbench.report.page import render_page
 from kdbench.report.pooled import several
@@ -37,7 +39,7 @@ KEYS = {
 Cells = list[list[str]]
 
 
-class Uncheckable(Exception):
+class Uncheckable(KdbenchError):
     """The file is none that `kdbench report` writes."""
 
 
@@ -216,8 +218,9 @@ FACES: dict[str, Callable[[str], Cells]] = {
 def differences(kept: ReportData, now: ReportData) -> list[str]:
     """Where the numbers beside a table are not those that MLflow gives now."""
     faults = []
-    if json.dumps(kept.plan, sort_keys=True) != json.dumps(now.plan, sort_keys=True):
-        parts = [k for k in {**kept.plan, **now.plan} if kept.plan.get(k) != now.plan.get(k)]
+    old, new = (json.loads(json.dumps(each.plan.to_dict(runs=False))) for each in (kept, now))
+    if old != new:
+        parts = [k for k in {**old, **new} if old.get(k) != new.get(k)]
         faults.append(f"{STUDY}: the study's plan is another now: {', '.join(sorted(parts))}")
     if kept.cost != now.cost:
         faults.append(f"{STUDY}: the measured costs are others now")
@@ -227,7 +230,7 @@ def differences(kept: ReportData, now: ReportData) -> list[str]:
     return faults
 
 
-def against_records(now: ReportData, store: Store, plan: Plan) -> list[str]:
+def against_records(now: ReportData, store: Store, plan: PlanFile) -> list[str]:
     """Where MLflow's runs are not those of the records on disk."""
     records = records_frame(store, plan, now.cost)
     return [f"MLflow against the records: {f}" for f in _frames(now.runs, records, KEYS["runs"])]

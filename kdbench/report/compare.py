@@ -47,7 +47,7 @@ def compare(evidence: ReportData, first: str, second: str) -> Pair:
     difference = paired_difference(one.scores, other.scores, analysis.level)
     found = judge_family({"pair": difference}, analysis)
     return Pair(
-        study=str(evidence.plan["study"]),
+        study=evidence.plan.study,
         first=f"{one.label} ({one.row})",
         second=f"{other.label} ({other.row})",
         scores=(one.scores, other.scores),

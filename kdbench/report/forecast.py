@@ -7,13 +7,14 @@ from typing import Any
 
 import pandas as pd
 
+from kdbench.errors import KdbenchError
 from kdbench.report.data.report_data import ReportData
 from kdbench.report.data.runs import TEACHER
 from kdbench.report.write import judge
 from kdbench.stats import Analysis, seeds_needed
 
 
-class NothingStored(Exception):
+class NothingStored(KdbenchError):
     """A study has too few paired runs to say how much they vary."""
 
 

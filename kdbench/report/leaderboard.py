@@ -11,10 +11,11 @@ from typing import Any
 
 import pandas as pd
 
-from kdbench.report.data.runs import PUBLISHED, SCORES, TEACHER, UNFINISHED, Plan, refuse_mixture
+from kdbench.records.plan_file import PlanFile, PlanRow
+from kdbench.report.data.runs import PUBLISHED, SCORES, TEACHER, UNFINISHED, refuse_mixture
 from kdbench.report.rows import (
     PRECEDENCE,
-    Line,
+    TableRow,
     _scores,
     hparams_text,
     in_family,
@@ -91,7 +92,7 @@ class Leaderboard:
 
 def leaderboard(
     frame: pd.DataFrame,
-    plan: Plan,
+    plan: PlanFile,
     cost: Mapping[str, Any] | None = None,
     analysis: Analysis | None = None,
 ) -> Leaderboard:
@@ -105,10 +106,10 @@ def leaderboard(
     refuse_mixture(frame)
     images = frame["images"].dropna()
     image = 100 / int(images.iloc[0]) if len(images) else 0.0
-    analysis = analysis or Analysis(margin=max(float(plan["margin"]), image))
+    analysis = analysis or Analysis(margin=max(plan.margin, image))
     lines = table_rows(frame, plan)
     mains = primary_rows(lines)
-    reference = str(plan["reference"])
+    reference = plan.reference
     if reference not in mains:
         raise ValueError(
             f"the reference '{reference}' is no method of this study: {', '.join(sorted(mains))}"
@@ -120,7 +121,7 @@ def leaderboard(
         {k: _difference(v, base, analysis) for k, v in members.items() if k != reference}, analysis
     )
     best = best_set({k: v.scores for k, v in members.items()}, analysis)
-    wanted = {s for r in plan["rows"] for s in r["runs"]}
+    wanted = {s for r in plan.rows for s in r.runs}
     teachers = frame[frame["row"] == TEACHER]
     taught = mean_interval(_scores(teachers)).mean
     rows = []
@@ -140,21 +141,21 @@ def leaderboard(
         values["best"] = main and line.label in best.members
         rows.append(values | _described(line, base, taught))
     if len(teachers):
-        line = Line({"label": TEACHER, "row": TEACHER, "hparams": {}}, teachers, _scores(teachers))
+        line = TableRow(PlanRow(TEACHER, TEACHER, TEACHER), teachers, _scores(teachers))
         rows.append(_summary(line, len(teachers), cost, analysis) | {"best": False})
-    rows += [_published(found) for found in plan.get("published") or ()]
+    rows += [_published(found) for found in plan.published]
     unfinished = frame["state"].isin([*UNFINISHED, "failed"]).any()
-    incomplete = bool(unfinished or not plan.get("complete", False))
+    incomplete = bool(unfinished or not plan.complete)
     context = Context(
         plan, frame, lines, mains, family, best, image, second, incomplete, cost or {}
     )
     return Leaderboard(
-        study=str(plan["study"]),
-        question=str(plan.get("question") or ""),
-        score=str(plan.get("score") or SCORE),
+        study=plan.study,
+        question=plan.question,
+        score=plan.score or SCORE,
         reference=reference,
         second=second,
-        selection=str(plan["selection"]),
+        selection=plan.selection,
         incomplete=incomplete,
         table=_typed(pd.DataFrame(rows, columns=list(COLUMNS))),
         family=family,
@@ -167,11 +168,11 @@ def leaderboard(
 # -- which rows
 
 
-def _sorted(lines: list[Line], mains: Mapping[str, Line]) -> list[Line]:
+def _sorted(lines: list[TableRow], mains: Mapping[str, TableRow]) -> list[TableRow]:
     """Methods by the mean accuracy of the row that stands for them, their other rows
     beneath; those without a score last, in the plan's order."""
 
-    def key(line: Line) -> tuple[float, str, int]:
+    def key(line: TableRow) -> tuple[float, str, int]:
         mean = mean_interval(mains[line.label].scores).mean
         return (math.inf if math.isnan(mean) else -mean, line.label, PRECEDENCE.index(line.row))
 
@@ -181,7 +182,7 @@ def _sorted(lines: list[Line], mains: Mapping[str, Line]) -> list[Line]:
 # -- what stands in them
 
 
-def _difference(line: Line, base: Mapping[int, float], analysis: Analysis) -> Difference:
+def _difference(line: TableRow, base: Mapping[int, float], analysis: Analysis) -> Difference:
     return paired_difference(line.scores, base, analysis.level)
 
 
@@ -204,7 +205,7 @@ def _judged(family: Family, label: str) -> dict[str, Any]:
 
 
 def _summary(
-    line: Line, wanted: int, cost: Mapping[str, Any] | None, analysis: Analysis
+    line: TableRow, wanted: int, cost: Mapping[str, Any] | None, analysis: Analysis
 ) -> dict[str, Any]:
     done = line.runs[line.runs["state"] == "done"]
     values: dict[str, Any] = {
@@ -214,7 +215,7 @@ def _summary(
         "n": len(line.scores),
         "wanted": wanted,
         "hparams": hparams_text(line.plan),
-        "cite": line.plan.get("cite"),
+        "cite": line.plan.cite,
         "reason": line.reason or None,
         **_estimate("accuracy", mean_interval(line.scores, analysis.level)),
     }
@@ -233,7 +234,7 @@ def _summary(
     return values | measured
 
 
-def _described(line: Line, base: Mapping[int, float], teacher: float) -> dict[str, Any]:
+def _described(line: TableRow, base: Mapping[int, float], teacher: float) -> dict[str, Any]:
     """What no verdict rests on."""
     wins = "probability of improvement, {} (descriptive)"
     found = {"iqm (descriptive)": iqm(line.scores)}

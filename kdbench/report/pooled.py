@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kdbench.errors import KdbenchError
 from kdbench.report.data.report_data import ReportData
-from kdbench.report.rows import Line, in_family, primary_rows, table_rows
+from kdbench.report.rows import TableRow, in_family, primary_rows, table_rows
 from kdbench.report.write import judge
 from kdbench.stats import (
     Analysis,
@@ -19,7 +20,7 @@ from kdbench.stats import (
 )
 
 
-class NotComparable(ValueError):
+class NotComparable(KdbenchError, ValueError):
     """Settings that cannot stand in one table."""
 
 
@@ -64,7 +65,7 @@ def several(
     """
     if len(settings) < 2:
         raise NotComparable("one setting is not several: name two or more studies")
-    references = {s: str(e.plan["reference"]) for s, e in settings.items()}
+    references = {s: e.plan.reference for s, e in settings.items()}
     if len(set(references.values())) > 1:
         said = ", ".join(f"{s} with {r}" for s, r in references.items())
         raise NotComparable(f"these studies compare with different references: {said}")
@@ -97,13 +98,13 @@ def several(
     )
 
 
-def _declared(label: str, mains: Mapping[str, Mapping[str, Line]]) -> bool:
+def _declared(label: str, mains: Mapping[str, Mapping[str, TableRow]]) -> bool:
     """Whether every setting declared the method, which was known before any number. One
     that failed in a setting stays declared, and counts in the correction."""
     return all(label in lines and in_family(lines[label]) for lines in mains.values())
 
 
-def _scores(mains: Mapping[str, Mapping[str, Line]]) -> dict[str, dict[str, Scores]]:
+def _scores(mains: Mapping[str, Mapping[str, TableRow]]) -> dict[str, dict[str, Scores]]:
     """Scores by method, setting and seed, of the rows that stand for the methods."""
     found: dict[str, dict[str, Scores]] = {}
     for setting, lines in mains.items():
@@ -118,13 +119,13 @@ def _mean(scores: Mapping[str, Scores], settings: Mapping[str, Any]) -> float:
     return sum(sum(v.values()) / len(v) for v in scores.values()) / len(scores)
 
 
-def _data(setting: str, evidence: ReportData) -> str:
-    return str((evidence.plan.get("data") or {}).get("name", setting))
+def _data(setting: str, data: ReportData) -> str:
+    return data.plan.data.name if data.plan.data else setting
 
 
 def _share(settings: Mapping[str, ReportData]) -> bool:
     """Streams are keyed by data and student model, so settings that share both share them."""
-    keys = [(_data(s, e), (e.plan.get("models") or {}).get("student")) for s, e in settings.items()]
+    keys = [(_data(s, e), e.plan.models.get("student")) for s, e in settings.items()]
     return len(set(keys)) < len(keys)
 
 

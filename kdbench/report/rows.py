@@ -7,33 +7,34 @@ from typing import Any
 
 import pandas as pd
 
+from kdbench.errors import KdbenchError
+from kdbench.records.plan_file import PlanFile, PlanRow
 from kdbench.report.data.report_data import ReportData
-from kdbench.report.data.runs import Plan
 
 PRECEDENCE = ("tuned", "only", "pinned", "default")
 
 
-class UnknownRow(Exception):
+class UnknownRow(KdbenchError):
     """A report has no row of that name."""
 
 
 @dataclass(frozen=True)
-class Line:
+class TableRow:
     """A row of the plan with its runs and their scores, in percentage points by seed."""
 
-    plan: Mapping[str, Any]
+    plan: PlanRow
     runs: pd.DataFrame
     scores: Mapping[int, float]
 
     @property
     def label(self) -> str:
         """The method's label."""
-        return str(self.plan["label"])
+        return self.plan.label
 
     @property
     def row(self) -> str:
         """default, tuned, pinned, only or teacher."""
-        return str(self.plan["row"])
+        return self.plan.row
 
     @property
     def state(self) -> str:
@@ -59,19 +60,19 @@ def _scores(runs: pd.DataFrame) -> dict[int, float]:
     return {int(s): 100 * float(a) for s, a in sorted(pairs)}
 
 
-def table_rows(frame: pd.DataFrame, plan: Plan) -> list[Line]:
+def table_rows(frame: pd.DataFrame, plan: PlanFile) -> list[TableRow]:
     """The plan's rows with their runs and scores, in the plan's order."""
-    return [_line(frame, row) for row in plan["rows"]]
+    return [_line(frame, row) for row in plan.rows]
 
 
-def _line(frame: pd.DataFrame, row: Mapping[str, Any]) -> Line:
-    runs = frame[(frame["label"] == row["label"]) & (frame["row"] == row["row"])]
-    return Line(row, runs, _scores(runs))
+def _line(frame: pd.DataFrame, row: PlanRow) -> TableRow:
+    runs = frame[(frame["label"] == row.label) & (frame["row"] == row.row)]
+    return TableRow(row, runs, _scores(runs))
 
 
-def primary_rows(lines: Iterable[Line]) -> dict[str, Line]:
+def primary_rows(lines: Iterable[TableRow]) -> dict[str, TableRow]:
     """The row that stands for each method, in the plan's order."""
-    mains: dict[str, Line] = {}
+    mains: dict[str, TableRow] = {}
     for line in lines:
         known = mains.get(line.label)
         if known is None or PRECEDENCE.index(line.row) < PRECEDENCE.index(known.row):
@@ -79,33 +80,33 @@ def primary_rows(lines: Iterable[Line]) -> dict[str, Line]:
     return mains
 
 
-def in_family(line: Line) -> bool:
+def in_family(line: TableRow) -> bool:
     """Tuned rows, and the only row of a method where nothing is tuned. A method that
     cannot serve the pair was known before any number, so it does not count; one whose
     runs or trials all diverged does."""
-    return line.row == "tuned" or (line.row == "only" and not line.plan.get("incompatible"))
+    return line.row == "tuned" or (line.row == "only" and not line.plan.incompatible)
 
 
-def find_row(evidence: ReportData, name: str) -> Line:
+def find_row(data: ReportData, name: str) -> TableRow:
     """The row called `kd` (the one that stands for it) or `kd:default`.
 
     Raises `UnknownRow` with the rows there are.
     """
     label, _, row = name.partition(":")
-    lines = table_rows(evidence.runs, evidence.plan)
+    lines = table_rows(data.runs, data.plan)
     found = primary_rows(lines).get(label)
     if row:
         found = next((x for x in lines if (x.label, x.row) == (label, row)), None)
     if found is None:
         known = ", ".join(f"{x.label}:{x.row}" for x in lines)
-        raise UnknownRow(f"study '{evidence.plan['study']}' has no row {name!r}; it has {known}")
+        raise UnknownRow(f"study '{data.plan.study}' has no row {name!r}; it has {known}")
     return found
 
 
-def hparams_text(row: Mapping[str, Any]) -> str:
+def hparams_text(row: PlanRow) -> str:
     """The hyperparameters that were searched, else all of them, as `alpha=0.9, temperature=4`."""
-    hparams = row.get("hparams") or {}
-    names = [k for k in row.get("searched") or () if k in hparams] or sorted(hparams)
+    hparams = row.hparams
+    names = [k for k in row.searched if k in hparams] or sorted(hparams)
     return ", ".join(f"{name}={_short(hparams[name])}" for name in names)
 
 

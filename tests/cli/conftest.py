@@ -12,9 +12,10 @@ from kdbench.execution import run_study
 from kdbench.execution.engines import ENGINES, worker
 from kdbench.execution.protocols import NullTracker
 from kdbench.records.files import read_json
+from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
 from kdbench.report.data.confusion import confusions_frame
-from kdbench.report.data.report_data import ReportData, slim, tidy_curves, trials_frame
+from kdbench.report.data.report_data import ReportData, tidy_curves, trials_frame
 from kdbench.report.data.runs import records_frame
 from kdbench.report.write import write
 
@@ -66,7 +67,7 @@ def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         _run_inside(patch)
         output("study", root / "tiny.yaml", "--root", root)
     store = Store(root)
-    plan = read_json(store.plan_path("tiny"))
+    plan = PlanFile.load(store.plan_path("tiny"))
     cost = read_json(store.costs_path("tiny"))
     runs = records_frame(store, plan, cost)
     rows = [(r["id"], e["epoch"], "val.accuracy", e["val.accuracy"])
@@ -74,6 +75,6 @@ def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     curves = pd.DataFrame(rows, columns=["id", "epoch", "metric", "value"])
     curves = tidy_curves(curves.drop_duplicates())
     confusions = confusions_frame(store, plan, runs)
-    report = ReportData(slim(plan), cost, runs, curves, trials_frame(plan), confusions)
+    report = ReportData(plan.without_runs(), cost, runs, curves, trials_frame(plan), confusions)
     write(report, store.report_folder("tiny"))
     return root

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ from typer.testing import CliRunner
 
 from kdbench.cli import app
 from kdbench.cli.doctor import examine
-from kdbench.records.files import write_json
 from kdbench.records.store import Store
 from kdbench.tracking import search, sync, tracking_uri
 from kdbench.tracking.optuna_log import OptunaLog, Trial
@@ -137,10 +137,10 @@ def test_a_torn_journal(made: FakeStudy) -> None:
 
 def test_runs_that_mlflow_shows_as_running(made: FakeStudy) -> None:
     uri = tracking_uri(made.store.root)
-    keep = {**made.plan, "rows": [r for r in made.plan["rows"] if r["label"] == "ce"]}
-    ids = {made.teacher, *keep["rows"][0]["runs"].values()}
-    keep["listing"] = {k: v for k, v in made.listing.items() if k in ids}
-    write_json(made.store.plan_path("fake_study"), keep)
+    rows = tuple(r for r in made.plan.rows if r.label == "ce")
+    ids = {made.teacher, *rows[0].runs.values()}
+    listing = {k: v for k, v in made.plan.listing.items() if k in ids}
+    replace(made.plan, rows=rows, listing=listing).dump(made.store.plan_path("fake_study"))
     sync(made.store, "fake_study", uri)
     client = MlflowClient(tracking_uri=uri)
     frame = search("fake_study", uri)

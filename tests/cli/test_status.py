@@ -36,7 +36,7 @@ def test_the_status_of_a_finished_study(tiny_root: Path) -> None:
 def test_the_status_of_a_study_under_way(tmp_path: Path) -> None:
     study = FakeStudy(tmp_path)
     failed, interrupted, running = (
-        study.store.record(study.plan["rows"][k]["runs"]["0"]) for k in (2, 4, 5)
+        study.store.record(study.plan.rows[k].runs["0"]) for k in (2, 4, 5)
     )
     for record in (failed, interrupted, running):
         for name in ("result.json", "test.json", "test.npz"):

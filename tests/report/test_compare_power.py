@@ -98,10 +98,10 @@ def test_one_seed_says_nothing(evidence):
 
     runs = evidence.runs[evidence.runs["seed"].fillna(0) == 0]
     rows = [
-        {**row, "runs": {k: v for k, v in row["runs"].items() if k == "0"}}
-        for row in evidence.plan["rows"]
+        replace(row, runs={k: v for k, v in row.runs.items() if k == "0"})
+        for row in evidence.plan.rows
     ]
-    one = replace(evidence, runs=runs, plan={**evidence.plan, "rows": rows})
+    one = replace(evidence, runs=runs, plan=replace(evidence.plan, rows=rows))
     with pytest.raises(NothingStored, match="two or more seeds first"):
         forecast(one, 0.3)
 

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kdbench.records.plan_file import PlanFile
 from kdbench.report.data.report_data import CONFUSIONS, CURVES, TRIALS, ReportData
 from kdbench.report.data.runs import COLUMNS, typed
 from kdbench.report.figures import PREPARE, draw_figures
@@ -96,7 +97,7 @@ def fake_data(means=None, seeds=SEEDS, sampler="random", classes=CLASSES, epochs
         "teachers": {"0": "t"},
     }  # fmt: skip
     return ReportData(
-        plan,
+        PlanFile.from_dict(plan),
         {"rows": cost, "machine": "a machine"},
         typed(pd.DataFrame(runs, columns=list(COLUMNS), dtype=object)),
         pd.DataFrame(curves, columns=list(CURVES)),
@@ -165,7 +166,7 @@ def test_every_figure_is_drawn_in_every_form(drawn):
 
 def test_what_has_nothing_to_show_is_left_out(evidence):
     """Results made elsewhere are scores and nothing else."""
-    plan = {k: v for k, v in evidence.plan.items() if k not in ("tune", "data", "teachers")}
+    plan = replace(evidence.plan, tune=None, data=None, teachers={})
     bare = ReportData(
         plan, {}, evidence.runs.assign(agreement=math.nan),
         *(pd.DataFrame(columns=list(c)) for c in (CURVES, TRIALS, CONFUSIONS)),

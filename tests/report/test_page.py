@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kdbench.records.plan_file import PlanFile
 from kdbench.report.data.report_data import CONFUSIONS, CURVES, TRIALS, ReportData
 from kdbench.report.data.runs import COLUMNS, typed
 from kdbench.report.leaderboard import leaderboard
@@ -114,7 +115,7 @@ def fake_study(rows, classes=("cat", "dog<b>"), epochs=EPOCHS, **plan):
         "tune": {"trials": 3, "epochs": 2, "seeds": [100], "sampler": "random"},
     } | plan  # fmt: skip
     return ReportData(
-        whole,
+        PlanFile.from_dict(whole),
         {"machine": "2 cores", "rows": {"kd": {"relative": 1.5, "peak_mb": 20.0}}},
         typed(pd.DataFrame(runs, columns=list(COLUMNS), dtype=object)),
         pd.DataFrame(curves, columns=list(CURVES)),
@@ -315,8 +316,10 @@ def test_what_is_missing_is_left_out() -> None:
         for s, name in r["runs"].items()
     ]
     evidence = ReportData(
-        {"study": "elsewhere", "question": "", "score": "Score", "reference": "ce", "margin": 0.2,
-         "selection": "as given", "rows": rows, "teachers": {}, "complete": True},
+        PlanFile.from_dict({
+            "study": "elsewhere", "score": "Score", "reference": "ce", "margin": 0.2,
+            "selection": "as given", "rows": rows, "complete": True,
+        }),
         {},
         typed(pd.DataFrame(runs, columns=list(COLUMNS), dtype=object)),
         *(pd.DataFrame(columns=list(c)) for c in (CURVES, TRIALS, CONFUSIONS)),

@@ -27,8 +27,8 @@ def other(evidence, **plan):
     """The same study in another setting: half the differences, other data."""
     runs = evidence.runs.copy()
     runs["accuracy"] = 0.4 + runs["accuracy"] / 2
-    data = {**evidence.plan["data"], "name": "mnist"}
-    return replace(evidence, runs=runs, plan={**evidence.plan, "data": data, **plan})
+    data = replace(evidence.plan.data, name="mnist")
+    return replace(evidence, runs=runs, plan=replace(evidence.plan, data=data, **plan))
 
 
 def test_pooled_by_hand(evidence):
@@ -53,7 +53,7 @@ def test_pooled_by_hand(evidence):
 
 
 def test_a_method_that_a_setting_did_not_declare_is_not_counted(evidence):
-    rows = [r for r in evidence.plan["rows"] if r["label"] != "rkd"]
+    rows = [r for r in evidence.plan.rows if r.label != "rkd"]
     found = several("both", {"a": evidence, "b": other(evidence, rows=rows)})
     whole = several("both", {"a": evidence, "b": other(evidence)})
     assert "rkd" not in set(frame(found)["method"])

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +19,8 @@ from pybtex.database import parse_string
 from support.fake_study import COST, ODD, FakeStudy
 
 from kdbench.data.load import TrainingData
+from kdbench.records.plan_file import PlanFile
+from kdbench.records.spec import Recipe
 from kdbench.records.store import Store
 from kdbench.registry import KEY, KINDS, Paper, balanced
 from kdbench.report.data.external import read_results
@@ -67,25 +70,25 @@ def frame(made):
 def cited(made):
     """The plan of the made-up study with papers, a recipe and a copied number."""
     rows = [
-        row | {"cite": "hinton2015" if row["label"] in ("kd", "kd-tutorial") else None}
-        for row in made.plan["rows"]
+        replace(row, cite="hinton2015" if row.label in ("kd", "kd-tutorial") else None)
+        for row in made.plan.rows
     ]
     paper = {**FIELDS, "authors": "Rossi, Ada", "url": None}
-    return {
-        **made.plan,
-        "rows": rows,
-        "data": {**made.plan["data"], "images": 1200, "shape": [1, 8, 8]},
-        "recipe": {
-            "epochs": 20, "batch": 64, "optimizer": "sgd", "lr": 0.05, "momentum": 0.9,
-            "weight_decay": 0.0005, "schedule": "step", "milestones": [0.5, 0.75], "gamma": 0.1,
-            "precision": "fp32", "teacher_outputs": "auto",
-        },
-        "references": dict.fromkeys(PAPERS, paper),
-        "cites": {"data": "digits1998", "models": {"small": "small2020", "third": "third2021"}},
-        "published": [
-            {"label": "kd", "accuracy": 91.2, "seeds": None, "note": "", "cite": "table2024"}
-        ],
-    }  # fmt: skip
+    return replace(
+        made.plan,
+        rows=rows,
+        data=replace(made.plan.data, images=1200, shape=(1, 8, 8)),
+        recipe=Recipe(
+            epochs=20, batch=64, optimizer="sgd", lr=0.05, momentum=0.9, weight_decay=0.0005,
+            schedule="step", milestones=(0.5, 0.75), gamma=0.1, precision="fp32",
+            teacher_outputs="auto",
+        ),
+        references=dict.fromkeys(PAPERS, paper),
+        cites={"data": "digits1998", "models": {"small": "small2020", "third": "third2021"}},
+        published=(
+            {"label": "kd", "accuracy": 91.2, "seeds": None, "note": "", "cite": "table2024"},
+        ),
+    )  # fmt: skip
 
 
 def keys(*texts: str) -> set[str]:
@@ -110,7 +113,8 @@ def parsed(text: str):
 
 
 def test_entries_read_back_as_they_were():
-    plan = {"references": {"b2024": FIELDS, "a2024": {**FIELDS, "kind": "misc", "url": None}}}
+    papers = {"b2024": FIELDS, "a2024": {**FIELDS, "kind": "misc", "url": None}}
+    plan = PlanFile("bib", "last", references=papers)
     found = parsed(bibtex(plan))
     assert list(found) == ["a2024", "b2024"]
     entry = found["b2024"]
@@ -129,7 +133,7 @@ def test_entries_read_back_as_they_were():
 
 
 def test_nothing_to_cite_is_an_empty_file():
-    assert bibtex({}) == bibtex({"references": {}}) == bibtex({"references": None}) == ""
+    assert bibtex(PlanFile("bib", "last")) == ""
 
 
 @pytest.mark.parametrize(
@@ -153,7 +157,7 @@ def test_acronyms_keep_their_capitals(title, protected):
 @settings(deadline=None)
 def test_any_text_makes_an_entry(text, kind):
     fields = {**FIELDS, "title": f"X {text}", "authors": "Rossi, Ada", "kind": kind}
-    out = bibtex({"references": {"a2024": fields}})
+    out = bibtex(PlanFile("bib", "last", references={"a2024": fields}))
     assert set(parsed(out)) == {"a2024"}
     rest = out.replace(FIELDS["url"], "").replace(r"$\pm$", "")
     assert not re.search(r"(?<!\\)[%&#$_]", rest)
@@ -195,7 +199,7 @@ def shipped(request, tmp_path_factory):
     )
     store = Store(tmp_path_factory.mktemp("shipped"))
     planner = Planner(study, data, store)
-    plan = plan_file(planner, planner.plan()).to_dict()
+    plan = plan_file(planner, planner.plan())
     return plan, leaderboard(records_frame(store, plan), plan)
 
 
@@ -214,18 +218,18 @@ def test_a_style_finds_all_that_it_needs(shipped):
             bibtex(plan), style="unsrt", citations=["*"], output_backend="plaintext"
         )
     assert not faults
-    assert shown.count("[") == len(plan["references"])
+    assert shown.count("[") == len(plan.references)
     assert "Distilling the knowledge in a neural network" in shown
 
 
 def test_all_references_are_cited_once_there_are_scores(frame, cited):
     board = leaderboard(frame, cited, COST)
     text = paragraph(board, cited)
-    assert keys(text, latex(sheet(board, "0" * 16))) == set(cited["references"])
-    assert keys(text) == set(cited["references"]) - {"table2024"}
+    assert keys(text, latex(sheet(board, "0" * 16))) == set(cited.references)
+    assert keys(text) == set(cited.references) - {"table2024"}
     assert any("Grey rows" in sentence for sentence in board.captions)
     assert not any(
-        "Grey rows" in s for s in leaderboard(frame, {**cited, "published": []}).captions
+        "Grey rows" in s for s in leaderboard(frame, replace(cited, published=())).captions
     )
 
 
@@ -279,16 +283,16 @@ def test_the_words_follow_the_analysis(made, frame, cited):
 
 
 def test_a_tuned_learning_rate_and_augmentation_are_told(frame, cited):
-    rows = [r | {"searched": ["recipe.lr"] * (r["row"] == "tuned")} for r in cited["rows"]]
-    data = {**cited["data"], "augment": "flip", "train_on": "all"}
-    plan = {**cited, "rows": rows, "data": data}
+    rows = [replace(r, searched=("recipe.lr",) * (r.row == "tuned")) for r in cited.rows]
+    data = replace(cited.data, augment="flip", train_on="all")
+    plan = replace(cited, rows=rows, data=data)
     text = paragraph(leaderboard(frame, plan, COST), plan)
     assert "learning rate 0.05 unless tuned" in text
     assert "train on all training images, augmented by flip." in text
 
 
 def test_a_key_without_a_reference_is_not_cited(frame, cited):
-    plan = {k: v for k, v in cited.items() if k != "references"}
+    plan = replace(cited, references={})
     text = paragraph(leaderboard(frame, plan, COST), plan)
     assert not keys(text)
     assert bibtex(plan) == ""

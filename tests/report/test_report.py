@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 from support.fake_study import COST, IMAGES, ODD, RIGHT, SEEDS, FakeStudy
 
-from kdbench.records.files import write_json
+from kdbench.records.plan_file import PlanRow
 from kdbench.records.store import Store
 from kdbench.report.data.collect import Behind, behind
 from kdbench.report.data.report_data import NoReportData, load, squeeze, tidy_curves
@@ -118,7 +119,7 @@ def test_states_and_reasons(frame):
 def test_other_states(made, tmp_path):
     shutil.copytree(made.store.root, tmp_path / "copy")
     store = Store(tmp_path / "copy")
-    ids = next(r for r in made.plan["rows"] if r["row"] == "only" and r["label"] == "ce")["runs"]
+    ids = next(r for r in made.plan.rows if r.row == "only" and r.label == "ce").runs
     (store.record(ids["0"]).folder / "result.json").unlink()
     (store.record(ids["1"]).folder / "result.json").unlink()
     store.record(ids["1"]).fail({"message": "out of memory"})
@@ -135,7 +136,7 @@ def test_other_states(made, tmp_path):
 def test_the_best_epoch_is_a_rule_of_its_own(made):
     search = made.search()
     search["metrics.test_best.accuracy"] = search["metrics.test.accuracy"] + 0.01
-    plan = {**made.plan, "selection": "best"}
+    plan = replace(made.plan, selection="best")
     found, last = runs_frame(search, plan), runs_frame(search, made.plan)
     scored = last["accuracy"].notna()
     assert found.loc[scored, "accuracy"].tolist() == pytest.approx(
@@ -242,16 +243,16 @@ def test_missing_and_diverged_runs_show(board):
 
 
 def test_a_complete_study_with_divergence_is_complete(made, frame):
-    plan = {**made.plan, "complete": True}
-    plan["rows"] = [r for r in made.plan["rows"] if r["label"] != "at"]
+    rows = tuple(r for r in made.plan.rows if r.label != "at")
+    plan = replace(made.plan, complete=True, rows=rows)
     board = leaderboard(frame[frame["label"] != "at"], plan)
     assert not board.incomplete
     assert "Incomplete" not in "".join(board.notes)
 
 
 def test_tuning_that_is_not_done_shows(made):
-    row = FakeStudy.row("new", "tuned", {}, {}, searched=["alpha"])
-    plan = {**made.plan, "rows": [*made.plan["rows"], row]}
+    row = PlanRow("new", "tuned", "new", searched=("alpha",))
+    plan = replace(made.plan, rows=(*made.plan.rows, row))
     board = leaderboard(records_frame(made.store, plan), plan)
     assert row_of(board, "new", "tuned")["reason"] == "not tuned yet"
     assert "new" in board.family.verdicts
@@ -313,7 +314,7 @@ def test_relative_cost_is_the_calibrated_one(board):
 
 
 def test_second_column_goes_where_kd_is_the_reference(made, frame):
-    board = leaderboard(frame, {**made.plan, "reference": "kd"})
+    board = leaderboard(frame, replace(made.plan, reference="kd"))
     assert board.second is None
     assert board.table["versus_second"].isna().all()
     assert not any("Δ kd" in h for h in cells_module.grid(board).headers[5:])
@@ -322,7 +323,7 @@ def test_second_column_goes_where_kd_is_the_reference(made, frame):
 
 def test_unknown_reference(made, frame):
     with pytest.raises(ValueError, match="the reference 'kdd' is no method of this study: "):
-        leaderboard(frame, {**made.plan, "reference": "kdd"})
+        leaderboard(frame, replace(made.plan, reference="kdd"))
 
 
 # -- what must not stand in one table
@@ -390,7 +391,7 @@ def test_captions_change_with_the_analysis(made, frame):
 
 def test_teachers_by_seed(made, frame):
     teachers = {str(s): made.teacher if s == 0 else f"{s}" * 12 for s in range(3)}
-    plan = {**made.plan, "teachers": teachers, "tune": None}
+    plan = replace(made.plan, teachers=teachers, tune=None)
     board = leaderboard(records_frame(made.store, plan), plan)
     text = "\n".join(board.captions)
     assert f"Each seed has a teacher of its own: {made.teacher}, 111111111111" in text
@@ -541,8 +542,8 @@ def test_latex_escapes_everything(text):
 
 
 def test_latex_cites(made, frame):
-    rows = [r | ({"cite": "hinton2015"} if r["label"] == "kd" else {}) for r in made.plan["rows"]]
-    board = leaderboard(frame, {**made.plan, "rows": rows})
+    rows = [replace(r, cite="hinton2015" if r.label == "kd" else None) for r in made.plan.rows]
+    board = leaderboard(frame, replace(made.plan, rows=rows))
     assert as_latex(board).count(r"~\cite{hinton2015}") == 2
     assert "hinton2015" not in as_markdown(board)
 
@@ -577,7 +578,7 @@ def test_terminal_fits_in_100_columns(board):
 
 def test_terminal_drops_n_where_it_says_nothing(made, frame):
     keep = {"ce", "kd", "kd-tutorial"}
-    plan = {**made.plan, "rows": [r for r in made.plan["rows"] if r["label"] in keep]}
+    plan = replace(made.plan, rows=[r for r in made.plan.rows if r.label in keep])
     whole = leaderboard(frame[frame["label"].isin({*keep, "teacher"})], plan)
     assert "n" not in cells_module.grid(whole, narrow=True).headers
     assert "n" in cells_module.grid(whole).headers
@@ -594,17 +595,17 @@ def test_build_from_mlflow(made, tmp_path, monkeypatch):
     shutil.copytree(made.store.root, tmp_path / "copy")
     store = Store(tmp_path / "copy")
     rows = [
-        {**r, "runs": {s: r["runs"][s] for s in "012"}}
-        for r in made.plan["rows"]
-        if r["label"] in ("ce", "kd-tutorial")
+        replace(r, runs={s: r.runs[s] for s in "012"})
+        for r in made.plan.rows
+        if r.label in ("ce", "kd-tutorial")
     ]
-    ids = {made.teacher, *(run for row in rows for run in row["runs"].values())}
-    listing = {run: entry for run, entry in made.listing.items() if run in ids}
-    plan = {**made.plan, "rows": rows, "listing": listing}
-    write_json(store.plan_path("fake_study"), plan)
+    ids = {made.teacher, *(run for row in rows for run in row.runs.values())}
+    listing = {run: entry for run, entry in made.plan.listing.items() if run in ids}
+    plan = replace(made.plan, rows=tuple(rows), listing=listing)
+    plan.dump(store.plan_path("fake_study"))
     with pytest.raises(FileNotFoundError, match="no plan of study 'other'"):
         build(store, "other")
-    late = rows[1]["runs"]["0"]
+    late = rows[1].runs["0"]
     hidden = store.record(late).folder
     hidden.rename(tmp_path / "hidden")
     sync(store, "fake_study", tracking_uri(store.root))

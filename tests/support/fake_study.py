@@ -5,12 +5,12 @@ import pandas as pd
 
 from kdbench.records import summary
 from kdbench.records.files import write_json
-from kdbench.records.plan_file import PlannedRun
+from kdbench.records.plan_file import PlanFile, PlannedRun
 from kdbench.records.spec import DataSpec, Recipe, RunSpec
 from kdbench.records.store import Store
 from kdbench.report import records_frame
 from kdbench.report.data.confusion import confusions_frame
-from kdbench.report.data.report_data import ReportData, slim, tidy_curves, trials_frame
+from kdbench.report.data.report_data import ReportData, tidy_curves, trials_frame
 from kdbench.tracking import payload as content
 
 ODD = "a_b%&#"
@@ -59,7 +59,7 @@ class FakeStudy:
             self.row("fsp", "default", {}, {}, incompatible="layers differ in channels: 16 and 32")
         )
         rows.append(self.row("bad", "tuned", {}, {}, incompatible="all 8 trials diverged"))
-        self.plan = {
+        self.plan = PlanFile.from_dict({
             "study": "fake_study", "question": "Which one?", "hash": "0123",
             "data": {"name": "digits", "checksum": "c" * 64, "validation": 200,
                      "augment": "none", "train_on": "fit",
@@ -69,8 +69,8 @@ class FakeStudy:
             "tune": {"trials": 8, "epochs": 3, "seeds": [100], "sampler": "random"},
             "teachers": {"0": self.teacher}, "complete": False,
             "rows": rows, "listing": self.listing,
-        }  # fmt: skip
-        write_json(self.store.plan_path("fake_study"), self.plan)
+        })  # fmt: skip
+        self.plan.dump(self.store.plan_path("fake_study"))
         write_json(self.store.costs_path("fake_study"), COST)
 
     @staticmethod
@@ -150,7 +150,9 @@ class FakeStudy:
         runs = records_frame(self.store, self.plan, COST)
         confusions = confusions_frame(self.store, self.plan, runs)
         curves = tidy_curves(self.curves(runs))
-        return ReportData(slim(self.plan), COST, runs, curves, trials_frame(self.plan), confusions)
+        return ReportData(
+            self.plan.without_runs(), COST, runs, curves, trials_frame(self.plan), confusions
+        )
 
     def curves(self, runs):
         """Two epochs of every run that was finished."""

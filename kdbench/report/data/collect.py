@@ -2,15 +2,17 @@
 
 import pandas as pd
 
+from kdbench.errors import KdbenchError
 from kdbench.records.files import read_json
+from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
 from kdbench.report.data.confusion import confusions_frame
-from kdbench.report.data.report_data import ReportData, slim, tidy_curves, trials_frame
+from kdbench.report.data.report_data import ReportData, tidy_curves, trials_frame
 from kdbench.report.data.runs import TEACHER, run_ids, runs_frame
 from kdbench.tracking import curves, search, tracking_uri
 
 
-class Behind(RuntimeError):
+class Behind(KdbenchError, RuntimeError):
     """MLflow lacks what the records hold; `kdbench sync` brings it level. `count`: runs."""
 
     def __init__(self, study: str, count: int) -> None:
@@ -32,7 +34,7 @@ def gather(store: Store, study: str) -> ReportData:
     Raises `FileNotFoundError` where the study has no plan, `LookupError` where MLflow has
     no such experiment, `Behind` where MLflow lacks results that the records have.
     """
-    plan = read_json(store.plan_path(study))
+    plan = PlanFile.load(store.plan_path(study))
     if plan is None:
         raise FileNotFoundError(no_plan(store, study))
     uri = tracking_uri(store.root)
@@ -44,7 +46,7 @@ def gather(store: Store, study: str) -> ReportData:
         raise Behind(study, late)
     lines = tidy_curves(curves(study, uri, run_ids(plan), found))
     confusions = confusions_frame(store, plan, frame)
-    return ReportData(slim(plan), cost, frame, lines, trials_frame(plan), confusions)
+    return ReportData(plan.without_runs(), cost, frame, lines, trials_frame(plan), confusions)
 
 
 def behind(store: Store, frame: pd.DataFrame) -> int:

@@ -1,11 +1,12 @@
 """Which classes a row's students take for which, over all its runs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
 from kdbench.report.data.report_data import CONFUSIONS
 from kdbench.report.data.runs import TEACHER
@@ -13,11 +14,11 @@ from kdbench.report.data.runs import TEACHER
 TRUTH = "truth"
 
 
-def confusions_frame(store: Store, plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
+def confusions_frame(store: Store, plan: PlanFile, runs: pd.DataFrame) -> pd.DataFrame:
     """Counts of test images by (expected, predicted) class for every row, from the records'
     predictions under the selection rule; against the true classes, and against what the
     row's teacher says. Runs without predictions add nothing."""
-    classes, rule = len(plan["data"]["classes"]), plan["selection"]
+    classes, rule = len(plan.data.classes) if plan.data else 0, plan.selection
     done = runs[runs["state"] == "done"]
     taught: dict[str, np.ndarray | None] = {}
     lines: list[tuple[Any, ...]] = []

@@ -18,6 +18,8 @@ from typing import Any
 
 import pandas as pd
 
+from kdbench.errors import KdbenchError
+from kdbench.records.plan_file import PlanFile, PlanRow
 from kdbench.report.data.report_data import CONFUSIONS, CURVES, TRIALS, ReportData
 from kdbench.report.data.runs import COLUMNS, typed
 
@@ -27,7 +29,7 @@ MOST = 20
 """Wrong rows named at the most; the rest are counted."""
 
 
-class WrongResults(Exception):
+class WrongResults(KdbenchError):
     """A file of results that cannot be read; the message lists its wrong rows."""
 
 
@@ -102,7 +104,7 @@ def _number(text: str) -> float:
 
 
 def settings(rows: pd.DataFrame, name: str, reference: str, margin: float) -> dict[str, ReportData]:
-    """The evidence of each setting, in the file's order. `name` is the report's; an empty
+    """The report data of each setting, in the file's order. `name` is the report's; an empty
     `reference` is the file's first method.
 
     Raises `WrongResults` where a setting lacks the reference.
@@ -116,29 +118,34 @@ def settings(rows: pd.DataFrame, name: str, reference: str, margin: float) -> di
                 f"setting {setting}: no method {reference!r} to compare with; name one of "
                 f"{known} with --reference"
             )
-        found[str(setting)] = _evidence(group, str(setting), name, reference, margin)
+        found[str(setting)] = _report_data(group, str(setting), name, reference, margin)
     return found
 
 
-def _evidence(
+def _report_data(
     group: pd.DataFrame, setting: str, name: str, reference: str, margin: float
 ) -> ReportData:
     costs = group.groupby("method")["cost"].mean()
     relative = {str(k): float(v / costs[reference]) for k, v in costs.items()}
     price = {k: {"relative": v} for k, v in relative.items() if not math.isnan(v)}
     lines: list[dict[str, Any]] = []
-    rows: list[dict[str, Any]] = []
+    rows = []
     for method, runs in group.groupby("method", sort=False):
         seeds = {str(s): f"line {n}" for s, n in zip(runs["seed"], runs["line"], strict=True)}
-        rows.append({"label": method, "row": "only", "method": method, "hparams": {},
-                     "searched": [], "runs": seeds, "cite": None, "incompatible": None})  # fmt: skip
+        rows.append(PlanRow(str(method), "only", str(method), runs=seeds))
         for run in runs.to_dict("records"):
             lines.append(_line(run, relative))
-    plan: dict[str, Any] = {
-        "study": setting, "question": f"Results of {name}.", "score": "Score",
-        "reference": reference, "margin": margin, "selection": "as given", "rows": rows,
-        "teachers": {}, "complete": True, "hash": _hash(group),
-    }  # fmt: skip
+    plan = PlanFile(
+        study=setting,
+        selection="as given",
+        question=f"Results of {name}.",
+        hash=_hash(group),
+        reference=reference,
+        margin=margin,
+        complete=True,
+        rows=tuple(rows),
+        score="Score",
+    )
     runs_frame = typed(pd.DataFrame(lines, columns=list(COLUMNS), dtype=object))
     return ReportData(
         plan,

@@ -15,33 +15,42 @@ from typing import Any
 
 import pandas as pd
 
-from kdbench.report.data.runs import COLUMNS, TEXTS, Plan, typed
+from kdbench.errors import KdbenchError
+from kdbench.records.plan_file import PlanFile
+from kdbench.report.data.runs import COLUMNS, TEXTS, typed
 
 CURVES = ("id", "epoch", "metric", "value")
 TRIALS = ("label", "number", "runs", "accuracy", "nll", "chosen", "hparams")
 CONFUSIONS = ("label", "row", "against", "expected", "predicted", "count")
 STUDY = "study.json"
+FORMAT = 2
+"""The format of a report, in its `study.json`: raised with every change of these files that a
+reader of the other format would misread."""
 WALL_CLOCK = ("seconds",)
 """Metrics over epochs that two equal runs may differ in."""
 
 
-class NoReportData(FileNotFoundError):
+class NoReportData(KdbenchError, FileNotFoundError):
     """A folder lacks the numbers that its tables were made from."""
+
+
+class UnreadableReport(KdbenchError):
+    """The files of a report cannot be read, or are of another format."""
 
 
 @dataclass(frozen=True, eq=False)
 class ReportData:
     """What the plan declared, and what its runs gave.
 
-    `plan`: study, question, rows, tuning budget, references. `cost`: the calibration.
-    `runs`: `frame.COLUMNS`, one line a final run or teacher. `curves`: a metric of a run
+    `plan`: study, question, rows, tuning budget, references, without the listing of runs
+    and the trials. `cost`: the measured costs. `runs`: `runs.COLUMNS`, one line a final run or teacher. `curves`: a metric of a run
     after an epoch. `trials`: the validation scores of tuning (fractions, nats), `chosen`
     marks the winner, `hparams` is JSON. `confusions`: counts of test images over a row's
     runs; `expected` is the true class (`against` = truth) or the teacher's answer
     (`against` = teacher), both as indices.
     """
 
-    plan: Plan
+    plan: PlanFile
     cost: Mapping[str, Any]
     runs: pd.DataFrame
     curves: pd.DataFrame
@@ -50,9 +59,9 @@ class ReportData:
 
     def files(self) -> dict[str, bytes]:
         """The files' contents by name: the same bytes from the same numbers."""
-        about = {"cost": self.cost, "plan": self.plan}
+        study = {"format": FORMAT, "cost": self.cost, "plan": self.plan.to_dict(runs=False)}
         return {
-            STUDY: (json.dumps(about, indent=1, sort_keys=True) + "\n").encode(),
+            STUDY: (json.dumps(study, indent=1, sort_keys=True) + "\n").encode(),
             "runs.csv.gz": squeeze(csv(self.runs[list(COLUMNS)])),
             "curves.csv.gz": squeeze(csv(self.curves)),
             "trials.csv.gz": squeeze(csv(self.trials)),
@@ -65,7 +74,7 @@ class ReportData:
         equal studies have the same."""
         timed = self.curves["metric"].str.startswith("measured.").astype(bool)
         parts = (
-            json.dumps(self.plan, sort_keys=True).encode(),
+            json.dumps(self.plan.to_dict(runs=False), sort_keys=True).encode(),
             csv(self.runs[[c for c in COLUMNS if not c.startswith("measured.")]]),
             csv(self.curves[~timed]),
             csv(self.trials),
@@ -78,8 +87,12 @@ class ReportData:
 
 
 def load(folder: Path) -> ReportData:
-    """The evidence in a report's folder. Raises `NoReportData` where a file is missing."""
-    about = json.loads(_file(folder, STUDY).read_text(encoding="utf-8"))
+    """The data in a report's folder.
+
+    Raises `NoReportData` where a file is missing, and `UnreadableReport` where the report is
+    of another format.
+    """
+    study = read_study(folder)
     frames = {
         name: pd.read_csv(_file(folder, f"{name}.csv.gz"), dtype=dtypes)
         for name, dtypes in (
@@ -90,7 +103,25 @@ def load(folder: Path) -> ReportData:
         )
     }
     frames["runs"] = typed(frames["runs"])
-    return ReportData(about["plan"], about["cost"], **frames)
+    return ReportData(PlanFile.from_dict(study["plan"]), study["cost"], **frames)
+
+
+def read_study(folder: Path) -> dict[str, Any]:
+    """The content of a report's `study.json`. Raises as `load` does."""
+    path = _file(folder, STUDY)
+    try:
+        study = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UnreadableReport(f"{path} cannot be read: {error}") from None
+    found = study.get("format") if isinstance(study, dict) else None
+    if found != FORMAT:
+        version = "an earlier" if found is None or found < FORMAT else "a later"
+        raise UnreadableReport(
+            f"{path} was written by {version} version of kdbench (report format {found}, this one "
+            f"reads {FORMAT}): write the report again with `kdbench report`, or check it with "
+            "the version that its runs.csv.gz names by commit"
+        )
+    return study
 
 
 def _file(folder: Path, name: str) -> Path:
@@ -106,26 +137,20 @@ def _file(folder: Path, name: str) -> Path:
 # -- from what a root holds
 
 
-def slim(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """The plan without what the other files hold: the listing of runs and the trials."""
-    rows = [{k: v for k, v in row.items() if k != "trials"} for row in plan["rows"]]
-    return {**{k: v for k, v in plan.items() if k != "listing"}, "rows": rows}
-
-
-def trials_frame(plan: Mapping[str, Any]) -> pd.DataFrame:
+def trials_frame(plan: PlanFile) -> pd.DataFrame:
     """The trials of all tuned rows, one line each."""
     lines = [
         {
-            "label": row["label"],
-            "number": trial["number"],
-            "runs": " ".join(trial["runs"]),
-            "accuracy": trial["accuracy"],
-            "nll": trial["nll"],
-            "chosen": trial["number"] == row.get("best_trial"),
-            "hparams": json.dumps(trial["hparams"], sort_keys=True),
+            "label": row.label,
+            "number": trial.number,
+            "runs": " ".join(trial.runs),
+            "accuracy": trial.accuracy,
+            "nll": trial.nll,
+            "chosen": trial.number == row.best_trial,
+            "hparams": json.dumps(trial.hparams, sort_keys=True),
         }
-        for row in plan["rows"]
-        for trial in row.get("trials") or ()
+        for row in plan.rows
+        for trial in row.trials
     ]
     frame = pd.DataFrame(lines, columns=list(TRIALS))
     return frame.astype({"accuracy": float, "nll": float})

@@ -12,9 +12,9 @@ from typing import Any
 
 import pandas as pd
 
+from kdbench.errors import KdbenchError
+from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Record, Store
-
-Plan = Mapping[str, Any]
 
 SCORES = ("accuracy", "nll", "ece", "f1", "agreement", "kl")
 COSTS = ("parameters", "student_parameters", "macs")
@@ -53,11 +53,11 @@ NEVER_MIXED = {
 }
 
 
-class MixedRuns(ValueError):
+class MixedRuns(KdbenchError, ValueError):
     """Runs that must not stand in one table, for they were not made alike."""
 
 
-def runs_frame(search: pd.DataFrame, plan: Plan, cost: Mapping[str, Any] | None = None) -> Any:
+def runs_frame(search: pd.DataFrame, plan: PlanFile, cost: Mapping[str, Any] | None = None) -> Any:
     """The frame from `mlflow.search_runs`. Runs that the plan does not name are left out."""
     runs: dict[str, Mapping[str, Any]] = {}
     if "tags.kdbench.id" in search.columns:
@@ -70,14 +70,14 @@ def runs_frame(search: pd.DataFrame, plan: Plan, cost: Mapping[str, Any] | None 
     return _frame(plan, cost, lambda line: _from_mlflow(runs.get(line["id"]), plan))
 
 
-def records_frame(store: Store, plan: Plan, cost: Mapping[str, Any] | None = None) -> Any:
+def records_frame(store: Store, plan: PlanFile, cost: Mapping[str, Any] | None = None) -> Any:
     """The same frame from the records on disk."""
     return _frame(plan, cost, lambda line: _from_record(store, line, plan))
 
 
-def run_ids(plan: Plan) -> list[str]:
+def run_ids(plan: PlanFile) -> list[str]:
     """The ids of all runs that the leaderboard takes, teachers included, each once."""
-    rows = [run for row in plan["rows"] for run in row["runs"].values()]
+    rows = [run for row in plan.rows for run in row.runs.values()]
     return list(dict.fromkeys([*rows, *_teachers(plan).values()]))
 
 
@@ -106,46 +106,46 @@ def _some(names: list[str], most: int = 4) -> str:
 # -- the lines
 
 
-def _teachers(plan: Plan) -> dict[int, str]:
+def _teachers(plan: PlanFile) -> dict[int, str]:
     """Teacher by the seed it was trained with."""
-    ids = dict.fromkeys((plan.get("teachers") or {}).values())
-    listing = plan.get("listing") or {}
-    return {int((listing.get(i) or {}).get("seed", k)): i for k, i in enumerate(ids)}
+    ids = dict.fromkeys(plan.teachers.values())
+    listing = plan.listing
+    return {listing[i].seed if i in listing else k: i for k, i in enumerate(ids)}
 
 
-def _lines(plan: Plan) -> Iterable[dict[str, Any]]:
-    listing = plan.get("listing") or {}
-    for row in plan["rows"]:
-        hparams = json.dumps(row["hparams"], sort_keys=True)
+def _lines(plan: PlanFile) -> Iterable[dict[str, Any]]:
+    listing = plan.listing
+    for row in plan.rows:
+        hparams = json.dumps(row.hparams, sort_keys=True)
         base = {
-            "label": row["label"],
-            "row": row["row"],
-            "method": row["method"],
+            "label": row.label,
+            "row": row.row,
+            "method": row.method,
             "hparams": hparams,
         }
-        if row.get("incompatible"):
+        if row.incompatible:
             # Before any run a method cannot serve the pair; while tuning, all trials diverge.
-            state = "diverged" if row["row"] == "tuned" else "incompatible"
-            yield base | {"state": state, "reason": row["incompatible"]}
+            state = "diverged" if row.row == "tuned" else "incompatible"
+            yield base | {"state": state, "reason": row.incompatible}
             continue
-        if not row["runs"]:
+        if not row.runs:
             yield base | {"state": "missing", "reason": "not tuned yet"}
-        for seed, run in sorted(row["runs"].items(), key=lambda item: int(item[0])):
-            name = (listing.get(run) or {}).get("name") or f"{row['label']} seed {seed}"
-            yield base | {"seed": int(seed), "id": run, "name": name}
+        for seed, run in sorted((int(seed), run) for seed, run in row.runs.items()):
+            name = listing[run].name if run in listing else f"{row.label} seed {seed}"
+            yield base | {"seed": seed, "id": run, "name": name}
     for seed, run in sorted(_teachers(plan).items()):
-        listed = listing.get(run) or {}
+        listed = listing.get(run)
         yield {
             "label": TEACHER,
             "row": TEACHER,
-            "method": listed.get("method"),
+            "method": listed.method if listed else None,
             "seed": seed,
             "id": run,
-            "name": listed.get("name") or f"teacher seed {seed}",
+            "name": listed.name if listed else f"teacher seed {seed}",
         }
 
 
-def _frame(plan: Plan, cost: Mapping[str, Any] | None, read: Any) -> pd.DataFrame:
+def _frame(plan: PlanFile, cost: Mapping[str, Any] | None, read: Any) -> pd.DataFrame:
     rows = []
     for line in _lines(plan):
         if line.get("id"):
@@ -186,7 +186,7 @@ def _reason(state: str, epoch: Any, error: Any) -> str | None:
     return UNFINISHED.get(state)
 
 
-def _from_mlflow(run: Mapping[str, Any] | None, plan: Plan) -> dict[str, Any]:
+def _from_mlflow(run: Mapping[str, Any] | None, plan: PlanFile) -> dict[str, Any]:
     if run is None:
         return {"state": "missing", "reason": _reason("missing", None, None)}
     tag = {k.removeprefix("tags.kdbench."): v for k, v in run.items() if k.startswith("tags.kd")}
@@ -198,7 +198,7 @@ def _from_mlflow(run: Mapping[str, Any] | None, plan: Plan) -> dict[str, Any]:
     values |= {c: run.get(f"metrics.cost.{c}") for c in COSTS}
     values |= {m: run.get(f"metrics.cost.{m.removeprefix('measured.')}") for m in MEASURED}
     if state == "done":
-        test = "metrics.test_best." if plan["selection"] == "best" else "metrics.test."
+        test = "metrics.test_best." if plan.selection == "best" else "metrics.test."
         values |= {c: run.get(test + c) for c in SCORES}
         values["images"] = run.get("metrics.test.images")
         if values["accuracy"] is None:
@@ -207,12 +207,13 @@ def _from_mlflow(run: Mapping[str, Any] | None, plan: Plan) -> dict[str, Any]:
     return values | {"state": state, "reason": _reason(state, epoch, error)}
 
 
-def _from_record(store: Store, line: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
+def _from_record(store: Store, line: Mapping[str, Any], plan: PlanFile) -> dict[str, Any]:
     from kdbench.records.summary import state as record_state
 
     record = store.record(line["id"])
     result, test = record.result, record.test
-    listed = (plan.get("listing") or {}).get(line["id"]) or {}
+    listed = plan.listing.get(line["id"])
+    taught_by = listed.teacher if listed else None
     if result is None:
         error = record.error or {}
         state = record_state(record, live=False)[0] if record.spec() or error else "missing"
@@ -222,16 +223,16 @@ def _from_record(store: Store, line: Mapping[str, Any], plan: Plan) -> dict[str,
     values = {c: result.get(c) for c in (*COSTS, "device", "hardware", "commit", "dirty")}
     values["torch"] = (result.get("versions") or {}).get("torch")
     values["measured.seconds"] = result.get("seconds")
-    values["data"] = plan["data"]["checksum"]
-    values[TEACHER] = listed.get("teacher")
+    values["data"] = plan.data.checksum if plan.data else None
+    values[TEACHER] = taught_by
     if state == "done" and test is None:
         state = "unscored"
     elif state == "done" and test is not None:
         values |= {"test": test["checksum"], "images": test["images"]}
-        values |= {k: v for k, v in (test[plan["selection"]] or {}).items() if k in SCORES}
+        values |= {k: v for k, v in (test[plan.selection] or {}).items() if k in SCORES}
         if line["row"] != TEACHER:
-            teacher = store.record(listed["teacher"]) if listed.get("teacher") else None
-            values |= _fidelity(record, teacher, plan["selection"])
+            teacher = store.record(taught_by) if taught_by else None
+            values |= _fidelity(record, teacher, plan.selection)
     reason = _reason(state, result.get("diverged_epoch"), None)
     return values | {"state": state, "reason": reason}
 

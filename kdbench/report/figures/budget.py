@@ -55,7 +55,7 @@ class Budget:
 
 def prepare(board: Leaderboard, data: ReportData) -> Budget | None:
     """The methods with at least two random trials, all of which have a score."""
-    if (data.plan.get("tune") or {}).get("sampler") != SAMPLER:
+    if data.plan.tune is None or data.plan.tune.sampler != SAMPLER:
         return None
     trials = data.trials[data.trials["number"] > 0]
     series, without = [], 0

@@ -80,7 +80,7 @@ def prepare(board: Leaderboard, data: ReportData) -> Confusion | None:
 
 def _classes(data: ReportData, used: np.ndarray) -> tuple[str, ...]:
     """The class names of the plan, and numbers for further classes that are `used`."""
-    names = tuple(map(str, (data.plan.get("data") or {}).get("classes") or ()))
+    names = data.plan.data.classes if data.plan.data else ()
     count = int(used.max()) + 1 if used.size else 0
     return names + tuple(str(k) for k in range(len(names), count))
 

@@ -109,8 +109,7 @@ def _dots(axes: "Axes", trials: Sequence[Trial], mark: Mark | None) -> None:
 def prepare(board: Leaderboard, data: ReportData) -> Tuning | None:
     """All trials with a score, by the hyperparameters that were searched."""
     order = list(primary_table(board)["method"])
-    searched = {row["label"]: set(row.get("searched") or ()) for row in data.plan["rows"]
-                if row["row"] == "tuned"}  # fmt: skip
+    searched = {row.label: set(row.searched) for row in data.plan.rows if row.row == "tuned"}
     trials = data.trials.dropna(subset="accuracy")
     panels: dict[str, list[Trial]] = {}
     columns = (trials[c] for c in ("label", "hparams", "accuracy", "chosen"))

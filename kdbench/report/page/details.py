@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from kdbench.records.plan_file import PlanRow
 from kdbench.report.data.report_data import ReportData
 from kdbench.report.data.runs import PUBLISHED, TEACHER
 from kdbench.report.leaderboard import Leaderboard
@@ -108,14 +109,14 @@ class RowDetails:
 
 def row_details(board: Leaderboard, data: ReportData) -> list[RowDetails]:
     """The details of every row of the board, in its order."""
-    plans = {(row["label"], row["row"]): row for row in data.plan["rows"]}
+    plans = {(row.label, row.row): row for row in data.plan.rows}
     # Results that were read from a file have no data set, and are not in MLflow.
-    dataset = data.plan.get("data") or {}
+    dataset = data.plan.data
     anchored: set[str] = set()
     details = []
     for number, row in enumerate(board.table.to_dict("records"), start=1):
         label, kind = str(row["method"]), str(row["row"])
-        plan = plans.get((label, kind), {})
+        plan = plans.get((label, kind))
         runs = _rows_of(data.runs, label, kind)
         runs = runs[runs["id"].notna() | runs["accuracy"].notna()]
         scores = [c for c in SCORES if runs[c].notna().any()]
@@ -127,12 +128,12 @@ def row_details(board: Leaderboard, data: ReportData) -> list[RowDetails]:
                 why="" if len(runs) else _why(row),
                 scores=tuple(_heading(c, board.score) for c in scores),
                 runs=tuple(
-                    _run(r, scores, anchored, bool(dataset)) for r in runs.to_dict("records")
+                    _run(r, scores, anchored, dataset is not None) for r in runs.to_dict("records")
                 ),
                 more=_more(row, board.reference),
                 hparams=_hparams(plan),
                 trials=_trials(data.trials, label) if kind == "tuned" else None,
-                matrix=_matrix(data.confusions, label, kind, dataset.get("classes") or ()),
+                matrix=_matrix(data.confusions, label, kind, dataset.classes if dataset else ()),
             )
         )
     return details
@@ -186,12 +187,13 @@ def _more(row: Mapping[Any, Any], reference: str) -> Table | None:
     return Table(("number", "value"), rows) if rows else None
 
 
-def _hparams(plan: Mapping[str, Any]) -> Table | None:
+def _hparams(row: PlanRow | None) -> Table | None:
     """All hyperparameters of a row, and which of them were tuned."""
-    hparams = plan.get("hparams") or {}
-    searched = set(plan.get("searched") or ())
+    if row is None or not row.hparams:
+        return None
+    hparams, searched = row.hparams, set(row.searched)
     rows = ((k, _text(hparams[k]), "yes" if k in searched else "no") for k in sorted(hparams))
-    return Table(("hyperparameter", "value", "searched"), tuple(rows)) if hparams else None
+    return Table(("hyperparameter", "value", "searched"), tuple(rows))
 
 
 def _trials(trials: pd.DataFrame, label: str) -> Table | None:

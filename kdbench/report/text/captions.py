@@ -9,7 +9,8 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from kdbench.report.data.runs import MEASURED, TEACHER, Plan
+from kdbench.records.plan_file import PlanFile
+from kdbench.report.data.runs import MEASURED, TEACHER
 from kdbench.report.text.context import Context, Sentence, count, percent
 from kdbench.stats import FEWEST_SEEDS, mean_interval, paired_difference, seeds_to_tell_apart
 
@@ -38,7 +39,7 @@ def write_captions(context: Context) -> tuple[Sentence, ...]:
         "descriptive": _descriptive(context),
         "published": "Grey rows (italic in Markdown) are copied from their sources and take "
         "part in no test."
-        if plan.get("published")
+        if plan.published
         else "",
     }
     return tuple(Sentence(text, topic) for topic, text in by_topic.items() if text)
@@ -46,10 +47,10 @@ def write_captions(context: Context) -> tuple[Sentence, ...]:
 
 def _scores(context: Context) -> str:
     level = percent(context.family.analysis.level)
-    seeds = sorted({int(s) for row in context.rows for s in row.plan["runs"]})
-    rule = SELECTION.get(context.plan["selection"])
+    seeds = sorted({int(s) for row in context.rows for s in row.plan.runs})
+    rule = SELECTION.get(context.plan.selection)
     return (
-        f"{context.plan.get('score') or 'Test accuracy'} is given in %, as the mean over "
+        f"{context.plan.score or 'Test accuracy'} is given in %, as the mean over "
         f"{count(len(seeds), 'seed')} ({_listed(seeds)})"
         f"{f' of the weights of {rule}' if rule else ''}, with a {level} Student t interval. "
         "Differences are in percentage points, paired by seed, with intervals of the same kind."
@@ -62,7 +63,7 @@ def _test(context: Context) -> str:
         return ""
     return (
         f"The p values are those of the {family.analysis.test} against "
-        f"{context.plan['reference']}, {family.analysis.correction_name}-corrected over "
+        f"{context.plan.reference}, {family.analysis.correction_name}-corrected over "
         f"{count(family.size, 'comparison')} (the tuned row of every method, or its only row "
         f"where nothing is tuned) at a family-wise error of {percent(family.analysis.alpha)}. All "
         "other differences show intervals only."
@@ -110,7 +111,7 @@ def _apart(context: Context) -> str:
     best, analysis = context.best, context.best.analysis
     if best.best is None:
         return ""
-    labels = (context.plan["reference"], *context.family.verdicts)
+    labels = (context.plan.reference, *context.family.verdicts)
     scores = {label: context.primary[label].scores for label in labels}
     means = {k: mean_interval(v).mean for k, v in scores.items() if len(v) >= FEWEST_SEEDS}
     second = max((k for k in means if k != best.best), key=lambda k: means[k])
@@ -127,10 +128,10 @@ def _apart(context: Context) -> str:
     )
 
 
-def _tuning(plan: Plan) -> str:
-    if "tune" not in plan:  # results made elsewhere
+def _tuning(plan: PlanFile) -> str:
+    if plan.score is not None:  # results made elsewhere
         return ""
-    tune = plan["tune"]
+    tune = plan.tune
     if not tune:
         return (
             "Nothing was tuned: every method has its published default hyperparameters or those "
@@ -138,14 +139,14 @@ def _tuning(plan: Plan) -> str:
         )
     return (
         "Every method with hyperparameters was tuned at the same budget, "
-        f"{count(tune['trials'], 'trial')} of {count(tune['epochs'], 'epoch')} "
-        f"({tune['sampler']} sampler, seeds {_listed(tune['seeds'])}), scored on validation "
+        f"{count(tune.trials, 'trial')} of {count(tune.epochs, 'epoch')} "
+        f"({tune.sampler} sampler, seeds {_listed(tune.seeds)}), scored on validation "
         "data; trial 0 is the published default. Final runs have fresh seeds."
     )
 
 
-def _teacher(plan: Plan, frame: pd.DataFrame) -> str:
-    ids = list(dict.fromkeys((plan.get("teachers") or {}).values()))
+def _teacher(plan: PlanFile, frame: pd.DataFrame) -> str:
+    ids = list(dict.fromkeys(plan.teachers.values()))
     if not ids:
         return ""
     runs = frame[frame["row"] == TEACHER]
@@ -156,19 +157,19 @@ def _teacher(plan: Plan, frame: pd.DataFrame) -> str:
     return f"Each seed has a teacher of its own: {', '.join(ids)}{score}."
 
 
-def _data(plan: Plan) -> str:
-    data, models = plan.get("data") or {}, plan.get("models") or {}
-    checksum = f" (checksum {data['checksum'][:12]})" if data.get("checksum") else ""
-    part = "all training images" if data.get("train_on") == "all" else "the fit part"
-    parts = [
-        f"Data: {data['name']}{checksum}, students trained on {part}, "
-        f"augmentation {data.get('augment', 'none')}"
-        if data
-        else "",
-        f"teacher {models.get('teacher')}, student {models.get('student')}" if models else "",
-        f"study {plan['hash']}" if plan.get("hash") else "",
-    ]
-    text = "; ".join(p for p in parts if p)
+def _data(plan: PlanFile) -> str:
+    parts = []
+    if data := plan.data:
+        checksum = f" (checksum {data.checksum[:12]})" if data.checksum else ""
+        part = "all training images" if data.train_on == "all" else "the fit part"
+        parts.append(
+            f"Data: {data.name}{checksum}, students trained on {part}, augmentation {data.augment}"
+        )
+    if models := plan.models:
+        parts.append(f"teacher {models.get('teacher')}, student {models.get('student')}")
+    if plan.hash:
+        parts.append(f"study {plan.hash}")
+    text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
@@ -185,17 +186,17 @@ def _measured(context: Context) -> str:
     where = f" on {machine}" if machine else ""
     return (
         f"Columns marked (measured) were measured{where} and are the only ones in which two "
-        f"equal studies may differ; relative cost is against {context.plan['reference']}."
+        f"equal studies may differ; relative cost is against {context.plan.reference}."
     )
 
 
 def _descriptive(context: Context) -> str:
-    reference = context.plan["reference"]
+    reference = context.plan.reference
     gap = f", gap between {reference} and the teacher recovered"
     return (
         "Columns marked (descriptive) stand in the CSV file and on the web page only, and no "
         "verdict rests on them: interquartile mean, probability of improvement over "
-        f"{reference}{gap if context.plan.get('teachers') else ''}."
+        f"{reference}{gap if context.plan.teachers else ''}."
     )
 
 

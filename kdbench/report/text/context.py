@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from kdbench.report.data.runs import Plan
-from kdbench.report.rows import Line
+from kdbench.records.plan_file import PlanFile
+from kdbench.report.rows import TableRow
 from kdbench.stats import BestSet, Family
 
 
@@ -20,10 +20,10 @@ class Context:
     the size of the test set is unknown. `cost`: the measured cost of the methods.
     """
 
-    plan: Plan
+    plan: PlanFile
     frame: pd.DataFrame
-    rows: Sequence[Line]
-    primary: Mapping[str, Line]
+    rows: Sequence[TableRow]
+    primary: Mapping[str, TableRow]
     family: Family
     best: BestSet
     image: float

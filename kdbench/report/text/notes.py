@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from kdbench.report.rows import Line
+from kdbench.report.rows import TableRow
 from kdbench.report.text.context import Context, count
 from kdbench.stats import FEWEST_SEEDS
 
@@ -39,11 +39,11 @@ def _unscored(context: Context) -> Iterable[str]:
 
 def _default_chosen(context: Context) -> Iterable[str]:
     for row in context.rows:
-        if row.row != "tuned" or not row.plan["runs"]:
+        if row.row != "tuned" or not row.plan.runs:
             continue
         for other in context.rows:
             default = other.row == "default" and other.label == row.label
-            if default and other.plan["runs"] == row.plan["runs"]:
+            if default and other.plan.runs == row.plan.runs:
                 yield (
                     f"{row.label}: tuning chose the published defaults (trial 0), so both its "
                     "rows are the same runs."
@@ -60,7 +60,7 @@ def _constant(context: Context) -> Iterable[str]:
 
 
 def _seeds_in_common(context: Context) -> Iterable[str]:
-    reference = context.primary[context.plan["reference"]]
+    reference = context.primary[context.plan.reference]
     for label, verdict in context.family.verdicts.items():
         scored, n = len(context.primary[label].scores), verdict.difference.n
         if n < max(scored, len(reference.scores)) and scored and reference.scores:
@@ -82,5 +82,5 @@ def _mixed_origins(context: Context) -> Iterable[str]:
         yield f"Code with uncommitted changes made {count(len(set(dirty['id'])), 'run')}."
 
 
-def _name(row: Line) -> str:
+def _name(row: TableRow) -> str:
     return row.label if row.row in ("only", "pinned") else f"{row.label} ({row.row})"

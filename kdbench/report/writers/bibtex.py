@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from kdbench.records.plan_file import PlanFile
 from kdbench.registry import KINDS
 from kdbench.report.writers.latex import SPECIAL
 
@@ -17,9 +18,9 @@ MARKS = {
 LETTERS = {"ß": "ss", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "æ": "ae", "Æ": "AE", "ı": "i"}
 
 
-def bibtex(plan: Mapping[str, Any]) -> str:
+def bibtex(plan: PlanFile) -> str:
     """The plan's references, sorted by key; empty if it has none."""
-    references = plan.get("references") or {}
+    references = plan.references
     return "\n".join(_entry(key, references[key]) for key in sorted(references))
 
 
