@@ -10,24 +10,36 @@ from pydantic import BeforeValidator
 
 from kdbench.registry import KEY, did_you_mean
 
-#: Folders of these names cannot be copied to Windows.
-RESERVED = r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|\Z)"
-
-
-NAME = re.compile(rf"(?!{RESERVED})[a-z0-9](?:[a-z0-9._-]{{0,62}}[a-z0-9_-])?")
-
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9_-])?")
 
 #: Values as they are shown in a fault: a line at the most.
 SHORT = reprlib.Repr()
+SHORT.maxlevel, SHORT.maxstring, SHORT.maxother, SHORT.maxlong = 2, 60, 60, 60
+
+#: Keys of a study file that have another name since, and what to write instead.
+RENAMED = {
+    "knobs": "'knobs' is called 'hparams' now",
+    "tap": "'tap' is called 'layer' now",
+    "frozen": "'frozen' is called 'teacher_outputs' now, and its value 'table' is called 'cache'",
+}
 
 
-def one_of(what: str, known: Iterable[str]) -> BeforeValidator:
+def unknown_key(kind: str, name: str, known: Iterable[str]) -> str:
+    """The message for a key that is not among `known`: its new name, or one that is near."""
+    known = list(known)
+    renamed = RENAMED.get(name, "")
+    if any(f"'{key}' now" in renamed for key in known):
+        return renamed
+    return f"unknown {kind} '{name}'{did_you_mean(name, known)}"
+
+
+def one_of(kind: str, known: Iterable[str]) -> BeforeValidator:
     """A validator that takes one of `known` and otherwise says which is near."""
     known = list(known)
 
     def check(value: Any) -> Any:
         if value not in known:
-            raise ValueError(f"unknown {what} {SHORT.repr(value)}{did_you_mean(value, known)}")
+            raise ValueError(f"unknown {kind} {SHORT.repr(value)}{did_you_mean(value, known)}")
         return value
 
     return BeforeValidator(check)
@@ -50,13 +62,13 @@ def safe_name(value: Any) -> Any:
     if not isinstance(value, str) or not NAME.fullmatch(value):
         raise ValueError(
             f"{SHORT.repr(value)} is not a name: use lower-case letters, digits, '.', '_' and '-', "
-            "64 at the most, and no name that a system keeps for itself"
+            "64 at the most, and no '.' at an end"
         )
     return value
 
 
 def readable(value: str) -> str:
-    """Text goes into pages, databases and terminals: no control character, no half of one."""
+    """Refuse control characters, which pages, databases and terminals do not show."""
     if any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" for c in value):
         raise ValueError("it should hold no control characters")
     return value

@@ -3,7 +3,7 @@
 No inheritance and no interpolation: what stands in the file is what runs.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,43 +15,42 @@ from kdbench.errors import KdbenchError
 from kdbench.registry import did_you_mean
 from kdbench.study.fields import SHORT
 from kdbench.study.schema import Study, entry_of
-from kdbench.study.validation import check, place_of, sentence, valid_parts
-
-#: What a study file may hold at the most: far beyond any study, and read in a second or two.
-LONGEST, MOST, DEEPEST = 100_000, 10_000, 50
-#: Python refuses to write a whole number of more than 4,300 digits.
-LARGEST = 10**4000
-#: Faults that a message lists, and characters in each.
-SHOWN, WIDEST = 100, 1000
+from kdbench.study.validation import check, message, place_of, valid_parts
 
 
 class StudyError(KdbenchError):
-    """What is wrong with a study file; one line a fault, each with its place."""
+    """What is wrong with a study file: one line for each fault, with its place."""
 
     def __init__(self, where: str, faults: Iterable[str]) -> None:
-        found = list(faults)
-        self.faults = [_line(fault) for fault in found[:SHOWN]]
-        if len(found) > SHOWN:
-            self.faults.append(f"and {len(found) - SHOWN:,} more; mend these first")
+        self.faults = [_line(fault) for fault in faults]
         lines = "".join(f"\n  - {fault}" for fault in self.faults)
-        super().__init__(f"{_line(where)}: {len(found)} to mend{lines}")
+        super().__init__(f"{_line(where)}: {len(self.faults)} to mend{lines}")
 
 
 def _line(text: str) -> str:
-    """`text` as one line that every terminal shows: what a file says may hold anything."""
-    text = text if len(text) <= WIDEST else f"{text[: WIDEST - 4]} ..."
+    """`text` as one line that every terminal shows: line ends and control characters escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class Loader(yaml.SafeLoader):
     """YAML's safe part. A key that stands twice is an error, as one of the two would be lost
-    without a word; so is `<<`, as a study inherits nothing."""
+    without a word; so are aliases and `<<`, as a study inherits nothing."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """A node of the file; an alias is an error."""
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(
+                problem=f"'*{event.anchor}' takes a value from elsewhere; write it out",
+                problem_mark=event.start_mark,
+            )
+        return super().compose_node(parent, index)
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
-        """A node's value; what cannot be read has its line."""
+        """A node's value. A value that is not of its kind (2020-13-45) is an error with its
+        line."""
         try:
             return super().construct_object(node, deep)
-        # What a value's own constructor raises: `!!timestamp x`, `!!int ""`, `!!bool x`.
         except (ValueError, ArithmeticError, AttributeError, LookupError, TypeError):
             kind = node.tag.rpartition(":")[2]
             raise yaml.constructor.ConstructorError(
@@ -60,7 +59,7 @@ class Loader(yaml.SafeLoader):
             ) from None
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """A mapping, after a look at its keys."""
+        """A mapping whose keys are all different."""
         seen = set()
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if not isinstance(key, yaml.ScalarNode):
@@ -97,7 +96,7 @@ def parse_study(text: str, where: str, changes: Mapping[str, Any] | None = None)
     try:
         study = Study.model_validate(raw)
     except ValidationError as error:
-        faults += [sentence(e, raw) for e in error.errors()]
+        faults += [message(e, raw) for e in error.errors()]
         raise StudyError(where, faults + check(valid_parts(raw))) from None
     faults += check(study)
     if faults:
@@ -116,7 +115,7 @@ def changed_study(study: Study, changes: Mapping[str, Any]) -> Study:
     try:
         changed = Study.model_validate(raw)
     except ValidationError as error:
-        raise StudyError(study.name, faults + [sentence(e, raw) for e in error.errors()]) from None
+        raise StudyError(study.name, faults + [message(e, raw) for e in error.errors()]) from None
     faults += check(changed)
     if faults:
         raise StudyError(study.name, faults)
@@ -124,47 +123,16 @@ def changed_study(study: Study, changes: Mapping[str, Any]) -> Study:
 
 
 def _mapping(text: str, where: str) -> dict[str, Any]:
-    """The mapping that `text` holds, aliases written out. Raises `StudyError`."""
-    if len(text) > LONGEST:
-        raise StudyError(where, [f"longer than {LONGEST:,} characters: no study file"])
+    """The mapping that `text` holds. Raises `StudyError`."""
     try:
         raw = yaml.load(text, Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" at line {mark.line + 1}" if mark else ""
         raise StudyError(where, [f"not readable as YAML{place}: {_problem(error)}"]) from None
-    except RecursionError:
-        raise StudyError(where, [f"nested more than {DEEPEST} deep: no study file"]) from None
     if not isinstance(raw, dict):
         raise StudyError(where, ["a study is a mapping of keys: name, data, student, ..."])
-    try:
-        return _written_out(raw, [], iter(range(MOST)))
-    except ValueError as error:
-        raise StudyError(where, [str(error)]) from None
-
-
-def _written_out(value: Any, path: list[Any], room: Iterator[int]) -> Any:
-    """A copy in which no two places share a value: so that a change at one is not one at the
-    other too, and that a few lines of aliases do not stand for a billion values.
-
-    Raises `ValueError` for more values than `room`, too deep ones and too large numbers.
-    """
-    place = ".".join(map(str, path[:5]))
-    if next(room, None) is None:
-        raise ValueError(f"{place}: more than {MOST:,} values, with all aliases written out")
-    if len(path) > DEEPEST:
-        raise ValueError(f"{place}: nested more than {DEEPEST} deep, or an alias of itself")
-    if isinstance(value, int) and abs(value) > LARGEST:
-        raise ValueError(f"{place}: a number of more than 4,000 digits")
-    if isinstance(value, dict):
-        # A key's place is its mapping's: it may be too large to be written.
-        return {
-            _written_out(key, path, room): _written_out(inner, [*path, key], room)
-            for key, inner in value.items()
-        }
-    if isinstance(value, list | tuple):  # `!!pairs` has tuples
-        return [_written_out(inner, [*path, n], room) for n, inner in enumerate(value)]
-    return value
+    return raw
 
 
 def _problem(error: yaml.YAMLError) -> str:
@@ -182,10 +150,7 @@ def _set(raw: dict[str, Any], key: str, value: Any) -> list[str]:
         at = at.get(part) if isinstance(at, dict) else None
     if not isinstance(at, dict):
         return [f"--set {key}: the study has no mapping '{'.'.join(path)}'"]
-    try:
-        at[last] = _written_out(value, key.split("."), iter(range(MOST)))
-    except ValueError as error:
-        return [f"--set {error}"]
+    at[last] = value
     return []
 
 
@@ -201,20 +166,19 @@ def load_study(name: str, changes: Mapping[str, Any] | None = None) -> Study:
 
     Raises `StudyError` where there is none, or where it has faults.
     """
-    known = shipped()
-    path = known.get(name, Path(name))
+    studies = shipped()
+    path = studies.get(name, Path(name))
     try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(LONGEST + 1)  # not all of it: it may be no study, and without end
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
-        if name in known or path.suffix in {".yaml", ".yml"}:
+        if name in studies or path.suffix in {".yaml", ".yml"}:
             raise StudyError(name, [f"cannot read {path}: {error.strerror}"]) from None
         raise StudyError(
             name,
-            [f"no study of that name{did_you_mean(name, known)}; a path to a YAML file works too"],
+            [
+                f"no study of that name{did_you_mean(name, studies)}; a path to a YAML file works too"
+            ],
         ) from None
     except UnicodeDecodeError:
         raise StudyError(name, [f"{path} is not UTF-8 text"]) from None
-    except ValueError as error:  # a NUL or half a character in the name
-        raise StudyError(name, [f"no file can have that name: {error}"]) from None
     return parse_study(text, name, changes)

@@ -12,10 +12,7 @@ from kdbench.methods import METHODS
 from kdbench.methods.networks import TEACHER
 from kdbench.records.spec import Recipe
 from kdbench.registry import KINDS, Paper, balanced
-from kdbench.study.fields import SHORT, cite_key, number, one_of, readable, safe_name
-
-SHORT.maxlevel, SHORT.maxstring, SHORT.maxother, SHORT.maxlong = 2, 60, 60, 60
-
+from kdbench.study.fields import cite_key, number, one_of, readable, safe_name
 
 Name = Annotated[str, BeforeValidator(safe_name)]
 Positive = Annotated[float, BeforeValidator(number), Field(gt=0)]
@@ -141,7 +138,7 @@ class Final(Part):
     train_on: Annotated[str, one_of("training part", ("fit", "all"))] = "fit"
 
 
-class Published(Part):
+class PublishedNumber(Part):
     """A number copied from elsewhere, test accuracy in percent: shown, and in no test.
 
     `seeds`: over how many runs it is a mean, where its source says so. `cite`: the key of a
@@ -155,7 +152,7 @@ class Published(Part):
     cite: CiteKey
 
 
-class Source(Part):
+class CitedSource(Part):
     """Where published numbers stand, as a `Paper` without its key."""
 
     authors: Text
@@ -183,8 +180,8 @@ class Report(Part):
 
     reference: str
     margin: Positive = 0.2
-    published: tuple[Published, ...] = ()
-    sources: Mapping[CiteKey, Source] = {}
+    published: tuple[PublishedNumber, ...] = ()
+    sources: Mapping[CiteKey, CitedSource] = {}
 
 
 class Study(Part):
@@ -203,16 +200,16 @@ class Study(Part):
 
 
 def entry_of(raw: Any) -> Any:
-    """A method's line as a mapping: `kd`, or `{method: kd, label: ..., hyperparameters: ..., SLOT: ...}`."""
+    """A method's line as a mapping: `kd`, or `{method: kd, label: ..., hparams: ..., SLOT: ...}`."""
     if isinstance(raw, str):
         return {"method": raw, "label": raw}
     if not isinstance(raw, Mapping):
         return raw
-    known = {"method", "label", "hparams"}
+    keys = {"method", "label", "hparams"}
     slots = {
         key: value["model"]
         for key, value in raw.items()
-        if key not in known and isinstance(value, Mapping) and set(value) == {"model"}
+        if key not in keys and isinstance(value, Mapping) and set(value) == {"model"}
     }
     rest = {key: value for key, value in raw.items() if key not in slots}
     rest.setdefault("label", rest.get("method"))

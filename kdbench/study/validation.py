@@ -1,4 +1,4 @@
-"""What is wrong with a study file, as sentences: each with its place and what to do."""
+"""What is wrong with a study file: messages that say where, and what to do."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -11,19 +11,19 @@ from kdbench.methods import METHODS
 from kdbench.methods.networks import TEACHER, RoleModels, Stage
 from kdbench.registry import did_you_mean
 from kdbench.study import references
-from kdbench.study.fields import SHORT
+from kdbench.study.fields import SHORT, unknown_key
 from kdbench.study.schema import (
+    CitedSource,
     Data,
     Entry,
     Final,
     LrRange,
     Part,
-    Published,
+    PublishedNumber,
     RecipePart,
     Report,
     Shared,
     Slot,
-    Source,
     Study,
     Teacher,
     Tune,
@@ -61,23 +61,23 @@ def valid_parts(raw: Mapping[str, Any]) -> Any:
     return Study.model_construct(**parts, methods=entries)
 
 
-def sentence(error: Any, raw: Mapping[str, Any]) -> str:
-    """One of pydantic's errors as a sentence with its place."""
+def message(error: Any, raw: Mapping[str, Any]) -> str:
+    """The message for one of pydantic's errors, with its place."""
     path = list(error["loc"])
     if error["type"] == "extra_forbidden":
         known = _fields_at(path[:-1])
         place = place_of(path[:-1], raw)
         if path[0] == "methods" and path[-1] in known:  # a slot, but not in its form
             return f"{place}'{path[-1]}' should name a model: {{model: ...}}"
-        return f"{place}unknown key '{path[-1]}'{did_you_mean(str(path[-1]), known)}"
+        return f"{place}{unknown_key('key', str(path[-1]), known)}"
     if error["type"] == "missing":
         return f"{place_of(path[:-1], raw)}'{path[-1]}' is missing"
     # Pydantic ends a union's path with the branch it tried; that says nothing to a reader.
     # A mapping's key that is wrong has `[key]` there.
     path = [p for p in path if not str(p).startswith(("literal[", "constrained-", "[key]"))]
     text = error["msg"].removeprefix("Value error, ")
-    told = text.startswith("unknown") or "is not a name" in text or "is not a citation" in text
-    given = "" if told else f", not {SHORT.repr(error['input'])}"
+    shows_value = text.startswith("unknown") or "is not a name" in text or "is not a citat" in text
+    given = "" if shows_value else f", not {SHORT.repr(error['input'])}"
     return f"{place_of(path, raw)}{text[0].lower()}{text[1:]}{given}"
 
 
@@ -107,12 +107,12 @@ def _fields_at(path: list[Any]) -> set[str]:
         ("tune", "shared", "lr"): LrRange,
         ("final",): Final,
         ("report",): Report,
-        ("report", "published"): Published,
+        ("report", "published"): PublishedNumber,
     }
     if path[:1] == ["methods"]:
         return {"method", "label", "hparams", "assistant", "teacher"}
     if path[:2] == ["report", "sources"]:
-        return set(Source.model_fields)
+        return set(CitedSource.model_fields)
     names = tuple(str(part) for part in path if not isinstance(part, int))
     return set(parts.get(names, Part).model_fields)
 
@@ -185,12 +185,13 @@ def hparam_errors(entry: Entry) -> list[str]:
     kind = METHODS[entry.method]
     known = kind.hparams()
     faults = [
-        f"unknown hyperparameter '{name}'"
-        + (did_you_mean(name, known) if known else "; it has no hyperparameters")
+        unknown_key("hyperparameter", str(name), known)
+        if known
+        else f"unknown hyperparameter '{name}'; it has no hyperparameters"
         for name in entry.hparams
         if name not in known
     ]
-    sound = {}
+    valid = {}
     for name, value in entry.hparams.items():
         if name not in known:
             continue
@@ -199,15 +200,13 @@ def hparam_errors(entry: Entry) -> list[str]:
             continue
         try:
             kind(**{name: value})
-        except OverflowError:
-            faults.append(f"{name} = {SHORT.repr(value)} is too large")
         except ValueError as error:
             faults.append(str(error))
         else:
-            sound[name] = value
+            valid[name] = value
     try:
-        method = kind(**sound)
-    except ValueError as error:  # sound one by one, but not together
+        method = kind(**valid)
+    except ValueError as error:  # each is valid, but not all together
         return [*faults, str(error)]
     needed = slots_of(method) - {"student"}
     for slot in entry.slots:
