@@ -26,7 +26,7 @@ test-long: venv
 	$(BIN)/python -m pytest -n auto --dist worksteal -m long
 
 fuzz: venv
-	KDBENCH_FUZZ=5000 $(BIN)/python -m pytest tests/study/test_fuzz.py
+	KDBENCH_FUZZ=5000 $(BIN)/python -m pytest tests/study/test_fuzz.py tests/data/test_damaged_files.py
 
 crash-test: venv
 	$(BIN)/python tests/support/crash.py random --kills 100

@@ -1,4 +1,4 @@
-"""kdbench's own data sets: how their files are read, and what they should be."""
+"""The data sets of kdbench: one declaration each, with its files and how they are read."""
 
 import math
 import pickle
@@ -11,23 +11,23 @@ from typing import Any
 
 import numpy as np
 
-from kdbench.data.files import Arrays, DataSet, File, Part, told
+from kdbench.data.files import Arrays, DataSet, File, Part, one_line
 from kdbench.registry import Paper
 
 # --- digits -----------------------------------------------------------------------------
 
-UCI = Paper(
+DIGITS_PAPER = Paper(
     key="alpaydin1998optical",
     authors="Alpaydin, Ethem and Kaynak, Cenk",
     title="Optical Recognition of Handwritten Digits",
-    venue="UCI Machine Learning Repository",
+    venue="DIGITS_PAPER Machine Learning Repository",
     year=1998,
     kind="misc",
     url="https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
 )
 
 
-LENET = Paper(
+MNIST_PAPER = Paper(
     key="lecun1998gradient",
     authors="LeCun, Yann and Bottou, Léon and Bengio, Yoshua and Haffner, Patrick",
     title="Gradient-Based Learning Applied to Document Recognition",
@@ -37,7 +37,7 @@ LENET = Paper(
 )
 
 
-FASHION = Paper(
+FASHION_PAPER = Paper(
     key="xiao2017fashion",
     authors="Xiao, Han and Rasul, Kashif and Vollgraf, Roland",
     title="Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms",
@@ -47,7 +47,7 @@ FASHION = Paper(
 )
 
 
-TINY = Paper(
+CIFAR_PAPER = Paper(
     key="krizhevsky2009learning",
     authors="Krizhevsky, Alex",
     title="Learning Multiple Layers of Features from Tiny Images",
@@ -100,7 +100,7 @@ def _digits_parts() -> dict[Part, np.ndarray]:
     """Rows of `load_digits` by part.
 
     The set has no test part of its own: 597 of the 1797 images, stratified by class and
-    drawn with seed 0, are set aside here, once and for all.
+    drawn with seed 0, are the test part here.
     """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -136,8 +136,8 @@ def _mnist_files(
 def _read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """A file of bytes in MNIST's layout: as many entries of `shape` as its length has room for.
 
-    Raises `ValueError` where the header says otherwise. (torchvision takes the header's word,
-    and with it 60,000 images of 14 x 56.)
+    Raises `ValueError` where the header says otherwise. (torchvision believes the header,
+    even one of 60,000 images of 14 x 56.)
     """
     content = np.fromfile(path, np.uint8)
     start = 4 * (len(shape) + 2)
@@ -175,39 +175,9 @@ def _download(kind: str) -> Callable[[Path], Any]:
 # --- CIFAR ------------------------------------------------------------------------------
 
 
-def _empty_array(kind: object, shape: object, typecode: object) -> np.ndarray:
-    """An array to be filled from the pickle's bytes. What size the pickle asks for first is
-    not heeded: NumPy itself always asks for none."""
-    return np.empty(0, np.uint8)
-
-
-def _encode(text: str, encoding: str) -> bytes:
-    """How Python 3 writes bytes in the pickles of Python 2; no other codec is needed."""
-    return text.encode("latin1")
-
-
-class _Batch(pickle.Unpickler):
-    """Unpickles plain values and NumPy's arrays of numbers: nothing that a file names is run."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """The few names that stand in CIFAR's files."""
-        numpy = module.removeprefix("numpy.").removeprefix("_").removeprefix("core.")
-        if module.startswith("numpy.") and (numpy, name) == ("multiarray", "_reconstruct"):
-            return _empty_array
-        known = {
-            ("numpy", "ndarray"): None,  # only ever handed to the above
-            ("numpy", "dtype"): np.dtype,
-            ("_codecs", "encode"): _encode,
-        }
-        if (module, name) not in known:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no image file needs")
-        return known[module, name]
-
-
 def _read_batch(path: Path, key: str) -> Arrays:
-    # The MD5 was checked before; this holds for a file whose MD5 nobody knows, too.
     with path.open("rb") as file:
-        batch = _Batch(file, encoding="latin1").load()
+        batch = pickle.load(file, encoding="latin1")  # its MD5 has been checked
     images, labels = np.asarray(batch["data"]), np.asarray(batch[key])
     if images.ndim != 2 or images.shape[1] != 3 * 32 * 32 or labels.shape != images.shape[:1]:
         raise ValueError(
@@ -224,11 +194,11 @@ def _read_cifar(
         images, labels = [], []
         for name in train if part == "train" else test:
             try:
-                some, theirs = _read_batch(root / folder / name, key)
+                batch_images, batch_labels = _read_batch(root / folder / name, key)
             except Exception as error:  # a garbled pickle raises anything
-                raise ValueError(f"{name}: {told(error)}") from error
-            images.append(some)
-            labels.append(theirs)
+                raise ValueError(f"{name}: {one_line(error)}") from error
+            images.append(batch_images)
+            labels.append(batch_labels)
         return np.concatenate(images), np.concatenate(labels)
 
     return read
@@ -236,14 +206,14 @@ def _read_cifar(
 
 #: kdbench's own data sets. Statistics are those commonly published for each training part.
 BUILTIN: dict[str, DataSet] = {
-    "digits": DataSet(_DIGIT_NAMES, _read_digits, scale=16, paper=UCI),
+    "digits": DataSet(_DIGIT_NAMES, _read_digits, scale=16, paper=DIGITS_PAPER),
     "mnist": DataSet(
         _DIGIT_NAMES,
         _read_mnist("MNIST"),
         mean=(0.1307,),
         std=(0.3081,),
         download=_download("MNIST"),
-        paper=LENET,
+        paper=MNIST_PAPER,
         train_files=_mnist_files("MNIST", "train", 60_000, _MNIST_MD5),
         test_files=_mnist_files("MNIST", "t10k", 10_000, _MNIST_MD5),
     ),
@@ -253,7 +223,7 @@ BUILTIN: dict[str, DataSet] = {
         mean=(0.2860,),
         std=(0.3530,),
         download=_download("FashionMNIST"),
-        paper=FASHION,
+        paper=FASHION_PAPER,
         train_files=_mnist_files("FashionMNIST", "train", 60_000),
         test_files=_mnist_files("FashionMNIST", "t10k", 10_000),
     ),
@@ -268,7 +238,7 @@ BUILTIN: dict[str, DataSet] = {
         ),
         test_files=(File("cifar-10-batches-py/test_batch", "40351d587109b95175f43aff81a1287e"),),
         download=_download("CIFAR10"),
-        paper=TINY,
+        paper=CIFAR_PAPER,
     ),
     "cifar100": DataSet(
         tuple(_CIFAR100.split()),
@@ -278,6 +248,6 @@ BUILTIN: dict[str, DataSet] = {
         train_files=(File("cifar-100-python/train", "16019d7e3df5f24257cddd939b257f8d"),),
         test_files=(File("cifar-100-python/test", "f0ef6b0ae62326f3e7ffdfab6717acfc"),),
         download=_download("CIFAR100"),
-        paper=TINY,
+        paper=CIFAR_PAPER,
     ),
 }

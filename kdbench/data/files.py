@@ -1,4 +1,4 @@
-"""Where each data set's images come from: files, how they are checked, how they are read."""
+"""What a data set is, and how its files are provided, checked and read."""
 
 import errno
 import hashlib
@@ -23,7 +23,7 @@ Part = Literal["train", "test"]
 Arrays = tuple[np.ndarray, np.ndarray]
 
 #: Seconds that a download waits for an answer before it counts as failed.
-PATIENCE = 10.0
+DOWNLOAD_TIMEOUT = 10.0
 
 
 class DataError(KdbenchError):
@@ -79,19 +79,19 @@ def arrays(name: str, source: DataSet, part: Part, folder: Path | str | None) ->
     _provide(name, source, root)
     check(name, source, part, root)
     try:
-        images, labels = _sound(*source.read(part, root), len(source.class_names), part)
+        images, labels = _checked(*source.read(part, root), len(source.class_names), part)
     # A damaged file, and a reader of another package, can raise anything.
     except Exception as error:
         files = source.train_files if part == "train" else source.test_files
         where = ", ".join(str(root / file.path) for file in files) or "its source"
         raise DataError(
-            f"data set {name}: cannot read {where}: {told(error)}. {_replace(source)}"
+            f"data set {name}: cannot read {where}: {one_line(error)}. {_replace(source)}"
         ) from error
     return images, labels
 
 
-def _sound(images: Any, labels: Any, classes: int, part: Part) -> Arrays:
-    """What was read, in one piece of memory each. Raises `ValueError` where it is no images
+def _checked(images: Any, labels: Any, classes: int, part: Part) -> Arrays:
+    """Images and labels, contiguous in memory. Raises `ValueError` where they are not images
     with a class each."""
     images, labels = np.asarray(images), np.asarray(labels)
     if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != images.shape[:1]:
@@ -110,11 +110,12 @@ def _sound(images: Any, labels: Any, classes: int, part: Part) -> Arrays:
     return np.ascontiguousarray(images), np.ascontiguousarray(labels, dtype=np.int64)
 
 
-def told(error: Exception) -> str:
-    """An error in one line; its kind too, where the words alone may say nothing."""
-    words = " ".join(str(error).split()).removesuffix(".")[:500]
-    own = isinstance(error, ValueError | OSError | pickle.UnpicklingError) and words
-    return words if own else f"{type(error).__name__}{': ' if words else ''}{words}"
+def one_line(error: Exception) -> str:
+    """An error in one line; with its type, where the message alone may say nothing."""
+    message = " ".join(str(error).split()).removesuffix(".")[:500]
+    if message and isinstance(error, ValueError | OSError | pickle.UnpicklingError):
+        return message
+    return f"{type(error).__name__}{': ' if message else ''}{message}"
 
 
 def check(name: str, source: DataSet, part: Part, root: Path) -> None:
@@ -122,26 +123,26 @@ def check(name: str, source: DataSet, part: Part, root: Path) -> None:
     for file in source.train_files if part == "train" else source.test_files:
         path = root / file.path
         try:
-            found, expected = _differs(file, path)
+            actual, expected = _differs(file, path)
         except OSError as error:
             raise DataError(
                 f"data set {name}: cannot read {path}: {error.strerror}. Check that it is a file "
                 "that you may read"
                 f"{'.' if source.download is None else ', or delete it and run with a network.'}"
             ) from error
-        if found:
+        if actual:
             raise DataError(
-                f"data set {name}: {path} is damaged: found {found}, expected {expected}. "
+                f"data set {name}: {path} is damaged: found {actual}, expected {expected}. "
                 f"{_replace(source)}"
             )
 
 
 def _differs(file: File, path: Path) -> tuple[str, str]:
-    """What was found and what was expected, where they differ; else two empty words."""
-    found = path.stat()
-    if stat.S_ISDIR(found.st_mode):
+    """What the file is and what it should be, where they differ; else two empty strings."""
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, "Is a directory", str(path))
-    size = found.st_size
+    size = status.st_size
     if file.size is not None and size != file.size:
         return f"{size:,} bytes", f"{file.size:,} bytes"
     if file.md5 is not None and (md5 := _md5(path)) != file.md5:
@@ -176,13 +177,13 @@ def _provide(name: str, source: DataSet, root: Path) -> None:
         try:
             root.mkdir(parents=True, exist_ok=True)
             # Workers that start together must not write the same files at once.
-            with FileLock(root / f".{name}.lock"), _patience(PATIENCE):
+            with FileLock(root / f".{name}.lock"), _timeout(DOWNLOAD_TIMEOUT):
                 if _missing(source, root):
                     source.download(root)
         # torchvision raises errors of many kinds here: URLError, RuntimeError, OSError, EOFError.
         except Exception as error:
-            words = " ".join(str(error).split())
-            reason = f"the download failed ({type(error).__name__}: {words})"
+            message = " ".join(str(error).split())
+            reason = f"the download failed ({type(error).__name__}: {message})"
         else:
             reason = "the download left them out"
     if missing := _missing(source, root):
@@ -195,7 +196,7 @@ def _provide(name: str, source: DataSet, root: Path) -> None:
 
 
 @contextmanager
-def _patience(seconds: float) -> Iterator[None]:
+def _timeout(seconds: float) -> Iterator[None]:
     """Have network connections give up after `seconds`: torchvision sets no limit."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)

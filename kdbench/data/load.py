@@ -42,25 +42,24 @@ class TrainingData:
         return channels, height, width
 
     def without_pixels(self) -> "TrainingData":
-        """The same with no image in it, for planning, which needs shapes and labels alone."""
+        """The same without images, for planning, which needs only shapes and labels."""
         return replace(self, images=self.images[:0].clone())
 
 
 def load(name: str, folder: Path | str | None = None) -> TrainingData:
     """The training part of `name` from `data_folder(folder)`, downloaded if it is not there.
 
-    Reads no test image and no test label. Raises `ValueError` for an unknown name,
-    `DataError` for files that are missing or damaged.
+    Reads no test image and no test label. Raises `UnknownName`, and `DataError` for files that are missing or damaged.
     """
-    described = DATASETS[name]
-    images, labels = arrays(name, described, "train", folder)
-    mean, std = statistics(described, images)
+    data_set = DATASETS[name]
+    images, labels = arrays(name, data_set, "train", folder)
+    mean, std = statistics(data_set, images)
     return TrainingData(
         name,
         as_tensor(images),
         torch.from_numpy(labels),
-        described.class_names,
-        described.scale,
+        data_set.class_names,
+        data_set.scale,
         mean,
         std,
         checksum(images, labels),
@@ -74,12 +73,12 @@ def as_tensor(images: np.ndarray) -> Tensor:
 
 
 def statistics(
-    described: DataSet, images: np.ndarray
+    data_set: DataSet, images: np.ndarray
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel of scaled training images (float64 sums)."""
-    if described.mean is not None and described.std is not None:
-        return described.mean, described.std
-    scaled = images.astype(np.float64) / described.scale
+    if data_set.mean is not None and data_set.std is not None:
+        return data_set.mean, data_set.std
+    scaled = images.astype(np.float64) / data_set.scale
     mean, std = scaled.mean(axis=(0, 2, 3)), scaled.std(axis=(0, 2, 3))
     # Six digits, so that the last bits of a sum, which machines may differ in, do not show.
     return tuple(np.round(mean, 6).tolist()), tuple(np.round(std, 6).tolist())
@@ -93,9 +92,9 @@ def checksum(images: np.ndarray, labels: np.ndarray) -> str:
 
 
 def verify_test_files(name: str, folder: Path | str | None = None) -> None:
-    """Raise `DataError` if the test part's files are damaged, without reading what they say.
+    """Raise `DataError` if the test part's files are damaged, without reading the images.
 
-    For the start of a long study, so that a damaged test file is not found out at its end.
+    Called at the start of a study, so that a damaged test file does not show at its end.
     """
     check(name, DATASETS[name], "test", data_folder(folder))
 
@@ -107,14 +106,14 @@ def split(labels: Tensor, validation: int, seed: int) -> tuple[Tensor, Tensor]:
     (scikit-learn's `train_test_split`). Raises `ValueError` where that leaves either part
     with fewer examples than there are classes.
     """
-    every = np.arange(len(labels))
+    indices = np.arange(len(labels))
     if validation == 0:
-        return torch.from_numpy(every), torch.empty(0, dtype=torch.int64)
+        return torch.from_numpy(indices), torch.empty(0, dtype=torch.int64)
     classes, counts = np.unique(labels.cpu().numpy(), return_counts=True)
-    least, most = len(classes), len(every) - len(classes)
+    least, most = len(classes), len(indices) - len(classes)
     if not least <= validation <= most:
         raise ValueError(
-            f"cannot hold out {validation} of {len(every)} images for validation: with "
+            f"cannot hold out {validation} of {len(indices)} images for validation: with "
             f"{len(classes)} classes it takes {least} to {most}, or 0 for none"
         )
     if counts.min() < 2:
@@ -123,7 +122,7 @@ def split(labels: Tensor, validation: int, seed: int) -> tuple[Tensor, Tensor]:
         )
     from sklearn.model_selection import train_test_split
 
-    fit, held = train_test_split(
-        every, test_size=validation, stratify=labels.cpu().numpy(), random_state=seed
+    fit, held_out = train_test_split(
+        indices, test_size=validation, stratify=labels.cpu().numpy(), random_state=seed
     )
-    return torch.from_numpy(np.sort(fit)), torch.from_numpy(np.sort(held))
+    return torch.from_numpy(np.sort(fit)), torch.from_numpy(np.sort(held_out))

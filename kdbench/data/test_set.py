@@ -34,18 +34,18 @@ class TestData:
 
 def open_test_set(name: str, folder: Path | str | None = None) -> TestData:
     """The test part of `name` from `data_folder(folder)`. Raises as `kdbench.data.load` does."""
-    described = DATASETS[name]
-    images, labels = arrays(name, described, "test", folder)
+    data_set = DATASETS[name]
+    images, labels = arrays(name, data_set, "test", folder)
     training = images
-    if described.mean is None or described.std is None:
-        training, _ = arrays(name, described, "train", folder)
-    mean, std = statistics(described, training)
+    if data_set.mean is None or data_set.std is None:
+        training, _ = arrays(name, data_set, "train", folder)
+    mean, std = statistics(data_set, training)
     return TestData(
         name,
         as_tensor(images),
         torch.from_numpy(labels),
-        described.class_names,
-        described.scale,
+        data_set.class_names,
+        data_set.scale,
         mean,
         std,
         checksum(images, labels),
