@@ -1,11 +1,11 @@
-"""Several processes on PostgreSQL: MLflow's store and the Optuna ledger of one study.
+"""Several processes on PostgreSQL: the MLflow store and the Optuna trials of one study.
 
     python benchmarks/postgres.py MLFLOW_URL OPTUNA_URL [PROCESSES]
 
 The addresses are of two empty databases, as in postgresql+psycopg2://USER@HOST/DATABASE.
-Makes the records of a made-up study (61 runs of 10 epochs), lets PROCESSES (default: 4)
-at once bring MLflow level with all of them and write the ledger trial by trial; then
-counts. Exit code 1 where anything is there twice or missing.
+Makes the records of a study that nobody trained (61 runs of 10 epochs) and lets PROCESSES
+(default: 4) at once bring MLflow up to date with all of them and write the trials; then
+counts. Exit code 1 if anything is there twice or missing.
 """
 
 import multiprocessing
@@ -18,25 +18,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 
-from kdbench.records.files import write_json
+from kdbench.records.plan_file import PlanFile, PlannedRun, PlannedTrial, PlanRow, SearchRange
 from kdbench.records.spec import DataSpec, Recipe, RunSpec
 from kdbench.records.store import Store
 from kdbench.tracking import Mirror, safe_uri, stale, sync
-from kdbench.tracking.optuna_log import STORAGE, OptunaLog, Trial
+from kdbench.tracking.optuna_log import STORAGE, OptunaLog
+from kdbench.tracking.optuna_storage import database
 from kdbench.tracking.sync import Tracker
 
 STUDY, METHODS, SEEDS, TRIALS, EPOCHS, IMAGES, CLASSES = "team", 4, 5, 10, 10, 200, 10
 RECIPE = Recipe(EPOCHS, 32, "adam", 1e-3, 0.0, 0.0, "constant", (), 0.0, "fp32", "auto")
-DATA = DataSpec("made-up", "c" * 64, 200, 0, "none", "fit")
+DATA = DataSpec("fake", "c" * 64, 200, 0, "none", "fit")
 
 
-class Made:
+class FakeRecords:
     """The records of a study that nobody trained, and its plan's listing."""
 
     def __init__(self, root: Path) -> None:
         self.store = Store(root)
-        self.listing: dict[str, dict[str, Any]] = {}
+        self.listing: dict[str, PlannedRun] = {}
         self.rng = np.random.default_rng(0)
         self.run("teacher", "ce", 0, None)
         for method in labels():
@@ -44,8 +46,13 @@ class Made:
                 self.run("final", method, seed, None)
             for number in range(TRIALS):
                 self.run("trial", method, 100 + number, number)
-        plan = {"study": STUDY, "question": "Does it scale?", "listing": self.listing}
-        write_json(self.store.plan_path(STUDY), plan | {"selection": "last"})
+        ranges = {"alpha": SearchRange(0.0, 1.0)}
+        rows = tuple(
+            PlanRow(m, "tuned", m, trials=trials(m), best_trial=TRIALS - 1, ranges=ranges)
+            for m in labels()
+        )
+        plan = PlanFile(STUDY, "last", "Does it scale?", rows=rows, listing=self.listing)
+        plan.dump(self.store.plan_path(STUDY))
 
     def run(self, kind: str, method: str, seed: int, trial: int | None) -> None:
         """One finished record."""
@@ -65,11 +72,9 @@ class Made:
             scores = {"accuracy": 0.8, "nll": 0.5}
             test = {"checksum": "t" * 64, "images": IMAGES, "last": scores, "best": None}
             record.score(test, {"last": logits, "labels": labels})
-        self.listing[spec.id] = {
-            "name": f"{kind} {method} {seed}", "kind": kind, "method": method, "label": method,
-            "group": "teachers" if kind == "teacher" else method, "seed": seed, "trial": trial,
-            "teacher": None,
-        }  # fmt: skip
+        group = "teachers" if kind == "teacher" else method
+        name = f"{kind} {method} {seed}"
+        self.listing[spec.id] = PlannedRun(name, kind, group, method, method, seed, trial)
 
 
 def labels() -> list[str]:
@@ -77,44 +82,40 @@ def labels() -> list[str]:
     return [f"method-{number}" for number in range(METHODS)]
 
 
-def trials(method: str) -> list[Trial]:
+def trials(method: str) -> tuple[PlannedTrial, ...]:
     """The finished trials of a method."""
-    hparams = [{"alpha": (n + 1) / (TRIALS + 1)} for n in range(TRIALS)]
-    return [Trial(n, hparams[n], 0.5 + n / 100, (f"{method}-{n}",)) for n in range(TRIALS)]
+    return tuple(
+        PlannedTrial(n, (f"{method}-{n}",), {"alpha": (n + 1) / (TRIALS + 1)}, 0.5 + n / 100, 0.4)
+        for n in range(TRIALS)
+    )
 
 
-class Range:
-    """What the ledger is told of the hyperparameter."""
-
-    low, high, log = 0.0, 1.0, False
-
-
-def work(barrier: Any, root: Path, uri: str, listing: dict[str, dict[str, Any]]) -> None:
+def work(barrier: Any, root: Path, uri: str, listing: dict[str, PlannedRun]) -> None:
     """What one `kdbench study` does to the two stores."""
     mirror = Mirror(Store(root), STUDY, uri, on_trouble=print)
     mirror.open()
-    ledger = OptunaLog(root, on_trouble=print)
+    log = OptunaLog(root, on_trouble=print)
     barrier.wait()
     mirror.start()
     for run_id, entry in listing.items():
         mirror.touch(run_id, entry)
-    for known in range(1, TRIALS + 1):
-        for method in labels():
-            ledger.level(STUDY, method, {"alpha": Range()}, trials(method)[:known])
+    for _ in labels():
+        if not log.write(STUDY):
+            sys.exit("the trials were not written")
     behind = mirror.close(600)
     if behind:
         sys.exit(f"{behind} runs behind")
 
 
-def check(made: Made, uri: str) -> list[str]:
+def check(fake: FakeRecords, uri: str) -> list[str]:
     """Count what the stores hold, print it, and return what is wrong."""
     wrong = []
-    tracker = Tracker(made.store, STUDY, uri)
+    tracker = Tracker(fake.store, STUDY, uri)
     tracker.open()
     runs = list(tracker.client.search_runs([tracker.experiment], max_results=10_000))
     ids = Counter(r.data.tags.get("kdbench.id") for r in runs)
     without = ids.pop(None, 0)
-    if set(ids) != set(made.listing) or set(ids.values()) != {1} or without != METHODS + 1:
+    if set(ids) != set(fake.listing) or set(ids.values()) != {1} or without != METHODS + 1:
         wrong.append("runs are not the ids and the groups, each once")
     points = 0
     for run in runs:
@@ -123,20 +124,20 @@ def check(made: Made, uri: str) -> list[str]:
             points += len(steps)
             if len(set(steps)) < len(steps):
                 wrong.append(f"{run.info.run_name}: {key} has a step twice")
-    expected = len(made.listing) * EPOCHS * 4
-    print(f"runs    {len(ids)} for {len(made.listing)} ids, {without} groups")
+    expected = len(fake.listing) * EPOCHS * 4
+    print(f"runs    {len(ids)} for {len(fake.listing)} ids, {without} groups")
     print(f"points  {points}, of which {expected} on curves")
-    held = 0
+    held, storage = 0, database(os.environ[STORAGE])
     for method in labels():
-        found = OptunaLog(made.store.root).study(f"{STUDY}/{method}").trials
+        found = optuna.load_study(study_name=f"{STUDY}/{method}", storage=storage).trials
         held += len(found)
         if [t.user_attrs.get("number") for t in found] != list(range(TRIALS)):
-            wrong.append(f"the ledger of {method} is not its trials")
+            wrong.append(f"the Optuna study of {method} does not hold its trials")
     print(f"trials  {held} for {METHODS * TRIALS}")
-    counts = sync(made.store, STUDY, uri)
-    if counts != {"level": len(made.listing), "updated": 0, "absent": 0}:
+    counts = sync(fake.store, STUDY, uri)
+    if counts != {"level": len(fake.listing), "updated": 0, "absent": 0}:
         wrong.append(f"sync found work: {counts}")
-    wrong += [item.text for item in stale(made.store, STUDY, uri)]
+    wrong += [item.text for item in stale(fake.store, STUDY, uri)]
     return wrong
 
 
@@ -146,10 +147,10 @@ def main() -> int:
     os.environ["MLFLOW_TRACKING_URI"] = uri
     count = int(sys.argv[3]) if len(sys.argv) > 3 else 4
     with tempfile.TemporaryDirectory() as name:
-        made = Made(Path(name))
+        fake = FakeRecords(Path(name))
         context = multiprocessing.get_context("spawn")
         barrier = context.Barrier(count + 1)
-        arguments = (barrier, Path(name), uri, made.listing)
+        arguments = (barrier, Path(name), uri, fake.listing)
         processes = [context.Process(target=work, args=arguments) for _ in range(count)]
         begun = time.monotonic()
         for process in processes:
@@ -161,7 +162,7 @@ def main() -> int:
         done = time.monotonic()
         print(f"{count} processes on {safe_uri(uri)}")
         print(f"opened  {opened - begun:.1f} s   level  {done - opened:.1f} s")
-        wrong = check(made, uri)
+        wrong = check(fake, uri)
         if any(process.exitcode for process in processes):
             wrong.append("a process failed")
     for line in wrong:

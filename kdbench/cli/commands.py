@@ -134,14 +134,17 @@ def sync(
     root: Root = Path(),
     traceback: Traceback = False,
 ) -> None:
-    """Bring MLflow up to date with the records of a study."""
+    """Bring MLflow and Optuna up to date with the records of a study."""
 
     def run() -> int:
         from kdbench import tracking
         from kdbench.records.store import Store
+        from kdbench.tracking.optuna_log import OptunaLog
 
         uri = tracking.tracking_uri(root.resolve())
-        counts = tracking.sync(Store(root.resolve()), name, uri)
+        store = Store(root.resolve())
+        counts = tracking.sync(store, name, uri)
+        OptunaLog(store.root).write(name)
         print(", ".join(f"{count} {action}" for action, count in counts.items()))
         return 0
 

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from filelock import FileLock
-
 from kdbench import tracking as track
 from kdbench.records.check import check_record
 from kdbench.records.files import stale_part_files
@@ -18,8 +16,6 @@ from kdbench.records.plan_file import CorruptPlan, PlanFile
 from kdbench.records.readers import CorruptRecord, NewerRecord
 from kdbench.records.store import RecordBusy, Store
 from kdbench.tracking.client import redact
-from kdbench.tracking.optuna_log import OptunaLog
-from kdbench.tracking.optuna_storage import is_entry, repair_journal
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,6 @@ def examine(store: Store) -> Iterator[Finding]:
     yield from _records(store)
     yield from _parts(store)
     yield from _plans(store)
-    yield from _journal(store)
     for study in studies(store):
         yield from _mlflow(store, study)
 
@@ -119,19 +114,6 @@ def _put_by(path: Path, then: str) -> str:
     target = path.with_name(f"{path.name}.damaged")
     path.rename(target)
     return f"moved to {target}; {then}"
-
-
-def _journal(store: Store) -> Iterator[Finding]:
-    """Trials reach the journal when they have ended, so none is ever abandoned in it; but a
-    full disk can leave half a line."""
-    path = OptunaLog(store.root).path
-    if path.exists() and not all(map(is_entry, path.read_bytes().splitlines(keepends=True))):
-        yield Finding(f"{path} is damaged", partial(_salvage, path))
-
-
-def _salvage(path: Path) -> str:
-    kept = repair_journal(path, FileLock(path.with_name(".optuna.lock")))
-    return f"the old file is {kept}; the next start writes what is lost from the records"
 
 
 def _mlflow(store: Store, study: str) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ from kdbench.records.store import Store
 from kdbench.study.plan import Plan
 from kdbench.study.plan_file import plan_file
 from kdbench.study.planner import Planner
-from kdbench.tracking.optuna_log import OptunaLog, Trial
+from kdbench.tracking.optuna_log import OptunaLog
 
 #: Runs scored by one task.
 RUNS_PER_SCORING = 16
@@ -52,7 +52,7 @@ class StudyDriver:
         self.scheduler = Scheduler(planner, store, engine, device)
         self.costs = CostMeasurement(self.state, engine, device)
         self.handler = MessageHandler(self.state, self.scheduler, self.costs, self.stop, device)
-        self._logged_trials: dict[str, int] = {}
+        self._logged_tunings: set[str] = set()
         self._announced_wait = self._announced_stop = False
 
     def run(self) -> PlanFile:
@@ -118,25 +118,15 @@ class StudyDriver:
         return content
 
     def _log_trials(self, plan: Plan) -> None:
-        """Write finished trials into the Optuna study that people look at."""
-        entries = {entry.label: entry for entry in self.planner.study.methods}
-        for row in plan.rows:
-            finished = [trial for trial in row.trials if trial.finished]
-            if len(finished) == self._logged_trials.get(row.label, 0):
-                continue
-            trials = [
-                Trial(
-                    trial.number,
-                    trial.hparams,
-                    trial.score and trial.score[0],
-                    trial.runs,
-                    {"val.nll": trial.score[1]} if trial.score else {},
-                )
-                for trial in finished
-            ]
-            ranges = self.planner.searched(entries[row.label])
-            self.optuna_log.level(self.planner.study.name, row.label, ranges, trials)
-            self._logged_trials[row.label] = len(finished)
+        """Write the trials into the Optuna studies when the tuning of a row has ended."""
+        tuned = {
+            row.label
+            for row in plan.rows
+            if row.trials and (row.best_trial is not None or row.incompatible)
+        }
+        if tuned - self._logged_tunings:
+            self.optuna_log.write(self.planner.study.name)
+            self._logged_tunings = tuned
 
     def _dispatch(self) -> None:
         """Give every idle worker a cohort, or runs to score where none can be trained."""

@@ -59,12 +59,21 @@ class PlannedTrial:
 
 
 @dataclass(frozen=True)
+class SearchRange:
+    """The range in which a hyperparameter is tuned, ends included; `log`: in log scale."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclass(frozen=True)
 class PlanRow:
     """A row of the leaderboard: a method with these hyperparameters, and its run for each seed.
 
-    `row` is `default`, `tuned`, `pinned` or `only`; `searched` names what its tuning moved;
-    `incompatible` says why it has no runs; `outputs` says, for each role that another run
-    fills, whether its outputs come from the `cache` or are computed `live`.
+    `row` is `default`, `tuned`, `pinned` or `only`; `searched` names what its tuning moved, and
+    `ranges` gives where; `incompatible` says why it has no runs; `outputs` says, for each role
+    that another run fills, whether its outputs come from the `cache` or are computed `live`.
     """
 
     label: str
@@ -78,6 +87,7 @@ class PlanRow:
     best_trial: int | None = None
     incompatible: str | None = None
     outputs: Mapping[str, str] = field(default_factory=dict)
+    ranges: Mapping[str, SearchRange] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -155,7 +165,7 @@ class PlanFile:
     def to_dict(self, runs: bool = True) -> dict[str, Any]:
         """The plan as plain dictionaries, for JSON.
 
-        With `runs=False` the listing and the trials are left out: a report keeps them in
+        With `runs=False` the listing and the tunings are left out: a report keeps them in
         tables of their own.
         """
         # A report that is not converted to typed plans yet reads this dictionary.
@@ -165,12 +175,13 @@ class PlanFile:
         if not runs:
             del plan["listing"]
             for row in plan["rows"]:
-                del row["trials"]
+                del row["trials"], row["ranges"]
         return plan
 
     def without_runs(self) -> "PlanFile":
-        """The plan without its listing and its trials."""
-        return replace(self, rows=tuple(replace(r, trials=()) for r in self.rows), listing={})
+        """The plan without its listing and its tunings."""
+        rows = tuple(replace(row, trials=(), ranges={}) for row in self.rows)
+        return replace(self, rows=rows, listing={})
 
     @staticmethod
     def load(path: Path) -> "PlanFile | None":
@@ -196,4 +207,6 @@ def _part(kind: type[Any], raw: Mapping[str, Any] | None, *tuples: str) -> Any:
 
 def _row(raw: Mapping[str, Any]) -> PlanRow:
     trials = tuple(_part(PlannedTrial, trial, "runs") for trial in raw.get("trials") or ())
-    return PlanRow(**{**raw, "searched": tuple(raw.get("searched") or ()), "trials": trials})
+    ranges = {name: SearchRange(**parts) for name, parts in (raw.get("ranges") or {}).items()}
+    searched = tuple(raw.get("searched") or ())
+    return PlanRow(**{**raw, "searched": searched, "trials": trials, "ranges": ranges})

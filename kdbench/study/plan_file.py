@@ -3,7 +3,14 @@
 from dataclasses import asdict
 from typing import Any
 
-from kdbench.records.plan_file import PlanData, PlanFile, PlannedTrial, PlanRow, PlanTune
+from kdbench.records.plan_file import (
+    PlanData,
+    PlanFile,
+    PlannedTrial,
+    PlanRow,
+    PlanTune,
+    SearchRange,
+)
 from kdbench.records.spec import digest
 from kdbench.registry import Paper
 from kdbench.study import references
@@ -86,6 +93,8 @@ def _has_ended(planner: Planner, plan: Plan, node: Node) -> bool:
 def _row(planner: Planner, plan: Plan, row: Row) -> PlanRow:
     # Outputs are had alike in all runs of a row; before tuning is over, in all its trials.
     runs = [*row.runs.values(), *(run for trial in row.trials for run in trial.runs)]
+    entry = next(entry for entry in planner.study.methods if entry.label == row.label)
+    ranges = planner.searched(entry) if row.trials else {}
     return PlanRow(
         label=row.label,
         row=row.row,
@@ -98,6 +107,7 @@ def _row(planner: Planner, plan: Plan, row: Row) -> PlanRow:
         best_trial=row.best_trial,
         incompatible=row.incompatible,
         outputs=dict(planner.outputs.access(plan, runs[0])) if runs else {},
+        ranges={name: SearchRange(r.low, r.high, r.log) for name, r in ranges.items()},
     )
 
 

@@ -1,228 +1,153 @@
-"""Tuning's ledger: an Optuna study of what its trials gave.
+"""The trials of every tuning as Optuna studies, for people to look at with optuna-dashboard.
 
-The records are the truth; the Optuna study is written from them for people to look at with
-optuna-dashboard. No torch here, and Optuna only when needed.
+They are written from the plan files and never read back. No torch here, and Optuna is imported
+only when needed.
 """
 
 import logging
 import os
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from kdbench.records.spec import Ranges
+from kdbench.records.files import atomic_write
+from kdbench.records.plan_file import CorruptPlan, PlanFile, PlannedTrial, PlanRow
+from kdbench.records.store import Store
 from kdbench.tracking.client import pieces, redact, safe_uri, tracking_uri
-from kdbench.tracking.optuna_storage import (
-    database,
-    ends_whole,
-    experimental,
-    fingerprint,
-    journal,
-    quieten,
-    repair_journal,
-)
+from kdbench.tracking.optuna_storage import MemoryJournal, database, experimental, quieten
 
 if TYPE_CHECKING:
     import optuna
 
-#: Where another storage for the ledger is named, as an address that Optuna takes.
+#: The variable that names another storage, as an address that Optuna takes.
 STORAGE = "KDBENCH_OPTUNA_STORAGE"
 
-#: Seconds to wait for another process that writes the ledger, and before the next try.
-PATIENCE, REST = 60.0, 60.0
+#: Seconds to wait for another process that writes the trials.
+LOCK_TIMEOUT = 60.0
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Trial:
-    """A finished trial. `value` is the validation accuracy (a fraction), None if it diverged."""
-
-    number: int
-    hparams: Mapping[str, float]
-    value: float | None
-    runs: tuple[str, ...]
-    attrs: Mapping[str, Any] = field(default_factory=dict)
-
-
 class OptunaLog:
-    """The Optuna studies of a root folder, written by any number of processes.
+    """The Optuna studies of a root folder, one for each tuned row: `<study>/<label>`.
 
-    They are in one journal file, which optuna-dashboard opens (`optuna-dashboard
-    optuna.journal`) and which is some ten times as quick as Optuna's SQLite; or, for
-    teams, in the Optuna storage whose address is in `KDBENCH_OPTUNA_STORAGE`.
-
-    Nothing reads them as truth, so nothing about them stops a study: `on_trouble` gets
-    one plain sentence (a logged warning by default), and what could not be written is
-    written with the next trials. A file lock in the root keeps trials single; roots that
-    share a storage and no file system must not have studies of one name.
+    They are in one journal file, which `optuna-dashboard optuna.journal` opens and which is
+    replaced whole; or, for teams, in the Optuna storage whose address is in
+    `KDBENCH_OPTUNA_STORAGE`. Any number of processes may write them. Roots that share a storage
+    must not have studies of one name.
     """
 
     def __init__(self, root: Path, on_trouble: Callable[[str], None] | None = None) -> None:
+        """`on_trouble` gets one plain sentence the first time that something fails; by default
+        it is logged as a warning."""
+        self.store = Store(root)
         self.path = root / "optuna.journal"
-        self._say = on_trouble or log.warning
         self.url = os.environ.get(STORAGE) or None
+        self._on_trouble = on_trouble or log.warning
+        self._reported = False
         if self.url and pieces(self.url)[2:] == pieces(tracking_uri(root))[2:]:
             # Both keep the version of their tables in a table of one name.
-            self._say(
+            self._on_trouble(
                 f"{STORAGE} names the database that MLflow is in, and the two would break each "
                 f"other: give Optuna one of its own. Until then the trials go to {self.path}."
             )
             self.url = None
-        self._lock = FileLock(root / ".optuna.lock", timeout=PATIENCE)
-        self._waiting: dict[str, tuple[list[Any], list[optuna.trial.FrozenTrial]]] = {}
-        self._again = 0.0
-        self._levelled: set[str] = set()
-        self._storage: Any = None
-        self._seen = (0, b"")  # of which journal: size and beginning
 
     def where(self) -> str:
         """Where the Optuna studies are, as it may be printed."""
         return safe_uri(self.url) if self.url else str(self.path)
 
-    def study(self, name: str) -> "optuna.Study":
-        """The Optuna study of that name, created where missing. Raises what Optuna raises."""
-        import optuna
+    def write(self, study: str) -> bool:
+        """Write the trials of each tuning of `study` that has ended; whether that worked.
 
-        quieten()
-        # Nobody asks this study for points; a sampler is stated to make that plain.
-        sampler = optuna.samplers.RandomSampler(seed=0)
-        with self._alone():
-            storage = self._opened()
-            try:
-                return optuna.load_study(study_name=name, storage=storage, sampler=sampler)
-            except KeyError:
-                study = optuna.create_study(
-                    study_name=name, storage=storage, direction="maximize", sampler=sampler
-                )
-            with experimental():
-                study.set_metric_names(["validation accuracy"])
-            return study
-
-    def level(self, study: str, label: str, ranges: Ranges, trials: Iterable[Trial]) -> int:
-        """Bring `<study>/<label>` level with its finished trials; how many were added.
-
-        Optuna numbers trials as they come, so they are added in their order, and a study
-        that holds others (the study file was edited) or in another order is written anew;
-        unless this process has levelled it before and only lacks trials that another
-        process knows already.
+        Never raises: nothing about these trials may stop a study.
         """
-        wanted = sorted(trials, key=lambda trial: trial.number)
-        marks = [mark(attributes(trial)) for trial in wanted]
-        self._waiting[f"{study}/{label}"] = (marks, [frozen(trial, ranges) for trial in wanted])
-        if time.monotonic() < self._again:
-            return 0
-        added = 0
         try:
-            for name in list(self._waiting):
-                try:
-                    added += self._level(name, *self._waiting[name])
-                except (ValueError, KeyError):
-                    # What is remembered of a journal that was changed underneath.
-                    self._storage = None
-                    added += self._level(name, *self._waiting[name])
-                del self._waiting[name]
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # The plans are read under the lock, so an older one never replaces a newer one.
+            with FileLock(self.path.with_name(".optuna.lock"), timeout=LOCK_TIMEOUT):
+                self._write(study)
         except Exception as error:
-            self._storage = None
-            self._again = time.monotonic() + REST
             why = " ".join(str(error).split()) or type(error).__name__
             why = redact(why, self.url) if self.url else why
-            self._say(
-                f"the Optuna ledger at {self.where()} cannot be written ({why[:200]}). The "
-                "records hold the trials, and the ledger gets them later."
-            )
-        return added
-
-    def _level(
-        self, name: str, marks: Sequence[Any], trials: Sequence["optuna.trial.FrozenTrial"]
-    ) -> int:
-        import optuna
-
-        with self._alone():
-            study = self.study(name)
-            held = [
-                # What is not finished is not from here, or was cut off.
-                mark(t.user_attrs) if t.state.is_finished() else None
-                for t in study.get_trials(deepcopy=False)
-            ]
-            ahead = len(held) > len(marks) and all(m in held for m in marks)
-            if ahead and name in self._levelled:
-                return 0
-            if held != marks[: len(held)]:
-                optuna.delete_study(study_name=name, storage=self._opened())
-                study, held = self.study(name), []
-            for trial in trials[len(held) :]:
-                study.add_trial(trial)
-        self._levelled.add(name)
-        return len(trials) - len(held)
-
-    # -- storage
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Hold the root's lock; it may be held already. Raises `TimeoutError`."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock:
-            yield
-
-    def _opened(self) -> Any:
-        """Optuna's storage, whole; the lock must be held."""
-        if self.url:
-            if self._storage is None:
-                self._storage = database(self.url)
-            return self._storage
-        if self._storage is None or not self._as_it_was():
-            kept = repair_journal(self.path, self._lock)
-            if kept is not None:
-                self._say(
-                    f"{self.path} was damaged, as a killed process or a full disk leaves it; "
-                    f"it is written anew from the records, and the old file is {kept.name}"
+            if not self._reported:
+                self._reported = True
+                self._on_trouble(
+                    f"the trials cannot be written for Optuna to {self.where()} ({why[:200]}). The "
+                    f"records hold them, and `kdbench sync {study}` writes them later."
                 )
-            self._storage = journal(self.path, self._lock)
-            self._seen = fingerprint(self.path)
-        return self._storage
-
-    def _as_it_was(self) -> bool:
-        """Whether the journal is still the file that was opened, and ends with a whole line."""
-        try:
-            now, whole = fingerprint(self.path), ends_whole(self.path)
-        except FileNotFoundError:
             return False
-        before, self._seen = self._seen, now
-        return whole and now[0] >= before[0] and now[1].startswith(before[1])
+        return True
+
+    def _write(self, study: str) -> None:
+        quieten()
+        if self.url:
+            storage = database(self.url)
+            for name, row in self._tunings(study):
+                replace_study(storage, name, row)
+            return
+        # One file for all studies of the root, so all are written.
+        journal = MemoryJournal()
+        storage = journal.storage()
+        for path in sorted(self.store.plan_path(study).parent.glob("*.json")):
+            if not path.name.endswith(".cost.json"):
+                for name, row in self._tunings(path.stem):
+                    replace_study(storage, name, row)
+        atomic_write(self.path, journal.content())
+
+    def _tunings(self, study: str) -> Iterator[tuple[str, PlanRow]]:
+        """The rows of a study whose tuning has ended, with the names of their Optuna studies."""
+        try:
+            plan = PlanFile.load(self.store.plan_path(study))
+        except CorruptPlan:  # `kdbench doctor` tells it
+            return
+        for row in plan.rows if plan else ():
+            if row.ranges and row.trials and (row.best_trial is not None or row.incompatible):
+                yield f"{study}/{row.label}", row
 
 
-def attributes(trial: Trial) -> dict[str, Any]:
-    """A trial's user attributes: what the dashboard shows beside the value."""
-    return {"number": trial.number, "runs": list(trial.runs), **trial.attrs}
+def replace_study(storage: "optuna.storages.BaseStorage", name: str, row: PlanRow) -> None:
+    """Make the Optuna study `name` hold the trials of `row`, in their order, and no others."""
+    import optuna
+
+    known = {study.study_name for study in optuna.get_all_study_summaries(storage, False)}
+    if name in known:
+        trials = optuna.load_study(study_name=name, storage=storage).trials
+        # A run's id holds all that its scores depend on.
+        if [t.user_attrs.get("runs") for t in trials] == [list(t.runs) for t in row.trials]:
+            return
+        optuna.delete_study(study_name=name, storage=storage)
+    # No trial is ever asked of this study; a sampler is given to make that plain.
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    study = optuna.create_study(
+        study_name=name, storage=storage, direction="maximize", sampler=sampler
+    )
+    with experimental():
+        study.set_metric_names(["validation accuracy"])
+    study.add_trials([optuna_trial(trial, row) for trial in row.trials])
 
 
-def mark(attrs: Mapping[str, Any]) -> tuple[Any, Any]:
-    """By what a trial is known: its number and its runs, whose ids hold all that matters."""
-    return attrs.get("number"), attrs.get("runs")
-
-
-def frozen(trial: Trial, ranges: Ranges) -> "optuna.trial.FrozenTrial":
-    """A finished trial in Optuna's words; a default outside the range widens it."""
+def optuna_trial(trial: PlannedTrial, row: PlanRow) -> "optuna.trial.FrozenTrial":
+    """A finished trial of `row` as Optuna's; a value outside of its range widens the range."""
     import optuna
 
     space: dict[str, Any] = {}
-    for name, interval in ranges.items():
+    for name, searched in row.ranges.items():
         value = float(trial.hparams[name])
-        low, high = min(interval.low, value), max(interval.high, value)
+        low, high = min(searched.low, value), max(searched.high, value)
         space[name] = optuna.distributions.FloatDistribution(
-            low, high, log=interval.log and low > 0
+            low, high, log=searched.log and low > 0
         )
-    failed = trial.value is None
+    attributes: dict[str, Any] = {"number": trial.number, "runs": list(trial.runs)}
+    if trial.nll is not None:
+        attributes["val.nll"] = trial.nll
+    diverged = trial.accuracy is None
     return optuna.trial.create_trial(
-        state=optuna.trial.TrialState.FAIL if failed else optuna.trial.TrialState.COMPLETE,
-        value=trial.value,
-        params={name: float(trial.hparams[name]) for name in ranges},
+        state=optuna.trial.TrialState.FAIL if diverged else optuna.trial.TrialState.COMPLETE,
+        value=trial.accuracy,
+        params={name: float(trial.hparams[name]) for name in row.ranges},
         distributions=space,
-        user_attrs=attributes(trial),
+        user_attrs=attributes,
     )

@@ -15,7 +15,6 @@ from kdbench.cli import app
 from kdbench.cli.doctor import examine
 from kdbench.records.store import Store
 from kdbench.tracking import search, sync, tracking_uri
-from kdbench.tracking.optuna_log import OptunaLog, Trial
 
 
 @pytest.fixture
@@ -118,21 +117,6 @@ def test_records_of_no_study_are_kept(made: FakeStudy) -> None:
     assert "1 records belong to no study" in finding.what
     assert finding.repair_stale is None
     assert doctor(made.store.root, "--dry-run")[0] == 0  # nothing that could be mended
-
-
-def test_a_torn_journal(made: FakeStudy) -> None:
-    class Range:
-        low, high, log = 1.0, 20.0, True
-
-    trials = [Trial(0, {"temperature": 4.0}, 0.9, ("a",), {})]
-    OptunaLog(made.store.root).level("fake_study", "kd", {"temperature": Range()}, trials)
-    path = made.store.root / "optuna.journal"
-    path.write_bytes(path.read_bytes()[:-9])
-    code, said = doctor(made.store.root)
-    assert code == 0
-    assert "optuna.journal is damaged" in said
-    assert "optuna.journal.damaged-1" in said
-    assert doctor(made.store.root)[1] == "nothing is wrong"
 
 
 def test_runs_that_mlflow_shows_as_running(made: FakeStudy) -> None:

@@ -10,9 +10,11 @@ from kdbench.records.plan_file import (
     PlannedTrial,
     PlanRow,
     PlanTune,
+    SearchRange,
 )
 from kdbench.records.spec import Recipe
 
+RANGES = {"alpha": SearchRange(0.0, 1.0, True)}
 TRIAL = PlannedTrial(0, ("a",), {"alpha": 0.5}, 0.75, 0.4)
 PLAN = PlanFile(
     study="small",
@@ -28,7 +30,7 @@ PLAN = PlanFile(
     complete=True,
     rows=(
         PlanRow("kd", "default", "kd", "hinton2015distilling", {"alpha": 0.9}, (), {"0": "b"}),
-        PlanRow("kd", "tuned", "kd", None, {}, ("alpha",), {}, (TRIAL,), 0),
+        PlanRow("kd", "tuned", "kd", None, {}, ("alpha",), {}, (TRIAL,), 0, ranges=RANGES),
     ),
     listing={"a": PlannedRun("kd trial 0", "trial", "kd", "kd", "kd", 100, 0, "t")},
 )
@@ -43,7 +45,7 @@ def test_a_plan_comes_back_from_its_file(tmp_path):
 def test_a_plan_without_runs():
     slim = PLAN.to_dict(runs=False)
     assert "listing" not in slim
-    assert all("trials" not in row for row in slim["rows"])
+    assert all({"trials", "ranges"}.isdisjoint(row) for row in slim["rows"])
     assert PlanFile.from_dict(json.loads(json.dumps(slim))) == PLAN.without_runs()
 
 

@@ -1,6 +1,4 @@
-"""MLflow and Optuna when things go wrong: many processes, kills, servers that are away."""
-
-# ruff: noqa: F811  fixtures are imported
+"""MLflow when things go wrong: many processes, kills, servers that are away."""
 
 import http.server
 import json
@@ -18,16 +16,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import optuna
 import pytest
-from tracking.test_optuna_log import RANGES, held, trials
-from tracking.test_tracking import STUDY, MlflowRoot, bench, empty_database, until  # noqa: F401  # noqa: F401  fixtures
+from support.mlflow_root import STUDY, MlflowRoot, until
 
 from kdbench.records.store import Store
 from kdbench.tracking import Mirror, attach_report, repair_stale, search, stale, sync
 from kdbench.tracking.client import redact, safe_uri
 from kdbench.tracking.experiment import levelling
-from kdbench.tracking.optuna_log import STORAGE, OptunaLog
 from kdbench.tracking.sync import Tracker
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -205,148 +200,6 @@ def test_an_interrupted_run_that_left_the_plan_is_closed(bench: MlflowRoot) -> N
     found = [s for s in stale(bench.store, STUDY, bench.uri) if s.id == record.id]
     assert repair_stale(bench.store, STUDY, bench.uri, found) == found
     assert bench.run(record).info.status == "KILLED"
-
-
-# -- the Optuna ledger
-
-
-def write_ledger(barrier, root: Path) -> None:
-    ledger = OptunaLog(root)
-    barrier.wait()
-    for label in ("kd", "dkd"):
-        for known in range(1, 9):
-            ledger.level("digits", label, RANGES, trials(8)[:known])
-
-
-def test_three_processes_write_one_ledger(tmp_path: Path) -> None:
-    together(write_ledger, 3, tmp_path)
-    assert [t[4]["number"] for t in held(tmp_path)] == list(range(8))
-    OptunaLog(tmp_path / "alone").level("digits", "kd", RANGES, trials(8))
-    assert held(tmp_path) == held(tmp_path / "alone")
-    assert not list(tmp_path.glob("*.damaged-*"))
-
-
-def test_a_kill_while_the_ledger_is_written(tmp_path: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path\n"
-        "sys.path.insert(0, sys.argv[1])\n"
-        "from tracking.test_optuna_log import RANGES, trials; from kdbench.tracking.optuna_log import OptunaLog\n"
-        "print('ready', flush=True)\n"
-        "OptunaLog(Path(sys.argv[2])).level('digits', 'kd', RANGES, trials(4000))\n"
-    )
-    here = str(Path(__file__).parent.parent)
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, here, str(tmp_path)], stdout=subprocess.PIPE
-    )
-    path = tmp_path / "optuna.journal"
-    until(lambda: path.exists() and path.stat().st_size > 20_000, 60)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    found = held(tmp_path)  # readable, and nothing waits or runs
-    assert 10 < len(found) < 4000
-    assert {t[1] for t in found} <= {"COMPLETE", "FAIL"}
-    wanted = trials(len(found) + 3)
-    before = time.monotonic()
-    assert OptunaLog(tmp_path).level("digits", "kd", RANGES, wanted) == 3
-    assert time.monotonic() - before < 10  # no waiting for a lock that nobody holds
-    assert [t[4]["number"] for t in held(tmp_path)] == list(range(len(wanted)))
-
-
-@pytest.mark.parametrize("damage", ["torn", "middle", "nonsense", "garbage"])
-def test_a_damaged_journal_is_put_aside_and_said(tmp_path: Path, damage: str) -> None:
-    wanted, told = trials(6), []
-    ledger = OptunaLog(tmp_path, told.append)
-    ledger.level("digits", "other", RANGES, wanted)
-    ledger.level("digits", "kd", RANGES, wanted[:5])
-    path = tmp_path / "optuna.journal"
-    whole = path.read_bytes()
-    path.write_bytes(
-        {
-            "torn": whole[:-40],
-            "middle": whole[:-400] + b"\x00" * 30 + whole[-370:],
-            "nonsense": b'{"op_code": 7}\n',
-            "garbage": b"\x00" * 5000,
-        }[damage]
-    )
-    damaged = path.read_bytes()
-    if damage != "torn":  # another process finds it
-        ledger = OptunaLog(tmp_path, told.append)
-    ledger.level("digits", "kd", RANGES, wanted)
-    assert [t[4]["number"] for t in held(tmp_path)] == list(range(6))
-    assert len(told) == 1
-    assert "optuna.journal.damaged-1" in told[0]
-    assert (tmp_path / "optuna.journal.damaged-1").read_bytes() == damaged
-    if damage in ("torn", "middle"):
-        assert len(OptunaLog(tmp_path).study("digits/other").trials) == 6
-    ledger.level("digits", "other", RANGES, wanted)
-    assert len(OptunaLog(tmp_path).study("digits/other").trials) == 6
-
-
-def test_a_journal_replaced_under_a_ledger_is_read_again(tmp_path: Path) -> None:
-    ledger, wanted = OptunaLog(tmp_path), trials(6)
-    ledger.level("digits", "kd", RANGES, wanted[:5])
-    (tmp_path / "optuna.journal").unlink()
-    OptunaLog(tmp_path).level("digits", "other", RANGES, wanted)
-    ledger.level("digits", "kd", RANGES, wanted)
-    assert len(held(tmp_path)) == len(OptunaLog(tmp_path).study("digits/other").trials) == 6
-
-
-def test_a_process_that_knows_fewer_trials_takes_none_away(tmp_path: Path) -> None:
-    slow, fast, wanted = OptunaLog(tmp_path), OptunaLog(tmp_path), trials(6)
-    slow.level("digits", "kd", RANGES, wanted[:2])
-    fast.level("digits", "kd", RANGES, wanted)
-    assert slow.level("digits", "kd", RANGES, wanted[:4]) == 0
-    assert len(held(tmp_path)) == 6
-
-
-def test_trials_that_somebody_left_running_are_cleared(tmp_path: Path) -> None:
-    ledger = OptunaLog(tmp_path)
-    ledger.level("digits", "kd", RANGES, trials(2))
-    ledger.study("digits/kd").ask()
-    ledger.level("digits", "kd", RANGES, trials(4))
-    assert [t[1] for t in held(tmp_path)] == ["COMPLETE", "COMPLETE", "FAIL", "COMPLETE"]
-
-
-def test_no_room_on_the_disk_stops_no_study(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told: list[str] = []
-    ledger = OptunaLog(tmp_path, told.append)
-    ledger.level("digits", "kd", RANGES, trials(1))
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
-        assert ledger.level("digits", "kd", RANGES, trials(2)) == 0
-        assert ledger.level("digits", "kd", RANGES, trials(3)) == 0  # not tried so soon
-    assert len(told) == 1
-    assert "No space left" in told[0]
-    ledger._again = 0.0
-    ledger.level("digits", "dkd", RANGES, trials(2))
-    assert [t[4]["number"] for t in held(tmp_path)] == [0, 1, 2]
-
-
-def test_the_ledger_in_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = f"sqlite:///{tmp_path / 'optuna.db'}"
-    monkeypatch.setenv(STORAGE, url)
-    for known in (2, 4, 4):
-        OptunaLog(tmp_path).level("digits", "kd", RANGES, trials(known))
-    assert not (tmp_path / "optuna.journal").exists()
-    study = optuna.load_study(study_name="digits/kd", storage=url)
-    assert [t.user_attrs["number"] for t in study.trials] == [0, 1, 2, 3]
-
-
-def test_optuna_does_not_go_into_the_database_of_mlflow(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://a:s3cret@host/db")
-    monkeypatch.setenv(STORAGE, "postgresql+psycopg2://b:s3cret@host/db")
-    told: list[str] = []
-    assert OptunaLog(tmp_path, told.append).level("digits", "kd", RANGES, trials(2)) == 2
-    assert len(told) == 1
-    assert "one of its own" in told[0]
-    assert "s3cret" not in told[0]
-    assert len(held(tmp_path)) == 2
-    monkeypatch.setenv(STORAGE, "postgresql+psycopg2://b:s3cret@host/db2")
-    assert OptunaLog(tmp_path).where() == "postgresql+psycopg2://***@host/db2"
 
 
 # -- servers
@@ -590,20 +443,6 @@ def test_odd_secrets_are_cut_out_too(uri: str, secrets: tuple[str, ...]) -> None
     assert "//" in text
     assert "h" in safe_uri(uri)
     assert not any(secret in text for secret in secrets)
-
-
-def test_an_optuna_storage_that_is_away_stops_nothing_and_tells_no_secret(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("psycopg2")
-    monkeypatch.setenv(STORAGE, f"postgresql+psycopg2://me:tops3cret@127.0.0.1:{port()}/none")
-    told: list[str] = []
-    ledger = OptunaLog(tmp_path, told.append)
-    assert ledger.level("digits", "kd", RANGES, trials(2)) == 0
-    assert len(told) == 1
-    assert "***@127.0.0.1" in told[0]
-    printed = capfd.readouterr()
-    assert not any("tops3cret" in text for text in (*told, printed.out, printed.err))
 
 
 # -- the store, the clock

@@ -1,275 +1,104 @@
-"""Tuning's points: a function of what is known, and of nothing else; the Optuna ledger."""
+"""The Optuna studies of the tunings: written from the plans, by several processes, and no
+reason to stop a study."""
 
-import math
-import subprocess
-import sys
+import multiprocessing
+import os
+import socket
 import threading
 import urllib.request
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-import numpy as np
 import optuna
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy.stats import kstest
+from support.optuna_studies import optuna_study, optuna_trials, trials, write_plan
+from typer.testing import CliRunner
 
-from kdbench.study.sampling import ROUND, SAMPLERS, best, draw, suggest
-from kdbench.tracking.optuna_log import OptunaLog, Trial
-
-
-@dataclass(frozen=True)
-class Range:
-    """What a method declares, without torch."""
-
-    low: float
-    high: float
-    log: bool = False
+from kdbench.cli import app
+from kdbench.records.store import Store
+from kdbench.tracking.optuna_log import STORAGE, OptunaLog
 
 
-RANGES = {"temperature": Range(1.0, 20.0, log=True), "alpha": Range(0.1, 0.99)}
-DEFAULTS = {"temperature": 4.0, "alpha": 0.9}
+@pytest.fixture(autouse=True)
+def _no_storage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(STORAGE, raising=False)
 
 
-def score(hparams) -> float:
-    """A made-up accuracy with its top inside the ranges."""
-    return 0.9 - abs(math.log(hparams["temperature"] / 3.0)) / 10 - abs(hparams["alpha"] - 0.5) / 10
-
-
-def tuned(sampler: str, count: int, seed: int = 0, label: str = "kd", diverged=()) -> list[dict]:
-    """All points of a tuning in which every trial finishes."""
-    finished: dict = {}
-    while True:
-        known = suggest(sampler, RANGES, DEFAULTS, count, seed, label, finished)
-        fresh = [n for n in range(len(known)) if n not in finished]
-        if not fresh:
-            return known
-        for n in fresh:
-            finished[n] = (known[n], None if n in diverged else score(known[n]))
-
-
-# -- random
-
-
-def test_random_knows_all_points_at_once() -> None:
-    found = suggest("random", RANGES, DEFAULTS, 8, 0, "kd", {})
-    assert len(found) == 8
-    assert found[0] == DEFAULTS
-    assert found[:3] == suggest("random", RANGES, DEFAULTS, 3, 0, "kd", {})
-    assert len({point["alpha"] for point in found}) == 8
-
-
-def test_methods_share_the_draws_of_a_shared_knob() -> None:
-    one = suggest("random", RANGES, DEFAULTS, 8, 0, "kd", {})
-    ranges = {"beta": Range(0.0, 1.0), "temperature": RANGES["temperature"]}
-    other = suggest("random", ranges, {"beta": 0.0, "temperature": 2.0}, 8, 0, "dkd", {})
-    assert [p["temperature"] for p in one[1:]] == [p["temperature"] for p in other[1:]]
-
-
-def test_draws_differ_by_seed_name_and_number() -> None:
-    wide = Range(0.0, 1.0)
-    draws = [draw(wide, s, n, i) for s in range(5) for n in ("a", "b") for i in range(20)]
-    assert len(set(draws)) == len(draws)
-
-
-def test_draws_are_what_they_always_were() -> None:
-    assert draw(Range(0.0, 1.0), 0, "alpha", 1) == 0.225421
-    assert draw(Range(1.0, 20.0, log=True), 0, "temperature", 1) == 2.58907
-
-
-@given(st.floats(1e-6, 1e3), st.floats(1e-6, 1e3), st.booleans(), st.integers(0, 10**9), st.text())
-def test_draws_stay_in_their_range(a: float, b: float, log: bool, seed: int, name: str) -> None:
-    low, high = sorted((a, b))
-    assert low <= draw(Range(low, high, log), seed, name, 3) <= high
-
-
-@pytest.mark.parametrize("log", [False, True])
-def test_draws_are_uniform_in_their_scale(log: bool) -> None:
-    interval = Range(0.01, 100.0, log)
-    drawn = np.array([draw(interval, 0, "beta", i) for i in range(2000)])
-    share = np.log(drawn / 0.01) / np.log(1e4) if log else (drawn - 0.01) / 99.99
-    assert kstest(share, "uniform").pvalue > 0.01
-
-
-# -- TPE
-
-
-def test_tpe_is_the_same_whether_interrupted_or_not() -> None:
-    whole = tuned("tpe", 12)
-    assert len(whole) == 12
-    for cut in range(13):
-        finished = {n: (whole[n], score(whole[n])) for n in range(cut)}
-        known = suggest("tpe", RANGES, DEFAULTS, 12, 0, "kd", finished)
-        assert known == whole[: len(known)]
-        assert len(known) == min(12, ROUND * (1 + cut // ROUND))
-
-
-def test_tpe_gives_what_it_always_gave() -> None:
-    """Another Optuna that draws otherwise would make an old tuning go on with other points."""
-    assert tuned("tpe", 6)[3:] == [
-        {"temperature": 4.63521, "alpha": 0.543466},
-        {"temperature": 1.08074, "alpha": 0.295235},
-        {"temperature": 16.3624, "alpha": 0.365494},
-    ]
-
-
-def test_tpe_waits_for_the_whole_round() -> None:
-    whole = tuned("tpe", 8)
-    finished = {n: (whole[n], score(whole[n])) for n in (0, 1, 3, 4, 5)}
-    assert suggest("tpe", RANGES, DEFAULTS, 8, 0, "kd", finished) == whole[:ROUND]
-
-
-def test_tpe_does_not_depend_on_how_many_are_wanted() -> None:
-    assert tuned("tpe", 6) == tuned("tpe", 12)[:6]
-    assert tuned("tpe", 3) == tuned("tpe", 12)[:3]
-
-
-def test_tpe_depends_on_seed_label_and_scores() -> None:
-    plain = tuned("tpe", 8)
-    assert plain[0] == DEFAULTS
-    assert tuned("tpe", 8, seed=1)[1:] != plain[1:]
-    assert tuned("tpe", 8, label="dkd")[1:] != plain[1:]
-    assert tuned("tpe", 8, diverged=(1,))[4:] != plain[4:]
-
-
-def test_tpe_learns_and_stays_inside() -> None:
-    found = tuned("tpe", 40)
-    scores = [score(point) for point in found]
-    assert np.mean(scores[30:]) > np.mean(scores[1:11])
-    for name, interval in RANGES.items():
-        assert all(interval.low <= point[name] <= interval.high for point in found)
-
-
-def test_tpe_takes_a_default_outside_of_the_range_and_a_fully_diverged_round() -> None:
-    outside = {"temperature": 40.0, "alpha": 0.9}
-    first = suggest("tpe", RANGES, outside, 8, 0, "kd", {})
-    assert first[0] == outside
-    finished = dict(enumerate((point, None) for point in first))
-    assert len(suggest("tpe", RANGES, outside, 8, 0, "kd", finished)) == 8
-
-
-def test_an_unknown_sampler_names_those_there_are() -> None:
-    with pytest.raises(ValueError, match=r"'gp'.*random, tpe"):
-        suggest("gp", RANGES, DEFAULTS, 8, 0, "kd", {})
-
-
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_points_import_no_torch_and_write_nothing(sampler: str) -> None:
-    code = (
-        "import sys; from kdbench.study.sampling import suggest\n"
-        "assert not {'optuna', 'torch'} & set(sys.modules)\n"
-        "class R: low, high, log = 1.0, 2.0, True\n"
-        f"suggest({sampler!r}, {{'a': R}}, {{'a': 1.5}}, 8, 0, 'kd', {{}})\n"
-        "assert 'torch' not in sys.modules\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-# -- choice
-
-
-def test_best_is_accuracy_then_nll_then_number() -> None:
-    assert best({0: (0.9, 0.5), 1: (0.91, 0.9), 2: (0.8, 0.1)}) == 1
-    assert best({0: (0.9, 0.5), 1: (0.9, 0.4)}) == 1
-    assert best({3: (0.9, 0.5), 1: (0.9, 0.5), 2: (0.9, 0.5)}) == 1
-    assert best({0: None, 1: (0.1, 9.0)}) == 1
-    assert best({0: (0.9, math.nan), 1: (0.9, 5.0)}) == 1
-    assert best({0: (math.nan, 0.1), 1: (0.2, 5.0)}) == 1
-
-
-def test_no_best_where_all_diverged() -> None:
-    with pytest.raises(ValueError, match="none of 2 trials"):
-        best({0: None, 1: None})
-
-
-@given(
-    st.dictionaries(
-        st.integers(0, 50),
-        st.none() | st.tuples(st.floats(0, 1), st.floats(0, 10)),
-        min_size=1,
-    )
-)
-def test_no_trial_beats_the_best(finished) -> None:
-    alive = {n: s for n, s in finished.items() if s is not None}
-    if not alive:
-        return
-    chosen = best(finished)
-    accuracy, nll = alive[chosen]
-    for number, (other, loss) in alive.items():
-        assert (other, -loss, -number) <= (accuracy, -nll, -chosen)
-
-
-# -- ledger
-
-
-def trials(count: int = 4) -> list[Trial]:
-    found = suggest("random", RANGES, DEFAULTS, count, 0, "kd", {})
-    return [
-        Trial(n, point, None if n == 2 else score(point), (f"run{n}",), {"nll": 0.5, "epochs": 3})
-        for n, point in enumerate(found)
-    ]
-
-
-def held(root: Path) -> list[tuple]:
-    study = OptunaLog(root).study("digits/kd")
-    return [(t.number, t.state.name, t.value, t.params, t.user_attrs) for t in study.trials]
-
-
-def test_trials_are_written_once(tmp_path: Path) -> None:
+def test_the_trials_of_a_tuning_that_has_ended(tmp_path: Path) -> None:
     wanted = trials()
-    assert OptunaLog(tmp_path).level("digits", "kd", RANGES, wanted[:2]) == 2
-    ledger = OptunaLog(tmp_path)
-    assert ledger.level("digits", "kd", RANGES, wanted) == 2
-    before = held(tmp_path)
-    assert ledger.level("digits", "kd", RANGES, wanted) == 0
-    assert held(tmp_path) == before
-    assert before[2][1:3] == ("FAIL", None)
-    assert before[3] == (
-        3, "COMPLETE", wanted[3].value, dict(wanted[3].hparams),
-        {"number": 3, "runs": ["run3"], "nll": 0.5, "epochs": 3},
+    write_plan(tmp_path, wanted)
+    assert OptunaLog(tmp_path).write("digits")
+    found = optuna_trials(tmp_path)
+    assert [t[0] for t in found] == [0, 1, 2, 3]
+    assert found[2][1:] == ("FAIL", None, wanted[2].hparams, {"number": 2, "runs": ["run2"]})
+    assert found[3][1:] == (
+        "COMPLETE", wanted[3].accuracy, wanted[3].hparams,
+        {"number": 3, "runs": ["run3"], "val.nll": 0.4},
     )  # fmt: skip
-    study = ledger.study("digits/kd")
-    assert study.best_trial.number == max((0, 1, 3), key=lambda n: wanted[n].value)
+    study = optuna_study(tmp_path)
+    assert study.best_trial.number == 3
+    assert study.metric_names == ["validation accuracy"]
+    assert study.best_trial.distributions["temperature"].log
 
 
-@pytest.mark.parametrize("change", ["order", "edit", "fewer", "lost"])
-def test_a_ledger_that_tells_something_else_is_written_anew(tmp_path: Path, change: str) -> None:
-    wanted = trials()
-    OptunaLog(tmp_path / "a").level("digits", "kd", RANGES, wanted)
-    first = {
-        "order": [wanted[0], wanted[3]],
-        "edit": [replace(wanted[0], runs=("other",)), *wanted[1:]],
-        "fewer": [*wanted, replace(wanted[0], number=4)],
-        "lost": [],
-    }[change]
-    root = tmp_path / "b"
-    OptunaLog(root).level("digits", "kd", RANGES, first)
-    if change == "lost":
-        (root / "optuna.journal").unlink()
-    OptunaLog(root).level("digits", "kd", RANGES, wanted)
-    assert held(root) == held(tmp_path / "a")
+def test_a_tuning_that_has_not_ended_is_left_out(tmp_path: Path) -> None:
+    write_plan(tmp_path, trials(), ended=False)
+    assert OptunaLog(tmp_path).write("digits")
+    with pytest.raises(KeyError):
+        optuna_study(tmp_path)
 
 
-def test_a_default_outside_of_the_range_can_be_recorded(tmp_path: Path) -> None:
-    trial = Trial(0, {"temperature": 0.0, "alpha": 2.0}, 0.9, ("r",))
-    OptunaLog(tmp_path).level("digits", "kd", RANGES, [trial])
-    assert held(tmp_path)[0][3] == dict(trial.hparams)
+def test_an_edited_study_is_replaced_and_the_others_stay(tmp_path: Path) -> None:
+    log = OptunaLog(tmp_path)
+    write_plan(tmp_path, trials(6), study="mnist")
+    write_plan(tmp_path, trials(6), labels=("kd", "dkd"))
+    assert log.write("digits")
+    edited = (replace(trials(1)[0], runs=("other",)), *trials(4)[1:])
+    write_plan(tmp_path, edited)
+    assert log.write("digits")
+    assert [t[4]["runs"] for t in optuna_trials(tmp_path)] == [list(t.runs) for t in edited]
+    assert len(optuna_trials(tmp_path, "mnist/kd")) == 6
+    with pytest.raises(KeyError):
+        optuna_study(tmp_path, "digits/dkd")
 
 
-def test_optuna_dashboard_opens_the_ledger(tmp_path: Path) -> None:
+def test_a_value_outside_of_its_range(tmp_path: Path) -> None:
+    outside = {"temperature": 0.0, "alpha": 2.0}
+    write_plan(tmp_path, [replace(trials(1)[0], hparams=outside)])
+    assert OptunaLog(tmp_path).write("digits")
+    assert optuna_trials(tmp_path)[0][3] == outside
+
+
+def test_damaged_files_are_no_trouble(tmp_path: Path) -> None:
+    messages: list[str] = []
+    write_plan(tmp_path, trials())
+    Store(tmp_path).plan_path("torn").write_text('{"study": ')
+    (tmp_path / "optuna.journal").write_bytes(b"\x00" * 5000)
+    assert OptunaLog(tmp_path, messages.append).write("digits")
+    assert len(optuna_trials(tmp_path)) == 4
+    assert not messages
+
+
+def test_the_sync_command_writes_it_again(tmp_path: Path, empty_database: bytes) -> None:
+    write_plan(tmp_path, trials())
+    (tmp_path / "mlflow.db").write_bytes(empty_database)
+    result = CliRunner().invoke(app, ["sync", "digits", "--root", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert len(optuna_trials(tmp_path)) == 4
+
+
+def test_optuna_dashboard_opens_the_journal(tmp_path: Path) -> None:
     dashboard = pytest.importorskip("optuna_dashboard")
-    OptunaLog(tmp_path).level("digits", "kd", RANGES, trials())
+    write_plan(tmp_path, trials())
+    OptunaLog(tmp_path).write("digits")
 
     class Silent(WSGIRequestHandler):
         def log_message(self, *args) -> None: ...
 
-    storage = optuna.storages.JournalStorage(
-        optuna.storages.journal.JournalFileBackend(str(tmp_path / "optuna.journal"))
-    )
-    server = make_server("127.0.0.1", 0, dashboard.wsgi(storage), handler_class=Silent)
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "optuna.journal"))
+    application = dashboard.wsgi(optuna.storages.JournalStorage(backend))
+    server = make_server("127.0.0.1", 0, application, handler_class=Silent)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -280,3 +109,92 @@ def test_optuna_dashboard_opens_the_ledger(tmp_path: Path) -> None:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+# -- several processes, and trouble
+
+
+def write_several_times(barrier, root: Path, study: str) -> None:
+    log = OptunaLog(root, on_trouble=print)
+    barrier.wait()
+    for count in range(1, 9):
+        write_plan(root, trials(count), study=study)
+        assert log.write(study)
+
+
+def test_processes_that_write_at_once(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    barrier = spawn.Barrier(2)
+    processes = [
+        spawn.Process(target=write_several_times, args=(barrier, tmp_path, study))
+        for study in ("digits", "mnist")
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    for name in ("digits/kd", "mnist/kd"):
+        assert [t[4]["number"] for t in optuna_trials(tmp_path, name)] == list(range(8))
+
+
+def test_a_full_disk_is_reported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    messages: list[str] = []
+    log = OptunaLog(tmp_path, messages.append)
+    write_plan(tmp_path, trials(1))
+    assert log.write("digits")
+    write_plan(tmp_path, trials(3))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
+        assert not log.write("digits")
+        assert not log.write("digits")
+    assert len(messages) == 1
+    assert "no room for" in messages[0]
+    assert "kdbench sync digits" in messages[0]
+    assert len(optuna_trials(tmp_path)) == 1
+    assert log.write("digits")
+    assert len(optuna_trials(tmp_path)) == 3
+
+
+def test_trials_in_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+    monkeypatch.setenv(STORAGE, url)
+    for count in (2, 4, 4):
+        write_plan(tmp_path, trials(count))
+        assert OptunaLog(tmp_path).write("digits")
+    assert not (tmp_path / "optuna.journal").exists()
+    study = optuna.load_study(study_name="digits/kd", storage=url)
+    assert [t.user_attrs["number"] for t in study.trials] == [0, 1, 2, 3]
+
+
+def test_optuna_does_not_go_into_the_database_of_mlflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://a:s3cret@host/db")
+    monkeypatch.setenv(STORAGE, "postgresql+psycopg2://b:s3cret@host/db")
+    messages: list[str] = []
+    write_plan(tmp_path, trials(2))
+    assert OptunaLog(tmp_path, messages.append).write("digits")
+    assert len(messages) == 1
+    assert "one of its own" in messages[0]
+    assert "s3cret" not in messages[0]
+    assert len(optuna_trials(tmp_path)) == 2
+    monkeypatch.setenv(STORAGE, "postgresql+psycopg2://b:s3cret@host/db2")
+    assert OptunaLog(tmp_path).where() == "postgresql+psycopg2://***@host/db2"
+
+
+def test_a_storage_that_is_away_stops_nothing_and_no_secret_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("psycopg2")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    monkeypatch.setenv(STORAGE, f"postgresql+psycopg2://me:tops3cret@127.0.0.1:{port}/none")
+    messages: list[str] = []
+    write_plan(tmp_path, trials(2))
+    assert not OptunaLog(tmp_path, messages.append).write("digits")
+    assert len(messages) == 1
+    assert "***@127.0.0.1" in messages[0]
+    printed = capfd.readouterr()
+    assert not any("tops3cret" in text for text in (*messages, printed.out, printed.err))

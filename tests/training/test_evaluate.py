@@ -170,7 +170,7 @@ def test_only_the_scoring_module_can_open_the_test_set():
 
 
 class Null:
-    """A mirror, a watcher and a ledger that nobody looks at."""
+    """A tracker, a reporter and an Optuna log that do nothing."""
 
     def touch(self, run_id, listing):
         pass
@@ -181,8 +181,8 @@ class Null:
     def log(self, text):
         pass
 
-    def level(self, study, label, ranges, trials):
-        return 0
+    def write(self, study):
+        return True
 
 
 #: Hyperparameters of the tuned method are chosen from two trials, on validation images.
