@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from support import crash
 from support.inline_study import SMALL, InlineStudy, run_contents
+from support.optuna_studies import optuna_trials
 
 from kdbench.execution.engines.inline import InlineEngine
 from kdbench.execution.engines.protocol import Message, WorkerSettings
@@ -58,6 +59,11 @@ def test_sigterm_again_and_again_changes_no_bit(reference_root: Path, study: Inl
     assert [signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)] == handlers
     # On another engine, in this process and in many pieces: the same runs bit for bit.
     assert run_contents(study.root) == run_contents(reference_root)
+    tuned = [row for row in plan.rows if row.trials]
+    assert tuned
+    for row in tuned:
+        found = [t[4]["runs"] for t in optuna_trials(study.root, f"crash/{row.label}")]
+        assert found == [list(trial.runs) for trial in row.trials]
     assert not list(study.root.glob("runs/*/checkpoint.pt"))
 
 
