@@ -79,8 +79,7 @@ def exit_with(command: Callable[[], int], traceback: bool) -> None:
             raise typer.Exit(STOPPED) from None
         if traceback:
             raise
-        own = type(error).__module__.startswith("kdbench.")
-        if own or isinstance(error, (KdbenchError, LookupError, OSError)):
+        if isinstance(error, (KdbenchError, LookupError, OSError)):
             print(f"kdbench: {error}", file=sys.stderr)
         else:
             kind = type(error).__name__

@@ -1,6 +1,8 @@
 """The command line: what a person types, and the messages where it cannot be done."""
 
 import dataclasses
+import importlib
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +13,14 @@ import pytest
 import torch
 from support.command_line import kdbench, output, refused
 
+import kdbench as package
 from kdbench.cli import shell
 from kdbench.cli.app import UsageError
 from kdbench.cli.catalogue import page
 from kdbench.cli.parsing import parse_change, parse_labels, parse_seeds
 from kdbench.data.builtin import BUILTIN
 from kdbench.data.datasets import DATASETS
+from kdbench.errors import KdbenchError
 from kdbench.execution import run_study
 from kdbench.methods import METHODS
 from kdbench.registry import UnknownName
@@ -290,3 +294,23 @@ def test_the_package_runs_as_the_command() -> None:
     command = [sys.executable, "-m", "kdbench", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "knowledge-distillation" in done.stdout
+
+
+#: Raised and caught inside of kdbench: what a user sees of them is made by the catcher.
+INTERNAL = {"CaptureFailed", "CohortTooLarge", "Incompatible"}
+
+
+def test_errors_for_the_user_have_one_base_class() -> None:
+    """Every exception of kdbench derives from `KdbenchError`, or from what the system raises."""
+    for module in pkgutil.walk_packages(package.__path__, "kdbench."):
+        if module.name != "kdbench.__main__":
+            importlib.import_module(module.name)
+    todo: list[type[Exception]] = [Exception]
+    wrong: set[str] = set()
+    while todo:
+        for kind in todo.pop().__subclasses__():
+            inside = kind.__module__.startswith("kdbench.")
+            if inside and not issubclass(kind, (KdbenchError, OSError)):
+                wrong.add(kind.__name__)
+            todo.append(kind)
+    assert wrong <= INTERNAL
