@@ -7,15 +7,19 @@ final runs imports `kdbench.data.test_set`.
 
 from kdbench.data.augment import VIEWS, Views
 from kdbench.data.datasets import DATASETS
-from kdbench.data.files import DataError, DataSet, File, data_folder
+from kdbench.data.files import Arrays, DataError, DataSet, File, Part, data_folder
 from kdbench.data.load import TrainingData, load, split, verify_test_files
+from kdbench.registry import Paper
 
 __all__ = [
     "DATASETS",
     "VIEWS",
+    "Arrays",
     "DataError",
     "DataSet",
     "File",
+    "Paper",
+    "Part",
     "TrainingData",
     "Views",
     "data_folder",

@@ -19,12 +19,16 @@ from kdbench.models.features import (
     with_features,
 )
 from kdbench.models.output import Output
-from kdbench.models.zoo import MODELS, build, paper_of
+from kdbench.models.zoo import MODELS, Builder, ImageShape, build, paper_of
+from kdbench.registry import Paper
 
 __all__ = [
     "MODELS",
+    "Builder",
     "FeatureModel",
+    "ImageShape",
     "Output",
+    "Paper",
     "build",
     "feature_shapes",
     "macs",

@@ -14,6 +14,23 @@ ICCV 2015); batch normalisation 1 and 0; the classifier as PyTorch's `Linear`.
 
 from torch import Tensor, nn
 
+from kdbench.registry import Paper
+
+PAPER = Paper(
+    key="he2016deep",
+    authors="He, Kaiming and Zhang, Xiangyu and Ren, Shaoqing and Sun, Jian",
+    title="Deep Residual Learning for Image Recognition",
+    venue="CVPR",
+    year=2016,
+)
+X4_PAPER = Paper(
+    key="tian2020contrastive",
+    authors="Tian, Yonglong and Krishnan, Dilip and Isola, Phillip",
+    title="Contrastive Representation Distillation",
+    venue="ICLR",
+    year=2020,
+)
+
 
 def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)

@@ -8,6 +8,18 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from kdbench.registry import Paper
+
+PAPER = Paper(
+    key="chariton2023knowledge",
+    authors="Chariton, Alexandros",
+    title="Knowledge Distillation Tutorial",
+    venue="PyTorch Tutorials",
+    year=2023,
+    kind="misc",
+    url="https://docs.pytorch.org/tutorials/beginner/knowledge_distillation_tutorial.html",
+)
+
 
 class _Tutorial(nn.Module):
     def __init__(self, features: nn.Sequential, classifier: nn.Sequential):

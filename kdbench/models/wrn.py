@@ -9,6 +9,15 @@ normal with variance 2 / fan-out, batch normalisation 1 and 0, classifier bias 0
 from torch import Tensor, nn
 
 from kdbench.models.resnet import conv3x3, kaiming
+from kdbench.registry import Paper
+
+PAPER = Paper(
+    key="zagoruyko2016wide",
+    authors="Zagoruyko, Sergey and Komodakis, Nikos",
+    title="Wide Residual Networks",
+    venue="BMVC",
+    year=2016,
+)
 
 
 class Block(nn.Module):

@@ -9,6 +9,7 @@ from functools import partial
 
 from torch import nn
 
+from kdbench.models import resnet, tutorial, wrn
 from kdbench.models.digits import DigitsCNN, DigitsCNNSmall
 from kdbench.models.mnist import MnistCNN, MnistMLP
 from kdbench.models.resnet import ResNet
@@ -16,36 +17,6 @@ from kdbench.models.tutorial import DeepNN, LightNN
 from kdbench.models.wrn import WideResNet
 from kdbench.registry import Paper, Registry
 
-TUTORIAL = Paper(
-    key="chariton2023knowledge",
-    authors="Chariton, Alexandros",
-    title="Knowledge Distillation Tutorial",
-    venue="PyTorch Tutorials",
-    year=2023,
-    kind="misc",
-    url="https://docs.pytorch.org/tutorials/beginner/knowledge_distillation_tutorial.html",
-)
-RESNET = Paper(
-    key="he2016deep",
-    authors="He, Kaiming and Zhang, Xiangyu and Ren, Shaoqing and Sun, Jian",
-    title="Deep Residual Learning for Image Recognition",
-    venue="CVPR",
-    year=2016,
-)
-CRD = Paper(
-    key="tian2020contrastive",
-    authors="Tian, Yonglong and Krishnan, Dilip and Isola, Phillip",
-    title="Contrastive Representation Distillation",
-    venue="ICLR",
-    year=2020,
-)
-WIDE = Paper(
-    key="zagoruyko2016wide",
-    authors="Zagoruyko, Sergey and Komodakis, Nikos",
-    title="Wide Residual Networks",
-    venue="BMVC",
-    year=2016,
-)
 #: Channels, height and width in pixels.
 ImageShape = tuple[int, int, int]
 #: A function from the shape of an image and the number of classes to a model.
@@ -56,7 +27,8 @@ _X4 = (32, 64, 128, 256)
 
 
 def _model(side: int, builder: Callable[..., nn.Module], paper: Paper | None = None) -> Builder:
-    """`builder`, with a `ValueError` for images whose height or width is below `side` pixels."""
+    """Declare a model: its builder, the smallest height and width of an image in pixels, and its
+    paper. Raises `ValueError` for smaller images when it is built."""
 
     def checked(image_shape: ImageShape, classes: int) -> nn.Module:
         channels, height, width = image_shape
@@ -78,8 +50,8 @@ MODELS: Registry[Builder] = Registry(
     "model",
     "kdbench.models",
     {
-        "deepnn": _model(4, DeepNN, TUTORIAL),
-        "lightnn": _model(4, LightNN, TUTORIAL),
+        "deepnn": _model(4, DeepNN, tutorial.PAPER),
+        "lightnn": _model(4, LightNN, tutorial.PAPER),
         "mnist-cnn": _model(4, MnistCNN),
         "mnist-mlp": _model(1, MnistMLP),
         "digits-cnn": _model(4, DigitsCNN),
@@ -87,15 +59,19 @@ MODELS: Registry[Builder] = Registry(
         "digits-cnn-small": _model(4, DigitsCNNSmall),
         # On 4x4 images the last of three stages still has one position.
         **{
-            f"resnet{depth}": _model(4, partial(ResNet, depth=depth), RESNET)
+            f"resnet{depth}": _model(4, partial(ResNet, depth=depth), resnet.PAPER)
             for depth in (8, 14, 20, 32, 44, 56, 110)
         },
         **{
-            f"resnet{depth}x4": _model(4, partial(ResNet, depth=depth, channels=_X4), CRD)
+            f"resnet{depth}x4": _model(
+                4, partial(ResNet, depth=depth, channels=_X4), resnet.X4_PAPER
+            )
             for depth in (8, 32)
         },
         **{
-            f"wrn-{depth}-{width}": _model(4, partial(WideResNet, depth=depth, width=width), WIDE)
+            f"wrn-{depth}-{width}": _model(
+                4, partial(WideResNet, depth=depth, width=width), wrn.PAPER
+            )
             for depth, width in ((16, 1), (16, 2), (40, 1), (40, 2))
         },
     },
@@ -111,8 +87,8 @@ def paper_of(name: str) -> Paper | None:
 def build(name: str, image_shape: ImageShape, classes: int) -> nn.Module:
     """The model `name` with fresh weights from torch's global generator.
 
-    `image_shape` is channels x height x width in pixels. Raises `ValueError` for an
-    unknown name, fewer than 2 classes, and images the model cannot take.
+    `image_shape` is channels x height x width in pixels. Raises `UnknownName`, and `ValueError`
+    for fewer than 2 classes and for images that the model cannot take.
     """
     builder = MODELS[name]
     if classes < 2:

@@ -168,7 +168,6 @@ class PlanFile:
         With `runs=False` the listing and the tunings are left out: a report keeps them in
         tables of their own.
         """
-        # A report that is not converted to typed plans yet reads this dictionary.
         plan = asdict(self)
         if self.score is None:
             del plan["score"]

@@ -47,7 +47,10 @@ def method_shapes(study: Study, data: TrainingData, entry: Entry, method: Method
         in_slot=lambda slot: model_of(study, entry, slot),
         of_frozen=lambda _, run: model_of(study, entry, run.model),
     ).by_role()
-    known = {r: models.feature_shapes(m, data.shape, data.classes) for r, m in role_models.items()}
-    layers = resolve_layers(method.layers(), known, role_models)
-    chosen = {role: {t: shapes[t] for t in layers} for role, shapes in known.items()}
+    shapes = {
+        role: models.feature_shapes(model, data.shape, data.classes)
+        for role, model in role_models.items()
+    }
+    layers = resolve_layers(method.layers(), shapes, role_models)
+    chosen = {role: {layer: shapes[role][layer] for layer in layers} for role in shapes}
     return Shapes(data.classes, len(data.labels), chosen)

@@ -17,8 +17,8 @@ def of_models(study: Study) -> dict[str, Paper]:
     without one are left out."""
     names = [part.model for part in (study.student, study.teacher) if part]
     names += [model for entry in study.methods for model in entry.slots.values()]
-    found = {name: models.paper_of(name) for name in names}
-    return {name: paper for name, paper in found.items() if paper}
+    papers = {name: models.paper_of(name) for name in names}
+    return {name: paper for name, paper in papers.items() if paper}
 
 
 def of_data(study: Study) -> Paper | None:
@@ -28,44 +28,44 @@ def of_data(study: Study) -> Paper | None:
 
 def of_study(study: Study) -> list[Paper]:
     """All of these; a paper that several of them share comes several times."""
-    known = of_data(study)
-    return [*of_methods(study), *of_models(study).values(), *([known] if known else [])]
+    data = of_data(study)
+    return [*of_methods(study), *of_models(study).values(), *([data] if data else [])]
 
 
 def references(study: Study) -> dict[str, Paper]:
     """The study's papers and the sources of its published numbers, by key, sorted."""
-    found = {paper.key: paper for paper in of_study(study)}
-    found |= {key: source.paper(key) for key, source in study.report.sources.items()}
-    return dict(sorted(found.items()))
+    papers = {paper.key: paper for paper in of_study(study)}
+    papers |= {key: source.paper(key) for key, source in study.report.sources.items()}
+    return dict(sorted(papers.items()))
 
 
-def faults(study: Study) -> list[str]:
+def citation_faults(study: Study) -> list[str]:
     """What is wrong with the citations of a study: a key that nobody has, that two have, or
-    that nothing cites. Parts that are None have faults of their own already."""
-    own: dict[str, Paper] = {}
-    found = []
+    that nothing cites. Parts that are None are skipped."""
+    papers: dict[str, Paper] = {}
+    faults = []
     for paper in of_study(study):
-        if own.setdefault(paper.key, paper) != paper:
-            found.append(
+        if papers.setdefault(paper.key, paper) != paper:
+            faults.append(
                 f"two papers have the citation key '{paper.key}': "
-                f"'{own[paper.key].title}' and '{paper.title}'; a plug-in should rename its own"
+                f"'{papers[paper.key].title}' and '{paper.title}'; a plug-in should rename its own"
             )
     if not study.report:
-        return found
+        return faults
     sources, rows = study.report.sources, study.report.published
     for key in sources:
-        if key in own:
-            found.append(
-                f"report.sources.{key}: the study has that paper already ('{own[key].title}'); "
+        if key in papers:
+            faults.append(
+                f"report.sources.{key}: the study has that paper already ('{papers[key].title}'); "
                 "leave it out, or take another key"
             )
         elif key not in {row.cite for row in rows}:
-            found.append(f"report.sources.{key}: no published number cites it; leave it out")
+            faults.append(f"report.sources.{key}: no published number cites it; leave it out")
     for index, row in enumerate(rows):
-        if row.cite not in own and row.cite not in sources:
-            near = did_you_mean(row.cite, {*own, *sources})
-            found.append(
+        if row.cite not in papers and row.cite not in sources:
+            near = did_you_mean(row.cite, {*papers, *sources})
+            faults.append(
                 f"report.published[{index}] ({row.label}): no source and no paper of the study "
                 f"has the key '{row.cite}'{near}"
             )
-    return found
+    return faults

@@ -31,8 +31,8 @@ from kdbench.study.schema import (
 
 
 def valid_parts(raw: Mapping[str, Any]) -> Any:
-    """What can be read of a file that has faults, as a study: a part that cannot is None, and
-    an entry that cannot has no method. So that `check` tells what else is wrong."""
+    """The valid parts of a file that has faults, as a study that `check` can search for more
+    faults. An invalid part is None, and an invalid entry has no method."""
 
     def read(kind: type[Part], value: Any) -> Any:
         try:
@@ -118,10 +118,8 @@ def _fields_at(path: list[Any]) -> set[str]:
 
 
 def check(study: Study) -> list[str]:
-    """Faults that lie between the parts: overlaps, doubles, hyperparameters, what a method needs.
-
-    Parts that are None have faults of their own already.
-    """
+    """Faults that no part has alone: overlapping seeds, equal labels, hyperparameters that the
+    method lacks, models that it needs. Parts that are None are skipped."""
     faults: list[str] = []
     tune, final, recipe = study.tune, study.final, study.recipe
     labels = [entry.label for entry in study.methods if isinstance(entry.label, str)]
@@ -162,7 +160,7 @@ def check(study: Study) -> list[str]:
         )
     if study.teacher:
         faults += teacher_faults(study.teacher)
-    faults += references.faults(study)
+    faults += references.citation_faults(study)
     for index, entry in enumerate(study.methods):
         if entry.method:
             place = f"methods[{index}] ({entry.method})"
@@ -171,7 +169,7 @@ def check(study: Study) -> list[str]:
 
 
 def teacher_faults(teacher: Teacher) -> list[str]:
-    """A teacher learns from the labels or from its own kind: nothing else is there yet."""
+    """What is wrong with the teacher's method: it can use no network but its own."""
     needed = sorted(slots_of(METHODS[teacher.method]()) - {"student"})
     return [
         f"teacher.method: '{teacher.method}' learns from another network ('{slot}'), and a "

@@ -15,7 +15,8 @@ from torch.nn import functional
 from kdbench.models import zoo
 from kdbench.models.features import _forwards as traced
 from kdbench.models.features import feature_shapes, macs, to_device, with_features
-from kdbench.models.zoo import MODELS, RESNET, build, paper_of
+from kdbench.models.resnet import PAPER as RESNET
+from kdbench.models.zoo import MODELS, build, paper_of
 from kdbench.registry import Registry
 
 DIGITS, MNIST, CIFAR = (1, 8, 8), (1, 28, 28), (3, 32, 32)
