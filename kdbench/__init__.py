@@ -76,9 +76,9 @@ def load_report(path: str | Path) -> "Leaderboard":
     Raises `NoReportData` (a `FileNotFoundError`) where the folder holds no report.
     """
     from kdbench.report.data.report_data import load
-    from kdbench.report.write import judge
+    from kdbench.report.write import leaderboard_of
 
-    return judge(load(Path(path)))
+    return leaderboard_of(load(Path(path)))
 
 
 def load_student(

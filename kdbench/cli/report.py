@@ -13,15 +13,17 @@ from kdbench.cli.progress import print_line
 from kdbench.cli.shell import shown_path
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
-from kdbench.report import check as report_check
-from kdbench.report import compare as report_compare
-from kdbench.report import forecast, pooled, pooled_table, write
+from kdbench.report import pooled_table
+from kdbench.report.check import check_report, data_differences, record_differences
+from kdbench.report.compare import compare_rows, comparison_sentences, comparison_table
 from kdbench.report.data import external
-from kdbench.report.data.collect import Behind, gather, no_plan
+from kdbench.report.data.collect import OutOfDate, collect_report_data, no_plan
 from kdbench.report.data.report_data import NoReportData, ReportData, load
+from kdbench.report.forecast import forecast_seeds, forecast_sentences, forecast_table
 from kdbench.report.leaderboard import Leaderboard
-from kdbench.report.pooled import PooledTable
-from kdbench.report.writers.console import terminal, terminal_sheet
+from kdbench.report.pooled import PooledTable, pool_settings
+from kdbench.report.write import PAGE, write_report
+from kdbench.report.writers.console import terminal, terminal_document
 
 Content = dict[str, Any]
 
@@ -34,7 +36,10 @@ def report_studies(root: Path, names: Sequence[str], console: Console) -> list[C
     """
     store = Store(root)
     has_run = {name: store.plan_path(name).exists() for name in names}
-    reports = {name: gather(store, name) if has_run[name] else _kept(store, name) for name in names}
+    reports = {
+        name: collect_report_data(store, name) if has_run[name] else _kept(store, name)
+        for name in names
+    }
     contents = []
     for name, data in reports.items():
         folder = store.report_folder(name)
@@ -86,9 +91,9 @@ def _folders(settings: Iterable[str]) -> dict[str, str]:
 
 
 def _publish(data: ReportData, folder: Path, console: Console) -> Content:
-    board, _ = write.write(data, folder)
+    board, _ = write_report(data, folder)
     console.print(terminal(board))
-    print_line(console, f"leaderboard  {shown_path(folder / write.PAGE)}")
+    print_line(console, f"leaderboard  {shown_path(folder / PAGE)}")
     return leaderboard_content(board, folder)
 
 
@@ -100,9 +105,9 @@ def _pool(
     places: dict[str, str],
     console: Console,
 ) -> Content:
-    table = pooled.several(name, reports, shared)
-    pooled_table.write(table, folder, places)
-    console.print(terminal_sheet(pooled_table.sheet(table), columns=5))
+    table = pool_settings(name, reports, shared)
+    pooled_table.write_pooled(table, folder, places)
+    console.print(terminal_document(pooled_table.pooled_document(table), columns=5))
     print_line(console, f"pooled       {shown_path(folder)}")
     return pooled_content(table, folder)
 
@@ -136,7 +141,7 @@ def pooled_content(table: PooledTable, folder: Path) -> Content:
 def check(path: Path, runs: bool, root: Path, console: Console) -> Content:
     """Compare a report's file, or all of its files, with the runs beside it, and with `runs`
     those with MLflow and the records. `ok` is False where anything differs."""
-    differences = report_check.check(path)
+    differences = check_report(path)
     if runs:
         differences += _check_runs(path if path.is_dir() else path.parent, Store(root), console)
     for difference in differences:
@@ -150,22 +155,22 @@ def _check_runs(folder: Path, store: Store, console: Console) -> list[str]:
     kept = load(folder)
     study = kept.plan.study
     try:
-        now = gather(store, study)
-    except Behind as error:
+        now = collect_report_data(store, study)
+    except OutOfDate as error:
         print_line(console, f"{error} ... doing that first")
         tracking.sync(store, study, tracking.tracking_uri(store.root))
-        now = gather(store, study)
+        now = collect_report_data(store, study)
     plan = PlanFile.load(store.plan_path(study))
     assert plan is not None, "the report was made from it a moment ago"
-    records = report_check.against_records(now, store, plan)
-    return [*report_check.differences(kept, now), *records]
+    records = record_differences(now, store, plan)
+    return [*data_differences(kept, now), *records]
 
 
 def compare(root: Path, study: str, first: str, second: str, console: Console) -> Content:
     """Compare one pair of rows, seed by seed."""
-    pair = report_compare.compare(load(Store(root).report_folder(study)), first, second)
-    console.print(report_compare.table(pair))
-    sentences = list(report_compare.sentences(pair))
+    pair = compare_rows(load(Store(root).report_folder(study)), first, second)
+    console.print(comparison_table(pair))
+    sentences = list(comparison_sentences(pair))
     for sentence in sentences:
         print_line(console, sentence)
     return {
@@ -182,9 +187,9 @@ def power(root: Path, study: str, difference: float, console: Console) -> Conten
     """The seeds and hours to detect a difference. Raises `UsageError` unless it is above 0."""
     if not difference > 0:
         raise UsageError("--detect: the difference to detect must be more than 0")
-    result = forecast.forecast(load(Store(root).report_folder(study)), difference)
-    console.print(forecast.table(result))
-    sentences = list(forecast.sentences(result))
+    result = forecast_seeds(load(Store(root).report_folder(study)), difference)
+    console.print(forecast_table(result))
+    sentences = list(forecast_sentences(result))
     for sentence in sentences:
         print_line(console, sentence)
     return {

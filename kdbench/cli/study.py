@@ -7,13 +7,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kdbench import report
 from kdbench.cli.progress import ProgressBar, print_line
 from kdbench.cli.shell import command, shown_path
 from kdbench.execution.run_study import Options, prepare, publish_report, train_study
 from kdbench.execution.signals import interrupt_on_signals
 from kdbench.records.store import Store
 from kdbench.report.leaderboard import Leaderboard
+from kdbench.report.writers.console import terminal
 from kdbench.study.plan import Plan
 from kdbench.study.plan_file import plan_file
 from kdbench.study.planner import Planner
@@ -44,7 +44,7 @@ def show_report(
     store: Store, board: Leaderboard, paths: tuple[Path, ...], console: Console
 ) -> None:
     """Print the leaderboard, and where things are."""
-    console.print(report.terminal(board))
+    console.print(terminal(board))
     page = next(path for path in paths if path.name == "index.html")
     for line in places(store, page):
         print_line(console, line)

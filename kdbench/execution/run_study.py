@@ -17,9 +17,9 @@ from kdbench.execution.signals import StopRequest
 from kdbench.methods import METHODS
 from kdbench.records.store import Store
 from kdbench.registry import did_you_mean
-from kdbench.report.data.collect import Behind
+from kdbench.report.data.collect import OutOfDate
 from kdbench.report.leaderboard import Leaderboard
-from kdbench.report.write import build
+from kdbench.report.write import report_study
 from kdbench.study.load import StudyError, changed_study, load_study
 from kdbench.study.planner import Planner
 from kdbench.study.schema import Study
@@ -211,10 +211,10 @@ def publish_report(
     leaderboard, and the paths of its files."""
     uri = tracking_uri(store.root)
     try:
-        board, paths = build(store, study)
-    except Behind:
+        board, paths = report_study(store, study)
+    except OutOfDate:
         sync(store, study, uri)
-        board, paths = build(store, study)
+        board, paths = report_study(store, study)
     Mirror(store, study, uri, on_trouble=reporter.log).attach_report(store.report_folder(study))
     return board, paths
 

@@ -1,29 +1,7 @@
-"""From runs to a leaderboard and its files. Never torch.
+"""Reports: a study's runs as a leaderboard, with tables, figures and a web page. Never torch.
 
-`frame` reads runs from MLflow (or from the records), `board` judges them,
-`captions` says in words what was done, and the writers give the one object its faces.
-Names are looked up when they are used, so that importing this package is cheap.
+- `data` reads the runs, from MLflow, from a report's own files or from a table of results.
+- `rows` and `leaderboard` make the leaderboard, `pooled` the table over several settings.
+- `text` writes the captions and notes; `writers`, `figures` and `page` write the formats.
+- `write` writes all files of a report, and `check` compares them with the runs again.
 """
-
-from importlib import import_module
-from typing import Any
-
-_HOMES = {
-    "Behind": "data.collect",
-    "Leaderboard": "leaderboard",
-    "MixedRuns": "data.runs",
-    "build": "write",
-    "leaderboard": "leaderboard",
-    "records_frame": "data.runs",
-    "runs_frame": "data.runs",
-    "terminal": "writers.console",
-    "write": "write",
-}
-
-__all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -21,9 +21,9 @@ from kdbench.report.data.report_data import STUDY, ReportData, load
 from kdbench.report.data.runs import records_frame
 from kdbench.report.figures import draw_figures
 from kdbench.report.page import render_page
-from kdbench.report.pooled import several
+from kdbench.report.pooled import pool_settings
 from kdbench.report.pooled_table import texts as several_texts
-from kdbench.report.write import PAGE, judge, tables
+from kdbench.report.write import PAGE, leaderboard_of, text_files
 
 MOST = 20
 """Faults named at the most; the rest are counted."""
@@ -43,7 +43,7 @@ class Uncheckable(KdbenchError):
     """The file is none that `kdbench report` writes."""
 
 
-def check(path: Path) -> list[str]:
+def check_report(path: Path) -> list[str]:
     """What a report's file says otherwise than the runs beside it give; empty where all is
     right. `path` is one of its files, or the folder for all of them.
 
@@ -77,14 +77,14 @@ def expected_texts(folder: Path) -> dict[str, Callable[[], bytes]]:
     about = read_json(folder / STUDY) or {}
     if "several" in about:
         parts = {name: load(folder / place) for name, place in about["several"].items()}
-        made = several_texts(several(about["name"], parts, about["shared"]))
+        made = several_texts(pool_settings(about["name"], parts, about["shared"]))
         return {name: partial(bytes, content) for name, content in made.items()}
-    evidence = load(folder)
-    board = judge(evidence)
+    data = load(folder)
+    board = leaderboard_of(data)
     found: dict[str, Callable[[], bytes]] = {
-        name: partial(bytes, content) for name, content in tables(board, evidence).items()
+        name: partial(bytes, content) for name, content in text_files(board, data).items()
     }
-    found[PAGE] = lambda: render_page(board, evidence, draw_figures(board, evidence)).encode()
+    found[PAGE] = lambda: render_page(board, data, draw_figures(board, data)).encode()
     return found
 
 
@@ -215,7 +215,7 @@ FACES: dict[str, Callable[[str], Cells]] = {
 # -- the runs themselves
 
 
-def differences(kept: ReportData, now: ReportData) -> list[str]:
+def data_differences(kept: ReportData, now: ReportData) -> list[str]:
     """Where the numbers beside a table are not those that MLflow gives now."""
     faults = []
     old, new = (json.loads(json.dumps(each.plan.to_dict(runs=False))) for each in (kept, now))
@@ -230,7 +230,7 @@ def differences(kept: ReportData, now: ReportData) -> list[str]:
     return faults
 
 
-def against_records(now: ReportData, store: Store, plan: PlanFile) -> list[str]:
+def record_differences(now: ReportData, store: Store, plan: PlanFile) -> list[str]:
     """Where MLflow's runs are not those of the records on disk."""
     records = records_frame(store, plan, now.cost)
     return [f"MLflow against the records: {f}" for f in _frames(now.runs, records, KEYS["runs"])]

@@ -6,17 +6,17 @@ from typing import Any
 
 from kdbench.report.data.report_data import ReportData
 from kdbench.report.rows import find_row
-from kdbench.report.write import judge
+from kdbench.report.write import leaderboard_of
 from kdbench.report.writers.cells import p_text, signed_text
 from kdbench.stats import (
     Analysis,
     Difference,
     Verdict,
     detectable,
+    judge,
     paired_difference,
     probability_of_improvement,
 )
-from kdbench.stats import judge as judge_family
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,18 @@ class Pair:
         return self.verdict.difference
 
 
-def compare(evidence: ReportData, first: str, second: str) -> Pair:
+def compare_rows(data: ReportData, first: str, second: str) -> Pair:
     """Compare two rows, named as `find_row` takes them; the analysis is the report's.
 
     A pair that was picked is one comparison, so its p is not corrected for the others that
     might have been picked: `sentences` says so. Raises `UnknownRow`.
     """
-    analysis = judge(evidence).family.analysis
-    one, other = find_row(evidence, first), find_row(evidence, second)
+    analysis = leaderboard_of(data).family.analysis
+    one, other = find_row(data, first), find_row(data, second)
     difference = paired_difference(one.scores, other.scores, analysis.level)
-    found = judge_family({"pair": difference}, analysis)
+    found = judge({"pair": difference}, analysis)
     return Pair(
-        study=evidence.plan.study,
+        study=data.plan.study,
         first=f"{one.label} ({one.row})",
         second=f"{other.label} ({other.row})",
         scores=(one.scores, other.scores),
@@ -56,7 +56,7 @@ def compare(evidence: ReportData, first: str, second: str) -> Pair:
     )
 
 
-def sentences(pair: Pair) -> list[str]:
+def comparison_sentences(pair: Pair) -> list[str]:
     """What the pair gave, in words made from what computed it."""
     d, analysis = pair.difference, pair.analysis
     if d.n == 0:
@@ -85,7 +85,7 @@ def sentences(pair: Pair) -> list[str]:
     return said
 
 
-def table(pair: Pair) -> Any:
+def comparison_table(pair: Pair) -> Any:
     """A rich table: one line a seed that either row has."""
     from rich.table import Table
     from rich.text import Text

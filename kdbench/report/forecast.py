@@ -10,7 +10,7 @@ import pandas as pd
 from kdbench.errors import KdbenchError
 from kdbench.report.data.report_data import ReportData
 from kdbench.report.data.runs import TEACHER
-from kdbench.report.write import judge
+from kdbench.report.write import leaderboard_of
 from kdbench.stats import Analysis, seeds_needed
 
 
@@ -53,13 +53,13 @@ class Forecast:
         return math.nan if self.typical is None else self.typical * self.seconds / 3600
 
 
-def forecast(evidence: ReportData, difference: float) -> Forecast:
+def forecast_seeds(data: ReportData, difference: float) -> Forecast:
     """What it takes to detect `difference` (points, positive) with the report's own test,
     correction and power. Raises `NothingStored` where no comparison has two paired seeds."""
-    board = judge(evidence)
+    board = leaderboard_of(data)
     family = board.family
     analysis, m = family.analysis, family.size
-    seconds = _seconds(evidence.runs)
+    seconds = _seconds(data.runs)
     mains = {(r["method"]): r["row"] for _, r in board.table.iterrows() if not pd.isna(r["p"])}
     needs = []
     for label, verdict in family.verdicts.items():
@@ -98,7 +98,7 @@ def _seconds(runs: pd.DataFrame) -> dict[tuple[str, str], float]:
     return {(str(k[0]), str(k[1])): float(v) for k, v in medians.items()}  # type: ignore[index]
 
 
-def sentences(found: Forecast) -> Iterable[str]:
+def forecast_sentences(found: Forecast) -> Iterable[str]:
     """What was found, in words made from what computed it."""
     a = found.analysis
     yield (
@@ -131,7 +131,7 @@ def _slack(n: int) -> str:
     return f"factors of {low:.2f} to {high:.2f} (95 % interval)"
 
 
-def table(found: Forecast) -> Any:
+def forecast_table(found: Forecast) -> Any:
     """A rich table: one line a comparison."""
     from rich.table import Table
     from rich.text import Text

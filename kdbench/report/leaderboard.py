@@ -90,7 +90,7 @@ class Leaderboard:
         return f"{self.study} (incomplete)" if self.incomplete else self.study
 
 
-def leaderboard(
+def build_leaderboard(
     frame: pd.DataFrame,
     plan: PlanFile,
     cost: Mapping[str, Any] | None = None,

@@ -8,7 +8,7 @@ from typing import Any
 from kdbench.errors import KdbenchError
 from kdbench.report.data.report_data import ReportData
 from kdbench.report.rows import TableRow, in_family, primary_rows, table_rows
-from kdbench.report.write import judge
+from kdbench.report.write import leaderboard_of
 from kdbench.stats import (
     Analysis,
     BestSet,
@@ -54,7 +54,7 @@ class PooledTable:
         return sorted(rank, key=lambda k: (rank[k], k))
 
 
-def several(
+def pool_settings(
     name: str, settings: Mapping[str, ReportData], shared: bool | None = None
 ) -> PooledTable:
     """Pool settings, each with the same reference.
@@ -69,7 +69,7 @@ def several(
     if len(set(references.values())) > 1:
         said = ", ".join(f"{s} with {r}" for s, r in references.items())
         raise NotComparable(f"these studies compare with different references: {said}")
-    boards = {s: judge(e) for s, e in settings.items()}
+    boards = {s: leaderboard_of(e) for s, e in settings.items()}
     widest = max((b.family.analysis for b in boards.values()), key=lambda a: a.margin)
     reference = next(iter(references.values()))
     mains = {s: primary_rows(table_rows(e.runs, e.plan)) for s, e in settings.items()}

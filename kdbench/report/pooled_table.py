@@ -12,8 +12,8 @@ import pandas as pd
 from kdbench.records.files import atomic_write
 from kdbench.report.data.report_data import STUDY
 from kdbench.report.pooled import PooledTable
-from kdbench.report.write import board_csv, text_tables
-from kdbench.report.writers.cells import MISSING, Cell, Grid, Sheet, interval_cell, p_text
+from kdbench.report.write import document_files, leaderboard_csv
+from kdbench.report.writers.cells import MISSING, Cell, Document, Grid, interval_cell, p_text
 from kdbench.stats import Pooled, PooledFamily, Verdict
 
 
@@ -46,7 +46,7 @@ def _verdict(found: PooledTable, label: str, verdict: Verdict) -> dict[str, Any]
     return row
 
 
-def sheet(found: PooledTable) -> Sheet:
+def pooled_document(found: PooledTable) -> Document:
     """The table and its words."""
     level = f"{100 * found.analysis.level:g} %"
     ref, settings = found.reference, list(found.digests)
@@ -58,7 +58,7 @@ def sheet(found: PooledTable) -> Sheet:
     ]  # fmt: skip
     rows = [tuple(_row(found, label, settings)) for label in found.order]
     grid = Grid(tuple(headers), tuple(rows), tuple(found.order), ("",) * len(rows))
-    return Sheet(
+    return Document(
         name=found.name,
         title=f"{' + '.join(settings)}",
         question=f"Which method is better on these {len(settings)} settings taken together?",
@@ -183,11 +183,14 @@ def digest(found: PooledTable) -> str:
 
 def texts(found: PooledTable) -> dict[str, bytes]:
     """The table's files by name."""
-    whole = sheet(found)
-    return {"leaderboard.csv": board_csv(frame(found), whole.digest), **text_tables(whole)}
+    document = pooled_document(found)
+    return {
+        "leaderboard.csv": leaderboard_csv(frame(found), document.digest),
+        **document_files(document),
+    }
 
 
-def write(found: PooledTable, folder: Path, places: Mapping[str, str]) -> tuple[Path, ...]:
+def write_pooled(found: PooledTable, folder: Path, places: Mapping[str, str]) -> tuple[Path, ...]:
     """Write the table and, for checking it, where its settings' reports are: `places`,
     folders relative to this one."""
     about = {"several": dict(places), "shared": found.family.shared, "name": found.name}

@@ -1,4 +1,4 @@
-"""The leaderboard's files: each written whole, the same bytes from the same numbers."""
+"""The leaderboard's files: each written document, the same bytes from the same numbers."""
 
 from pathlib import Path
 
@@ -6,40 +6,40 @@ import pandas as pd
 
 from kdbench.records.files import atomic_write
 from kdbench.records.store import Store
-from kdbench.report.data.collect import gather
+from kdbench.report.data.collect import collect_report_data
 from kdbench.report.data.report_data import ReportData
 from kdbench.report.figures import draw_figures
-from kdbench.report.leaderboard import Leaderboard, leaderboard
+from kdbench.report.leaderboard import Leaderboard, build_leaderboard
 from kdbench.report.page import render_page
-from kdbench.report.writers.bibtex import bibtex
-from kdbench.report.writers.cells import Sheet, sheet
-from kdbench.report.writers.latex import latex
-from kdbench.report.writers.markdown import markdown
+from kdbench.report.writers.bibtex import to_bibtex
+from kdbench.report.writers.cells import Document, leaderboard_document
+from kdbench.report.writers.latex import to_latex
+from kdbench.report.writers.markdown import to_markdown
 from kdbench.report.writers.methods_section import paragraph
 
 PAGE = "index.html"
 
 
-def tables(board: Leaderboard, evidence: ReportData) -> dict[str, bytes]:
+def text_files(board: Leaderboard, data: ReportData) -> dict[str, bytes]:
     """The faces made of text alone, by file name."""
-    whole = sheet(board, evidence.digest)
+    document = leaderboard_document(board, data.digest)
     return {
-        "leaderboard.csv": board_csv(board.table, evidence.digest),
-        **text_tables(whole),
-        "references.bib": bibtex(evidence.plan).encode(),
-        "methods.tex": paragraph(board, evidence.plan).encode(),
+        "leaderboard.csv": leaderboard_csv(board.table, data.digest),
+        **document_files(document),
+        "references.bib": to_bibtex(data.plan).encode(),
+        "methods.tex": paragraph(board, data.plan).encode(),
     }
 
 
-def write(evidence: ReportData, folder: Path) -> tuple[Leaderboard, tuple[Path, ...]]:
-    """Judge the evidence and write all of it: tables, page, figures, BibTeX, the paragraph
+def write_report(data: ReportData, folder: Path) -> tuple[Leaderboard, tuple[Path, ...]]:
+    """Judge the data and write all of it: tables, page, figures, BibTeX, the paragraph
     on how it was done, and the numbers beside them. The board, and the files' paths."""
-    board = judge(evidence)
-    drawn = draw_figures(board, evidence)
+    board = leaderboard_of(data)
+    drawn = draw_figures(board, data)
     contents: dict[str, bytes] = {
-        **tables(board, evidence),
-        PAGE: render_page(board, evidence, drawn).encode(),
-        **evidence.files(),
+        **text_files(board, data),
+        PAGE: render_page(board, data, drawn).encode(),
+        **data.files(),
         **{f"figures/{name}": content for name, content in drawn.files().items()},
     }
     for name, content in contents.items():
@@ -47,24 +47,27 @@ def write(evidence: ReportData, folder: Path) -> tuple[Leaderboard, tuple[Path, 
     return board, tuple(folder / name for name in contents)
 
 
-def judge(evidence: ReportData) -> Leaderboard:
+def leaderboard_of(data: ReportData) -> Leaderboard:
     """The leaderboard of what a report is made from."""
-    return leaderboard(evidence.runs, evidence.plan, evidence.cost)
+    return build_leaderboard(data.runs, data.plan, data.cost)
 
 
-def text_tables(whole: Sheet) -> dict[str, bytes]:
-    """A sheet in every form that is text, by file name."""
-    return {"leaderboard.md": markdown(whole).encode(), "leaderboard.tex": latex(whole).encode()}
+def document_files(document: Document) -> dict[str, bytes]:
+    """A document in every text format, by file name."""
+    return {
+        "leaderboard.md": to_markdown(document).encode(),
+        "leaderboard.tex": to_latex(document).encode(),
+    }
 
 
-def board_csv(table: pd.DataFrame, digest: str) -> bytes:
+def leaderboard_csv(table: pd.DataFrame, digest: str) -> bytes:
     """The table with ten digits, which no rounding of another machine moves, and on every
     line the digest of what it was made from."""
     told = table.assign(**{"made from": digest})
     return told.to_csv(index=False, lineterminator="\n", float_format="%.10g").encode()
 
 
-def build(store: Store, study: str) -> tuple[Leaderboard, tuple[Path, ...]]:
+def report_study(store: Store, study: str) -> tuple[Leaderboard, tuple[Path, ...]]:
     """The leaderboard of a study from MLflow, and the files written to its report folder.
-    Raises what `gather` raises."""
-    return write(gather(store, study), store.report_folder(study))
+    Raises what `collect_report_data` raises."""
+    return write_report(collect_report_data(store, study), store.report_folder(study))

@@ -17,7 +17,7 @@ from kdbench.records.store import Store
 from kdbench.report.data.confusion import confusions_frame
 from kdbench.report.data.report_data import ReportData, tidy_curves, trials_frame
 from kdbench.report.data.runs import records_frame
-from kdbench.report.write import write
+from kdbench.report.write import write_report
 
 STUDY = """
 name: tiny
@@ -76,5 +76,5 @@ def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     curves = tidy_curves(curves.drop_duplicates())
     confusions = confusions_frame(store, plan, runs)
     report = ReportData(plan.without_runs(), cost, runs, curves, trials_frame(plan), confusions)
-    write(report, store.report_folder("tiny"))
+    write_report(report, store.report_folder("tiny"))
     return root

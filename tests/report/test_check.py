@@ -8,9 +8,9 @@ from support.fake_study import FakeStudy
 from typer.testing import CliRunner
 
 from kdbench.cli import app
-from kdbench.report import check as checking
+from kdbench.report.check import Uncheckable, check_report
 from kdbench.report.data.report_data import NoReportData
-from kdbench.report.write import write
+from kdbench.report.write import write_report
 
 FACES = ("leaderboard.csv", "leaderboard.md", "leaderboard.tex", "index.html")
 
@@ -23,7 +23,7 @@ def quick(monkeypatch):
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    write(FakeStudy(tmp_path_factory.mktemp("made")).evidence(), folder)
+    write_report(FakeStudy(tmp_path_factory.mktemp("made")).report_data(), folder)
     return folder
 
 
@@ -43,13 +43,13 @@ def spoil(folder, name, old, new):
     start = {".tex": "\\midrule", ".html": "<tbody"}.get(path.suffix, "kd")
     at = text.index(old, text.index(start))
     path.write_text(text[:at] + new + text[at + len(old) :])
-    return checking.check(path)
+    return check_report(path)
 
 
 def test_a_report_as_it_was_written_is_right(report):
-    assert checking.check(report) == []
+    assert check_report(report) == []
     for name in FACES:
-        assert checking.check(report / name) == []
+        assert check_report(report / name) == []
 
 
 # The mean of kd's tuned row: 93.3 %, 2.98 points above ce.
@@ -94,7 +94,7 @@ def test_one_bold(report, name, old, new):
 def test_words_outside_the_table(report, name):
     path = report / name
     path.write_text(path.read_text().replace("Holm-corrected", "Bonferroni-corrected", 1))
-    faults = checking.check(path)
+    faults = check_report(path)
     assert faults
     assert "Bonferroni" in faults[0]
 
@@ -104,10 +104,10 @@ def test_a_row_too_many_and_a_file_too_few(report):
     lines = path.read_text().splitlines(keepends=True)
     rows = [k for k, line in enumerate(lines) if line.startswith("| ")]
     path.write_text("".join(lines[: rows[-1]] + lines[rows[-1] + 1 :]))
-    (fault,) = checking.check(path)
+    (fault,) = check_report(path)
     assert "another shape" in fault
     path.unlink()
-    assert checking.check(report)[0] == "leaderboard.md: the file is missing"
+    assert check_report(report)[0] == "leaderboard.md: the file is missing"
 
 
 def test_changed_runs_are_found_in_every_face(report):
@@ -119,17 +119,17 @@ def test_changed_runs_are_found_in_every_face(report):
     runs.loc[kd, "accuracy"] += 0.001
     (report / "runs.csv.gz").write_bytes(squeeze(csv(runs)))
     for name in FACES[:3]:
-        assert checking.check(report / name)
+        assert check_report(report / name)
 
 
 def test_what_cannot_be_checked(report, tmp_path):
-    with pytest.raises(checking.Uncheckable, match=r"can check leaderboard\.csv, .*not notes"):
-        checking.check(report / "notes.txt")
+    with pytest.raises(Uncheckable, match=r"can check leaderboard\.csv, .*not notes"):
+        check_report(report / "notes.txt")
     empty = tmp_path / "elsewhere"
     empty.mkdir()
     (empty / "leaderboard.tex").write_text("x")
     with pytest.raises(NoReportData, match=r"holds no study\.json"):
-        checking.check(empty / "leaderboard.tex")
+        check_report(empty / "leaderboard.tex")
 
 
 def test_the_command(report):

@@ -11,10 +11,9 @@ from support.fake_study import RIGHT, FakeStudy
 from typer.testing import CliRunner
 
 from kdbench.cli import app
-from kdbench.report.check import check
-from kdbench.report.compare import compare, sentences
-from kdbench.report.forecast import NothingStored, forecast
-from kdbench.report.forecast import sentences as forecast_sentences
+from kdbench.report.check import check_report
+from kdbench.report.compare import compare_rows, comparison_sentences
+from kdbench.report.forecast import NothingStored, forecast_seeds, forecast_sentences
 from kdbench.report.rows import UnknownRow
 
 
@@ -24,16 +23,16 @@ def quick(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def evidence(tmp_path_factory):
-    return FakeStudy(tmp_path_factory.mktemp("made")).evidence()
+def report_data(tmp_path_factory):
+    return FakeStudy(tmp_path_factory.mktemp("made")).report_data()
 
 
 def points(label, row):
     return np.array(RIGHT[label, row]) / 10
 
 
-def test_a_pair_by_hand(evidence):
-    pair = compare(evidence, "kd:default", "kd-tutorial")
+def test_a_pair_by_hand(report_data):
+    pair = compare_rows(report_data, "kd:default", "kd-tutorial")
     a, b = points("kd", "default"), points("kd-tutorial", "pinned")
     assert pair.first == "kd (default)"
     assert pair.second == "kd-tutorial (pinned)"
@@ -44,27 +43,27 @@ def test_a_pair_by_hand(evidence):
     assert (pair.difference.low, pair.difference.high) == pytest.approx(
         (interval.low, interval.high)
     )
-    said = " ".join(sentences(pair))
+    said = " ".join(comparison_sentences(pair))
     assert f"{(a - b).mean():+.2f}" in said
     assert f"better on {(a > b).sum()} of 5" in said
     assert "not corrected" in said
 
 
-def test_a_pair_is_on_the_seeds_that_both_have(evidence):
-    pair = compare(evidence, "dml", "at")
+def test_a_pair_is_on_the_seeds_that_both_have(report_data):
+    pair = compare_rows(report_data, "dml", "at")
     assert pair.difference.seeds == (0, 1, 2)
-    assert compare(evidence, "fsp:default", "kd").difference.n == 0
+    assert compare_rows(report_data, "fsp:default", "kd").difference.n == 0
 
 
-def test_unknown_rows(evidence):
+def test_unknown_rows(report_data):
     with pytest.raises(UnknownRow, match=r"'fake_study' has no row 'kdd'; it has .*kd:tuned"):
-        compare(evidence, "kdd", "ce")
+        compare_rows(report_data, "kdd", "ce")
     with pytest.raises(UnknownRow, match="no row 'kd:pinned'"):
-        compare(evidence, "kd:pinned", "ce")
+        compare_rows(report_data, "kd:pinned", "ce")
 
 
-def test_the_seeds_have_the_power_that_statsmodels_computes(evidence):
-    found = forecast(evidence, 0.3)
+def test_the_seeds_have_the_power_that_statsmodels_computes(report_data):
+    found = forecast_seeds(report_data, 0.3)
     d = points("kd", "tuned") - points("ce", "only")
     kd = next(n for n in found.needs if n.label == "kd")
     assert kd.sd == pytest.approx(d.std(ddof=1))
@@ -74,11 +73,11 @@ def test_the_seeds_have_the_power_that_statsmodels_computes(evidence):
     assert less < 0.8 <= power
 
 
-def test_a_smaller_difference_needs_more_seeds_and_hours(evidence):
-    small, large = forecast(evidence, 0.2), forecast(evidence, 1.0)
+def test_a_smaller_difference_needs_more_seeds_and_hours(report_data):
+    small, large = forecast_seeds(report_data, 0.2), forecast_seeds(report_data, 1.0)
     assert small.typical > large.typical
     assert small.hours / large.hours == pytest.approx(small.typical / large.typical)
-    runs = evidence.runs[evidence.runs["row"] != "teacher"]
+    runs = report_data.runs[report_data.runs["row"] != "teacher"]
     per_row = runs.groupby(["label", "row"])["measured.seconds"].median().dropna()
     assert large.hours == pytest.approx(large.typical * per_row.sum() / 3600)
     said = " ".join(forecast_sentences(small))
@@ -86,30 +85,30 @@ def test_a_smaller_difference_needs_more_seeds_and_hours(evidence):
     assert "estimates from" in said
 
 
-def test_a_difference_that_cannot_be_seen(evidence):
-    found = forecast(evidence, 1e-6)
+def test_a_difference_that_cannot_be_seen(report_data):
+    found = forecast_seeds(report_data, 1e-6)
     assert found.typical is None
     assert math.isnan(found.hours)
     assert "more than 10,000 seeds" in " ".join(forecast_sentences(found))
 
 
-def test_one_seed_says_nothing(evidence):
+def test_one_seed_says_nothing(report_data):
     from dataclasses import replace
 
-    runs = evidence.runs[evidence.runs["seed"].fillna(0) == 0]
+    runs = report_data.runs[report_data.runs["seed"].fillna(0) == 0]
     rows = [
         replace(row, runs={k: v for k, v in row.runs.items() if k == "0"})
-        for row in evidence.plan.rows
+        for row in report_data.plan.rows
     ]
-    one = replace(evidence, runs=runs, plan=replace(evidence.plan, rows=rows))
+    one = replace(report_data, runs=runs, plan=replace(report_data.plan, rows=rows))
     with pytest.raises(NothingStored, match="two or more seeds first"):
-        forecast(one, 0.3)
+        forecast_seeds(one, 0.3)
 
 
-def test_the_commands(evidence, tmp_path):
+def test_the_commands(report_data, tmp_path):
     folder = tmp_path / "reports" / "fake_study"
     folder.mkdir(parents=True)
-    for name, content in evidence.files().items():
+    for name, content in report_data.files().items():
         (folder / name).write_bytes(content)
 
     def run(*words):
@@ -132,15 +131,15 @@ def test_the_commands(evidence, tmp_path):
         assert "unexpected" not in refused.output
 
 
-def test_a_report_is_drawn_again_from_its_own_numbers(evidence, tmp_path):
+def test_a_report_is_drawn_again_from_its_own_numbers(report_data, tmp_path):
     folder = tmp_path / "reports" / "fake_study"
     folder.mkdir(parents=True)
-    for name, content in evidence.files().items():
+    for name, content in report_data.files().items():
         (folder / name).write_bytes(content)
     done = CliRunner().invoke(app, ["report", "fake_study", "--root", str(tmp_path)])
     assert done.exit_code == 0, done.output
     assert "from the numbers that the report keeps" in done.output
-    assert check(folder) == []
+    assert check_report(folder) == []
     missing = CliRunner().invoke(app, ["report", "other", "--root", str(tmp_path)])
     assert missing.exit_code == 2
     assert "run `kdbench study other` first" in " ".join(missing.output.split())

@@ -13,10 +13,10 @@ from scipy import stats as scipy_stats
 from typer.testing import CliRunner
 
 from kdbench.cli import app
-from kdbench.report import check as checking
+from kdbench.report.check import check_report
 from kdbench.report.data.external import WrongResults, read_results
 from kdbench.report.data.external import settings as settings_of
-from kdbench.report.write import judge
+from kdbench.report.write import leaderboard_of
 
 CE = {"a": (70.0, 71.0, 69.5, 70.4), "b": (90.0, 90.2, 89.9, 90.3)}
 KD = {"a": (71.1, 71.9, 70.8, 71.2), "b": (90.4, 90.7, 90.2, 90.9)}
@@ -51,7 +51,7 @@ def test_the_same_statistics_as_for_our_own_runs(tmp_path):
     path = tmp_path / "r.csv"
     path.write_text("\n".join(lines("a")))
     found = settings_of(read_results(path), "r.csv", "ce", 0.2)
-    board = judge(found["a"])
+    board = leaderboard_of(found["a"])
     verdict = board.family.verdicts["kd"]
     difference = np.array(KD["a"]) - np.array(CE["a"])
     assert verdict.difference.mean == pytest.approx(difference.mean())
@@ -70,7 +70,7 @@ def test_one_setting_gives_a_report_that_can_be_checked(tmp_path):
     text = (folder / "leaderboard.md").read_text()
     assert "Test accuracy" not in text
     assert "agreement" not in text
-    assert checking.check(folder) == []
+    assert check_report(folder) == []
 
 
 def test_several_settings_are_pooled(tmp_path):
@@ -79,7 +79,7 @@ def test_several_settings_are_pooled(tmp_path):
     assert done.exit_code == 0, done.output
     folder = tmp_path / "reports" / "mine"
     for part in (folder, folder / "a", folder / "b"):
-        assert checking.check(part) == []
+        assert check_report(part) == []
     table = pd.read_csv(folder / "leaderboard.csv").set_index("method")
     means = [np.subtract(KD[s], CE[s]) for s in "ab"]
     by_seed = np.mean(means, axis=0)
@@ -87,7 +87,7 @@ def test_several_settings_are_pooled(tmp_path):
     assert table.loc["kd", "p"] == pytest.approx(scipy_stats.ttest_1samp(by_seed, 0).pvalue)
     path = folder / "leaderboard.tex"
     path.write_text(path.read_text().replace("+0.", "+1.", 1))
-    assert "column" in checking.check(path)[0]
+    assert "column" in check_report(path)[0]
 
 
 def test_independent_seeds_are_another_test(tmp_path):
@@ -114,7 +114,7 @@ def test_setting_names_cannot_leave_the_folder(tmp_path):
 def test_a_missing_score_is_a_failed_run(tmp_path):
     path = tmp_path / "r.csv"
     path.write_text("\n".join([*lines("a")[:-1], "kd,a,3,,12.5"]))
-    board = judge(settings_of(read_results(path), "r.csv", "ce", 0.2)["a"])
+    board = leaderboard_of(settings_of(read_results(path), "r.csv", "ce", 0.2)["a"])
     kd = board.table.set_index("method").loc["kd"]
     assert (kd["n"], kd["state"]) == (3, "failed")
     assert kd["reason"] == "seed 3 no score was given"

@@ -35,7 +35,7 @@ from kdbench.report.figures.style import (
     short,
     styled,
 )
-from kdbench.report.leaderboard import leaderboard
+from kdbench.report.leaderboard import build_leaderboard
 
 ODD = "_a_b%&#$x_1$<b>"
 LONG = "a-method-whose-name-nobody-can-remember-with-warmup"
@@ -106,16 +106,16 @@ def fake_data(means=None, seeds=SEEDS, sampler="random", classes=CLASSES, epochs
     )
 
 
-def judged(evidence):
-    return leaderboard(evidence.runs, evidence.plan, evidence.cost)
+def judged(report_data):
+    return build_leaderboard(report_data.runs, report_data.plan, report_data.cost)
 
 
-def picture(name, board, evidence):
-    return PREPARE[name](board, evidence)
+def picture(name, board, report_data):
+    return PREPARE[name](board, report_data)
 
 
-def prepared(name, evidence):
-    return picture(name, judged(evidence), evidence)
+def prepared(name, report_data):
+    return picture(name, judged(report_data), report_data)
 
 
 def sketch(picture):
@@ -138,18 +138,18 @@ def texts(figure):
 
 
 @pytest.fixture(scope="module")
-def evidence():
+def report_data():
     return fake_data()
 
 
 @pytest.fixture(scope="module")
-def board(evidence):
-    return judged(evidence)
+def board(report_data):
+    return judged(report_data)
 
 
 @pytest.fixture(scope="module")
-def drawn(board, evidence):
-    return draw_figures(board, evidence)
+def drawn(board, report_data):
+    return draw_figures(board, report_data)
 
 
 # -- all of them
@@ -164,11 +164,11 @@ def test_every_figure_is_drawn_in_every_form(drawn):
     assert all(title.endswith(".") for title in drawn.titles.values())
 
 
-def test_what_has_nothing_to_show_is_left_out(evidence):
+def test_what_has_nothing_to_show_is_left_out(report_data):
     """Results made elsewhere are scores and nothing else."""
-    plan = replace(evidence.plan, tune=None, data=None, teachers={})
+    plan = replace(report_data.plan, tune=None, data=None, teachers={})
     bare = ReportData(
-        plan, {}, evidence.runs.assign(agreement=math.nan),
+        plan, {}, report_data.runs.assign(agreement=math.nan),
         *(pd.DataFrame(columns=list(c)) for c in (CURVES, TRIALS, CONFUSIONS)),
     )  # fmt: skip
     board = judged(bare)
@@ -178,17 +178,17 @@ def test_what_has_nothing_to_show_is_left_out(evidence):
     assert not draw_figures(judged(none), none).svg
 
 
-def test_equal_numbers_give_equal_bytes_anywhere(evidence, drawn, tmp_path):
+def test_equal_numbers_give_equal_bytes_anywhere(report_data, drawn, tmp_path):
     """Drawn a second time, in a process that hashes otherwise, from the files of a report;
     and without torch, MLflow or pyplot."""
-    for name, content in evidence.files().items():
+    for name, content in report_data.files().items():
         (tmp_path / name).write_bytes(content)
     code = (
         "import sys, hashlib, pathlib; from kdbench.report.data.report_data import load; "
-        "from kdbench.report.leaderboard import leaderboard; import kdbench.report.figures as f; "
+        "from kdbench.report.leaderboard import build_leaderboard; import kdbench.report.figures as f; "
         "early = 'matplotlib' in sys.modules; e = load(pathlib.Path(sys.argv[1])); "
         "f.PREPARE = {n: f.PREPARE[n] for n in sys.argv[2].split()}; "
-        "d = f.draw_figures(leaderboard(e.runs, e.plan, e.cost), e); "
+        "d = f.draw_figures(build_leaderboard(e.runs, e.plan, e.cost), e); "
         "heavy = {'torch', 'mlflow', 'matplotlib.pyplot'} & set(sys.modules); "
         "parts = [p for n in d.svg for p in (d.svg[n].encode(), d.png[n], d.pdf[n])]; "
         "print(hashlib.sha256(b''.join(parts)).hexdigest(), sorted(heavy), early)"
@@ -204,14 +204,14 @@ def test_equal_numbers_give_equal_bytes_anywhere(evidence, drawn, tmp_path):
     ]  # fmt: skip
 
 
-def test_the_users_settings_neither_count_nor_change(board, evidence, drawn, monkeypatch):
+def test_the_users_settings_neither_count_nor_change(board, report_data, drawn, monkeypatch):
     import matplotlib as mpl
 
     few = {"forest": PREPARE["forest"]}
     monkeypatch.setattr("kdbench.report.figures.PREPARE", few)
     with mpl.rc_context({"font.size": 20, "axes.facecolor": "red", "savefig.dpi": 30}):
         before = dict(mpl.rcParams)
-        assert draw_figures(board, evidence).png["forest"] == drawn.png["forest"]
+        assert draw_figures(board, report_data).png["forest"] == drawn.png["forest"]
         assert dict(mpl.rcParams) == before
 
 
@@ -306,9 +306,9 @@ def test_a_window_leaves_out_only_what_presses_the_rest():
 # -- what each one shows
 
 
-def test_forest_dots_are_the_paired_differences(board, evidence):
-    forest = picture("forest", board, evidence)
-    runs = evidence.runs.set_index(["label", "row", "seed"])["accuracy"].sort_index()
+def test_forest_dots_are_the_paired_differences(board, report_data):
+    forest = picture("forest", board, report_data)
+    runs = report_data.runs.set_index(["label", "row", "seed"])["accuracy"].sort_index()
     assert [e.label for e in forest.entries] == ["kd", ODD, LONG, "rkd", "kd-pinned"]
     for entry in forest.entries[:-1]:
         wanted = 100 * (runs[entry.label, "tuned"] - runs["ce", "only"])
@@ -324,8 +324,8 @@ def test_forest_dots_are_the_paired_differences(board, evidence):
     assert pinned.mean == pytest.approx(wanted.mean())
 
 
-def test_forest_draws_its_dots_and_marks_what_lies_far_out(board, evidence):
-    forest = picture("forest", board, evidence)
+def test_forest_draws_its_dots_and_marks_what_lies_far_out(board, report_data):
+    forest = picture("forest", board, report_data)
     axes = sketch(forest).axes[0]
     kd = forest.entries[0]
     lines = [tuple(map(float, line.get_xdata())) for line in axes.lines]
@@ -348,63 +348,65 @@ def test_every_verdict_has_a_look_of_its_own():
     assert len({marker for marker, _ in KINDS.values()}) == len(KINDS)
 
 
-def test_cost_front_is_what_no_other_beats(board, evidence):
-    cost = picture("cost", board, evidence)
+def test_cost_front_is_what_no_other_beats(board, report_data):
+    cost = picture("cost", board, report_data)
     front = {p.label for p in cost.points if p.strong}
     assert front == {"kd"}  # the cheapest and the best
     prices = {"kd": 2.0, "ce": 1.0, ODD: 1.5, LONG: 1.7, "rkd": 1.6, "kd-pinned": 2.5}
-    dear = replace(evidence, cost={"rows": {k: {"relative": v} for k, v in prices.items()}})
+    dear = replace(report_data, cost={"rows": {k: {"relative": v} for k, v in prices.items()}})
     cost = prepared("cost", dear)
     assert {p.label for p in cost.points if p.strong} == {"ce", ODD, "kd"}
     xs = [x for x, _ in cost.front]
     assert xs == [1.0, 1.5, 1.5, 2.0, 2.0]
-    one = replace(evidence, cost={"rows": {"kd": {"relative": 1.2}}})
+    one = replace(report_data, cost={"rows": {"kd": {"relative": 1.2}}})
     assert prepared("cost", one) is None
 
 
-def test_curves_take_validation_first_and_leave_gaps_out(board, evidence):
-    curves = picture("curves", board, evidence)
+def test_curves_take_validation_first_and_leave_gaps_out(board, report_data):
+    curves = picture("curves", board, report_data)
     assert curves.metric == "validation accuracy"
     best = curves.series[0]
-    runs = evidence.runs[(evidence.runs["label"] == "kd") & (evidence.runs["row"] == "tuned")]
+    runs = report_data.runs[
+        (report_data.runs["label"] == "kd") & (report_data.runs["row"] == "tuned")
+    ]
     assert best.y[-1] == pytest.approx(100 * runs["accuracy"].mean())
     assert best.low[-1] == pytest.approx(100 * runs["accuracy"].min())
     assert {s.label for s in curves.series if s.low is not None} == {"kd", "ce"}
-    train = replace(evidence, curves=evidence.curves.query("metric == 'train.accuracy'"))
+    train = replace(report_data, curves=report_data.curves.query("metric == 'train.accuracy'"))
     assert prepared("curves", train).metric == "training accuracy"
     assert "training accuracy" in prepared("curves", train).title
-    nothing = replace(evidence, curves=evidence.curves.assign(value=math.nan))
+    nothing = replace(report_data, curves=report_data.curves.assign(value=math.nan))
     assert prepared("curves", nothing) is None
 
 
-def test_tuning_shows_searched_hyperparameters_and_the_chosen_trial(evidence):
-    tuning = prepared("tuning", evidence)
+def test_tuning_shows_searched_hyperparameters_and_the_chosen_trial(report_data):
+    tuning = prepared("tuning", report_data)
     assert list(tuning.panels) == ["temperature", "beta"]
     chosen = {t.label: t.value for t in tuning.panels["beta"] if t.chosen}
     assert chosen == {"kd": 0.01, ODD: 0.01, LONG: 0.01, "rkd": 0.01}
     first, second = sketch(tuning).axes
     assert (first.get_xscale(), second.get_xscale()) == ("linear", "log")
-    lost = evidence.trials.assign(accuracy=math.nan)
-    assert prepared("tuning", replace(evidence, trials=lost)) is None
+    lost = report_data.trials.assign(accuracy=math.nan)
+    assert prepared("tuning", replace(report_data, trials=lost)) is None
 
 
-def test_budget_is_for_random_trials_alone(evidence):
-    budget = prepared("budget", evidence)
+def test_budget_is_for_random_trials_alone(report_data):
+    budget = prepared("budget", report_data)
     kd = next(s for s in budget.series if s.label == "kd")
-    trials = evidence.trials.query("label == 'kd' and number > 0")["accuracy"]
+    trials = report_data.trials.query("label == 'kd' and number > 0")["accuracy"]
     assert list(kd.x) == list(range(1, TRIED))
     assert kd.y[0] == pytest.approx(100 * trials.mean())
     assert kd.y[-1] == pytest.approx(100 * trials.max())
     assert prepared("budget", fake_data(sampler="tpe")) is None
-    trials = evidence.trials.copy()
+    trials = report_data.trials.copy()
     trials.loc[(trials["label"] == "kd") & (trials["number"] == 3), "accuracy"] = math.nan
-    lost = prepared("budget", replace(evidence, trials=trials))
+    lost = prepared("budget", replace(report_data, trials=trials))
     assert "kd" not in {s.label for s in lost.series}
     assert "1 left out for a trial without a score" in lost.title
 
 
-def test_fidelity_has_intervals_of_both(board, evidence):
-    points = picture("fidelity", board, evidence).points
+def test_fidelity_has_intervals_of_both(board, report_data):
+    points = picture("fidelity", board, report_data).points
     assert [p.label for p in points] == [r["method"] for _, r in primary_table(board).iterrows()]
     for p in points:
         assert p.left < p.x < p.right
@@ -412,8 +414,8 @@ def test_fidelity_has_intervals_of_both(board, evidence):
         assert p.x == pytest.approx(p.y + 1)
 
 
-def test_confusion_is_of_the_best_method(board, evidence):
-    confusion = picture("confusion", board, evidence)
+def test_confusion_is_of_the_best_method(board, report_data):
+    confusion = picture("confusion", board, report_data)
     assert confusion.label == "kd"
     assert list(confusion.counts) == ["truth", "teacher"]
     assert (np.diag(confusion.counts["truth"]) == 7 * SEEDS).all()
@@ -422,18 +424,18 @@ def test_confusion_is_of_the_best_method(board, evidence):
     assert many.counts["teacher"].shape == (100, 100)
     assert "28" not in texts(sketch(many))
     assert "with the counts" not in many.title
-    alone = evidence.confusions.query("against == 'truth'")
-    assert len(sketch(prepared("confusion", replace(evidence, confusions=alone))).axes) == 1
+    alone = report_data.confusions.query("against == 'truth'")
+    assert len(sketch(prepared("confusion", replace(report_data, confusions=alone))).axes) == 1
     assert MOST_COUNTS >= 10
 
 
-def test_profiles_fall_from_all_to_none(board, evidence):
-    profiles = picture("profiles", board, evidence)
+def test_profiles_fall_from_all_to_none(board, report_data):
+    profiles = picture("profiles", board, report_data)
     for one in profiles.series:
         assert (one.y[0], one.y[-1]) == (100, 0)
         assert (np.diff(one.y) <= 0).all()
     kd = profiles.series[0]
-    scores = 100 * evidence.runs.query("label == 'kd' and row == 'tuned'")["accuracy"]
+    scores = 100 * report_data.runs.query("label == 'kd' and row == 'tuned'")["accuracy"]
     middle = np.searchsorted(kd.x, scores.median(), side="right") - 1
     assert kd.y[middle] == 50
 
@@ -486,12 +488,12 @@ def test_any_size_is_drawn_without_a_warning(case, recwarn):
     assert [str(w.message) for w in recwarn] == []
 
 
-def test_runs_without_a_score_are_passed_over(evidence):
-    runs = evidence.runs.copy()
+def test_runs_without_a_score_are_passed_over(report_data):
+    runs = report_data.runs.copy()
     lost = (runs["label"] == ODD) | ((runs["label"] == "kd") & (runs["seed"] == 1))
     runs.loc[lost, ["state", "reason"]] = ["diverged", "diverged in epoch 2"]
     runs.loc[lost, ["accuracy", "agreement"]] = math.nan
-    made = replace(evidence, runs=runs)
+    made = replace(report_data, runs=runs)
     forest = prepared("forest", made)
     at = {e.label: e for e in forest.entries}
     assert len(at["kd"].dots) == SEEDS - 1

@@ -17,11 +17,11 @@ import pytest
 from kdbench.records.plan_file import PlanFile
 from kdbench.report.data.report_data import CONFUSIONS, CURVES, TRIALS, ReportData
 from kdbench.report.data.runs import COLUMNS, typed
-from kdbench.report.leaderboard import leaderboard
+from kdbench.report.leaderboard import build_leaderboard
 from kdbench.report.page import FILES, render_page
 from kdbench.report.page.details import run_curves
 from kdbench.report.page.matrix import READABLE, confusion_matrix
-from kdbench.report.writers.cells import sheet
+from kdbench.report.writers.cells import leaderboard_document
 
 HOSTILE = "a_b%&#<script>alert(1)</script>\"'"
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -139,19 +139,19 @@ PUBLISHED = [
 ]
 
 
-def board_and_page(evidence, drawn=NONE):
-    board = leaderboard(evidence.runs, evidence.plan, evidence.cost)
-    return board, render_page(board, evidence, drawn)
+def board_and_page(report_data, drawn=NONE):
+    board = build_leaderboard(report_data.runs, report_data.plan, report_data.cost)
+    return board, render_page(board, report_data, drawn)
 
 
 @pytest.fixture(scope="module")
-def evidence():
+def report_data():
     return fake_study(ROWS, published=PUBLISHED)
 
 
 @pytest.fixture(scope="module")
-def made(evidence):
-    return board_and_page(evidence, SOME)
+def made(report_data):
+    return board_and_page(report_data, SOME)
 
 
 # -- reading a page
@@ -210,9 +210,9 @@ class Read(HTMLParser):
         return " ".join(t for tag, ts in self.texts.items() if tag not in hidden for t in ts)
 
 
-def test_the_table_says_what_the_grid_says(evidence, made) -> None:
+def test_the_table_says_what_the_grid_says(report_data, made) -> None:
     board, text = made
-    grid = sheet(board, evidence.digest).grid
+    grid = leaderboard_document(board, report_data.digest).grid
     (_, headers), *rows = Read(text).tables["leaderboard"]
     assert tuple(headers) == grid.headers
     expected = [[("<strong>" if c.bold else "") + c.text for c in row] for row in grid.rows]
@@ -222,7 +222,7 @@ def test_the_table_says_what_the_grid_says(evidence, made) -> None:
     assert any(c.bold for row in grid.rows for c in row)
 
 
-def test_titles_words_figures_and_files_are_there(evidence, made) -> None:
+def test_titles_words_figures_and_files_are_there(report_data, made) -> None:
     board, text = made
     read = Read(text)
     for sentence in (board.title, board.question, *board.captions, *board.notes):
@@ -230,20 +230,20 @@ def test_titles_words_figures_and_files_are_there(evidence, made) -> None:
     assert SOME.svg["forest"] in text
     assert SOME.titles["forest"] in read.text
     assert {*FILES, "figures/forest.pdf"} <= set(read.links)
-    assert f'<meta name="kdbench-made-from" content="{evidence.digest}">' in text
+    assert f'<meta name="kdbench-made-from" content="{report_data.digest}">' in text
 
 
-def test_every_run_has_one_anchor_and_every_link_a_place(evidence, made) -> None:
+def test_every_run_has_one_anchor_and_every_link_a_place(report_data, made) -> None:
     read = Read(made[1])
     assert len(read.ids) == len(set(read.ids))
-    wanted = {f"run-{name}" for name in evidence.runs["id"].dropna()}
+    wanted = {f"run-{name}" for name in report_data.runs["id"].dropna()}
     assert wanted == {i for i in read.ids if i.startswith("run-")}
     assert {link[1:] for link in read.links if link.startswith("#")} <= set(read.ids)
 
 
-def test_runs_hyperparameters_trials_and_reasons_are_shown(evidence, made) -> None:
+def test_runs_hyperparameters_trials_and_reasons_are_shown(report_data, made) -> None:
     text = Read(made[1]).text
-    first = evidence.runs["id"].iloc[0]
+    first = report_data.runs["id"].iloc[0]
     assert f"tags.`kdbench.id` = '{first}'" in text
     for words in (
         "No run: layers differ: 16 & 32.",
@@ -266,10 +266,10 @@ def test_nothing_in_a_label_is_taken_for_markup(made) -> None:
     assert text.count("</script>") == 2
 
 
-def test_a_run_cannot_break_out_of_the_numbers(evidence) -> None:
+def test_a_run_cannot_break_out_of_the_numbers(report_data) -> None:
     name = "</script><script>alert(1)</script>"
-    curves = evidence.curves.replace({"id": {evidence.runs["id"].iloc[0]: name}})
-    _, text = board_and_page(replace(evidence, curves=curves))
+    curves = report_data.curves.replace({"id": {report_data.runs["id"].iloc[0]: name}})
+    _, text = board_and_page(replace(report_data, curves=curves))
     assert text.count("</script>") == 2
     assert name in Read(text).json["curves"]
 
@@ -284,11 +284,11 @@ def test_nothing_is_asked_of_a_network(made) -> None:
     assert "default-src 'none'" in text
 
 
-def test_the_curves_are_those_of_the_runs_in_five_digits(evidence, made) -> None:
+def test_the_curves_are_those_of_the_runs_in_five_digits(report_data, made) -> None:
     curves = Read(made[1]).json["curves"]
-    assert set(curves) == set(evidence.runs["id"].dropna())
+    assert set(curves) == set(report_data.runs["id"].dropna())
     for name, metrics in {"loss": "train.loss", "accuracy": "val.accuracy"}.items():
-        kept = evidence.curves[evidence.curves["metric"] == metrics]
+        kept = report_data.curves[report_data.curves["metric"] == metrics]
         for run, group in kept.groupby("id"):
             assert curves[run][name] == pytest.approx(group["value"].tolist(), rel=1e-4)
             assert all(v == float(f"{v:.5g}") for v in curves[run][name])
@@ -315,7 +315,7 @@ def test_what_is_missing_is_left_out() -> None:
         for r in rows
         for s, name in r["runs"].items()
     ]
-    evidence = ReportData(
+    report_data = ReportData(
         PlanFile.from_dict({
             "study": "elsewhere", "score": "Score", "reference": "ce", "margin": 0.2,
             "selection": "as given", "rows": rows, "complete": True,
@@ -324,7 +324,7 @@ def test_what_is_missing_is_left_out() -> None:
         typed(pd.DataFrame(runs, columns=list(COLUMNS), dtype=object)),
         *(pd.DataFrame(columns=list(c)) for c in (CURVES, TRIALS, CONFUSIONS)),
     )  # fmt: skip
-    board, text = board_and_page(evidence)
+    board, text = board_and_page(report_data)
     read = Read(text)
     assert sum("Score,\N{NO-BREAK SPACE}%" in t for t in read.texts["th"]) == 2
     assert "run-line-ce-0" in read.ids
@@ -364,7 +364,7 @@ def test_the_picture_is_a_png_of_the_shades(classes) -> None:
     assert opaque.sum() == 2
 
 
-def test_equal_numbers_give_equal_pages(evidence, made) -> None:
+def test_equal_numbers_give_equal_pages(report_data, made) -> None:
     assert board_and_page(fake_study(ROWS, published=PUBLISHED), SOME)[1] == made[1]
 
 

@@ -8,8 +8,8 @@ import pytest
 from scipy import stats as scipy_stats
 from support.fake_study import RIGHT, FakeStudy
 
-from kdbench.report.pooled import NotComparable, several
-from kdbench.report.pooled_table import frame, sheet
+from kdbench.report.pooled import NotComparable, pool_settings
+from kdbench.report.pooled_table import frame, pooled_document
 from kdbench.stats import Analysis, adjust
 
 
@@ -19,20 +19,20 @@ def quick(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def evidence(tmp_path_factory):
-    return FakeStudy(tmp_path_factory.mktemp("made")).evidence()
+def report_data(tmp_path_factory):
+    return FakeStudy(tmp_path_factory.mktemp("made")).report_data()
 
 
-def other(evidence, **plan):
+def other(report_data, **plan):
     """The same study in another setting: half the differences, other data."""
-    runs = evidence.runs.copy()
+    runs = report_data.runs.copy()
     runs["accuracy"] = 0.4 + runs["accuracy"] / 2
-    data = replace(evidence.plan.data, name="mnist")
-    return replace(evidence, runs=runs, plan=replace(evidence.plan, data=data, **plan))
+    data = replace(report_data.plan.data, name="mnist")
+    return replace(report_data, runs=runs, plan=replace(report_data.plan, data=data, **plan))
 
 
-def test_pooled_by_hand(evidence):
-    found = several("both", {"a": evidence, "b": other(evidence)})
+def test_pooled_by_hand(report_data):
+    found = pool_settings("both", {"a": report_data, "b": other(report_data)})
     assert not found.family.shared
     table = frame(found).set_index("method")
     d = (np.array(RIGHT["kd", "tuned"]) - np.array(RIGHT["ce", "only"])) / 10
@@ -52,42 +52,42 @@ def test_pooled_by_hand(evidence):
     assert table.loc["kd", "verdict"] == "better"
 
 
-def test_a_method_that_a_setting_did_not_declare_is_not_counted(evidence):
-    rows = [r for r in evidence.plan.rows if r.label != "rkd"]
-    found = several("both", {"a": evidence, "b": other(evidence, rows=rows)})
-    whole = several("both", {"a": evidence, "b": other(evidence)})
+def test_a_method_that_a_setting_did_not_declare_is_not_counted(report_data):
+    rows = [r for r in report_data.plan.rows if r.label != "rkd"]
+    found = pool_settings("both", {"a": report_data, "b": other(report_data, rows=rows)})
+    whole = pool_settings("both", {"a": report_data, "b": other(report_data)})
     assert "rkd" not in set(frame(found)["method"])
     assert found.family.family.size == whole.family.family.size - 1
-    assert any("not counted: " in note and "rkd" in note for note in sheet(found).notes)
+    assert any("not counted: " in note and "rkd" in note for note in pooled_document(found).notes)
 
 
-def test_a_method_that_failed_in_a_setting_has_no_pooled_value_but_counts(evidence):
-    there = other(evidence)
+def test_a_method_that_failed_in_a_setting_has_no_pooled_value_but_counts(report_data):
+    there = other(report_data)
     runs = there.runs.copy()
     lost = runs["label"] == "rkd"
     runs.loc[lost, "state"] = "diverged"
     runs.loc[lost, "accuracy"] = np.nan
-    found = several("both", {"a": evidence, "b": replace(there, runs=runs)})
+    found = pool_settings("both", {"a": report_data, "b": replace(there, runs=runs)})
     table = frame(found).set_index("method")
     assert np.isnan(table.loc["rkd", "difference"])
-    whole = several("both", {"a": evidence, "b": there})
+    whole = pool_settings("both", {"a": report_data, "b": there})
     assert found.family.family.size == whole.family.family.size
-    assert any("rkd: no score in b" in note for note in sheet(found).notes)
+    assert any("rkd: no score in b" in note for note in pooled_document(found).notes)
 
 
-def test_settings_that_share_data_and_student_share_seeds(evidence):
-    found = several("both", {"a": evidence, "b": replace(evidence)})
+def test_settings_that_share_data_and_student_share_seeds(report_data):
+    found = pool_settings("both", {"a": report_data, "b": replace(report_data)})
     assert found.family.shared
     table = frame(found).set_index("method")
     d = (np.array(RIGHT["kd", "tuned"]) - np.array(RIGHT["ce", "only"])) / 10
     assert table.loc["kd", "p"] == pytest.approx(scipy_stats.ttest_1samp(d, 0).pvalue)
     assert table.loc["kd", "df"] == 4
-    assert "seeds are shared" in " ".join(sheet(found).captions)
+    assert "seeds are shared" in " ".join(pooled_document(found).captions)
 
 
-def test_the_words_follow_the_analysis(evidence, monkeypatch):
-    parts = {"a": evidence, "b": other(evidence)}
-    usual = " ".join(sheet(several("both", parts)).captions)
+def test_the_words_follow_the_analysis(report_data, monkeypatch):
+    parts = {"a": report_data, "b": other(report_data)}
+    usual = " ".join(pooled_document(pool_settings("both", parts)).captions)
     assert "Holm-corrected" in usual
     assert "Too few settings to speak of settings like these" in usual
     import kdbench.report.leaderboard as board_module
@@ -97,13 +97,13 @@ def test_the_words_follow_the_analysis(evidence, monkeypatch):
             super().__init__(margin=margin, correction="bonferroni")
 
     monkeypatch.setattr(board_module, "Analysis", Swapped)
-    swapped = " ".join(sheet(several("both", parts)).captions)
+    swapped = " ".join(pooled_document(pool_settings("both", parts)).captions)
     assert "Bonferroni-corrected" in swapped
     assert "Holm" not in swapped
 
 
-def test_what_cannot_be_pooled(evidence):
+def test_what_cannot_be_pooled(report_data):
     with pytest.raises(NotComparable, match="two or more"):
-        several("one", {"a": evidence})
+        pool_settings("one", {"a": report_data})
     with pytest.raises(NotComparable, match="different references: a with ce, b with kd"):
-        several("both", {"a": evidence, "b": other(evidence, reference="kd")})
+        pool_settings("both", {"a": report_data, "b": other(report_data, reference="kd")})

@@ -26,10 +26,10 @@ from kdbench.registry import KEY, KINDS, Paper, balanced
 from kdbench.report.data.external import read_results
 from kdbench.report.data.external import settings as settings_of
 from kdbench.report.data.runs import records_frame
-from kdbench.report.leaderboard import leaderboard
-from kdbench.report.writers.bibtex import bibtex, protect
-from kdbench.report.writers.cells import sheet
-from kdbench.report.writers.latex import latex
+from kdbench.report.leaderboard import build_leaderboard
+from kdbench.report.writers.bibtex import protect, to_bibtex
+from kdbench.report.writers.cells import leaderboard_document
+from kdbench.report.writers.latex import to_latex
 from kdbench.report.writers.methods_section import paragraph
 from kdbench.stats import Analysis, paired_difference, seeds_to_tell_apart
 from kdbench.study.load import load_study
@@ -115,7 +115,7 @@ def parsed(text: str):
 def test_entries_read_back_as_they_were():
     papers = {"b2024": FIELDS, "a2024": {**FIELDS, "kind": "misc", "url": None}}
     plan = PlanFile("bib", "last", references=papers)
-    found = parsed(bibtex(plan))
+    found = parsed(to_bibtex(plan))
     assert list(found) == ["a2024", "b2024"]
     entry = found["b2024"]
     assert entry.type == "article"
@@ -133,7 +133,7 @@ def test_entries_read_back_as_they_were():
 
 
 def test_nothing_to_cite_is_an_empty_file():
-    assert bibtex(PlanFile("bib", "last")) == ""
+    assert to_bibtex(PlanFile("bib", "last")) == ""
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_acronyms_keep_their_capitals(title, protected):
 @settings(deadline=None)
 def test_any_text_makes_an_entry(text, kind):
     fields = {**FIELDS, "title": f"X {text}", "authors": "Rossi, Ada", "kind": kind}
-    out = bibtex(PlanFile("bib", "last", references={"a2024": fields}))
+    out = to_bibtex(PlanFile("bib", "last", references={"a2024": fields}))
     assert set(parsed(out)) == {"a2024"}
     rest = out.replace(FIELDS["url"], "").replace(r"$\pm$", "")
     assert not re.search(r"(?<!\\)[%&#$_]", rest)
@@ -200,13 +200,15 @@ def shipped(request, tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("shipped"))
     planner = Planner(study, data, store)
     plan = plan_file(planner, planner.plan())
-    return plan, leaderboard(records_frame(store, plan), plan)
+    return plan, build_leaderboard(records_frame(store, plan), plan)
 
 
 def test_what_a_shipped_study_cites_is_what_the_file_holds(shipped):
     plan, board = shipped
     text = paragraph(board, plan)
-    assert keys(text, latex(sheet(board, "0" * 16))) == set(parsed(bibtex(plan)))
+    assert keys(text, to_latex(leaderboard_document(board, "0" * 16))) == set(
+        parsed(to_bibtex(plan))
+    )
     assert sound(text)
 
 
@@ -215,7 +217,7 @@ def test_a_style_finds_all_that_it_needs(shipped):
     with warnings.catch_warnings(), pybtex.errors.capture() as faults:
         warnings.simplefilter("error")
         shown = pybtex.format_from_string(
-            bibtex(plan), style="unsrt", citations=["*"], output_backend="plaintext"
+            to_bibtex(plan), style="unsrt", citations=["*"], output_backend="plaintext"
         )
     assert not faults
     assert shown.count("[") == len(plan.references)
@@ -223,13 +225,13 @@ def test_a_style_finds_all_that_it_needs(shipped):
 
 
 def test_all_references_are_cited_once_there_are_scores(frame, cited):
-    board = leaderboard(frame, cited, COST)
+    board = build_leaderboard(frame, cited, COST)
     text = paragraph(board, cited)
-    assert keys(text, latex(sheet(board, "0" * 16))) == set(cited.references)
+    assert keys(text, to_latex(leaderboard_document(board, "0" * 16))) == set(cited.references)
     assert keys(text) == set(cited.references) - {"table2024"}
     assert any("Grey rows" in sentence for sentence in board.captions)
     assert not any(
-        "Grey rows" in s for s in leaderboard(frame, replace(cited, published=())).captions
+        "Grey rows" in s for s in build_leaderboard(frame, replace(cited, published=())).captions
     )
 
 
@@ -237,7 +239,7 @@ def test_all_references_are_cited_once_there_are_scores(frame, cited):
 
 
 def test_the_paragraph_says_what_was_done(made, frame, cited):
-    board = leaderboard(frame, cited, COST)
+    board = build_leaderboard(frame, cited, COST)
     text = paragraph(board, cited)
     for part in (
         r"compares rkd, kd~\cite{hinton2015}, a\_b\%\&\#, kd-tutorial~\cite{hinton2015} (alpha=0.9",
@@ -266,8 +268,8 @@ def test_the_paragraph_says_what_was_done(made, frame, cited):
 
 
 def test_the_words_follow_the_analysis(made, frame, cited):
-    usual = leaderboard(frame, cited, COST)
-    other = leaderboard(
+    usual = build_leaderboard(frame, cited, COST)
+    other = build_leaderboard(
         frame, cited, COST, Analysis(0.5, alpha=0.1, level=0.9, power=0.9, correction="bonferroni")
     )
     for text in (paragraph(usual, cited), "\n".join(usual.captions)):
@@ -286,16 +288,16 @@ def test_a_tuned_learning_rate_and_augmentation_are_told(frame, cited):
     rows = [replace(r, searched=("recipe.lr",) * (r.row == "tuned")) for r in cited.rows]
     data = replace(cited.data, augment="flip", train_on="all")
     plan = replace(cited, rows=rows, data=data)
-    text = paragraph(leaderboard(frame, plan, COST), plan)
+    text = paragraph(build_leaderboard(frame, plan, COST), plan)
     assert "learning rate 0.05 unless tuned" in text
     assert "train on all training images, augmented by flip." in text
 
 
 def test_a_key_without_a_reference_is_not_cited(frame, cited):
     plan = replace(cited, references={})
-    text = paragraph(leaderboard(frame, plan, COST), plan)
+    text = paragraph(build_leaderboard(frame, plan, COST), plan)
     assert not keys(text)
-    assert bibtex(plan) == ""
+    assert to_bibtex(plan) == ""
 
 
 def test_a_plan_that_tells_little(tmp_path):
@@ -307,9 +309,9 @@ def test_a_plan_that_tells_little(tmp_path):
         for s in range(4)
     ]
     path.write_text("\n".join(["method,setting,seed,score", *lines]))
-    ((_, evidence),) = settings_of(read_results(path), "results", "ce", 0.2).items()
-    board = leaderboard(evidence.runs, evidence.plan, evidence.cost)
-    text = paragraph(board, evidence.plan)
+    ((_, report_data),) = settings_of(read_results(path), "results", "ce", 0.2).items()
+    board = build_leaderboard(report_data.runs, report_data.plan, report_data.cost)
+    text = paragraph(board, report_data.plan)
     assert text.splitlines()[1] == r"The study one\_\% compares kd\_x with ce."
     for part in (
         "Score is given in \\%",
@@ -342,7 +344,7 @@ def apart(board):
 
 
 def test_the_seeds_that_would_tell_the_two_best_apart(made, frame):
-    board = leaderboard(near(frame), made.plan)
+    board = build_leaderboard(near(frame), made.plan)
     (sentence,) = apart(board)
     best = board.table.set_index(["method", "row"])
     assert "kd and rkd, differ by 0.04 points" in sentence
@@ -359,9 +361,9 @@ def test_the_seeds_that_would_tell_the_two_best_apart(made, frame):
 
 
 def test_where_the_best_is_told_apart_no_seeds_are_named(made, frame):
-    assert not apart(leaderboard(frame, made.plan))
+    assert not apart(build_leaderboard(frame, made.plan))
     few = frame[frame["seed"].isna() | (frame["seed"] < 2)]
-    assert not apart(leaderboard(few, made.plan))
+    assert not apart(build_leaderboard(few, made.plan))
 
 
 # -- it compiles
@@ -371,16 +373,16 @@ def test_where_the_best_is_told_apart_no_seeds_are_named(made, frame):
     not (shutil.which("pdflatex") and shutil.which("bibtex")), reason="no LaTeX to compile it with"
 )
 def test_paragraph_table_and_references_compile_together(frame, cited, tmp_path: Path):
-    board = leaderboard(frame, cited, COST)
+    board = build_leaderboard(frame, cited, COST)
     document = "\n".join([
         r"\documentclass{article}\usepackage[utf8]{inputenc}",
         r"\usepackage{booktabs,graphicx,xcolor}\begin{document}", paragraph(board, cited),
-        latex(sheet(board, "0" * 16)), r"\bibliographystyle{plain}\bibliography{references}",
+        to_latex(leaderboard_document(board, "0" * 16)), r"\bibliographystyle{plain}\bibliography{references}",
         r"\end{document}",
     ])  # fmt: skip
     (tmp_path / "t.tex").write_text(document)
     full = {**cited["references"], "hinton2015": FIELDS}
-    (tmp_path / "references.bib").write_text(bibtex({"references": full}))
+    (tmp_path / "references.bib").write_text(to_bibtex({"references": full}))
     commands = (["pdflatex", "-halt-on-error", "t"], ["bibtex", "t"])
     for command in (commands[0], commands[1], commands[0], commands[0]):
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

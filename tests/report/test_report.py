@@ -20,11 +20,11 @@ from support.fake_study import COST, IMAGES, ODD, RIGHT, SEEDS, FakeStudy
 
 from kdbench.records.plan_file import PlanRow
 from kdbench.records.store import Store
-from kdbench.report.data.collect import Behind, behind
+from kdbench.report.data.collect import OutOfDate, count_out_of_date
 from kdbench.report.data.report_data import NoReportData, load, squeeze, tidy_curves
 from kdbench.report.data.runs import MixedRuns, records_frame, runs_frame, typed
-from kdbench.report.leaderboard import leaderboard
-from kdbench.report.write import build, write
+from kdbench.report.leaderboard import build_leaderboard
+from kdbench.report.write import report_study, write_report
 from kdbench.report.writers import cells as cells_module
 from kdbench.report.writers import latex as latex_module
 from kdbench.report.writers import markdown as markdown_module
@@ -50,7 +50,7 @@ def frame(made):
 
 @pytest.fixture
 def board(made, frame):
-    return leaderboard(frame, made.plan, COST)
+    return build_leaderboard(frame, made.plan, COST)
 
 
 def row_of(board, method, row):
@@ -71,11 +71,11 @@ CURVES = pd.DataFrame(
 
 
 def as_markdown(board):
-    return markdown_module.markdown(cells_module.sheet(board, DIGEST))
+    return markdown_module.to_markdown(cells_module.leaderboard_document(board, DIGEST))
 
 
 def as_latex(board):
-    return latex_module.latex(cells_module.sheet(board, DIGEST))
+    return latex_module.to_latex(cells_module.leaderboard_document(board, DIGEST))
 
 
 # -- the frame
@@ -127,7 +127,7 @@ def test_other_states(made, tmp_path):
     found = records_frame(store, made.plan).set_index(["label", "row", "seed"])
     texts = [found.loc[("ce", "only", s), "reason"] for s in range(3)]
     assert texts == ["interrupted", "failed: out of memory", "not scored yet"]
-    board = leaderboard(found.reset_index(), made.plan)
+    board = build_leaderboard(found.reset_index(), made.plan)
     assert row_of(board, "ce", "only")["n"] == 2
     assert any("ce: seed 0 interrupted; seed 1 failed: out of memory" in n for n in board.notes)
     assert any("compared with ce on the 2 seeds that both have (3, 4)" in n for n in board.notes)
@@ -142,7 +142,7 @@ def test_the_best_epoch_is_a_rule_of_its_own(made):
     assert found.loc[scored, "accuracy"].tolist() == pytest.approx(
         (last.loc[scored, "accuracy"] + 0.01).tolist()
     )
-    assert "of best validation accuracy" in leaderboard(found, plan).captions[0]
+    assert "of best validation accuracy" in build_leaderboard(found, plan).captions[0]
 
 
 # -- the numbers
@@ -211,7 +211,7 @@ def test_gain_from_tuning(board):
 
 def test_order_of_runs_changes_nothing(made, frame, board):
     shuffled = frame.sample(frac=1, random_state=3)
-    again = leaderboard(shuffled, made.plan, COST)
+    again = build_leaderboard(shuffled, made.plan, COST)
     pd.testing.assert_frame_equal(again.table, board.table)
     assert again.captions == board.captions
 
@@ -220,7 +220,7 @@ def test_pairing_is_by_seed(made, frame, board):
     moved = frame.copy()
     kd = (frame["label"] == "kd") & (frame["row"] == "tuned")
     moved.loc[kd, "seed"] = (frame.loc[kd, "seed"] + 1) % SEEDS
-    before, after = (row_of(b, "kd", "tuned") for b in (board, leaderboard(moved, made.plan)))
+    before, after = (row_of(b, "kd", "tuned") for b in (board, build_leaderboard(moved, made.plan)))
     assert after["difference"] == pytest.approx(before["difference"])
     assert after["accuracy_low"] == pytest.approx(before["accuracy_low"])
     assert after["difference_low"] < before["difference_low"] - 0.1
@@ -245,7 +245,7 @@ def test_missing_and_diverged_runs_show(board):
 def test_a_complete_study_with_divergence_is_complete(made, frame):
     rows = tuple(r for r in made.plan.rows if r.label != "at")
     plan = replace(made.plan, complete=True, rows=rows)
-    board = leaderboard(frame[frame["label"] != "at"], plan)
+    board = build_leaderboard(frame[frame["label"] != "at"], plan)
     assert not board.incomplete
     assert "Incomplete" not in "".join(board.notes)
 
@@ -253,7 +253,7 @@ def test_a_complete_study_with_divergence_is_complete(made, frame):
 def test_tuning_that_is_not_done_shows(made):
     row = PlanRow("new", "tuned", "new", searched=("alpha",))
     plan = replace(made.plan, rows=(*made.plan.rows, row))
-    board = leaderboard(records_frame(made.store, plan), plan)
+    board = build_leaderboard(records_frame(made.store, plan), plan)
     assert row_of(board, "new", "tuned")["reason"] == "not tuned yet"
     assert "new" in board.family.verdicts
 
@@ -282,7 +282,7 @@ def test_bold_is_what_is_not_told_apart(board):
 
 def test_two_seeds_give_no_verdict_and_no_bold(made, frame):
     few = frame[frame["seed"].isna() | (frame["seed"] < 2)]
-    board = leaderboard(few, made.plan)
+    board = build_leaderboard(few, made.plan)
     assert set(board.table["verdict"].dropna()) == {"no verdict below 3 seeds"}
     assert not board.table["best"].any()
     assert "Bold" not in "".join(board.captions)
@@ -291,9 +291,9 @@ def test_two_seeds_give_no_verdict_and_no_bold(made, frame):
 
 
 def test_one_seed_and_no_runs_at_all(made, frame):
-    one = leaderboard(frame[frame["seed"].isna() | (frame["seed"] == 1)], made.plan)
+    one = build_leaderboard(frame[frame["seed"].isna() | (frame["seed"] == 1)], made.plan)
     assert math.isnan(row_of(one, "kd", "tuned")["accuracy_low"])
-    none = leaderboard(runs_frame(pd.DataFrame(), made.plan), made.plan)
+    none = build_leaderboard(runs_frame(pd.DataFrame(), made.plan), made.plan)
     assert (none.table["n"] == 0).all()
     for each in (one, none):
         assert as_markdown(each)
@@ -302,7 +302,7 @@ def test_one_seed_and_no_runs_at_all(made, frame):
 
 def test_the_margin_is_never_less_than_one_image(made, frame, board):
     assert board.family.analysis.margin == 0.2
-    small = leaderboard(frame.assign(images=360), made.plan)
+    small = build_leaderboard(frame.assign(images=360), made.plan)
     assert small.family.analysis.margin == pytest.approx(100 / 360)
     assert any("one test image is 0.28 points" in c for c in small.captions)
 
@@ -314,7 +314,7 @@ def test_relative_cost_is_the_calibrated_one(board):
 
 
 def test_second_column_goes_where_kd_is_the_reference(made, frame):
-    board = leaderboard(frame, replace(made.plan, reference="kd"))
+    board = build_leaderboard(frame, replace(made.plan, reference="kd"))
     assert board.second is None
     assert board.table["versus_second"].isna().all()
     assert not any("Δ kd" in h for h in cells_module.grid(board).headers[5:])
@@ -323,7 +323,7 @@ def test_second_column_goes_where_kd_is_the_reference(made, frame):
 
 def test_unknown_reference(made, frame):
     with pytest.raises(ValueError, match="the reference 'kdd' is no method of this study: "):
-        leaderboard(frame, replace(made.plan, reference="kdd"))
+        build_leaderboard(frame, replace(made.plan, reference="kdd"))
 
 
 # -- what must not stand in one table
@@ -337,7 +337,7 @@ def test_mixtures_are_refused(made, frame, column, words):
     mixed = frame.copy()
     mixed.loc[mixed["name"] == "kd seed 3", column] = "another"
     with pytest.raises(MixedRuns, match=f"(?s)different {words}.*another: kd seed 3\n"):
-        leaderboard(mixed, made.plan)
+        build_leaderboard(mixed, made.plan)
 
 
 def test_an_empty_text_is_none_as_it_is_when_read_from_csv(frame):
@@ -350,7 +350,7 @@ def test_mixed_commits_and_machines_are_noted(made, frame):
     mixed = frame.copy()
     at = mixed["name"] == "dml seed 1"
     mixed.loc[at, ["commit", "hardware", "dirty"]] = ["beef", "a laptop", True]
-    text = "\n".join(leaderboard(mixed, made.plan).notes)
+    text = "\n".join(build_leaderboard(mixed, made.plan).notes)
     assert "several commits: beef (1 run), f00d (" in text
     assert "several machines: a laptop (1 run)" in text
     assert "Code with uncommitted changes made 1 run." in text
@@ -377,7 +377,7 @@ def test_captions_say_what_was_done(board, made):
 
 def test_captions_change_with_the_analysis(made, frame):
     other = Analysis(margin=0.5, correction="bonferroni", level=0.9, alpha=0.1)
-    board = leaderboard(frame, made.plan, COST, other)
+    board = build_leaderboard(frame, made.plan, COST, other)
     text = "\n".join(board.captions)
     assert "Holm" not in text
     assert "Bonferroni-corrected over 6" in text
@@ -392,7 +392,7 @@ def test_captions_change_with_the_analysis(made, frame):
 def test_teachers_by_seed(made, frame):
     teachers = {str(s): made.teacher if s == 0 else f"{s}" * 12 for s in range(3)}
     plan = replace(made.plan, teachers=teachers, tune=None)
-    board = leaderboard(records_frame(made.store, plan), plan)
+    board = build_leaderboard(records_frame(made.store, plan), plan)
     text = "\n".join(board.captions)
     assert f"Each seed has a teacher of its own: {made.teacher}, 111111111111" in text
     assert "Nothing was tuned" in text
@@ -403,12 +403,12 @@ def test_teachers_by_seed(made, frame):
 
 
 def test_csv_holds_the_tables_numbers(made, board, tmp_path):
-    evidence = made.evidence()
-    _, paths = write(evidence, tmp_path)
+    report_data = made.report_data()
+    _, paths = write_report(report_data, tmp_path)
     read = pd.read_csv(tmp_path / "leaderboard.csv")
     for column in ("accuracy", "difference_low", "p_adjusted", "agreement"):
         np.testing.assert_allclose(read[column], board.table[column].astype(float), rtol=1e-9)
-    assert set(read["made from"]) == {evidence.digest}
+    assert set(read["made from"]) == {report_data.digest}
     measured = [c for c in read.columns if "seconds" in c or "cost" in c or "memory" in c]
     assert measured
     assert all(c.endswith(" (measured)") for c in measured)
@@ -420,15 +420,15 @@ def test_csv_holds_the_tables_numbers(made, board, tmp_path):
 
 
 def test_evidence_reads_back_to_the_same_numbers(made, tmp_path):
-    evidence = made.evidence()
-    for name, content in evidence.files().items():
+    report_data = made.report_data()
+    for name, content in report_data.files().items():
         (tmp_path / name).write_bytes(content)
     again = load(tmp_path)
     for name in ("runs", "curves", "trials", "confusions"):
-        pd.testing.assert_frame_equal(getattr(again, name), getattr(evidence, name))
-    assert (again.digest, again.files()) == (evidence.digest, evidence.files())
-    board = leaderboard(again.runs, again.plan, again.cost)
-    expected = leaderboard(evidence.runs, evidence.plan, evidence.cost)
+        pd.testing.assert_frame_equal(getattr(again, name), getattr(report_data, name))
+    assert (again.digest, again.files()) == (report_data.digest, report_data.files())
+    board = build_leaderboard(again.runs, again.plan, again.cost)
+    expected = build_leaderboard(report_data.runs, report_data.plan, report_data.cost)
     pd.testing.assert_frame_equal(board.table, expected.table)
     (tmp_path / "trials.csv.gz").unlink()
     with pytest.raises(NoReportData, match=r"holds no trials\.csv\.gz"):
@@ -436,17 +436,17 @@ def test_evidence_reads_back_to_the_same_numbers(made, tmp_path):
 
 
 def test_the_digest_does_not_know_the_clock(made):
-    evidence = made.evidence()
-    runs = evidence.runs.assign(**{"measured.seconds": 1.0})
-    curves = evidence.curves.copy()
+    report_data = made.report_data()
+    runs = report_data.runs.assign(**{"measured.seconds": 1.0})
+    curves = report_data.curves.copy()
     curves.loc[curves["metric"] == "measured.seconds", "value"] += 1
-    assert dataclasses.replace(evidence, runs=runs, curves=curves, cost={}).digest == (
-        evidence.digest
+    assert dataclasses.replace(report_data, runs=runs, curves=curves, cost={}).digest == (
+        report_data.digest
     )
     for name, column in (("runs", "nll"), ("curves", "value"), ("confusions", "count")):
-        frame = getattr(evidence, name).copy()
+        frame = getattr(report_data, name).copy()
         frame[column] += 1
-        assert dataclasses.replace(evidence, **{name: frame}).digest != evidence.digest
+        assert dataclasses.replace(report_data, **{name: frame}).digest != report_data.digest
 
 
 def test_curves_are_sorted_and_marked():
@@ -459,7 +459,7 @@ def test_curves_are_sorted_and_marked():
 
 
 def test_confusions_count_every_image_of_every_run(made, frame):
-    found = made.evidence().confusions
+    found = made.report_data().confusions
     truth = found[found["against"] == "truth"].groupby(["label", "row"])["count"].sum()
     assert truth["kd", "tuned"] == 5 * IMAGES
     assert truth["at", "only"] == 4 * IMAGES
@@ -472,9 +472,11 @@ def test_confusions_count_every_image_of_every_run(made, frame):
 
 
 def test_equal_numbers_give_equal_bytes(made, tmp_path):
-    evidence = made.evidence()
-    _, first = write(evidence, tmp_path / "a")
-    _, second = write(dataclasses.replace(evidence, curves=evidence.curves), tmp_path / "b")
+    report_data = made.report_data()
+    _, first = write_report(report_data, tmp_path / "a")
+    _, second = write_report(
+        dataclasses.replace(report_data, curves=report_data.curves), tmp_path / "b"
+    )
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes(), one.name
     assert squeeze(b"x")[4:8] == b"\0\0\0\0"  # gzip's time
@@ -543,7 +545,7 @@ def test_latex_escapes_everything(text):
 
 def test_latex_cites(made, frame):
     rows = [replace(r, cite="hinton2015" if r.label == "kd" else None) for r in made.plan.rows]
-    board = leaderboard(frame, replace(made.plan, rows=rows))
+    board = build_leaderboard(frame, replace(made.plan, rows=rows))
     assert as_latex(board).count(r"~\cite{hinton2015}") == 2
     assert "hinton2015" not in as_markdown(board)
 
@@ -579,7 +581,7 @@ def test_terminal_fits_in_100_columns(board):
 def test_terminal_drops_n_where_it_says_nothing(made, frame):
     keep = {"ce", "kd", "kd-tutorial"}
     plan = replace(made.plan, rows=[r for r in made.plan.rows if r.label in keep])
-    whole = leaderboard(frame[frame["label"].isin({*keep, "teacher"})], plan)
+    whole = build_leaderboard(frame[frame["label"].isin({*keep, "teacher"})], plan)
     assert "n" not in cells_module.grid(whole, narrow=True).headers
     assert "n" in cells_module.grid(whole).headers
 
@@ -604,19 +606,19 @@ def test_build_from_mlflow(made, tmp_path, monkeypatch):
     plan = replace(made.plan, rows=tuple(rows), listing=listing)
     plan.dump(store.plan_path("fake_study"))
     with pytest.raises(FileNotFoundError, match="no plan of study 'other'"):
-        build(store, "other")
+        report_study(store, "other")
     late = rows[1].runs["0"]
     hidden = store.record(late).folder
     hidden.rename(tmp_path / "hidden")
     sync(store, "fake_study", tracking_uri(store.root))
     (tmp_path / "hidden").rename(hidden)
     with pytest.raises(
-        Behind, match="behind the records of study 'fake_study' by 1 run: kdbench sy"
+        OutOfDate, match="behind the records of study 'fake_study' by 1 run: kdbench sy"
     ):
-        build(store, "fake_study")
+        report_study(store, "fake_study")
     sync(store, "fake_study", tracking_uri(store.root))
-    board, paths = build(store, "fake_study")
-    expected = leaderboard(records_frame(store, plan, COST), plan, COST)
+    board, paths = report_study(store, "fake_study")
+    expected = build_leaderboard(records_frame(store, plan, COST), plan, COST)
     pd.testing.assert_frame_equal(board.table, expected.table)
     assert board.captions == expected.captions
     assert all(p.exists() for p in paths)
@@ -624,28 +626,27 @@ def test_build_from_mlflow(made, tmp_path, monkeypatch):
 
 
 def test_behind_counts_each_run_once(made, frame):
-    assert behind(made.store, frame) == 0
+    assert count_out_of_date(made.store, frame) == 0
     lost = frame.copy()
     lost.loc[lost["label"] == "rkd", ["state", "accuracy"]] = ["missing", math.nan]
-    assert behind(made.store, lost) == 5  # default and tuned are the same runs
+    assert count_out_of_date(made.store, lost) == 5  # default and tuned are the same runs
     faint = frame.copy()
     faint.loc[faint["name"] == "kd seed 1", "agreement"] = math.nan
-    assert behind(made.store, faint) == 2
+    assert count_out_of_date(made.store, faint) == 2
 
 
 # -- what it costs
 
 
-def test_no_torch_and_a_light_package():
+def test_no_torch_and_no_statsmodels():
     code = (
-        "import sys, kdbench.report; "
-        "light = [m for m in ('pandas', 'scipy', 'rich', 'mlflow') if m in sys.modules]; "
-        "from kdbench.report import build, leaderboard, write, terminal, records_frame; "
+        "import sys; "
+        "import kdbench.report.write, kdbench.report.writers.console; "
         "import kdbench.tracking.payload; "
-        "print(light, 'torch' in sys.modules, 'statsmodels' in sys.modules)"
+        "print('torch' in sys.modules, 'statsmodels' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[] False False"
+    assert done.stdout.strip() == "False False"
 
 
 def test_frozen(board):

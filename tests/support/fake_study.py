@@ -8,9 +8,9 @@ from kdbench.records.files import write_json
 from kdbench.records.plan_file import PlanFile, PlannedRun
 from kdbench.records.spec import DataSpec, Recipe, RunSpec
 from kdbench.records.store import Store
-from kdbench.report import records_frame
 from kdbench.report.data.confusion import confusions_frame
 from kdbench.report.data.report_data import ReportData, tidy_curves, trials_frame
+from kdbench.report.data.runs import records_frame
 from kdbench.tracking import payload as content
 
 ODD = "a_b%&#"
@@ -145,7 +145,7 @@ class FakeStudy:
             rows.append(row | {f"tags.{k}": v for k, v in tags.items()})
         return pd.DataFrame(rows)
 
-    def evidence(self):
+    def report_data(self):
         """All that a report is made from, out of the records."""
         runs = records_frame(self.store, self.plan, COST)
         confusions = confusions_frame(self.store, self.plan, runs)

@@ -12,7 +12,7 @@ from kdbench.report.data.runs import TEACHER, run_ids, runs_frame
 from kdbench.tracking import curves, search, tracking_uri
 
 
-class Behind(KdbenchError, RuntimeError):
+class OutOfDate(KdbenchError, RuntimeError):
     """MLflow lacks what the records hold; `kdbench sync` brings it level. `count`: runs."""
 
     def __init__(self, study: str, count: int) -> None:
@@ -28,11 +28,11 @@ def no_plan(store: Store, study: str) -> str:
     return f"no plan of study '{study}' under {store.root}: run `kdbench study {study}` first"
 
 
-def gather(store: Store, study: str) -> ReportData:
+def collect_report_data(store: Store, study: str) -> ReportData:
     """All that a study's report is made from: its plan, MLflow, the records' predictions.
 
     Raises `FileNotFoundError` where the study has no plan, `LookupError` where MLflow has
-    no such experiment, `Behind` where MLflow lacks results that the records have.
+    no such experiment, `OutOfDate` where MLflow lacks results that the records have.
     """
     plan = PlanFile.load(store.plan_path(study))
     if plan is None:
@@ -41,22 +41,22 @@ def gather(store: Store, study: str) -> ReportData:
     cost = read_json(store.costs_path(study)) or {}
     found = search(study, uri, trials=False)
     frame = runs_frame(found, plan, cost)
-    late = behind(store, frame)
+    late = count_out_of_date(store, frame)
     if late:
-        raise Behind(study, late)
+        raise OutOfDate(study, late)
     lines = tidy_curves(curves(study, uri, run_ids(plan), found))
     confusions = confusions_frame(store, plan, frame)
     return ReportData(plan.without_runs(), cost, frame, lines, trials_frame(plan), confusions)
 
 
-def behind(store: Store, frame: pd.DataFrame) -> int:
+def count_out_of_date(store: Store, frame: pd.DataFrame) -> int:
     """How many runs of the frame are further on disk than in MLflow."""
     columns = ["id", "state", "row", "agreement", "teacher"]
     runs = frame[columns].dropna(subset=["id"]).itertuples(index=False, name=None)
-    return len({run[0] for run in runs if _behind(store, *run)})
+    return len({run[0] for run in runs if _out_of_date(store, *run)})
 
 
-def _behind(
+def _out_of_date(
     store: Store, run: str, state: str, row: str, agreement: float, teacher: str | None
 ) -> bool:
     record = store.record(run)

@@ -12,7 +12,7 @@ from kdbench.report.data.report_data import ReportData
 from kdbench.report.figures.render import Drawn
 from kdbench.report.leaderboard import Leaderboard
 from kdbench.report.page.details import accuracy_shown, row_details, run_curves
-from kdbench.report.writers.cells import sheet
+from kdbench.report.writers.cells import leaderboard_document
 
 TEMPLATE = "index.html.jinja"
 FILES = {
@@ -47,7 +47,7 @@ def render_page(board: Leaderboard, data: ReportData, drawn: Drawn) -> str:
     environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":")}
     script = _file("curves.js") + _file("table.js")
     return environment.get_template(TEMPLATE).render(
-        document=sheet(board, data.digest),
+        document=leaderboard_document(board, data.digest),
         row_details=row_details(board, data),
         measure=accuracy_shown(data.curves),
         curves=run_curves(data.curves),

@@ -18,7 +18,7 @@ MARKS = {
 LETTERS = {"ß": "ss", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "æ": "ae", "Æ": "AE", "ı": "i"}
 
 
-def bibtex(plan: PlanFile) -> str:
+def to_bibtex(plan: PlanFile) -> str:
     """The plan's references, sorted by key; empty if it has none."""
     references = plan.references
     return "\n".join(_entry(key, references[key]) for key in sorted(references))

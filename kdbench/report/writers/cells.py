@@ -45,7 +45,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class Document:
     """A table with all its words, ready for a writer. `name` is short, for labels and
     anchors; `headline` the one sentence above the table; `digest` says what it was made
     from."""
@@ -60,10 +60,10 @@ class Sheet:
     digest: str
 
 
-def sheet(board: Leaderboard, digest: str) -> Sheet:
+def leaderboard_document(board: Leaderboard, digest: str) -> Document:
     """A leaderboard's table and words."""
     headline = f"{board.score} in the study {board.title}, in %, differences in percentage points."
-    return Sheet(
+    return Document(
         board.study, board.title, board.question, headline, grid(board),
         board.captions, board.notes, digest,
     )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 
 from kdbench.report.data.runs import PUBLISHED
 from kdbench.report.leaderboard import Leaderboard
-from kdbench.report.writers.cells import Sheet, grid
+from kdbench.report.writers.cells import Document, grid
 
 NAME = 11
 """Longer labels go on over several lines, broken at their hyphens."""
@@ -41,19 +41,21 @@ def terminal(board: Leaderboard) -> Any:
     return Group(table, *_words(board.captions, board.notes))
 
 
-def terminal_sheet(sheet: Sheet, columns: int) -> Any:
+def terminal_document(document: Document, columns: int) -> Any:
     """The first `columns` of any other table with its words: what decides."""
     from rich import box
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(sheet.title), box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
-    for header, right in list(zip(sheet.grid.headers, sheet.grid.right, strict=True))[:columns]:
+    table = Table(title=Text(document.title), box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    for header, right in list(zip(document.grid.headers, document.grid.right, strict=True))[
+        :columns
+    ]:
         table.add_column(Text(header), justify="right" if right else "left", overflow="fold")
-    for row in sheet.grid.rows:
+    for row in document.grid.rows:
         table.add_row(*(Text(c.text, "bold" if c.bold else "") for c in row[:columns]))
-    return Group(table, *_words(sheet.captions, sheet.notes))
+    return Group(table, *_words(document.captions, document.notes))
 
 
 def _words(captions: Sequence[str], notes: Sequence[str]) -> list[Any]:

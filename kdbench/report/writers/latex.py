@@ -3,7 +3,7 @@
 import re
 
 from kdbench.report.data.runs import PUBLISHED
-from kdbench.report.writers.cells import MISSING, Cell, Sheet
+from kdbench.report.writers.cells import MISSING, Cell, Document
 
 SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -27,16 +27,16 @@ SPECIAL = {
 }
 
 
-def latex(sheet: Sheet) -> str:
+def to_latex(document: Document) -> str:
     """A `table*` with caption, label and the notes beneath, as wide as the text."""
-    cells = sheet.grid
+    cells = document.grid
     lines = [
         r"% \usepackage{booktabs,graphicx,xcolor}",
-        f"% made from {sheet.digest}",
+        f"% made from {document.digest}",
         r"\begin{table*}",
         r"\centering",
-        rf"\caption{{{escape(f'{sheet.question} {sheet.headline}')}}}",
-        rf"\label{{tab:{re.sub('[^A-Za-z0-9:-]+', '-', sheet.name)}}}",
+        rf"\caption{{{escape(f'{document.question} {document.headline}')}}}",
+        rf"\label{{tab:{re.sub('[^A-Za-z0-9:-]+', '-', document.name)}}}",
         r"\resizebox{\textwidth}{!}{%",
         rf"\begin{{tabular}}{{{''.join('r' if r else 'l' for r in cells.right)}}}",
         r"\toprule",
@@ -55,10 +55,10 @@ def latex(sheet: Sheet) -> str:
         r"\end{tabular}}",
         r"\par\smallskip",
         r"\begin{minipage}{\textwidth}\footnotesize",
-        *(escape(sentence) for sentence in sheet.captions),
+        *(escape(sentence) for sentence in document.captions),
     ]
-    if sheet.notes:
-        lines += [r"\par $\dagger$ Notes:", *(escape(note) for note in sheet.notes)]
+    if document.notes:
+        lines += [r"\par $\dagger$ Notes:", *(escape(note) for note in document.notes)]
     lines += [r"\end{minipage}", r"\end{table*}"]
     return "\n".join(lines) + "\n"
 

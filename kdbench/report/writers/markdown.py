@@ -3,24 +3,24 @@
 import re
 
 from kdbench.report.data.runs import PUBLISHED
-from kdbench.report.writers.cells import MISSING, Cell, Sheet
+from kdbench.report.writers.cells import MISSING, Cell, Document
 
 
-def markdown(sheet: Sheet) -> str:
+def to_markdown(document: Document) -> str:
     """Title, question, table, captions, notes."""
-    cells = sheet.grid
-    lines = [f"<!-- made from {sheet.digest} -->", f"# {escape(sheet.title)}", ""]
-    if sheet.question:
-        lines += [escape(sheet.question), ""]
+    cells = document.grid
+    lines = [f"<!-- made from {document.digest} -->", f"# {escape(document.title)}", ""]
+    if document.question:
+        lines += [escape(document.question), ""]
     lines.append("| " + " | ".join(escape(h) for h in cells.headers) + " |")
     lines.append("|" + "|".join("---:" if r else "---" for r in cells.right) + "|")
     for row, kind in zip(cells.rows, cells.kinds, strict=True):
         lines.append("| " + " | ".join(_cell(c, kind == PUBLISHED) for c in row) + " |")
-    lines += ["", escape(sheet.headline), ""]
-    lines += [f"- {escape(sentence)}" for sentence in sheet.captions]
-    if sheet.notes:
+    lines += ["", escape(document.headline), ""]
+    lines += [f"- {escape(sentence)}" for sentence in document.captions]
+    if document.notes:
         lines += ["", "† Notes", ""]
-        lines += [f"- {escape(note)}" for note in sheet.notes]
+        lines += [f"- {escape(note)}" for note in document.notes]
     return "\n".join(lines) + "\n"
 
 
