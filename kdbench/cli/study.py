@@ -69,7 +69,7 @@ def show_plan(planner: Planner, console: Console) -> None:
     content = plan_file(planner, plan)
     kinds = [run.kind for run in content.listing.values()]
     table = Table(title=Text(f"{content.study}: {content.question}"))
-    for heading in ("method", "row", "hparams", "frozen outputs", "trials", "finals"):
+    for heading in ("method", "row", "hparams", "teacher outputs", "trials", "finals"):
         table.add_column(heading)
     for row in content.rows:
         hparams = ", ".join(

@@ -1,7 +1,7 @@
 """The views of an image under the usual augmentations, as whole-batch tensor operations.
 
-An augmentation is a finite set of views, so what a frozen network says about all of them
-can be kept in a table. A view id counts them: for `crop-flip` it is
+An augmentation is a finite set of views, so the outputs of a frozen network for all of them
+can be cached. A view id counts them: for `crop-flip` it is
 `(dy * 9 + dx) * 2 + flip`, where (dy, dx) is the crop's corner in the image padded by 4
 pixels of value 0, and flip 1 mirrors left and right; for `crop` it is `dy * 9 + dx`, for
 `flip` it is `flip`, and `none` has the view 0 only.
@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from kdbench.registry import UnknownName, did_you_mean
 
 PADDING = 4
 SHIFTS = 2 * PADDING + 1
@@ -42,13 +44,13 @@ class Views:
     """Normalised batches of any view of any example, from one uint8 tensor on `device`.
 
     `count` is the number of views of `augment`, `plain` the id of the one that is the image
-    itself, `labels` the labels (int64, N) on `device`. Raises `ValueError` for an
+    itself, `labels` the labels (int64, N) on `device`. Raises `UnknownName` for an
     augmentation that is not in `VIEWS`.
     """
 
     def __init__(self, data: Images, augment: str = "none", device: torch.device | str = "cpu"):
         if augment not in VIEWS:
-            raise ValueError(f"unknown augmentation {augment!r}; there are {', '.join(VIEWS)}")
+            raise UnknownName(f"unknown augmentation {augment!r}{did_you_mean(augment, VIEWS)}")
         self.augment = augment
         self.count = VIEWS[augment]
         self.device = torch.device(device)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdbench.records.spec import Interval, Ranges
+from kdbench.registry import UnknownName, did_you_mean
 from kdbench.tracking.optuna_storage import experimental, quieten
 
 if TYPE_CHECKING:
@@ -44,10 +45,10 @@ def suggest(
 
     Trial 0 is `defaults`. `random` knows all at once; `tpe` knows a round of `ROUND`
     trials when all trials before that round are finished. Scores are higher-is-better.
-    Raises `ValueError` for a sampler that is not in `SAMPLERS`.
+    Raises `UnknownName` for a sampler that is not in `SAMPLERS`.
     """
     if sampler not in SAMPLERS:
-        raise ValueError(f"unknown sampler {sampler!r}: one of {', '.join(SAMPLERS)}")
+        raise UnknownName(f"unknown sampler {sampler!r}{did_you_mean(sampler, SAMPLERS)}")
     trials = [{name: float(defaults[name]) for name in ranges}]
     if sampler == "random" or not ranges:
         trials += [
@@ -135,8 +136,8 @@ def distribution(interval: Interval) -> "optuna.distributions.FloatDistribution"
 def best(finished: Mapping[int, tuple[float, float] | None]) -> int:
     """The number of the best trial: highest accuracy, then lower NLL, then lower number.
 
-    Values are (validation accuracy as a fraction, validation NLL in nats); None, and an
-    accuracy that is no number, is a trial that diverged. Raises `ValueError` where no
+    Scores are (validation accuracy as a fraction, validation NLL in nats). A trial whose score
+    is None, or whose accuracy is not finite, diverged. Raises `ValueError` where no
     trial is left.
     """
     order = {

@@ -28,7 +28,7 @@ MethodKey = Annotated[str, one_of("method", METHODS)]
 
 
 class Part(BaseModel):
-    """A part of a study file: unknown keys are errors, values never change."""
+    """A part of a study file. Unknown keys are errors; a part cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

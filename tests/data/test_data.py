@@ -713,7 +713,7 @@ def test_images_are_kept_once_on_the_cpu():
 
 
 def test_unknown_augmentation():
-    with pytest.raises(ValueError, match="unknown augmentation 'mixup'; there are none, flip"):
+    with pytest.raises(ValueError, match="unknown augmentation 'mixup'; known: crop, crop-flip"):
         Views(small(), "mixup")
 
 
