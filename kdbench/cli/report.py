@@ -23,7 +23,7 @@ from kdbench.report.forecast import forecast_seeds, forecast_sentences, forecast
 from kdbench.report.leaderboard import Leaderboard
 from kdbench.report.pooled import PooledTable, pool_settings
 from kdbench.report.write import PAGE, write_report
-from kdbench.report.writers.console import terminal, terminal_document
+from kdbench.report.writers.console import TerminalTable, terminal_document
 
 Content = dict[str, Any]
 
@@ -92,7 +92,7 @@ def _folders(settings: Iterable[str]) -> dict[str, str]:
 
 def _publish(data: ReportData, folder: Path, console: Console) -> Content:
     board, _ = write_report(data, folder)
-    console.print(terminal(board))
+    console.print(TerminalTable(board))
     print_line(console, f"leaderboard  {shown_path(folder / PAGE)}")
     return leaderboard_content(board, folder)
 

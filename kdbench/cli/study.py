@@ -13,7 +13,7 @@ from kdbench.execution.run_study import Options, prepare, publish_report, train_
 from kdbench.execution.signals import interrupt_on_signals
 from kdbench.records.store import Store
 from kdbench.report.leaderboard import Leaderboard
-from kdbench.report.writers.console import terminal
+from kdbench.report.writers.console import TerminalTable
 from kdbench.study.plan import Plan
 from kdbench.study.plan_file import plan_file
 from kdbench.study.planner import Planner
@@ -44,7 +44,7 @@ def show_report(
     store: Store, board: Leaderboard, paths: tuple[Path, ...], console: Console
 ) -> None:
     """Print the leaderboard, and where things are."""
-    console.print(terminal(board))
+    console.print(TerminalTable(board))
     page = next(path for path in paths if path.name == "index.html")
     for line in places(store, page):
         print_line(console, line)

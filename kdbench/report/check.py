@@ -110,7 +110,9 @@ def _cells(said: Cells, expected: Cells) -> list[str]:
         for number, (ours, theirs) in enumerate(zip(said[0], headers, strict=True))
         if ours != theirs
     ]
-    named = 2 if headers[1] in ("hparams", "row") else 1  # a method's rows are told apart by it
+    named = (
+        2 if headers[1] in ("hyperparameters", "row") else 1
+    )  # a method's rows are told apart by it
     for found, row in zip(said[1:], expected[1:], strict=True):
         name = _bare(", ".join(row[:named]))
         for header, ours, theirs in zip(headers, found, row, strict=True):

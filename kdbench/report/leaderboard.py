@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 
 from kdbench.records.plan_file import PlanFile, PlanRow
-from kdbench.report.data.runs import PUBLISHED, SCORES, TEACHER, UNFINISHED, refuse_mixture
+from kdbench.report.columns import COLUMNS
+from kdbench.report.data.runs import PUBLISHED, TEACHER, UNFINISHED, refuse_mixture
 from kdbench.report.rows import (
     PRECEDENCE,
     TableRow,
@@ -46,27 +47,10 @@ SECOND = "kd"
 SCORE = "Test accuracy"
 """What a study of ours measures, as captions call it."""
 
-"""Which row stands for a method: the first that it has."""
-
-COLUMNS = (
-    *("method", "row", "state", "n", "wanted", "best"),
-    *("accuracy", "accuracy_low", "accuracy_high"),
-    *("difference", "difference_low", "difference_high", "difference_n", "difference_sd"),
-    *("p", "p_adjusted", "adjusted_low", "adjusted_high", "p_equal", "detectable", "verdict"),
-    *("versus_second", "versus_second_low", "versus_second_high", "versus_second_n"),
-    *("gain", "gain_low", "gain_high", "gain_n"),
-    *("f1", "nll", "ece", "agreement", "kl"),
-    *("parameters", "student_parameters", "macs"),
-    *("relative cost (measured)", "peak memory in MB (measured)", "seconds (measured)"),
-    *("iqm (descriptive)", "probability of improvement, paired (descriptive)"),
-    *("probability of improvement, unpaired (descriptive)", "gap recovered (descriptive)"),
-    *("hparams", "cite", "reason"),
-)
-
 
 @dataclass(frozen=True, eq=False)
 class Leaderboard:
-    """`table` has the columns `COLUMNS`, best method first, then the teacher, then what
+    """`table` has the columns of `kdbench.report.columns`, best method first, then the teacher, then what
     papers say; `captions` say how it was made, `notes` what a reader must know of single
     rows. `score` is what the accuracy column holds, in words. `second` is None where no
     second column of differences makes sense."""
@@ -108,15 +92,15 @@ def build_leaderboard(
     image = 100 / int(images.iloc[0]) if len(images) else 0.0
     analysis = analysis or Analysis(margin=max(plan.margin, image))
     lines = table_rows(frame, plan)
-    mains = primary_rows(lines)
+    primary = primary_rows(lines)
     reference = plan.reference
-    if reference not in mains:
+    if reference not in primary:
         raise ValueError(
-            f"the reference '{reference}' is no method of this study: {', '.join(sorted(mains))}"
+            f"the reference '{reference}' is no method of this study: {', '.join(sorted(primary))}"
         )
-    second = SECOND if SECOND in mains and reference != SECOND else None
-    members = {k: v for k, v in mains.items() if k == reference or in_family(v)}
-    base = mains[reference].scores
+    second = SECOND if SECOND in primary and reference != SECOND else None
+    members = {k: v for k, v in primary.items() if k == reference or in_family(v)}
+    base = primary[reference].scores
     family = judge(
         {k: _difference(v, base, analysis) for k, v in members.items() if k != reference}, analysis
     )
@@ -125,13 +109,15 @@ def build_leaderboard(
     teachers = frame[frame["row"] == TEACHER]
     taught = mean_interval(_scores(teachers)).mean
     rows = []
-    for line in _sorted(lines, mains):
-        main = line is mains[line.label]
+    for line in _sorted(lines, primary):
+        main = line is primary[line.label]
         values = _summary(line, len(wanted), cost, analysis)
         if not (main and line.label == reference):
             values |= _estimate("difference", _difference(line, base, analysis))
         if second and not (main and line.label == second):
-            values |= _estimate("versus_second", _difference(line, mains[second].scores, analysis))
+            values |= _estimate(
+                "versus_second", _difference(line, primary[second].scores, analysis)
+            )
         if line.row == "tuned":
             default = next((x for x in lines if x.label == line.label and x.row == "default"), None)
             if default:
@@ -147,7 +133,7 @@ def build_leaderboard(
     unfinished = frame["state"].isin([*UNFINISHED, "failed"]).any()
     incomplete = bool(unfinished or not plan.complete)
     context = Context(
-        plan, frame, lines, mains, family, best, image, second, incomplete, cost or {}
+        plan, frame, lines, primary, family, best, image, second, incomplete, cost or {}
     )
     return Leaderboard(
         study=plan.study,
@@ -157,7 +143,7 @@ def build_leaderboard(
         second=second,
         selection=plan.selection,
         incomplete=incomplete,
-        table=_typed(pd.DataFrame(rows, columns=list(COLUMNS))),
+        table=_typed(pd.DataFrame(rows, columns=[column.name for column in COLUMNS])),
         family=family,
         best=best,
         captions=write_captions(context),
@@ -168,12 +154,12 @@ def build_leaderboard(
 # -- which rows
 
 
-def _sorted(lines: list[TableRow], mains: Mapping[str, TableRow]) -> list[TableRow]:
+def _sorted(lines: list[TableRow], primary: Mapping[str, TableRow]) -> list[TableRow]:
     """Methods by the mean accuracy of the row that stands for them, their other rows
     beneath; those without a score last, in the plan's order."""
 
     def key(line: TableRow) -> tuple[float, str, int]:
-        mean = mean_interval(mains[line.label].scores).mean
+        mean = mean_interval(primary[line.label].scores).mean
         return (math.inf if math.isnan(mean) else -mean, line.label, PRECEDENCE.index(line.row))
 
     return sorted(lines, key=key)
@@ -219,19 +205,21 @@ def _summary(
         "reason": line.reason or None,
         **_estimate("accuracy", mean_interval(line.scores, analysis.level)),
     }
-    for score in SCORES[1:]:
-        unit = 1 if score in ("nll", "kl") else 100
-        values[score] = unit * done[score].mean()
-    for column in ("parameters", "student_parameters", "macs"):
-        known = done[column].dropna()
-        values[column] = int(known.iloc[0]) if len(known) else None
     price = ((cost or {}).get("rows") or {}).get(line.label) or {}
-    measured = {
-        "relative cost (measured)": price.get("relative", done["measured.relative"].mean()),
-        "peak memory in MB (measured)": price.get("peak_mb", done["measured.peak_mb"].mean()),
-        "seconds (measured)": done["measured.seconds"].median(),
-    }
-    return values | measured
+    for column in COLUMNS:
+        if column.run:
+            # The cost of a method is measured apart; a run knows it where it was not.
+            measured = price.get(column.run.removeprefix("measured."))
+            value = _summarised(done[column.run], column.summary) if measured is None else measured
+            values[column.name] = value if value is None else column.scale * value
+    return values
+
+
+def _summarised(runs: pd.Series, summary: str) -> Any:
+    if summary == "first":
+        present = runs.dropna()
+        return int(present.iloc[0]) if len(present) else None
+    return runs.median() if summary == "median" else runs.mean()
 
 
 def _described(line: TableRow, base: Mapping[int, float], teacher: float) -> dict[str, Any]:
@@ -261,13 +249,12 @@ def _published(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    counts = [c for c in COLUMNS if c in ("n", "wanted") or c.endswith("_n")]
-    for column in (*counts, "parameters", "student_parameters", "macs"):
-        table[column] = pd.to_numeric(table[column]).astype("Int64")
-    texts = ("method", "row", "state", "verdict", "hparams", "cite", "reason")
     for column in COLUMNS:
-        if column in texts:
-            table[column] = table[column].astype(object).where(table[column].notna(), None)
-        elif column != "best" and table[column].dtype == object:
-            table[column] = table[column].astype(float)
+        values = table[column.name]
+        if column.kind == "count":
+            table[column.name] = pd.to_numeric(values).astype("Int64")
+        elif column.kind == "text":
+            table[column.name] = values.astype(object).where(values.notna(), None)
+        elif column.kind == "number" and values.dtype == object:
+            table[column.name] = values.astype(float)
     return table

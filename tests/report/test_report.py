@@ -28,7 +28,7 @@ from kdbench.report.write import report_study, write_report
 from kdbench.report.writers import cells as cells_module
 from kdbench.report.writers import latex as latex_module
 from kdbench.report.writers import markdown as markdown_module
-from kdbench.report.writers.console import terminal
+from kdbench.report.writers.console import TerminalTable
 from kdbench.stats import Analysis, adjust
 
 
@@ -562,18 +562,33 @@ def test_latex_compiles(board, tmp_path):
     assert done.returncode == 0, done.stdout[-2000:]
 
 
-def test_terminal_fits_in_100_columns(board):
+@pytest.mark.parametrize(
+    ("width", "left_out"),
+    [
+        (60, ["agr.", "cost", "Δ kd ±", "p", "n", "hparams"]),
+        (80, ["agr.", "cost", "Δ kd ±"]),
+        (100, []),
+        (160, []),
+    ],
+)
+def test_a_terminal_shows_as_many_columns_as_fit_whole(board, width, left_out):
     from rich.console import Console
 
-    console = Console(width=100, file=io.StringIO(), color_system=None)
-    console.print(terminal(board))
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    console.print(TerminalTable(board))
     lines = console.file.getvalue().splitlines()
-    assert max(map(len, lines)) <= 100
+    assert max(map(len, lines)) <= width
     text = "\n".join(lines)
     assert "…" not in text
-    kd = next(line for line in lines if line.lstrip().startswith("kd ") and "tuned" in line)
+    headings = next(line for line in lines if line.lstrip().startswith("method"))
+    for column in ("accuracy ±", "Δ ce ±", "verdict"):
+        assert column in headings
+    words = f"Left out at {width} columns: {', '.join(left_out)}."
+    assert (words in " ".join(text.split())) == bool(left_out)
+    assert not [name for name in left_out if name in headings.split("  ")]
+    kd = next(line for line in lines if line.lstrip().startswith("kd "))  # the tuned row
     d = points("kd", "tuned") - points("ce", "only")
-    assert f"+{d.mean():.2f}* ±" in kd
+    assert re.search(rf"\+{d.mean():.2f}\* ±\d+\.\d\d\b", kd)
     assert "better" in kd
     assert "dml: seed 3 diverged in epoch 2" in " ".join(text.split())
 

@@ -15,10 +15,11 @@ import pandas as pd
 from kdbench.errors import KdbenchError
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Record, Store
+from kdbench.report.columns import run_columns
 
-SCORES = ("accuracy", "nll", "ece", "f1", "agreement", "kl")
-COSTS = ("parameters", "student_parameters", "macs")
-MEASURED = ("measured.seconds", "measured.relative", "measured.peak_mb")
+SCORES = ("accuracy", *run_columns("score"))
+COSTS = run_columns("cost")
+MEASURED = run_columns("measured")
 ORIGIN = ("device", "hardware", "torch", "commit", "dirty", "data", "test")
 COLUMNS = (
     *("label", "row", "method", "seed", "id", "name", "state", "reason"),

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from kdbench.records.plan_file import PlanRow
+from kdbench.report.columns import COLUMNS
 from kdbench.report.data.report_data import ReportData
 from kdbench.report.data.runs import PUBLISHED, TEACHER
 from kdbench.report.leaderboard import Leaderboard
@@ -24,26 +25,6 @@ SCORES = {
     "measured.seconds": ("seconds (measured)", 1, 1),
 }
 """The columns of a run: heading, factor, decimals."""
-
-MORE = {
-    "iqm (descriptive)": ("interquartile mean (descriptive), %", 2),
-    "probability of improvement, paired (descriptive)": (
-        "probability of improvement over {reference}, paired (descriptive)", 2,
-    ),
-    "probability of improvement, unpaired (descriptive)": (
-        "probability of improvement over {reference}, unpaired (descriptive)", 2,
-    ),
-    "gap recovered (descriptive)": (
-        "share of the gap between {reference} and the teacher recovered (descriptive)", 2,
-    ),
-    "f1": ("F1, %", 2),
-    "kl": ("KL to the teacher, nats", 3),
-    "student_parameters": ("parameters of the student", 0),
-    "parameters": ("parameters, with those of helpers", 0),
-    "macs": ("multiply-adds of the student for one image", 0),
-    "peak memory in MB (measured)": ("peak memory (measured), MB", 1),
-}  # fmt: skip
-"""Columns that the page's table does not show: heading, decimals."""
 
 SHORT = 12
 """Characters of a commit that are shown."""
@@ -180,9 +161,9 @@ def _number(value: float, factor: int, decimals: int) -> str:
 def _more(row: Mapping[Any, Any], reference: str) -> Table | None:
     """The row's numbers that no column of the page's table shows."""
     rows = tuple(
-        (heading.format(reference=reference), f"{row[column]:.{decimals}f}")
-        for column, (heading, decimals) in MORE.items()
-        if not pd.isna(row[column])
+        (column.detail.format(reference=reference), f"{row[column.name]:.{column.digits}f}")
+        for column in COLUMNS
+        if column.detail and not pd.isna(row[column.name])
     )
     return Table(("number", "value"), rows) if rows else None
 

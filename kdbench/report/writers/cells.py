@@ -1,16 +1,16 @@
-"""The table as text, once for all faces: which columns there are and what a cell says.
+"""The table as text, once for all formats: which columns there are and what a cell says.
 
 A cell is plain text with flags; each writer escapes the text and sets the flags in its
 own way. Numbers have two decimals here and all their digits in the CSV file.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pandas as pd
 
+from kdbench.report.columns import COLUMNS, Column
 from kdbench.report.data.runs import PUBLISHED, TEACHER
 from kdbench.report.leaderboard import Leaderboard
 
@@ -69,70 +69,71 @@ def leaderboard_document(board: Leaderboard, digest: str) -> Document:
     )  # fmt: skip
 
 
-def grid(board: Leaderboard, narrow: bool = False) -> Grid:
-    """The cells of a leaderboard. `narrow` is for 100 columns of a terminal: half-widths
-    in place of bounds, and only the columns that decide."""
-    columns = list(_columns(board, narrow))
-    rows = []
-    for _, row in board.table.iterrows():
-        rows.append(tuple(make(row) for _, make in columns))
+def grid(board: Leaderboard, narrow: bool = False, without: Collection[str] = ()) -> Grid:
+    """The cells of a leaderboard.
+
+    `narrow` is for a terminal: half-widths in place of bounds, and the columns that have a
+    short heading, less those named in `without`.
+    """
+    columns = [c for c in shown_columns(board, narrow) if c.name not in without]
+    table = board.table
     return Grid(
-        tuple(h for h, _ in columns),
-        tuple(rows),
-        tuple(str(m) for m in board.table["method"]),
-        tuple(str(r) for r in board.table["row"]),
+        tuple(_heading(board, column, narrow) for column in columns),
+        tuple(
+            tuple(_cell(row, column, narrow) for column in columns) for _, row in table.iterrows()
+        ),
+        tuple(str(method) for method in table["method"]),
+        tuple(str(row) for row in table["row"]),
     )
 
 
-def _columns(board: Leaderboard, narrow: bool) -> Iterable[tuple[str, Any]]:
-    ref, second = board.reference, board.second
-    level = f"{100 * board.family.analysis.level:g} %"
-    bounds = "±" if narrow else f"[{level}]"
-    correction = board.family.analysis.correction_name
+def shown_columns(board: Leaderboard, narrow: bool = False) -> list[Column]:
+    """The columns of the table that have something to show."""
+    table = board.table
+    headed = [c for c in COLUMNS if (c.short if narrow else c.heading) is not None]
+    hidden = set()
+    if board.second is None:
+        hidden.add("versus_second")
+    if not (table["row"] == "tuned").any():
+        hidden.add("gain")
+    if not table["hparams"].fillna("").ne("").any():
+        hidden.add("hparams")
+    if narrow and all(_whole(row) for _, row in table.iterrows()):
+        hidden.add("n")
+    # Results made elsewhere may lack what a study of ours measures.
+    hidden |= {c.name for c in headed if c.run and not table[c.name].notna().any()}
+    return [column for column in headed if column.name not in hidden]
 
-    def estimate(name: str, signed: bool) -> Any:
-        return lambda row: _estimate(row, name, signed, narrow)
 
-    yield "method", _method
-    yield "hparams", lambda row: Cell(row["row"])
-    if not (narrow and all(_whole(row) for _, row in board.table.iterrows())):
-        yield "n", lambda row: _n(row, narrow)
-    yield (
-        f"accuracy {bounds}",
-        lambda row: replace(_estimate(row, "accuracy", False, narrow), bold=bool(row["best"])),
+def _heading(board: Leaderboard, column: Column, narrow: bool) -> str:
+    analysis = board.family.analysis
+    heading = (column.short if narrow else column.heading) or ""
+    return heading.format(
+        reference=board.reference,
+        second=board.second,
+        level=f"{100 * analysis.level:g} %",
+        correction=analysis.correction_name,
     )
-    yield f"Δ {ref} {bounds}", estimate("difference", True)
-    yield (
-        "p" if narrow else f"p ({correction})",
-        lambda row: Cell(p_text(row["p_adjusted"], narrow), number=True),
-    )
-    yield "verdict", lambda row: Cell(_verdict(row, narrow))
-    if second:
-        yield f"Δ {second} {bounds}", estimate("versus_second", True)
-    if narrow:
-        for header, column, digits in (
-            ("agr.", "agreement", 1),
-            ("cost", "relative cost (measured)", 2),
-        ):
-            if board.table[column].notna().any():
-                yield header, _decimal(column, digits)
-        return
-    if (board.table["row"] == "tuned").any():
-        yield f"gain from tuning {bounds}", estimate("gain", True)
-    for header, column, digits in (
-        ("agreement", "agreement", 2),
-        ("ECE", "ece", 2),
-        ("NLL", "nll", 3),
-        ("relative cost (measured)", "relative cost (measured)", 2),
-    ):
-        if board.table[column].notna().any():  # results made elsewhere may have none
-            yield header, _decimal(column, digits)
-    if board.table["hparams"].fillna("").ne("").any():
-        yield "values of the hyperparameters", lambda row: Cell(row["hparams"] or MISSING)
 
 
-def _method(row: pd.Series) -> Cell:
-    return Cell(row["method"], bold=bool(row["best"]), cite=row["cite"])
+def _cell(row: pd.Series, column: Column, narrow: bool) -> Cell:
+    name = column.name
+    if name in ("accuracy", "difference", "versus_second", "gain"):
+        cell = _estimate(row, name, name != "accuracy", narrow)
+        return replace(cell, bold=bool(row["best"])) if name == "accuracy" else cell
+    if name == "method":
+        return Cell(row["method"], bold=bool(row["best"]), cite=row["cite"])
+    if name == "n":
+        return _n(row, narrow)
+    if name == "verdict":
+        return Cell(_verdict(row, narrow))
+    if column.kind == "text":
+        return Cell(row[name] or MISSING)
+    if name == "p_adjusted":
+        return Cell(p_text(row[name], narrow), number=True)
+    value = row[name]
+    digits = column.short_digits if narrow else column.digits
+    return Cell(MISSING if pd.isna(value) else f"{value:.{digits}f}", number=True)
 
 
 def _whole(row: pd.Series) -> bool:
@@ -183,14 +184,6 @@ def interval_cell(
         return Cell(f"{text} ±{(high - low) / 2:.2f}", number=True)
     shown = (signed_text(low), signed_text(high)) if signed else (f"{low:.2f}", f"{high:.2f}")
     return Cell(f"{text} [{shown[0]}, {shown[1]}]", number=True)
-
-
-def _decimal(column: str, digits: int) -> Any:
-    def make(row: pd.Series) -> Cell:
-        value = row[column]
-        return Cell(MISSING if math.isnan(value) else f"{value:.{digits}f}", number=True)
-
-    return make
 
 
 def signed_text(value: float) -> str:

@@ -1,0 +1,123 @@
+"""The columns of the leaderboard, each declared once: what it holds, where and how it is shown.
+
+The order here is the order in `leaderboard.csv`, in the tables and in a row's details. A
+column with `run` summarises a value of the row's runs and needs nothing but its declaration;
+`leaderboard` fills in the others by name.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the leaderboard.
+
+    `name` heads it in `leaderboard.csv`; `kind` is `number`, `count`, `text` or `flag`.
+
+    `run` is the column of the runs that it summarises, by the `mean`, the `median` or the
+    `first` value over the row's finished runs, times `scale`. The runs' column is a `score`
+    on test, a `cost` that is known exactly, or `measured`: wall-clock time and memory, in
+    which two equal studies may differ.
+
+    `heading` shows it in the tables (Markdown, LaTeX, page), `short` in the terminal and
+    `detail` among a row's details on the page; None: not there. `{reference}`, `{second}`,
+    `{level}` and `{correction}` stand for what the leaderboard declares. Numbers have
+    `digits` decimals, in the terminal `short_digits`. `drop` orders what a narrow terminal
+    leaves out: the lowest number first, 0 never.
+    """
+
+    name: str
+    kind: str = "number"
+    run: str | None = None
+    of: str = "score"
+    summary: str = "mean"
+    scale: float = 1.0
+    heading: str | None = None
+    short: str | None = None
+    detail: str | None = None
+    digits: int = 2
+    short_digits: int = 2
+    drop: int = 0
+
+
+def _bounds(name: str, *more: str) -> Iterable[Column]:
+    """The columns beside an estimate: the ends of its interval, and what else is kept."""
+    for part in ("low", "high", *more):
+        yield Column(f"{name}_{part}", "count" if part == "n" else "number")
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("method", "text", heading="method", short="method"),
+    Column("row", "text", heading="hyperparameters", short="hparams", drop=6),
+    Column("state", "text"),
+    Column("n", "count", heading="n", short="n", drop=5),
+    Column("wanted", "count"),
+    Column("best", "flag"),
+    Column("accuracy", heading="accuracy [{level}]", short="accuracy ±"),
+    *_bounds("accuracy"),
+    Column("difference", heading="Δ {reference} [{level}]", short="Δ {reference} ±"),
+    *_bounds("difference", "n", "sd"),
+    Column("p"),
+    Column("p_adjusted", heading="p ({correction})", short="p", digits=3, drop=4),
+    Column("adjusted_low"),
+    Column("adjusted_high"),
+    Column("p_equal"),
+    Column("detectable"),
+    Column("verdict", "text", heading="verdict", short="verdict"),
+    Column("versus_second", heading="Δ {second} [{level}]", short="Δ {second} ±", drop=3),
+    *_bounds("versus_second", "n"),
+    Column("gain", heading="gain from tuning [{level}]"),
+    *_bounds("gain", "n"),
+    Column(
+        "agreement", run="agreement", scale=100,
+        heading="agreement", short="agr.", short_digits=1, drop=1,
+    ),
+    Column("ece", run="ece", scale=100, heading="ECE"),
+    Column("nll", run="nll", heading="NLL", digits=3),
+    Column("f1", run="f1", scale=100, detail="F1, %"),
+    Column("kl", run="kl", detail="KL to the teacher, nats", digits=3),
+    Column(
+        "student_parameters", "count", run="student_parameters", of="cost", summary="first",
+        detail="parameters of the student", digits=0,
+    ),
+    Column(
+        "parameters", "count", run="parameters", of="cost", summary="first",
+        detail="parameters, with those of helpers", digits=0,
+    ),
+    Column(
+        "macs", "count", run="macs", of="cost", summary="first",
+        detail="multiply-adds of the student for one image", digits=0,
+    ),
+    Column(
+        "relative cost (measured)", run="measured.relative", of="measured",
+        heading="relative cost (measured)", short="cost", drop=2,
+    ),
+    Column(
+        "peak memory in MB (measured)", run="measured.peak_mb", of="measured",
+        detail="peak memory (measured), MB", digits=1,
+    ),
+    Column("seconds (measured)", run="measured.seconds", of="measured", summary="median"),
+    Column("iqm (descriptive)", detail="interquartile mean (descriptive), %"),
+    Column(
+        "probability of improvement, paired (descriptive)",
+        detail="probability of improvement over {reference}, paired (descriptive)",
+    ),
+    Column(
+        "probability of improvement, unpaired (descriptive)",
+        detail="probability of improvement over {reference}, unpaired (descriptive)",
+    ),
+    Column(
+        "gap recovered (descriptive)",
+        detail="share of the gap between {reference} and the teacher recovered (descriptive)",
+    ),
+    Column("hparams", "text", heading="values"),
+    Column("cite", "text"),
+    Column("reason", "text"),
+)  # fmt: skip
+
+
+def run_columns(of: str) -> tuple[str, ...]:
+    """The columns of the runs that the leaderboard summarises: `score`, `cost` or
+    `measured`."""
+    return tuple(column.run for column in COLUMNS if column.run and column.of == of)
