@@ -27,7 +27,7 @@ def incompatible(study: Study, data: TrainingData, entry: Entry) -> str | None:
     try:
         shapes = method_shapes(study, data, entry, method)
     except ValueError as error:
-        # Layers that somebody asked for are a mistake; the method's own, a reason.
+        # Layers that the study asks for are its mistake; the method's own make it incompatible.
         if method.layers() != METHODS[entry.method]().layers():
             raise StudyError(study.name, [f"methods ({entry.label}): {error}"]) from None
         return str(error)

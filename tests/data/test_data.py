@@ -21,7 +21,7 @@ from torchvision.transforms import functional as tv
 from kdbench import data as kd
 from kdbench.data import VIEWS, DataError, Views
 from kdbench.data.builtin import BUILTIN, _digits_parts
-from kdbench.data.datasets import DATASETS
+from kdbench.data.datasets import DATASETS, _check
 from kdbench.data.files import File
 from kdbench.data.load import load, split
 from kdbench.data.test_set import open_test_set
@@ -274,6 +274,7 @@ def test_a_file_of_another_kind(fake, monkeypatch):
         (np.zeros((3, 1, 2, 2), np.uint8), [0, 1], "with a label each"),
         (np.zeros((3, 1, 2, 2), np.uint8), [0, 1, 2], "should be 0 to 1; found 0 to 2"),
         (np.zeros((0, 1, 2, 2), np.uint8), [], "should be 0 to 1; found none"),
+        (np.zeros((3, 1, 0, 2), np.uint8), [0, 1, 0], "have no pixels"),
     ],
 )
 def test_arrays_of_another_package_are_checked(monkeypatch, images, labels, message):
@@ -291,6 +292,13 @@ def test_another_packages_data_set_is_loaded_from_its_entry_point(monkeypatch):
     assert images.mean == (0.5, 0.25)
     assert images.shape == (2, 2, 2)
     assert open_test_set("theirs").mean == images.mean
+
+
+def test_an_entry_point_that_is_no_data_set_is_refused():
+    entry = EntryPoint("theirs", f"{__name__}:_theirs", "kdbench.data")
+    registry = Registry("data set", "kdbench.data", {}, check=_check, entries=[entry])
+    with pytest.raises(TypeError, match=r"the data set theirs .* is no kdbench.data.DataSet"):
+        registry["theirs"]
 
 
 def _theirs(part, folder):

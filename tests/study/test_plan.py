@@ -105,7 +105,7 @@ def source(plan: Plan, node: Node, role: str = "teacher") -> Node:
 SERVING = [key for key in METHODS if key != "takd"]
 
 
-def test_every_method_with_knobs_gets_the_same_trials(desk: Desk) -> None:
+def test_every_method_with_hparams_gets_the_same_trials(desk: Desk) -> None:
     study = study_of(*SERVING, {"method": "takd", "assistant": {"model": "digits-cnn-medium"}})
     plan = desk.plan(study)
     for entry in study.methods:
@@ -283,7 +283,7 @@ def test_where_all_trials_diverged_the_row_says_so(desk: Desk) -> None:
     assert "all 3 trials diverged" in (row.incompatible or "")
 
 
-def test_no_final_of_tuned_knobs_before_the_last_trial(desk: Desk) -> None:
+def test_no_final_of_tuned_hparams_before_the_last_trial(desk: Desk) -> None:
     study = study_of("ce", "kd", tune={"trials": 3})
     plan = desk.plan(study)
     trials = rows(plan, "kd")["tuned"].trials
