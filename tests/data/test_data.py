@@ -313,6 +313,7 @@ THEIRS = kd.DataSet(("a", "b"), _theirs, scale=2)
 
 def test_where_a_data_set_was_published():
     assert all(described.paper for described in BUILTIN.values())
+    assert BUILTIN["digits"].paper.venue == "UCI Machine Learning Repository"
     assert BUILTIN["cifar10"].paper == BUILTIN["cifar100"].paper
     assert (BUILTIN["mnist"].paper.kind, BUILTIN["cifar10"].paper.kind) == ("article", "techreport")
     assert THEIRS.paper is None
