@@ -23,10 +23,10 @@ import optuna
 from kdbench.records.plan_file import PlanFile, PlannedRun, PlannedTrial, PlanRow, SearchRange
 from kdbench.records.spec import DataSpec, Recipe, RunSpec
 from kdbench.records.store import Store
-from kdbench.tracking import Mirror, safe_uri, stale, sync
+from kdbench.tracking import BackgroundSync, safe_uri, stale_runs, sync_study
+from kdbench.tracking.experiment import StudyExperiment
 from kdbench.tracking.optuna_log import STORAGE, OptunaLog
 from kdbench.tracking.optuna_storage import database
-from kdbench.tracking.sync import Tracker
 
 STUDY, METHODS, SEEDS, TRIALS, EPOCHS, IMAGES, CLASSES = "team", 4, 5, 10, 10, 200, 10
 RECIPE = Recipe(EPOCHS, 32, "adam", 1e-3, 0.0, 0.0, "constant", (), 0.0, "fp32", "auto")
@@ -92,27 +92,26 @@ def trials(method: str) -> tuple[PlannedTrial, ...]:
 
 def work(barrier: Any, root: Path, uri: str, listing: dict[str, PlannedRun]) -> None:
     """What one `kdbench study` does to the two stores."""
-    mirror = Mirror(Store(root), STUDY, uri, on_trouble=print)
-    mirror.open()
+    background = BackgroundSync(Store(root), STUDY, uri, on_trouble=print)
+    background.open()
     log = OptunaLog(root, on_trouble=print)
     barrier.wait()
-    mirror.start()
+    background.start()
     for run_id, entry in listing.items():
-        mirror.touch(run_id, entry)
+        background.touch(run_id, entry)
     for _ in labels():
         if not log.write(STUDY):
             sys.exit("the trials were not written")
-    behind = mirror.close(600)
-    if behind:
-        sys.exit(f"{behind} runs behind")
+    if count := background.close(600):
+        sys.exit(f"{count} runs are out of date")
 
 
 def check(fake: FakeRecords, uri: str) -> list[str]:
     """Count what the stores hold, print it, and return what is wrong."""
     wrong = []
-    tracker = Tracker(fake.store, STUDY, uri)
-    tracker.open()
-    runs = list(tracker.client.search_runs([tracker.experiment], max_results=10_000))
+    experiment = StudyExperiment(fake.store, STUDY, uri)
+    experiment.open()
+    runs = list(experiment.client.search_runs([experiment.id], max_results=10_000))
     ids = Counter(r.data.tags.get("kdbench.id") for r in runs)
     without = ids.pop(None, 0)
     if set(ids) != set(fake.listing) or set(ids.values()) != {1} or without != METHODS + 1:
@@ -120,7 +119,7 @@ def check(fake: FakeRecords, uri: str) -> list[str]:
     points = 0
     for run in runs:
         for key in run.data.metrics:
-            steps = [p.step for p in tracker.client.get_metric_history(run.info.run_id, key)]
+            steps = [p.step for p in experiment.client.get_metric_history(run.info.run_id, key)]
             points += len(steps)
             if len(set(steps)) < len(steps):
                 wrong.append(f"{run.info.run_name}: {key} has a step twice")
@@ -134,10 +133,10 @@ def check(fake: FakeRecords, uri: str) -> list[str]:
         if [t.user_attrs.get("number") for t in found] != list(range(TRIALS)):
             wrong.append(f"the Optuna study of {method} does not hold its trials")
     print(f"trials  {held} for {METHODS * TRIALS}")
-    counts = sync(fake.store, STUDY, uri)
-    if counts != {"level": len(fake.listing), "updated": 0, "absent": 0}:
+    counts = sync_study(fake.store, STUDY, uri)
+    if counts != {"up to date": len(fake.listing), "updated": 0, "not begun": 0}:
         wrong.append(f"sync found work: {counts}")
-    wrong += [item.text for item in stale(fake.store, STUDY, uri)]
+    wrong += [item.text for item in stale_runs(fake.store, STUDY, uri)]
     return wrong
 
 
@@ -161,7 +160,7 @@ def main() -> int:
             process.join()
         done = time.monotonic()
         print(f"{count} processes on {safe_uri(uri)}")
-        print(f"opened  {opened - begun:.1f} s   level  {done - opened:.1f} s")
+        print(f"opened  {opened - begun:.1f} s   synced  {done - opened:.1f} s")
         wrong = check(fake, uri)
         if any(process.exitcode for process in processes):
             wrong.append("a process failed")

@@ -19,7 +19,7 @@ import numpy as np
 from kdbench.records.files import write_json
 from kdbench.records.spec import DataSpec, Recipe, RunSpec
 from kdbench.records.store import Store
-from kdbench.tracking import sync, tracking_uri
+from kdbench.tracking import sync_study, tracking_uri
 
 METHODS, SEEDS, TRIALS, EPOCHS, IMAGES, CLASSES = 30, 10, 30, 10, 10_000, 10
 RECIPE = Recipe(EPOCHS, 128, "adam", 1e-3, 0.0, 0.0, "constant", (), 0.0, "fp32", "auto")
@@ -116,7 +116,7 @@ def main() -> None:
     if not Store(root).plan_path("speed").exists():
         runs = len(Made(root).listing)
         print(f"{runs} runs made", flush=True)
-    sync(Store(root), "speed", tracking_uri(root))
+    sync_study(Store(root), "speed", tracking_uri(root))
     command = [sys.executable, "-m", "kdbench", "report", "speed", "--root", str(root)]
     for _ in range(3):
         start = time.perf_counter()

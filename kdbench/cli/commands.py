@@ -143,7 +143,7 @@ def sync(
 
         uri = tracking.tracking_uri(root.resolve())
         store = Store(root.resolve())
-        counts = tracking.sync(store, name, uri)
+        counts = tracking.sync_study(store, name, uri)
         OptunaLog(store.root).write(name)
         print(", ".join(f"{count} {action}" for action, count in counts.items()))
         return 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from kdbench import tracking as track
+from kdbench import tracking
 from kdbench.records.check import check_record
 from kdbench.records.files import stale_part_files
 from kdbench.records.plan_file import CorruptPlan, PlanFile
@@ -117,9 +117,9 @@ def _put_by(path: Path, then: str) -> str:
 
 
 def _mlflow(store: Store, study: str) -> Iterator[Finding]:
-    uri = track.tracking_uri(store.root)
+    uri = tracking.tracking_uri(store.root)
     try:
-        found = track.stale(store, study, uri)
+        found = tracking.stale_runs(store, study, uri)
     except LookupError:
         return
     except Exception as error:
@@ -127,10 +127,10 @@ def _mlflow(store: Store, study: str) -> Iterator[Finding]:
         return
     for item in found:
         what = f"MLflow, {study}, {item.name}: {item.text}"
-        act = partial(_mend, store, study, uri, item) if item.mendable else None
+        act = partial(_mend, store, study, uri, item) if item.repairable else None
         yield Finding(what, act)
 
 
-def _mend(store: Store, study: str, uri: str, item: track.Stale) -> str:
-    done = track.repair_stale(store, study, uri, [item])
+def _mend(store: Store, study: str, uri: str, item: tracking.StaleRun) -> str:
+    done = tracking.repair_stale(store, study, uri, [item])
     return "mended" if done else "left alone: it has changed meanwhile"

@@ -158,7 +158,7 @@ def _check_runs(folder: Path, store: Store, console: Console) -> list[str]:
         now = collect_report_data(store, study)
     except OutOfDate as error:
         print_line(console, f"{error} ... doing that first")
-        tracking.sync(store, study, tracking.tracking_uri(store.root))
+        tracking.sync_study(store, study, tracking.tracking_uri(store.root))
         now = collect_report_data(store, study)
     plan = PlanFile.load(store.plan_path(study))
     assert plan is not None, "the report was made from it a moment ago"

@@ -24,7 +24,7 @@ from kdbench.study.load import StudyError, changed_study, load_study
 from kdbench.study.planner import Planner
 from kdbench.study.schema import Study
 from kdbench.study.validation import slots_of
-from kdbench.tracking import Mirror, sync, tracking_uri
+from kdbench.tracking import BackgroundSync, sync_study, tracking_uri
 from kdbench.tracking.optuna_log import OptunaLog
 from kdbench.training import memory
 
@@ -162,7 +162,7 @@ def train_study(
     name. Raises `TeacherFailed` and `Interrupted`, both after MLflow has been brought up to
     date."""
     study = planner.study.name
-    tracker = Mirror(store, study, tracking_uri(store.root), on_trouble=reporter.log)
+    tracker = BackgroundSync(store, study, tracking_uri(store.root), on_trouble=reporter.log)
     try:
         with StopRequest() as stop:
             tracker.open()
@@ -213,9 +213,9 @@ def publish_report(
     try:
         board, paths = report_study(store, study)
     except OutOfDate:
-        sync(store, study, uri)
+        sync_study(store, study, uri)
         board, paths = report_study(store, study)
-    Mirror(store, study, uri, on_trouble=reporter.log).attach_report(store.report_folder(study))
+    BackgroundSync(store, study, uri, on_trouble=reporter.log).attach_report(store.report_folder(study))
     return board, paths
 
 

@@ -1,30 +1,29 @@
-"""MLflow, as a mirror of the records on disk. No torch here, and MLflow only when needed.
+"""MLflow, which shows what the records on disk hold. No torch here, and MLflow only when needed.
 
-Mirror(store, study, uri)   while a study runs: a thread that never stops the training
-sync(store, study, uri)     bring the experiment level with the records
-search, curves              what the experiment holds, as pandas frames
-attach_report               a report's files in the study's own run
-stale, mend                 what killed processes left in MLflow: look, then put right
+BackgroundSync(store, study, uri)   keep MLflow up to date while a study runs; never stops it
+sync_study(store, study, uri)       bring the experiment up to date with the records
+search, curves                      what the experiment holds, as pandas frames
+attach_report                       attach a report's files to the study's own run
+stale_runs, repair_stale            find and repair what killed processes left in MLflow
 """
 
 from kdbench.tracking.artifacts import attach_report
-from kdbench.tracking.background import Mirror
+from kdbench.tracking.background import BackgroundSync
 from kdbench.tracking.client import safe_uri, tracking_uri, ui_command
 from kdbench.tracking.read import curves, search
-from kdbench.tracking.repair import Stale, repair_stale, stale
-from kdbench.tracking.sync import Tracker, sync
+from kdbench.tracking.repair import StaleRun, repair_stale, stale_runs
+from kdbench.tracking.sync import sync_study
 
 __all__ = [
-    "Mirror",
-    "Stale",
-    "Tracker",
+    "BackgroundSync",
+    "StaleRun",
     "attach_report",
     "curves",
     "repair_stale",
     "safe_uri",
     "search",
-    "stale",
-    "sync",
+    "stale_runs",
+    "sync_study",
     "tracking_uri",
     "ui_command",
 ]

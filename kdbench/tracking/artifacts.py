@@ -10,8 +10,7 @@ import numpy as np
 
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Record, Store
-from kdbench.tracking.experiment import found_or_made
-from kdbench.tracking.read import experiment
+from kdbench.tracking.experiment import find_experiment, find_or_create
 
 #: Beyond this many classes the numbers in a confusion matrix cannot be read.
 NUMBERED = 20
@@ -30,10 +29,10 @@ def gather(record: Record, folder: Path, selection: str, classes: Sequence[str] 
     if record.test is not None and (record.folder / "test.npz").exists():
         arrays = record.predictions()
         logits = arrays.get(selection, arrays["last"])
-        picture(arrays["labels"], logits, classes, folder / "confusion_matrix.png")
+        draw_confusion_matrix(arrays["labels"], logits, classes, folder / "confusion_matrix.png")
 
 
-def picture(
+def draw_confusion_matrix(
     labels: np.ndarray, logits: np.ndarray, classes: Sequence[str] | None, path: Path
 ) -> None:
     """Draw the confusion matrix of `logits` (images x classes) as a PNG.
@@ -77,9 +76,9 @@ def attach_report(store: Store, study: str, uri: str, folder: Path) -> str:
     """Put the files of `folder` under `report` in the study's own run; its MLflow id.
 
     That run is named after the study and has the tag `kdbench.kind` = `study`. Raises
-    `LookupError` where there is no such experiment, and what MLflow raises.
+    `UnknownExperiment`, and what MLflow raises.
     """
-    client, where = experiment(study, uri)
+    client, experiment = find_experiment(study, uri)
     plan = PlanFile.load(store.plan_path(study))
     tags = {
         "kdbench.kind": "study",
@@ -89,14 +88,14 @@ def attach_report(store: Store, study: str, uri: str, folder: Path) -> str:
         "kdbench.plan": plan.hash if plan else "",
     }
 
-    def make() -> Any:
-        return client.create_run(where, None, tags, study)
+    def create() -> Any:
+        return client.create_run(experiment, None, tags, study)
 
-    found, made = found_or_made(client, store.root, where, "kdbench.kind", "study", make)
-    run = found.info.run_id
-    if not made:
+    run, created = find_or_create(client, store.root, experiment, "kdbench.kind", "study", create)
+    run_id = run.info.run_id
+    if not created:
         for name, value in tags.items():
-            client.set_tag(run, name, value)
-    client.log_artifacts(run, str(folder), "report")
-    client.set_terminated(run, "FINISHED")
-    return str(run)
+            client.set_tag(run_id, name, value)
+    client.log_artifacts(run_id, str(folder), "report")
+    client.set_terminated(run_id, "FINISHED")
+    return str(run_id)

@@ -1,7 +1,7 @@
-"""The thread that keeps MLflow level while a study runs, and that nothing can stop.
+"""A thread that keeps MLflow up to date while a study runs, and that nothing can stop.
 
-Training says which run has something new (`touch`) and goes on at once. What MLflow
-raises is told once, as a warning, and tried again with growing waits; whatever remains
+Training calls `touch` when a run's record has changed, and goes on at once. What MLflow
+raises is reported once, as a warning, and tried again with growing waits; whatever remains
 is left to `kdbench sync`, because the records hold all of it.
 """
 
@@ -12,25 +12,30 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kdbench.errors import KdbenchError
 from kdbench.records.plan_file import PlannedRun
 from kdbench.records.store import Store
 from kdbench.tracking.artifacts import attach_report
 from kdbench.tracking.client import redact, safe_uri
-from kdbench.tracking.experiment import Levelling
-from kdbench.tracking.sync import Tracker, is_busy
+from kdbench.tracking.experiment import StudyExperiment, SyncBusy
+from kdbench.tracking.sync import is_busy, sync_run
 
 #: Waits between tries in seconds: the first, and the longest.
-FIRST, LONGEST = 1.0, 60.0
+FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 
 #: After so many failures in a row MLflow is taken to be away, and the rest waits.
-IN_A_ROW = 3
+FAILURES_IN_A_ROW = 3
 
 #: Seconds that one request may hold up the next caller.
-HELD = 60.0
+REQUEST_TIMEOUT = 60.0
 
 
-class Mirror:
-    """One study's mirror. No method raises what MLflow raises.
+class UnknownRun(KdbenchError, LookupError):
+    """A run that is not in the plan of the study."""
+
+
+class BackgroundSync:
+    """Keeps one study's experiment up to date. No method raises what MLflow raises.
 
     `on_trouble` gets one plain sentence the first time something fails. `close` must be
     called at the end; until then the runs that were touched count as being trained.
@@ -44,172 +49,172 @@ class Mirror:
         uri: str,
         on_trouble: Callable[[str], None] | None = None,
     ) -> None:
-        self.tracker = Tracker(store, study, uri)
+        self.experiment = StudyExperiment(store, study, uri)
         self._on_trouble = on_trouble
-        self._told = False
-        self._dirty: dict[str, PlannedRun | None] = {}  # in the order of being touched
-        self._seen: dict[str, PlannedRun | None] = {}
-        self._working: set[str] = set()
-        self._news = threading.Condition()
-        self._using = threading.Lock()  # the tracker is for one thread at a time
+        self._reported = False
+        self._waiting: dict[str, PlannedRun | None] = {}  # in the order of being touched
+        self._touched: dict[str, PlannedRun | None] = {}
+        self._syncing: set[str] = set()
+        self._changed = threading.Condition()
+        self._in_use = threading.Lock()  # the experiment is for one thread at a time
         self._closing = False
         self._deadline = float("inf")
         self._thread: threading.Thread | None = None
 
-    # -- for the one who trains
+    # -- called while training
 
     def open(self, timeout: float = 60.0) -> bool:
-        """Create the database and the experiment: first, and before any worker starts.
+        """Create the database and the experiment, before any worker starts.
 
-        Whether that worked within `timeout` seconds; if not, the mirror's thread tries
-        again.
+        Returns whether that worked within `timeout` seconds; if not, the thread tries again.
         """
         opener = threading.Thread(target=self._attempt, args=(self._open,), daemon=True)
         opener.start()
         opener.join(timeout)
         if opener.is_alive():
-            self._tell(TimeoutError(f"no answer within {timeout:g} s"))
-        return self.tracker.is_open
+            self._report(TimeoutError(f"no answer within {timeout:g} s"))
+        return self.experiment.is_open
 
     def start(self) -> None:
         """Start the thread. It is a daemon: a program that ends never waits for MLflow."""
         self._thread = threading.Thread(target=self._work, name="kdbench-mlflow", daemon=True)
         self._thread.start()
 
-    def touch(self, run_id: str, entry: PlannedRun | None = None) -> None:
-        """Say that a run's record has something new. Returns at once.
+    def touch(self, run_id: str, planned: PlannedRun | None = None) -> None:
+        """Note that a run's record has changed. Returns at once.
 
-        `entry` is its line of the plan's listing; without it the plan on disk is asked.
+        Without `planned` the plan on disk is read.
         """
-        with self._news:
-            entry = entry or self._seen.get(run_id)
-            self._dirty[run_id] = self._seen[run_id] = entry
-            self._news.notify()
+        with self._changed:
+            planned = planned or self._touched.get(run_id)
+            self._waiting[run_id] = self._touched[run_id] = planned
+            self._changed.notify()
 
-    def level(self, run_id: str, entry: PlannedRun, live: bool = True) -> bool:
-        """Bring one run level now; whether MLflow took it."""
-        return self._attempt(partial(self._level, run_id, entry, live))
+    def sync_run(self, run_id: str, planned: PlannedRun, live: bool = True) -> bool:
+        """Bring MLflow up to date with one run now; whether that worked."""
+        return self._attempt(partial(self._sync_run, run_id, planned, live))
 
-    def behind(self) -> int:
+    def out_of_date(self) -> int:
         """How many runs MLflow does not yet show as their records are."""
-        with self._news:
-            return len(self._working | set(self._dirty))
+        with self._changed:
+            return len(self._syncing | set(self._waiting))
 
     def attach_report(self, folder: Path) -> bool:
-        """Attach the files of `folder` to the study's own run; whether MLflow took them."""
+        """Attach the files of `folder` to the study's own run; whether that worked."""
 
         def attach() -> None:
             self._open()
-            attach_report(self.tracker.store, self.tracker.study, self.tracker.uri, folder)
+            experiment = self.experiment
+            attach_report(experiment.store, experiment.study, experiment.uri, folder)
 
         return self._attempt(attach)
 
     def close(self, timeout: float = 60.0) -> int:
-        """Log what is left, for at most `timeout` seconds; how many runs stay behind.
+        """Log what is left, for at most `timeout` seconds; how many runs stay out of date.
 
         Runs that are not finished are shown as interrupted from now on, unless another
-        process trains them, and finals get what became known after them: the teacher's
-        scores, the calibrated costs.
+        process trains them, and finals get what became known after them: fidelity to the
+        teacher, the measured costs.
         """
-        with self._news:
-            for run_id, entry in self._seen.items():
-                self._dirty.setdefault(run_id, entry)
+        with self._changed:
+            for run_id, planned in self._touched.items():
+                self._waiting.setdefault(run_id, planned)
             self._closing = True
             self._deadline = time.monotonic() + timeout
-            self._news.notify()
+            self._changed.notify()
         if self._thread is not None:
             self._thread.join(timeout)
-        return self.behind()
+        return self.out_of_date()
 
     # -- in the thread
 
     def _work(self) -> None:
-        wait = FIRST
+        wait = FIRST_WAIT
         while True:
-            with self._news:
-                while not (self._dirty or self._closing):
-                    self._news.wait()
+            with self._changed:
+                while not (self._waiting or self._closing):
+                    self._changed.wait()
                 closing = self._closing
-            worked = self._pass(live=not closing)
-            if closing and worked:
-                self._attempt(self.tracker.settle)
+            succeeded = self._sync_waiting(live=not closing)
+            if closing and succeeded:
+                self._attempt(self.experiment.end_group_runs)
                 return
-            wait = FIRST if worked else min(2 * wait, LONGEST)
-            if not worked and not self._rest(0.2 if closing else wait):
+            wait = FIRST_WAIT if succeeded else min(2 * wait, LONGEST_WAIT)
+            if not succeeded and not self._rest(0.2 if closing else wait):
                 return
 
-    def _pass(self, live: bool) -> bool:
-        """Level all that is dirty; whether nothing failed."""
-        with self._news:
-            batch, self._dirty = self._dirty, {}
-            self._working = set(batch)
+    def _sync_waiting(self, live: bool) -> bool:
+        """Sync every run that waits; whether nothing failed."""
+        with self._changed:
+            batch, self._waiting = self._waiting, {}
+            self._syncing = set(batch)
         failed: dict[str, PlannedRun | None] = {}
         in_a_row = 0
-        for run_id, entry in batch.items():
+        for run_id, planned in batch.items():
             late = time.monotonic() > self._deadline
-            if in_a_row >= IN_A_ROW or late:
-                failed[run_id] = entry
+            if in_a_row >= FAILURES_IN_A_ROW or late:
+                failed[run_id] = planned
                 continue
-            if self._attempt(partial(self._level, run_id, entry, live)):
+            if self._attempt(partial(self._sync_run, run_id, planned, live)):
                 in_a_row = 0
-                with self._news:
-                    self._working.discard(run_id)
+                with self._changed:
+                    self._syncing.discard(run_id)
             else:
                 in_a_row += 1
-                failed[run_id] = entry
-        with self._news:
-            self._working = set()
-            self._dirty = failed | self._dirty
+                failed[run_id] = planned
+        with self._changed:
+            self._syncing = set()
+            self._waiting = failed | self._waiting
         return not failed
 
     def _rest(self, seconds: float) -> bool:
         """Wait, or until `close` is called; False when there is no time for another try."""
-        with self._news:
+        with self._changed:
             if self._closing:
-                self._news.wait(seconds)
+                self._changed.wait(seconds)
             else:
-                self._news.wait_for(lambda: self._closing, seconds)
+                self._changed.wait_for(lambda: self._closing, seconds)
             return time.monotonic() < self._deadline
 
     def _open(self) -> None:
-        if not self.tracker.is_open:
-            self.tracker.open()
+        if not self.experiment.is_open:
+            self.experiment.open()
 
-    def _level(self, run_id: str, entry: PlannedRun | None, live: bool) -> None:
+    def _sync_run(self, run_id: str, planned: PlannedRun | None, live: bool) -> None:
         self._open()
-        plan = self.tracker.plan
-        entry = entry or (plan.listing.get(run_id) if plan else None)
-        if entry is None:
-            raise LookupError(f"run {run_id} is not in the plan of {self.tracker.study}")
-        live = live or is_busy(self.tracker.store.record(run_id))
-        self.tracker.level(run_id, entry, live)
+        plan = self.experiment.plan
+        planned = planned or (plan.listing.get(run_id) if plan else None)
+        if planned is None:
+            raise UnknownRun(f"run {run_id} is not in the plan of {self.experiment.study}")
+        live = live or is_busy(self.experiment.store.record(run_id))
+        sync_run(self.experiment, run_id, planned, live)
 
     def _attempt(self, work: Callable[[], Any]) -> bool:
-        """Do `work` and swallow what it raises, after telling it once."""
+        """Do `work`; whether it raised nothing. The first error is reported."""
         # A thread that still waits for an answer after `close` must not hold up a report.
-        if not self._using.acquire(timeout=HELD):
-            self._tell(TimeoutError(f"no answer within {HELD:g} s"))
+        if not self._in_use.acquire(timeout=REQUEST_TIMEOUT):
+            self._report(TimeoutError(f"no answer within {REQUEST_TIMEOUT:g} s"))
             return False
         try:
             work()
-        except Levelling:
-            return False  # no trouble: another process is at it, and this is tried again
+        except SyncBusy:
+            return False  # another process does it just now, and this is tried again
         except Exception as error:
-            self._tell(error)
+            self._report(error)
             return False
         finally:
-            self._using.release()
+            self._in_use.release()
         return True
 
-    def _tell(self, error: Exception) -> None:
-        if self._told or self._on_trouble is None:
+    def _report(self, error: Exception) -> None:
+        if self._reported or self._on_trouble is None:
             return
-        self._told = True
-        uri = self.tracker.uri
-        # Made safe before it is cut: half an address can hold a whole password.
+        self._reported = True
+        uri = self.experiment.uri
+        # Redacted before it is cut: half an address can hold a whole password.
         why = redact(" ".join(str(error).split()), uri)[:200] or type(error).__name__
         self._on_trouble(
             f"MLflow at {safe_uri(uri)} does not take what is logged ({why}). The training "
             "goes on and the records are complete; this is tried again, and `kdbench sync "
-            f"{self.tracker.study}` brings MLflow level later."
+            f"{self.experiment.study}` brings MLflow up to date later."
         )

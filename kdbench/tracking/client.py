@@ -1,4 +1,4 @@
-"""Where MLflow's store is, how to speak of it without secrets, and a quiet client."""
+"""Where MLflow's store is, how to print it without secrets, and a quiet client."""
 
 import logging
 import os
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 #: Settings for MLflow where the user made none. Its own waits (7 tries of 2 minutes)
-#: would hold the end of a study for an hour when a server is away; the mirror tries
-#: again by itself.
+#: would hold the end of a study for an hour when a server is away; `BackgroundSync`
+#: tries again by itself.
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -24,7 +24,7 @@ ENVIRONMENT = {
 #: Loggers that would write into the progress bar, and from which level on they may.
 LOGGERS = {
     "mlflow": logging.WARNING,
-    "mlflow.store": logging.CRITICAL,  # errors reach the user once, as the mirror's warning
+    "mlflow.store": logging.CRITICAL,  # errors reach the user once, as a warning
     "alembic": logging.WARNING,
     "urllib3.connectionpool": logging.ERROR,
 }
@@ -84,7 +84,7 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def prepare() -> None:
-    """Settle MLflow's environment and loggers. Imports MLflow (a second)."""
+    """Set MLflow's environment and loggers. Imports MLflow (a second)."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import mlflow  # noqa: F401  its import configures the loggers, so ours come after

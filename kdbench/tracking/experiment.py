@@ -1,14 +1,14 @@
-"""MLflow runs by what they stand for, and the locks that keep each of them single.
+"""A study's experiment in MLflow, its runs, and the locks that keep each run single.
 
-Several processes may show one study in one experiment. On one root they agree through
-file locks: one for the root, held only while a run is looked for and made, and one for
-each record, held while that record is brought level. Processes with other roots, on other
-machines, share a tracking server and no lock: two of them may make a run for the same id
-at the same moment. `sync` and `stale` then see it twice, and everything here takes the
-same one of the two: the finished one, else the older.
+Several processes may track one study in one experiment. On one root they use file locks: one
+for the root, held only while a run is looked up or created, and one for each record, held
+while MLflow is brought up to date with that record. Processes with other roots, on other
+machines, share a tracking server and no lock: two of them may create a run for the same id at
+the same moment. `sync_study` and `stale_runs` then see a duplicate, and everything here uses
+the same one of the two: the finished one, else the older.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,68 +16,226 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from kdbench.errors import KdbenchError
-from kdbench.records.store import Record
+from kdbench.records.plan_file import PlanFile
+from kdbench.records.store import Record, Store
+from kdbench.tracking.client import artifact_location, client, safe_uri, sqlite_path
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    import mlflow.entities
 
-#: Seconds to wait for the root's lock. Whoever has it waits for one answer of a server.
-PATIENCE = 120.0
+#: Seconds to wait for the root's lock. Whoever holds it waits for one answer of a server.
+LOCK_TIMEOUT = 120.0
 
 
-class Levelling(KdbenchError, RuntimeError):
-    """Another process is bringing this record level just now."""
+class SyncBusy(KdbenchError, RuntimeError):
+    """Another process is bringing MLflow up to date with this record."""
+
+
+class UnknownExperiment(KdbenchError, LookupError):
+    """MLflow has no experiment of this study."""
+
+
+class StudyExperiment:
+    """The experiment of one study. Not for several threads at once.
+
+    `patience` is for how many seconds to wait for another process that brings MLflow up to
+    date with the same record.
+    """
+
+    def __init__(self, store: Store, study: str, uri: str, patience: float = 5.0) -> None:
+        self.store = store
+        self.study = study
+        self.uri = uri
+        self.patience = patience
+        #: The experiment's id; empty until it is open.
+        self.id = ""
+        #: The MLflow run of each record, by the record's id.
+        self.runs: dict[str, mlflow.entities.Run] = {}
+        #: Records that had more than one run when the experiment was opened.
+        self.duplicated: set[str] = set()
+        self._groups: dict[str, tuple[str, str]] = {}  # MLflow's run id and status
+        self._plan: tuple[int, PlanFile | None] = (-1, None)  # with the file's time
+
+    @property
+    def is_open(self) -> bool:
+        """Whether `open` has worked."""
+        return bool(self.id)
+
+    def open(self) -> None:
+        """Create the database and the experiment where missing, and list the runs.
+
+        To be called before any worker starts: MLflow's database fails when several processes
+        create it at once, hence the lock. Raises what MLflow raises.
+        """
+        with root_lock(self.store.root):
+            self.client = client(self.uri)
+            experiment = self.client.get_experiment_by_name(self.study)
+            if experiment is None:
+                experiment = self._create()
+            elif experiment.lifecycle_stage == "deleted":
+                self.client.restore_experiment(experiment.experiment_id)
+        question = self.plan.question if self.plan else ""
+        note = question or f"The runs of the study {self.study}."
+        if experiment.tags.get("mlflow.note.content") != note:
+            self.client.set_experiment_tag(experiment.experiment_id, "mlflow.note.content", note)
+            self.client.set_experiment_tag(experiment.experiment_id, "kdbench.study", self.study)
+        self._list_runs(experiment.experiment_id)
+        self.id = experiment.experiment_id
+
+    def _create(self) -> "mlflow.entities.Experiment":
+        """Create the experiment, or take the one that another machine has created just now."""
+        from mlflow.exceptions import MlflowException
+
+        location = artifact_location(self.store.root, self.study, self.uri)
+        try:
+            return self.client.get_experiment(self.client.create_experiment(self.study, location))
+        except MlflowException:
+            experiment = self.client.get_experiment_by_name(self.study)
+            if experiment is None:
+                raise
+            return experiment
+
+    def _list_runs(self, experiment: str) -> None:
+        """List the runs of the records and of the groups; of duplicates the preferred one."""
+        self.runs, self._groups, self.duplicated = {}, {}, set()
+        for run in sorted(all_runs(self.client, experiment), key=preference):
+            tags = run.data.tags
+            if "kdbench.id" in tags:
+                run_id = tags["kdbench.id"]
+                if self.runs.setdefault(run_id, run) is not run:
+                    self.duplicated.add(run_id)
+            elif "kdbench.group" in tags:
+                group = (run.info.run_id, run.info.status)
+                self._groups.setdefault(tags["kdbench.group"], group)
+
+    @property
+    def plan(self) -> PlanFile | None:
+        """The study's plan, read again whenever its file has changed; None where there is none."""
+        path = self.store.plan_path(self.study)
+        try:
+            changed = path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return self._plan[1]
+        if changed != self._plan[0]:
+            self._plan = (changed, PlanFile.load(path))
+        return self._plan[1]
+
+    @property
+    def selection(self) -> str:
+        """`last` or `best`: the epoch whose weights the study's tables are about."""
+        return self.plan.selection if self.plan else "last"
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of the classes, where the plan gives them."""
+        return (self.plan.data.classes or None) if self.plan and self.plan.data else None
+
+    def run_of(self, record_id: str, tags: Mapping[str, str], start: int) -> tuple[Any, bool]:
+        """The MLflow run of a record, and whether it was created now, with these tags."""
+
+        def create() -> "mlflow.entities.Run":
+            name = tags["mlflow.runName"]
+            return self.client.create_run(self.id, start_time=start, tags=dict(tags), run_name=name)
+
+        root = self.store.root
+        run, created = find_or_create(self.client, root, self.id, "kdbench.id", record_id, create)
+        self.runs[record_id] = run
+        return run, created
+
+    def group_run(self, group: str) -> str:
+        """The id of the parent run of a method's runs (or the teachers'), created if missing."""
+        if group not in self._groups:
+            about = "The teachers of" if group == "teachers" else f"{group}: trials and finals in"
+            tags = {
+                "kdbench.kind": "method",
+                "kdbench.group": group,
+                "kdbench.study": self.study,
+                "mlflow.source.name": "kdbench",
+                "mlflow.note.content": f"{about} the study {self.study}.",
+            }
+            run, _ = find_or_create(
+                self.client,
+                self.store.root,
+                self.id,
+                "kdbench.group",
+                group,
+                lambda: self.client.create_run(self.id, tags=tags, run_name=group),
+            )
+            self._groups[group] = (run.info.run_id, run.info.status)
+        return self._groups[group][0]
+
+    def end_group_runs(self) -> None:
+        """Set the parent runs to FINISHED: nothing is trained in them."""
+        for group, (run, status) in list(self._groups.items()):
+            if status != "FINISHED":
+                self.client.set_terminated(run, "FINISHED")
+                self._groups[group] = (run, "FINISHED")
+
+
+def find_experiment(study: str, uri: str) -> tuple[Any, str]:
+    """A client, and the id of the study's experiment. Raises `UnknownExperiment`."""
+    path = sqlite_path(uri)
+    # Asking a SQLite store that is not there would create it.
+    if path is None or path.exists():
+        connected = client(uri)
+        experiment = connected.get_experiment_by_name(study)
+        if experiment is not None:
+            return connected, experiment.experiment_id
+    raise UnknownExperiment(
+        f"no MLflow experiment {study!r} in {safe_uri(uri)}: run `kdbench study {study}`, "
+        f"or `kdbench sync {study}` where it was run already"
+    )
 
 
 @contextmanager
-def making(root: Path) -> Iterator[None]:
-    """Hold the root's lock on what MLflow is made to hold. Raises `TimeoutError`."""
+def root_lock(root: Path) -> Iterator[None]:
+    """Lock the root while an MLflow run is looked up or created. Raises `TimeoutError`."""
     root.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(root / ".mlflow.lock", timeout=PATIENCE)
-    with lock:
+    with FileLock(root / ".mlflow.lock", timeout=LOCK_TIMEOUT):
         yield
 
 
 @contextmanager
-def levelling(record: Record, patience: float) -> Iterator[None]:
-    """Hold a record's side of MLflow, its mlflow.json included.
+def record_lock(record: Record, patience: float) -> Iterator[None]:
+    """Lock what MLflow holds of a record, and the record's mlflow.json.
 
-    Raises `Levelling` where another process has it for longer than `patience` seconds.
-    It is not the lock of the one who trains: that one never waits for MLflow.
+    Raises `SyncBusy` where another process has it locked for longer than `patience` seconds.
+    Training uses another lock: it never waits for MLflow.
     """
-    lock = FileLock(record.folder / ".mirror.lock")
+    lock = FileLock(record.folder / ".sync.lock")
     try:
         lock.acquire(timeout=patience)
     except Timeout:
-        raise Levelling(f"another process is bringing run {record.id} level") from None
+        raise SyncBusy(
+            f"another process is bringing MLflow up to date with run {record.id}"
+        ) from None
     try:
         yield
     finally:
         lock.release()
 
 
-def preference(run: "Run") -> tuple[bool, int, str]:
-    """Of several runs for one thing the smallest is taken: finished, then older."""
+def preference(run: "mlflow.entities.Run") -> tuple[bool, int, str]:
+    """A key that sorts duplicates: the one to use first, that is finished ones, then older."""
     return run.info.status != "FINISHED", run.info.start_time or 0, run.info.run_id
 
 
-def tagged(client: Any, experiment: str, tag: str, value: str) -> list["Run"]:
-    """The runs with that tag that are not deleted, the one to take first."""
+def find_or_create(
+    client: Any,
+    root: Path,
+    experiment: str,
+    tag: str,
+    value: str,
+    create: Callable[[], "mlflow.entities.Run"],
+) -> tuple["mlflow.entities.Run", bool]:
+    """The run with that tag, and whether `create` was called for it."""
     quote = '"' if "'" in value else "'"
-    found = client.search_runs([experiment], f"tags.`{tag}` = {quote}{value}{quote}")
-    return sorted(found, key=preference)
+    with root_lock(root):
+        runs = client.search_runs([experiment], f"tags.`{tag}` = {quote}{value}{quote}")
+        return (min(runs, key=preference), False) if runs else (create(), True)
 
 
-def found_or_made(
-    client: Any, root: Path, experiment: str, tag: str, value: str, make: Callable[[], "Run"]
-) -> tuple["Run", bool]:
-    """The run with that tag, and whether `make` was called for it."""
-    with making(root):
-        found = tagged(client, experiment, tag, value)
-        return (found[0], False) if found else (make(), True)
-
-
-def all_runs(client: Any, experiment: str) -> Iterator["Run"]:
+def all_runs(client: Any, experiment: str) -> Iterator["mlflow.entities.Run"]:
     """Every run of an experiment that is not deleted, oldest first."""
     token = None
     while True:

@@ -1,37 +1,162 @@
-"""What MLflow is known to hold of each run."""
+"""What MLflow is known to hold of each record: kept in the record's mlflow.json, and read from
+MLflow itself where that file is missing or wrong."""
 
-from typing import Any
+import hashlib
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
 
-from mlflow.entities import Run
-
-from kdbench.records.files import read_json
+from kdbench.records import summary
+from kdbench.records.files import read_json, write_json
 from kdbench.records.store import Record
+from kdbench.tracking import payload
+from kdbench.tracking.client import safe_uri
+from kdbench.tracking.experiment import StudyExperiment, record_lock
 
-#: What is remembered of a run; see `new_state`.
-KNOWN = ("run", "start", "status", "epochs", "params", "tags", "once", "inputs", "files")
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 
-Known = dict[str, Any]
+@dataclass
+class KnownRun:
+    """What an MLflow run holds.
+
+    `run` is its id, `start` its time in ms since 1970, `epochs` the last epoch whose metrics
+    it has, `params` the names of its parameters, `scalars` its metrics that are no curves,
+    `dataset` and `files` whether the data set and the files have been logged.
+    """
+
+    run: str
+    start: int
+    status: str
+    epochs: int = 0
+    params: list[str] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+    scalars: dict[str, float] = field(default_factory=dict)
+    dataset: bool = False
+    files: bool = False
 
 
-def read_state(record: Record) -> dict[str, Any]:
+def new_state(run: "Run") -> KnownRun:
+    """The state of an MLflow run that holds nothing but its tags."""
+    info = run.info
+    return KnownRun(info.run_id, info.start_time, info.status, tags=dict(run.data.tags))
+
+
+def read_state(experiment: StudyExperiment, record: Record) -> KnownRun | None:
+    """What the record's mlflow.json says of this store and experiment, or None."""
+    known = _read_file(record).get(_key(experiment), {})
+    names = [part.name for part in fields(KnownRun)]
+    return KnownRun(**{n: known[n] for n in names}) if set(names) <= set(known) else None
+
+
+def write_state(experiment: StudyExperiment, record: Record, known: KnownRun) -> None:
+    """Write what MLflow holds into the record's mlflow.json."""
+    where = {"store": safe_uri(experiment.uri), "experiment": experiment.study}
+    others = _read_file(record)
+    write_json(record.folder / "mlflow.json", others | {_key(experiment): asdict(known) | where})
+
+
+def known_state(
+    experiment: StudyExperiment, record: Record, tags: dict[str, str], start: int
+) -> KnownRun:
+    """What MLflow holds of a record; its run is created with `tags` where there is none."""
+    remembered = read_state(experiment, record)
+    run = experiment.runs.get(record.id)
+    if run is not None and remembered and remembered.run == run.info.run_id:
+        return remembered
+    while True:
+        run, created = experiment.run_of(record.id, tags, start)
+        if created:
+            known = new_state(run)
+            write_state(experiment, record, known)
+            return known
+        if remembered and remembered.run == run.info.run_id:
+            return remembered
+        if recovered := recover(experiment, run, record):
+            return recovered
+
+
+def recover(experiment: StudyExperiment, run: "Run", record: Record) -> KnownRun | None:
+    """Read from MLflow what it holds of a record.
+
+    Deletes the run and returns None where its curves are not the record's: MLflow can add
+    points but not remove them.
+    """
+    client = experiment.client
+    run_id = run.info.run_id
+    run = client.get_run(run_id)  # what was listed may be older
+    data = run.data
+    recorded = {
+        (payload.metric_name(key), row["epoch"]): value
+        for row in record.epochs()
+        for key, value in row.items()
+    }
+    last = 0
+    for key in data.metrics:
+        if key.startswith(payload.SCALARS):
+            continue
+        points = client.get_metric_history(run_id, key)
+        steps = [point.step for point in points]
+        differs = any(recorded.get((key, p.step)) != p.value for p in points)
+        if differs or len(set(steps)) < len(steps):
+            client.delete_run(run_id)
+            del experiment.runs[record.id]
+            return None
+        # All metrics of an epoch are logged together, so the latest of any metric is the
+        # latest of all; others may have stopped being finite.
+        last = max([last, *steps])
+    return replace(
+        new_state(run),
+        epochs=last,
+        params=sorted(data.params),
+        tags={k: v for k, v in data.tags.items() if k.startswith(("kdbench.", "mlflow."))},
+        scalars={k: v for k, v in data.metrics.items() if k.startswith(payload.SCALARS)},
+        dataset=_has_dataset(run),
+    )
+
+
+def invalidate(experiment: StudyExperiment, record: Record) -> None:
+    """Delete what mlflow.json says of this experiment where MLflow holds something else."""
+    with record_lock(record, experiment.patience):
+        known, run = read_state(experiment, record), experiment.runs.get(record.id)
+        if known is None or (run is not None and _agrees(known, run, record)):
+            return
+        key = _key(experiment)
+        others = {other: state for other, state in _read_file(record).items() if other != key}
+        write_json(record.folder / "mlflow.json", others)
+
+
+def _agrees(known: KnownRun, run: "Run", record: Record) -> bool:
+    """Whether MLflow's run, as it was listed, holds what is known: costs no request."""
+    latest = dict(known.scalars)
+    for row in record.epochs()[known.epochs - 1 : known.epochs]:
+        latest |= {payload.metric_name(k): v for k, v in row.items() if summary.finite(v)}
+        latest.pop("epoch")
+    metrics = run.data.metrics
+    return (
+        known.run == run.info.run_id
+        and known.status == run.info.status
+        and all(metrics.get(key) == value for key, value in latest.items())
+        and all(run.data.tags.get(key) == value for key, value in known.tags.items())
+        and set(known.params) <= set(run.data.params)
+        and known.dataset == _has_dataset(run)
+    )
+
+
+def _has_dataset(run: "Run") -> bool:
+    return bool(run.inputs and run.inputs.dataset_inputs)
+
+
+def _key(experiment: StudyExperiment) -> str:
+    """The key of this store and experiment in mlflow.json."""
+    # Without the address's secrets: a short hash of a weak one could be guessed.
+    name = f"{safe_uri(experiment.uri)}\n{experiment.study}"
+    return hashlib.sha256(name.encode()).hexdigest()[:12]
+
+
+def _read_file(record: Record) -> dict[str, Any]:
     """The record's mlflow.json; {} where it is missing or cannot be read, as MLflow knows."""
     try:
         return read_json(record.folder / "mlflow.json") or {}
     except ValueError:
         return {}
-
-
-def new_state(run: "Run") -> Known:
-    """What is known of a run that holds nothing but its tags."""
-    return {
-        "run": run.info.run_id,
-        "start": run.info.start_time,
-        "status": run.info.status,
-        "epochs": 0,
-        "params": [],
-        "tags": dict(run.data.tags),
-        "once": {},
-        "inputs": False,
-        "files": False,
-    }

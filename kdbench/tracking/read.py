@@ -1,4 +1,4 @@
-"""What a study's experiment holds, as pandas frames: the way of every report."""
+"""What a study's experiment holds, as pandas frames; reports read all numbers this way."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from kdbench.tracking import client as uris
-from kdbench.tracking.payload import ONCE
+from kdbench.tracking.experiment import find_experiment
+from kdbench.tracking.payload import SCALARS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,12 +23,12 @@ def search(study: str, uri: str, trials: bool = True) -> "pd.DataFrame":
     Columns are MLflow's: `run_id`, `status`, `params.*` (text), `metrics.*`, `tags.*`.
     The groups' and the study's own runs are rows too, told apart by
     `tags.kdbench.kind`; of two runs with one `kdbench.id` the finished or older one is
-    given. Raises `LookupError` where there is no such experiment.
+    given. Raises `UnknownExperiment`.
     """
-    experiment(study, uri)
+    find_experiment(study, uri)
     import mlflow
 
-    with pointing_at(uri):
+    with tracking_at(uri):
         frame = mlflow.search_runs(
             experiment_names=[study],
             filter_string="" if trials else "tags.`kdbench.kind` != 'trial'",
@@ -39,8 +39,8 @@ def search(study: str, uri: str, trials: bool = True) -> "pd.DataFrame":
         return frame
     ids, unfinished = frame["tags.kdbench.id"], frame["status"] != "FINISHED"
     order = unfinished.sort_values(kind="stable").index
-    doubled = ids.notna() & ids.loc[order].duplicated().reindex(frame.index)
-    return frame[~doubled].reset_index(drop=True)
+    duplicate = ids.notna() & ids.loc[order].duplicated().reindex(frame.index)
+    return frame[~duplicate].reset_index(drop=True)
 
 
 def curves(
@@ -49,12 +49,11 @@ def curves(
     """The metrics over epochs of the runs in `ids` (all by default), one row a value.
 
     `found` is what `search` gave, where the caller has it. Columns: `id`, `epoch`,
-    `metric`, `value`, sorted by the first three. Raises `LookupError` where there is no
-    such experiment.
+    `metric`, `value`, sorted by the first three. Raises `UnknownExperiment`.
     """
     import pandas as pd
 
-    client, _ = experiment(study, uri)
+    client, _ = find_experiment(study, uri)
     listed = search(study, uri) if found is None else found
     if "tags.kdbench.id" not in listed:
         return pd.DataFrame([], columns=["id", "epoch", "metric", "value"])
@@ -67,7 +66,7 @@ def curves(
     metrics = [c.removeprefix("metrics.") for c in columns if c.startswith("metrics.")]
     rows = [
         (runs[run], step, key, value)
-        for key in sorted(m for m in metrics if not m.startswith(ONCE))
+        for key in sorted(m for m in metrics if not m.startswith(SCALARS))
         for run, step, value in histories(client, list(runs), key)
     ]
     frame = pd.DataFrame(rows, columns=["id", "epoch", "metric", "value"])
@@ -93,24 +92,9 @@ def histories(client: Any, runs: Sequence[str], key: str) -> Iterator[tuple[str,
         yield from ((item.run_id, item.step, item.value) for item in found)
 
 
-def experiment(study: str, uri: str) -> tuple[Any, str]:
-    """A client and the experiment's id. Raises `LookupError` with what to do."""
-    path = uris.sqlite_path(uri)
-    # Asking a SQLite store that is not there would create it.
-    if path is None or path.exists():
-        client = uris.client(uri)
-        found = client.get_experiment_by_name(study)
-        if found is not None:
-            return client, found.experiment_id
-    raise LookupError(
-        f"no MLflow experiment {study!r} in {uris.safe_uri(uri)}: run `kdbench study {study}`, "
-        f"or `kdbench sync {study}` where it was run already"
-    )
-
-
 @contextmanager
-def pointing_at(uri: str) -> Iterator[None]:
-    """Let MLflow's plain functions speak to `uri`, and put everything back after."""
+def tracking_at(uri: str) -> Iterator[None]:
+    """Let MLflow's module-level functions use `uri`, and restore the settings afterwards."""
     import mlflow
 
     before = os.environ.get("MLFLOW_TRACKING_URI")

@@ -1,4 +1,4 @@
-"""What killed processes leave in MLflow, and how it is put right: for `kdbench doctor`."""
+"""Find and repair what killed processes leave in MLflow: for `kdbench doctor`."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -7,94 +7,101 @@ from typing import TYPE_CHECKING, Any
 
 from kdbench.records import summary
 from kdbench.records.store import Record, Store
-from kdbench.tracking import experiment as find
-from kdbench.tracking import payload as content
-from kdbench.tracking.read import experiment
-from kdbench.tracking.sync import Tracker, is_busy
+from kdbench.tracking import payload
+from kdbench.tracking.experiment import (
+    LOCK_TIMEOUT,
+    StudyExperiment,
+    all_runs,
+    find_experiment,
+    preference,
+    record_lock,
+)
+from kdbench.tracking.known import invalidate
+from kdbench.tracking.sync import is_busy, sync_run
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 
 @dataclass(frozen=True)
-class Stale:
-    """One MLflow run that is not as it should be.
+class StaleRun:
+    """An MLflow run that is not as it should be.
 
-    `trouble` is `interrupted` (shown as running, and nobody trains it), `open` (a run
-    without work of its own that was never ended), `doubled` (a second run for one thing)
-    or `orphan` (its record is gone). `mendable`: `repair_stale` does something about it.
+    `trouble` is `interrupted` (shown as running, and no process trains it), `open` (a parent
+    run or the study's own that was never ended), `duplicate` (a second run of one record or
+    group) or `orphan` (its record is gone). `repairable`: `repair_stale` repairs it.
     """
 
     trouble: str
     run: str
     name: str
     id: str | None
-    mendable: bool
+    repairable: bool
     text: str
 
 
-def stale(store: Store, study: str, uri: str) -> list[Stale]:
-    """Look at the study's experiment and change nothing; what `repair_stale` would put right.
+def stale_runs(store: Store, study: str, uri: str) -> list[StaleRun]:
+    """The runs of the study's experiment that are not as they should be; changes nothing.
 
-    Raises `LookupError` where there is no such experiment, and what MLflow raises.
+    Raises `UnknownExperiment`, and what MLflow raises.
     """
-    client, where = experiment(study, uri)
-    runs = sorted(find.all_runs(client, where), key=find.preference)
-    twins: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    client, experiment = find_experiment(study, uri)
+    runs = sorted(all_runs(client, experiment), key=preference)
+    by_subject: dict[tuple[str, str], list[Run]] = defaultdict(list)
     for run in runs:
-        twins[thing(run)].append(run)
-    busy = {r.id: is_busy(r) for r in store.records(i for kind, i in twins if kind == "id")}
-    above = {run.info.run_id: run.data.tags.get("mlflow.parentRunId") for run in runs}
-    working = {above[run.info.run_id] for run in runs if busy.get(thing(run)[1])}
-    found: list[Stale] = []
-    for (kind, name), same in twins.items():
+        by_subject[subject_of(run)].append(run)
+    ids = [name for kind, name in by_subject if kind == "id"]
+    busy = {record.id: is_busy(record) for record in store.records(ids)}
+    parents = {run.info.run_id: run.data.tags.get("mlflow.parentRunId") for run in runs}
+    active = {parents[run.info.run_id] for run in runs if busy.get(subject_of(run)[1])}
+    stale: list[StaleRun] = []
+    for (kind, name), same in by_subject.items():
         if kind == "id":
-            found += of_record(store.record(name), same, busy[name])
+            stale += _of_record(store.record(name), same, busy[name])
         elif kind in ("group", "study"):
-            found += without_work(same, working, set(above.values()))
-    return found
+            stale += _of_parent(same, active, set(parents.values()))
+    return stale
 
 
-def repair_stale(store: Store, study: str, uri: str, found: Sequence[Stale]) -> list[Stale]:
-    """Put right what `stale` found; those of them that were mended.
+def repair_stale(store: Store, study: str, uri: str, stale: Sequence[StaleRun]) -> list[StaleRun]:
+    """Repair what `stale_runs` has listed; those of them that were repaired.
 
-    Interrupted runs become what their records say, open ones are ended, doubled ones are
-    deleted the way MLflow's pages do it, so that they can be restored there. All are
-    looked at again first, and what has changed since is left alone. Raises what `stale`
-    raises.
+    Interrupted runs are brought up to date with their records, open ones are ended, duplicates
+    are deleted the way MLflow's pages do it, so that they can be restored there. What has
+    changed since it was listed is left alone. Raises what `stale_runs` raises.
     """
-    now = {item.run: item for item in stale(store, study, uri)}
-    wanted = [item for item in found if item.mendable and now.get(item.run) == item]
-    tracker = Tracker(store, study, uri, patience=find.PATIENCE)
-    tracker.open()
-    # Levelling may give children of a doubled group their parent, so that comes first.
-    for item in sorted(wanted, key=lambda item: item.trouble != "interrupted"):
-        if item.trouble == "doubled":
-            tracker.client.delete_run(item.run)
+    now = {item.run: item for item in stale_runs(store, study, uri)}
+    unchanged = [item for item in stale if item.repairable and now.get(item.run) == item]
+    experiment = StudyExperiment(store, study, uri, patience=LOCK_TIMEOUT)
+    experiment.open()
+    # A sync may move the children of a duplicate group to the other, so it comes first.
+    for item in sorted(unchanged, key=lambda item: item.trouble != "interrupted"):
+        if item.trouble == "duplicate":
+            experiment.client.delete_run(item.run)
         elif item.trouble == "open":
-            tracker.client.set_terminated(item.run, "FINISHED")
+            experiment.client.set_terminated(item.run, "FINISHED")
         else:
-            close(tracker, item)
-    return wanted
+            _end_interrupted(experiment, item)
+    return unchanged
 
 
-def close(tracker: Tracker, item: Stale) -> None:
-    """Show an interrupted run as its record is."""
-    record = tracker.store.record(str(item.id))
-    entry = tracker.plan.listing.get(record.id) if tracker.plan else None
-    if entry is not None:
-        tracker.invalidate(record)
-        tracker.level(record.id, entry, live=is_busy(record))
+def _end_interrupted(experiment: StudyExperiment, item: StaleRun) -> None:
+    """Bring an interrupted run up to date with its record."""
+    record = experiment.store.record(str(item.id))
+    planned = experiment.plan.listing.get(record.id) if experiment.plan else None
+    if planned is not None:
+        invalidate(experiment, record)
+        sync_run(experiment, record.id, planned, live=is_busy(record))
         return
     # The study was edited and has no such run any more; nothing but the state is known.
-    with find.levelling(record, tracker.patience):
-        word, status = summary.state(record, live=False)
-        tracker.client.set_tag(item.run, "kdbench.state", word)
-        tracker.client.set_terminated(item.run, status, content.end_of(record.result))
+    with record_lock(record, experiment.patience):
+        state, status = summary.state(record, live=False)
+        experiment.client.set_tag(item.run, "kdbench.state", state)
+        experiment.client.set_terminated(item.run, status, payload.end_of(record.result))
 
 
-def thing(run: "Run") -> tuple[str, str]:
-    """What a run stands for: (`id`, a record's), (`group`, its name), or (`study`, ``)."""
+def subject_of(run: "Run") -> tuple[str, str]:
+    """What a run is about: (`id`, a record's), (`group`, its name), (`study`, ``) or foreign."""
     tags = run.data.tags
     if "kdbench.id" in tags:
         return "id", tags["kdbench.id"]
@@ -105,45 +112,48 @@ def thing(run: "Run") -> tuple[str, str]:
     return "foreign", run.info.run_id
 
 
-def of_record(record: Record, same: Sequence["Run"], busy: bool) -> list[Stale]:
-    """What is wrong with the runs for one record, the one to keep being first."""
+def _of_record(record: Record, same: Sequence["Run"], busy: bool) -> list[StaleRun]:
+    """What is wrong with the runs of one record, the one to keep being first."""
     if not (record.folder / "spec.json").exists():
         text = "its record is not in this root: delete it in MLflow if that is meant"
-        return [item("orphan", run, False, text) for run in same]
-    found = []
+        return [_stale("orphan", run, False, text) for run in same]
+    stale = []
     for run in same[1:]:
-        over = run.info.status == "FINISHED"
+        finished = run.info.status == "FINISHED"
         text = f"run {same[0].info.run_id} is for the same record"
-        if over:
+        if finished:
             text += "; both are finished, and reports take that one"
         elif busy:
             text += ", which is being trained: look again later"
-        found.append(item("doubled", run, not (over or busy), text))
+        stale.append(_stale("duplicate", run, not (finished or busy), text))
     if same[0].info.status == "RUNNING" and not busy:
         text = "MLflow shows it as running, and no process trains it"
-        found.append(item("interrupted", same[0], True, text))
-    return found
+        stale.append(_stale("interrupted", same[0], True, text))
+    return stale
 
 
-def without_work(same: Sequence["Run"], working: set[Any], parents: set[Any]) -> list[Stale]:
-    """What is wrong with the runs of a group or of the study itself."""
-    found = []
+def _of_parent(same: Sequence["Run"], active: set[Any], parents: set[Any]) -> list[StaleRun]:
+    """What is wrong with the runs of a group, or with the study's own.
+
+    `parents` have runs below them, `active` ones a run that is being trained.
+    """
+    stale = []
     for run in same[1:]:
         used = run.info.run_id in parents
-        text = f"run {same[0].info.run_id} is for the same thing"
+        text = f"run {same[0].info.run_id} is for the same group"
         text += "; some runs are below this one, until `kdbench sync`" if used else ""
-        found.append(item("doubled", run, not used and run.info.status != "FINISHED", text))
-    # A doubled one that has runs below it is kept for their sake, and ended like the first.
+        repairable = not used and run.info.status != "FINISHED"
+        stale.append(_stale("duplicate", run, repairable, text))
+    # A duplicate that has runs below it is kept for their sake, and ended like the first.
     for run in same:
-        doubled = any(other.run == run.info.run_id and other.mendable for other in found)
-        if run.info.status == "RUNNING" and run.info.run_id not in working and not doubled:
+        deleted = any(other.run == run.info.run_id and other.repairable for other in stale)
+        if run.info.status == "RUNNING" and run.info.run_id not in active and not deleted:
             text = "MLflow shows it as running, and no run below it is being trained"
-            found.append(item("open", run, True, text))
-    return found
+            stale.append(_stale("open", run, True, text))
+    return stale
 
 
-def item(trouble: str, run: "Run", mendable: bool, text: str) -> Stale:
-    """A finding about `run`."""
-    info = run.info
-    run_id = run.data.tags.get("kdbench.id")
-    return Stale(trouble, info.run_id, info.run_name or info.run_id, run_id, mendable, text)
+def _stale(trouble: str, run: "Run", repairable: bool, text: str) -> StaleRun:
+    info, record_id = run.info, run.data.tags.get("kdbench.id")
+    name = info.run_name or info.run_id
+    return StaleRun(trouble, info.run_id, name, record_id, repairable, text)

@@ -33,8 +33,8 @@ report:  {reference: ce}
 """
 
 
-class NullMirror(NullTracker):
-    """A mirror without MLflow behind it, which is never behind."""
+class NullBackgroundSync(NullTracker):
+    """Tracks nothing, and is never out of date."""
 
     def __init__(self, *_: object, **__: object) -> None: ...
     def open(self) -> None: ...
@@ -47,7 +47,7 @@ def _run_inside(patch: pytest.MonkeyPatch) -> None:
     cost = {"relative": 1.0, "peak_mb": 1.0, "seconds_per_step": 1.0}
     patch.setattr(worker, "measure_costs", lambda specs, *_: dict.fromkeys(specs, cost))
     patch.setitem(ENGINES, "local", ENGINES["inline"])
-    patch.setattr(run_study, "Mirror", NullMirror)
+    patch.setattr(run_study, "BackgroundSync", NullBackgroundSync)
     patch.setattr(study_command, "publish_report", lambda *_: (None, ()))
     patch.setattr(study_command, "show_report", lambda *_: None)
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from kdbench.cli import app
 from kdbench.cli.doctor import examine
 from kdbench.records.store import Store
-from kdbench.tracking import search, sync, tracking_uri
+from kdbench.tracking import search, sync_study, tracking_uri
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_runs_that_mlflow_shows_as_running(made: FakeStudy) -> None:
     ids = {made.teacher, *rows[0].runs.values()}
     listing = {k: v for k, v in made.plan.listing.items() if k in ids}
     replace(made.plan, rows=rows, listing=listing).dump(made.store.plan_path("fake_study"))
-    sync(made.store, "fake_study", uri)
+    sync_study(made.store, "fake_study", uri)
     client = MlflowClient(tracking_uri=uri)
     frame = search("fake_study", uri)
     one = frame.loc[frame["tags.kdbench.id"] == made.teacher, "run_id"].iloc[0]

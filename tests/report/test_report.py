@@ -605,8 +605,8 @@ def test_terminal_drops_n_where_it_says_nothing(made, frame):
 
 
 def test_build_from_mlflow(made, tmp_path, monkeypatch):
-    """The one test with a real MLflow database: behind, then level."""
-    from kdbench.tracking import sync, tracking_uri
+    """The one test with a real MLflow database: behind, then up to date."""
+    from kdbench.tracking import sync_study, tracking_uri
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copytree(made.store.root, tmp_path / "copy")
@@ -625,13 +625,13 @@ def test_build_from_mlflow(made, tmp_path, monkeypatch):
     late = rows[1].runs["0"]
     hidden = store.record(late).folder
     hidden.rename(tmp_path / "hidden")
-    sync(store, "fake_study", tracking_uri(store.root))
+    sync_study(store, "fake_study", tracking_uri(store.root))
     (tmp_path / "hidden").rename(hidden)
     with pytest.raises(
         OutOfDate, match="behind the records of study 'fake_study' by 1 run: kdbench sy"
     ):
         report_study(store, "fake_study")
-    sync(store, "fake_study", tracking_uri(store.root))
+    sync_study(store, "fake_study", tracking_uri(store.root))
     board, paths = report_study(store, "fake_study")
     expected = build_leaderboard(records_frame(store, plan, COST), plan, COST)
     pd.testing.assert_frame_equal(board.table, expected.table)

@@ -11,7 +11,7 @@ from kdbench.records.store import Store
 from kdbench.report.data.confusion import confusions_frame
 from kdbench.report.data.report_data import ReportData, tidy_curves, trials_frame
 from kdbench.report.data.runs import records_frame
-from kdbench.tracking import payload as content
+from kdbench.tracking import payload
 
 ODD = "a_b%&#"
 IMAGES, CLASSES, SEEDS = 1000, 4, 5
@@ -134,14 +134,14 @@ class FakeStudy:
             if spec is None:
                 continue
             word, status = summary.state(record, live=False)
-            metrics = content.results(record, None)
+            metrics = payload.scalars(record, None)
             if entry["teacher"] and record.test:
                 teacher = self.store.record(entry["teacher"])
                 metrics |= summary.fidelity(record, teacher, "last")
             row = {"run_id": f"m{run}", "status": status}
             row |= {f"metrics.{k}": v for k, v in metrics.items()}
-            row |= {f"params.{k}": v for k, v in content.params(spec, record.result).items()}
-            tags = content.tags(record, spec, PlannedRun(**entry), "fake_study", word)
+            row |= {f"params.{k}": v for k, v in payload.params(spec, record.result).items()}
+            tags = payload.tags(record, spec, PlannedRun(**entry), "fake_study", word)
             rows.append(row | {f"tags.{k}": v for k, v in tags.items()})
         return pd.DataFrame(rows)
 

@@ -11,7 +11,8 @@ from kdbench.records.plan_file import PlanData, PlanFile, PlannedRun
 from kdbench.records.spec import DataSpec, Recipe, RunSpec
 from kdbench.records.store import Record, Store
 from kdbench.tracking import search
-from kdbench.tracking.sync import Tracker
+from kdbench.tracking.experiment import StudyExperiment
+from kdbench.tracking.sync import sync_run
 
 STUDY, CLASSES, IMAGES = "digits", 4, 40
 
@@ -89,32 +90,32 @@ class MlflowRoot:
         self.score(record, 77)
         return record
 
-    def tracker(self) -> Tracker:
-        tracker = Tracker(self.store, STUDY, self.uri)
-        tracker.open()
-        return tracker
+    def experiment(self) -> StudyExperiment:
+        experiment = StudyExperiment(self.store, STUDY, self.uri)
+        experiment.open()
+        return experiment
 
-    def level(self, record: Record, live: bool = False) -> bool:
+    def sync(self, record: Record, live: bool = False) -> bool:
         """As a process that starts anew would."""
-        return self.tracker().level(record.id, self.listing[record.id], live)
+        return sync_run(self.experiment(), record.id, self.listing[record.id], live)
 
     def run(self, record: Record):
         """The one MLflow run of a record."""
         frame = search(STUDY, self.uri)
         (run,) = frame.loc[frame["tags.kdbench.id"] == record.id, "run_id"]
-        return self.tracker().client.get_run(run)
+        return self.experiment().client.get_run(run)
 
     def content(self) -> dict:
         """All that MLflow holds, apart from its own ids and the time of day."""
-        tracker = self.tracker()
+        experiment = self.experiment()
         held = {}
-        for run in tracker.client.search_runs([tracker.experiment]):
+        for run in experiment.client.search_runs([experiment.id]):
             run_id = run.info.run_id
             histories = {
-                key: [(p.step, p.value) for p in tracker.client.get_metric_history(run_id, key)]
+                key: [(p.step, p.value) for p in experiment.client.get_metric_history(run_id, key)]
                 for key in run.data.metrics
             }
-            files = sorted(f.path for f in tracker.client.list_artifacts(run_id))
+            files = sorted(f.path for f in experiment.client.list_artifacts(run_id))
             tags = {k: v for k, v in run.data.tags.items() if k != "mlflow.parentRunId"}
             name = run.info.run_name
             held[name] = (run.info.status, run.data.params, tags, histories, files)

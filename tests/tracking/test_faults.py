@@ -20,10 +20,17 @@ import pytest
 from support.mlflow_root import STUDY, MlflowRoot, until
 
 from kdbench.records.store import Store
-from kdbench.tracking import Mirror, attach_report, repair_stale, search, stale, sync
+from kdbench.tracking import (
+    BackgroundSync,
+    attach_report,
+    repair_stale,
+    search,
+    stale_runs,
+    sync_study,
+)
 from kdbench.tracking.client import redact, safe_uri
-from kdbench.tracking.experiment import levelling
-from kdbench.tracking.sync import Tracker
+from kdbench.tracking.experiment import StudyExperiment, record_lock
+from kdbench.tracking.sync import sync_run
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -39,10 +46,10 @@ def together(work: Callable, count: int, *arguments) -> None:
     assert [process.exitcode for process in group] == [0] * count
 
 
-def steps_once(bench: MlflowRoot) -> int:
+def steps_once(root: MlflowRoot) -> int:
     """How many points MLflow holds; fails where a run has a step of a metric twice."""
-    client, count = bench.tracker().client, 0
-    for run in client.search_runs([bench.tracker().experiment]):
+    client, count = root.experiment().client, 0
+    for run in client.search_runs([root.experiment().id]):
         for key in run.data.metrics:
             steps = [p.step for p in client.get_metric_history(run.info.run_id, key)]
             assert len(set(steps)) == len(steps), (run.info.run_name, key, steps)
@@ -53,153 +60,157 @@ def steps_once(bench: MlflowRoot) -> int:
 # -- several processes
 
 
-def level_all(barrier, root: Path, uri: str, listing: dict, report: Path) -> None:
+def sync_all(barrier, root: Path, uri: str, listing: dict, report: Path) -> None:
     """What one `kdbench study` process does to MLflow, in short."""
-    told: list[str] = []
-    mirror = Mirror(Store(root), STUDY, uri, told.append)
-    assert mirror.open(), told
+    messages: list[str] = []
+    background = BackgroundSync(Store(root), STUDY, uri, messages.append)
+    assert background.open(), messages
     barrier.wait()
-    mirror.start()
+    background.start()
     for run_id, entry in listing.items():
-        mirror.touch(run_id, entry)
-    assert mirror.attach_report(report), told
-    assert mirror.close() == 0, told
-    assert not told
+        background.touch(run_id, entry)
+    assert background.attach_report(report), messages
+    assert background.close() == 0, messages
+    assert not messages
 
 
 def test_three_processes_make_one_experiment(tmp_path: Path) -> None:
-    bench = MlflowRoot(tmp_path)  # with no database yet
-    teacher = bench.teacher()
-    records = [teacher, *(bench.final(seed, teacher=teacher.id) for seed in range(5))]
+    root = MlflowRoot(tmp_path)  # with no database yet
+    teacher = root.teacher()
+    records = [teacher, *(root.final(seed, teacher=teacher.id) for seed in range(5))]
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "page.html").write_text("x")
-    together(level_all, 3, tmp_path, bench.uri, bench.listing, tmp_path / "report")
-    tracker = bench.tracker()
-    runs = tracker.client.search_runs([tracker.experiment])
+    together(sync_all, 3, tmp_path, root.uri, root.listing, tmp_path / "report")
+    experiment = root.experiment()
+    runs = experiment.client.search_runs([experiment.id])
     ids = [r.data.tags["kdbench.id"] for r in runs if "kdbench.id" in r.data.tags]
     assert sorted(ids) == sorted(record.id for record in records)
     assert sorted(r.info.run_name for r in runs if "kdbench.id" not in r.data.tags) == [
         "digits", "kd", "teachers",
     ]  # fmt: skip
-    assert steps_once(bench)
-    assert sync(bench.store, STUDY, bench.uri) == {"level": 6, "updated": 0, "absent": 0}
-    assert stale(bench.store, STUDY, bench.uri) == []
+    assert steps_once(root)
+    assert sync_study(root.store, STUDY, root.uri) == {
+        "up to date": 6,
+        "updated": 0,
+        "not begun": 0,
+    }
+    assert stale_runs(root.store, STUDY, root.uri) == []
 
 
-def test_two_that_know_nothing_of_each_other_take_the_same_run(bench: MlflowRoot) -> None:
-    record = bench.begin()
-    first, second = bench.tracker(), bench.tracker()
-    for epoch, tracker in enumerate((first, second, first, second), 1):
-        bench.epochs(record, epoch, epoch)
-        assert tracker.level(record.id, bench.listing[record.id], live=True)
-    bench.finish(record, epochs=4)
-    second.level(record.id, bench.listing[record.id])
-    assert not first.level(record.id, bench.listing[record.id])
-    assert len(search(STUDY, bench.uri)) == 2
-    assert bench.run(record).info.status == "FINISHED"
-    assert steps_once(bench)
+def test_two_that_know_nothing_of_each_other_take_the_same_run(root: MlflowRoot) -> None:
+    record = root.begin()
+    first, second = root.experiment(), root.experiment()
+    for epoch, experiment in enumerate((first, second, first, second), 1):
+        root.epochs(record, epoch, epoch)
+        assert sync_run(experiment, record.id, root.listing[record.id], live=True)
+    root.finish(record, epochs=4)
+    sync_run(second, record.id, root.listing[record.id])
+    assert not sync_run(first, record.id, root.listing[record.id])
+    assert len(search(STUDY, root.uri)) == 2
+    assert root.run(record).info.status == "FINISHED"
+    assert steps_once(root)
 
 
-def test_a_record_that_another_levels_is_no_trouble(bench: MlflowRoot) -> None:
-    records = [bench.final(seed) for seed in range(2)]
-    told: list[str] = []
-    mirror = Mirror(bench.store, STUDY, bench.uri, told.append)
-    mirror.tracker.patience = 0.05
-    mirror.open()
-    mirror.start()
-    with levelling(records[0], 1):
+def test_a_record_that_another_process_syncs_is_no_trouble(root: MlflowRoot) -> None:
+    records = [root.final(seed) for seed in range(2)]
+    messages: list[str] = []
+    background = BackgroundSync(root.store, STUDY, root.uri, messages.append)
+    background.experiment.patience = 0.05
+    background.open()
+    background.start()
+    with record_lock(records[0], 1):
         for record in records:
-            mirror.touch(record.id)
-        until(lambda: mirror.behind() == 1)
-    assert mirror.close() == 0
-    assert told == []
+            background.touch(record.id)
+        until(lambda: background.out_of_date() == 1)
+    assert background.close() == 0
+    assert messages == []
 
 
-def test_closing_leaves_what_another_process_trains(bench: MlflowRoot) -> None:
-    record = bench.begin()
-    bench.epochs(record, 1, 1)
-    mirror = Mirror(bench.store, STUDY, bench.uri)
-    mirror.start()
-    mirror.touch(record.id)
+def test_closing_leaves_what_another_process_trains(root: MlflowRoot) -> None:
+    record = root.begin()
+    root.epochs(record, 1, 1)
+    background = BackgroundSync(root.store, STUDY, root.uri)
+    background.start()
+    background.touch(record.id)
     with record.writing():
-        assert mirror.close() == 0
-        assert bench.run(record).info.status == "RUNNING"
-        assert stale(bench.store, STUDY, bench.uri) == []
+        assert background.close() == 0
+        assert root.run(record).info.status == "RUNNING"
+        assert stale_runs(root.store, STUDY, root.uri) == []
 
 
-def test_a_run_deleted_under_a_mirror_is_made_again(bench: MlflowRoot) -> None:
-    record = bench.begin()
-    bench.epochs(record, 1, 2)
-    mirror = Mirror(bench.store, STUDY, bench.uri)
-    mirror.start()
-    mirror.touch(record.id)
-    until(lambda: mirror.behind() == 0)
-    bench.tracker().client.delete_run(bench.run(record).info.run_id)
-    bench.epochs(record, 3, 3)
-    mirror.touch(record.id)
-    assert mirror.close() == 0
-    assert len(bench.content()["kd seed 0"][3]["train.loss"]) == 3
+def test_a_run_deleted_meanwhile_is_created_again(root: MlflowRoot) -> None:
+    record = root.begin()
+    root.epochs(record, 1, 2)
+    background = BackgroundSync(root.store, STUDY, root.uri)
+    background.start()
+    background.touch(record.id)
+    until(lambda: background.out_of_date() == 0)
+    root.experiment().client.delete_run(root.run(record).info.run_id)
+    root.epochs(record, 3, 3)
+    background.touch(record.id)
+    assert background.close() == 0
+    assert len(root.content()["kd seed 0"][3]["train.loss"]) == 3
 
 
 # -- what killed processes leave
 
 
-def killed_study(bench: MlflowRoot) -> dict[str, str]:
+def killed_study(root: MlflowRoot) -> dict[str, str]:
     """An experiment with one of each trouble; MLflow's run ids by what is wrong."""
-    done, cut, gone = bench.final(0), bench.begin(seed=1), bench.begin(seed=2)
-    bench.epochs(cut, 1, 2)
-    tracker = bench.tracker()
+    done, cut, gone = root.final(0), root.begin(seed=1), root.begin(seed=2)
+    root.epochs(cut, 1, 2)
+    experiment = root.experiment()
     for record in (done, cut, gone):
-        tracker.level(record.id, bench.listing[record.id], live=True)
-    client, where = tracker.client, tracker.experiment
+        sync_run(experiment, record.id, root.listing[record.id], live=True)
+    client, where = experiment.client, experiment.id
     study = client.create_run(where, None, {"kdbench.kind": "study"}, STUDY)
-    twin = client.create_run(where, 1, {"kdbench.id": done.id}, "twin")
+    duplicate = client.create_run(where, 1, {"kdbench.id": done.id}, "duplicate")
     foreign = client.create_run(where, 1, {}, "made by hand")
-    ids = {"interrupted": tracker._runs[cut.id].info.run_id, "doubled": twin.info.run_id}
-    ids |= {"orphan": tracker._runs[gone.id].info.run_id, "study": study.info.run_id}
-    ids |= {"group": tracker._groups["kd"][0], "foreign": foreign.info.run_id, "cut": cut.id}
+    ids = {"interrupted": experiment.runs[cut.id].info.run_id, "duplicate": duplicate.info.run_id}
+    ids |= {"orphan": experiment.runs[gone.id].info.run_id, "study": study.info.run_id}
+    ids |= {"group": experiment._groups["kd"][0], "foreign": foreign.info.run_id, "cut": cut.id}
     for path in gone.folder.iterdir():
         path.unlink()
     gone.folder.rmdir()
     return ids
 
 
-def test_stale_looks_and_mend_mends(bench: MlflowRoot) -> None:
-    ids = killed_study(bench)
-    before = bench.content()
-    assert sync(bench.store, STUDY, bench.uri)["doubled"] == 1
-    bench.tracker().client.update_run(ids["group"], "RUNNING")
-    bench.tracker().client.update_run(ids["interrupted"], "RUNNING")
-    with bench.store.record(ids["cut"]).writing():
-        busy = {(s.trouble, s.run) for s in stale(bench.store, STUDY, bench.uri)}
-    found = stale(bench.store, STUDY, bench.uri)
-    wanted = {("doubled", ids["doubled"]), ("open", ids["study"]), ("orphan", ids["orphan"])}
+def test_stale_runs_are_listed_and_repaired(root: MlflowRoot) -> None:
+    ids = killed_study(root)
+    before = root.content()
+    assert sync_study(root.store, STUDY, root.uri)["duplicated"] == 1
+    root.experiment().client.update_run(ids["group"], "RUNNING")
+    root.experiment().client.update_run(ids["interrupted"], "RUNNING")
+    with root.store.record(ids["cut"]).writing():
+        busy = {(s.trouble, s.run) for s in stale_runs(root.store, STUDY, root.uri)}
+    found = stale_runs(root.store, STUDY, root.uri)
+    wanted = {("duplicate", ids["duplicated"]), ("open", ids["study"]), ("orphan", ids["orphan"])}
     assert busy == wanted
     wanted |= {("interrupted", ids["interrupted"]), ("open", ids["group"])}
     assert {(s.trouble, s.run) for s in found} == wanted
-    assert set(bench.content()) == set(before)  # looked at, not touched
-    assert not (bench.store.root / "runs" / str(next(
+    assert set(root.content()) == set(before)  # looked at, not touched
+    assert not (root.store.root / "runs" / str(next(
         s.id for s in found if s.trouble == "orphan"))).exists()  # fmt: skip
-    mended = repair_stale(bench.store, STUDY, bench.uri, found)
-    assert {s.trouble for s in mended} == {"doubled", "open", "interrupted"}
-    client = bench.tracker().client
+    repaired = repair_stale(root.store, STUDY, root.uri, found)
+    assert {s.trouble for s in repaired} == {"duplicate", "open", "interrupted"}
+    client = root.experiment().client
     run = client.get_run(ids["interrupted"])
     assert (run.info.status, run.data.tags["kdbench.state"]) == ("KILLED", "interrupted")
-    assert client.get_run(ids["doubled"]).info.lifecycle_stage == "deleted"
+    assert client.get_run(ids["duplicated"]).info.lifecycle_stage == "deleted"
     assert client.get_run(ids["group"]).info.status == "FINISHED"
     assert client.get_run(ids["foreign"]).info.status == "RUNNING"
-    assert [s.trouble for s in stale(bench.store, STUDY, bench.uri)] == ["orphan"]
-    assert repair_stale(bench.store, STUDY, bench.uri, found) == []
+    assert [s.trouble for s in stale_runs(root.store, STUDY, root.uri)] == ["orphan"]
+    assert repair_stale(root.store, STUDY, root.uri, found) == []
 
 
-def test_an_interrupted_run_that_left_the_plan_is_closed(bench: MlflowRoot) -> None:
-    record = bench.begin()
-    bench.level(record, live=True)
-    del bench.listing[record.id]
-    bench.final(5)
-    found = [s for s in stale(bench.store, STUDY, bench.uri) if s.id == record.id]
-    assert repair_stale(bench.store, STUDY, bench.uri, found) == found
-    assert bench.run(record).info.status == "KILLED"
+def test_an_interrupted_run_that_left_the_plan_is_closed(root: MlflowRoot) -> None:
+    record = root.begin()
+    root.sync(record, live=True)
+    del root.listing[record.id]
+    root.final(5)
+    found = [s for s in stale_runs(root.store, STUDY, root.uri) if s.id == record.id]
+    assert repair_stale(root.store, STUDY, root.uri, found) == found
+    assert root.run(record).info.status == "KILLED"
 
 
 # -- servers
@@ -262,65 +273,73 @@ def server(
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr("kdbench.tracking.background.FIRST", 0.1)
+    monkeypatch.setattr("kdbench.tracking.background.FIRST_WAIT", 0.1)
 
 
-def touched(mirror: Mirror, run_id: str) -> None:
+def touched(background: BackgroundSync, run_id: str) -> None:
     """Touch, which must return at once whatever MLflow does."""
     before = time.monotonic()
-    mirror.touch(run_id)
+    background.touch(run_id)
     assert time.monotonic() - before < 0.5
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_server_that_goes_and_comes(bench: MlflowRoot, server: Server) -> None:
-    bench.uri = server.uri
-    record, finished = bench.begin(), bench.final(1)
-    told: list[str] = []
-    mirror = Mirror(bench.store, STUDY, server.uri, told.append)
-    assert mirror.open()
-    mirror.start()
-    bench.epochs(record, 1, 2)
-    touched(mirror, record.id)
-    until(lambda: mirror.behind() == 0)
+def test_a_server_that_goes_and_comes(root: MlflowRoot, server: Server) -> None:
+    root.uri = server.uri
+    record, finished = root.begin(), root.final(1)
+    messages: list[str] = []
+    background = BackgroundSync(root.store, STUDY, server.uri, messages.append)
+    assert background.open()
+    background.start()
+    root.epochs(record, 1, 2)
+    touched(background, record.id)
+    until(lambda: background.out_of_date() == 0)
     server.stop()
-    bench.epochs(record, 3, 4)
-    touched(mirror, record.id)
-    touched(mirror, finished.id)
-    until(lambda: bool(told))
-    assert mirror.close(timeout=3) == 2
-    assert len(told) == 1
-    assert "kdbench sync digits" in told[0]
+    root.epochs(record, 3, 4)
+    touched(background, record.id)
+    touched(background, finished.id)
+    until(lambda: bool(messages))
+    assert background.close(timeout=3) == 2
+    assert len(messages) == 1
+    assert "kdbench sync digits" in messages[0]
     server.start()
-    # It comes back while another mirror is at work, and that one needs no sync.
-    bench.epochs(record, 5, 5)
-    bench.finish(record, epochs=5)
-    bench.score(record)
-    again = Mirror(bench.store, STUDY, server.uri, told.append)
+    # It comes back while another background is at work, and that one needs no sync.
+    root.epochs(record, 5, 5)
+    root.finish(record, epochs=5)
+    root.score(record)
+    again = BackgroundSync(root.store, STUDY, server.uri, messages.append)
     again.start()
     touched(again, record.id)
     assert again.close() == 0
-    assert sync(bench.store, STUDY, server.uri) == {"level": 1, "updated": 1, "absent": 0}
-    assert sync(bench.store, STUDY, server.uri) == {"level": 2, "updated": 0, "absent": 0}
-    assert steps_once(bench)
-    held = bench.content()["kd seed 0"]
+    assert sync_study(root.store, STUDY, server.uri) == {
+        "up to date": 1,
+        "updated": 1,
+        "not begun": 0,
+    }
+    assert sync_study(root.store, STUDY, server.uri) == {
+        "up to date": 2,
+        "updated": 0,
+        "not begun": 0,
+    }
+    assert steps_once(root)
+    held = root.content()["kd seed 0"]
     assert [step for step, _ in held[3]["train.loss"]] == [1, 2, 3, 4, 5]
     assert "confusion_matrix.png" in held[4]
 
 
 def test_an_answer_that_is_lost_doubles_nothing(
-    bench: MlflowRoot,
+    root: MlflowRoot,
     server: Server,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Every kind of request does its work once and loses the answer."""
     from mlflow import MlflowClient
 
-    bench.uri = server.uri
-    bench.store.root.joinpath("calibration").mkdir()
-    other = Tracker(bench.store, "lost", server.uri)
+    root.uri = server.uri
+    root.store.root.joinpath("calibration").mkdir()
+    other = StudyExperiment(root.store, "lost", server.uri)
     other.open()
-    record = bench.final(3)
+    record = root.final(3)
     for call in ("create_run", "log_batch", "log_inputs", "log_artifacts", "set_terminated"):
         real = getattr(MlflowClient, call)
 
@@ -331,9 +350,9 @@ def test_an_answer_that_is_lost_doubles_nothing(
 
         monkeypatch.setattr(MlflowClient, call, lossy)
         with pytest.raises(ConnectionError, match=call):
-            other.level(record.id, bench.listing[record.id])
-    assert other.level(record.id, bench.listing[record.id])
-    runs = other.client.search_runs([other.experiment], f"tags.`kdbench.id` = '{record.id}'")
+            sync_run(other, record.id, root.listing[record.id])
+    assert sync_run(other, record.id, root.listing[record.id])
+    runs = other.client.search_runs([other.id], f"tags.`kdbench.id` = '{record.id}'")
     (run,) = runs
     assert run.info.status == "FINISHED"
     for key in run.data.metrics:
@@ -382,51 +401,53 @@ def dawdle(request: http.server.BaseHTTPRequestHandler) -> None:
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("answer", [refuse, dawdle])
 def test_a_server_of_no_use(
-    bench: MlflowRoot,
+    root: MlflowRoot,
     answer: Callable,
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    record = bench.final()
-    told: list[str] = []
+    record = root.final()
+    messages: list[str] = []
     with stub(answer) as place:
-        mirror = Mirror(bench.store, STUDY, f"http://user:tops3cret@{place}", told.append)
+        background = BackgroundSync(
+            root.store, STUDY, f"http://user:tops3cret@{place}", messages.append
+        )
         before = time.monotonic()
-        assert not mirror.open(timeout=0.3)
-        mirror.start()
-        touched(mirror, record.id)
-        assert mirror.close(timeout=0.5) == 1
+        assert not background.open(timeout=0.3)
+        background.start()
+        touched(background, record.id)
+        assert background.close(timeout=0.5) == 1
         assert time.monotonic() - before < 3
-        until(lambda: bool(told))
+        until(lambda: bool(messages))
     printed = capfd.readouterr()
-    everything = [*told, caplog.text, printed.out, printed.err]
+    everything = [*messages, caplog.text, printed.out, printed.err]
     everything += [p.read_text(errors="replace") for p in record.folder.rglob("*") if p.is_file()]
-    assert len(told) == 1
+    assert len(messages) == 1
     assert not any("tops3cret" in text for text in everything)
-    # What was not told here is in the records, and goes to another store.
-    assert sync(bench.store, STUDY, bench.uri)["updated"] == 1
-    assert steps_once(bench)
+    # What was not messages here is in the records, and goes to another store.
+    assert sync_study(root.store, STUDY, root.uri)["updated"] == 1
+    assert steps_once(root)
 
 
-def levelled_at(bench: MlflowRoot, uri: str, record) -> bool:
-    tracker = Tracker(bench.store, STUDY, uri)
-    tracker.open()
-    return tracker.level(record.id, bench.listing[record.id])
+def synced_at(root: MlflowRoot, uri: str, record) -> bool:
+    experiment = StudyExperiment(root.store, STUDY, uri)
+    experiment.open()
+    return sync_run(experiment, record.id, root.listing[record.id])
 
 
-def test_secrets_are_in_no_mapping_and_no_message(bench: MlflowRoot, server: Server) -> None:
-    record = bench.final(4)
-    told: list[str] = []
+def test_secrets_are_in_no_mapping_and_no_message(root: MlflowRoot, server: Server) -> None:
+    record = root.final(4)
+    messages: list[str] = []
     uri = server.uri.replace("//", "//user:tops3cret@")
-    mirror = Mirror(bench.store, STUDY, uri, told.append)
-    assert mirror.level(record.id, bench.listing[record.id]), told
+    background = BackgroundSync(root.store, STUDY, uri, messages.append)
+    assert background.sync_run(record.id, root.listing[record.id]), messages
     mapping = (record.folder / "mlflow.json").read_text()
     assert "tops3cret" not in mapping
     (known,) = json.loads(mapping).values()
     assert known["store"] == server.uri.replace("//", "//***@")
     # With another password it is the same store, and nothing is logged again.
-    assert not levelled_at(bench, uri.replace("tops3cret", "changed"), record)
-    assert not told
+    assert not synced_at(root, uri.replace("tops3cret", "changed"), record)
+    assert not messages
 
 
 @pytest.mark.parametrize(
@@ -448,64 +469,64 @@ def test_odd_secrets_are_cut_out_too(uri: str, secrets: tuple[str, ...]) -> None
 # -- the store, the clock
 
 
-def test_a_database_that_another_has_locked(bench: MlflowRoot) -> None:
-    record = bench.begin()
-    told: list[str] = []
-    mirror = Mirror(bench.store, STUDY, bench.uri, told.append)
-    mirror.open()
-    mirror.start()
-    connection = sqlite3.connect(bench.store.root / "mlflow.db", isolation_level=None)
+def test_a_database_that_another_has_locked(root: MlflowRoot) -> None:
+    record = root.begin()
+    messages: list[str] = []
+    background = BackgroundSync(root.store, STUDY, root.uri, messages.append)
+    background.open()
+    background.start()
+    connection = sqlite3.connect(root.store.root / "mlflow.db", isolation_level=None)
     connection.execute("BEGIN EXCLUSIVE")
     for epoch in range(1, 4):
-        bench.epochs(record, epoch, epoch)
-        touched(mirror, record.id)
+        root.epochs(record, epoch, epoch)
+        touched(background, record.id)
         time.sleep(0.3)
-    assert mirror.behind() == 1
+    assert background.out_of_date() == 1
     connection.execute("ROLLBACK")
     connection.close()
-    assert mirror.close() == 0
-    assert told == []
-    assert [step for step, _ in bench.content()["kd seed 0"][3]["train.loss"]] == [1, 2, 3]
+    assert background.close() == 0
+    assert messages == []
+    assert [step for step, _ in root.content()["kd seed 0"][3]["train.loss"]] == [1, 2, 3]
 
 
-def test_sync_into_another_store(bench: MlflowRoot, tmp_path: Path, empty_database: bytes) -> None:
-    teacher = bench.teacher()
-    bench.final(teacher=teacher.id)
-    sync(bench.store, STUDY, bench.uri)
-    before, first = bench.content(), bench.uri
+def test_sync_into_another_store(root: MlflowRoot, tmp_path: Path, empty_database: bytes) -> None:
+    teacher = root.teacher()
+    root.final(teacher=teacher.id)
+    sync_study(root.store, STUDY, root.uri)
+    before, first = root.content(), root.uri
     (tmp_path / "other.db").write_bytes(empty_database)
-    bench.uri = f"sqlite:///{tmp_path / 'other.db'}"
-    assert sync(bench.store, STUDY, bench.uri)["updated"] == 2
-    assert bench.content() == before
-    for uri in (first, bench.uri):
-        assert sync(bench.store, STUDY, uri) == {"level": 2, "updated": 0, "absent": 0}
+    root.uri = f"sqlite:///{tmp_path / 'other.db'}"
+    assert sync_study(root.store, STUDY, root.uri)["updated"] == 2
+    assert root.content() == before
+    for uri in (first, root.uri):
+        assert sync_study(root.store, STUDY, uri) == {"up to date": 2, "updated": 0, "not begun": 0}
 
 
-def test_a_clock_that_is_set_back(bench: MlflowRoot, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = bench.begin()
+def test_a_clock_that_is_set_back(root: MlflowRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = root.begin()
     later = time.time() + 86_400
     os.utime(record.folder / "spec.json", (later, later))
-    bench.epochs(record, 1, 1)
-    bench.level(record, live=True)
+    root.epochs(record, 1, 1)
+    root.sync(record, live=True)
     os.utime(record.folder / "spec.json", (later - 172_800,) * 2)
-    bench.epochs(record, 2, 3)
-    bench.finish(record)
-    bench.score(record)
-    path = bench.store.costs_path(STUDY)
+    root.epochs(record, 2, 3)
+    root.finish(record)
+    root.score(record)
+    path = root.store.costs_path(STUDY)
     path.parent.mkdir(parents=True, exist_ok=True)
     for value in (1.5, 1.2, 1.3):
         path.write_text(json.dumps({"machine": "m", "rows": {"kd": {"relative": value}}}))
         (record.folder / "mlflow.json").unlink()
-        bench.level(record)
-        assert bench.run(record).data.metrics["cost.relative"] == value
-        assert sync(bench.store, STUDY, bench.uri)["updated"] == 0
-    history = bench.content()["kd seed 0"][3]
+        root.sync(record)
+        assert root.run(record).data.metrics["cost.relative"] == value
+        assert sync_study(root.store, STUDY, root.uri)["updated"] == 0
+    history = root.content()["kd seed 0"][3]
     assert history["train.loss"] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
     assert sorted(value for _, value in history["cost.relative"]) == [1.2, 1.3, 1.5]
 
 
-def test_a_report_is_attached_once_by_two(bench: MlflowRoot, tmp_path: Path) -> None:
+def test_a_report_is_attached_once_by_two(root: MlflowRoot, tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "a.md").write_text("x")
-    bench.level(bench.final())
-    assert len({attach_report(bench.store, STUDY, bench.uri, tmp_path / "r") for _ in "ab"}) == 1
+    root.sync(root.final())
+    assert len({attach_report(root.store, STUDY, root.uri, tmp_path / "r") for _ in "ab"}) == 1
