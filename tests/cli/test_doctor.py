@@ -1,7 +1,9 @@
 """`kdbench doctor`: shows what it would do, does it, and finds nothing more."""
 
+import copy
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,19 +19,29 @@ from kdbench.records.store import Store
 from kdbench.tracking import search, sync_study, tracking_uri
 
 
-@pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeStudy:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    found = FakeStudy(tmp_path)
-    for run in found.listing:  # whole records: a finished run has weights
-        record = found.store.record(run)
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> FakeStudy:
+    """A study whose records are whole: a finished run has weights."""
+    study = FakeStudy(tmp_path_factory.mktemp("doctor"))
+    for run in study.listing:
+        record = study.store.record(run)
         if record.result:
             record.add_epochs(
                 [{"epoch": 1, "train.loss": 1.0}, {"epoch": 2, "train.loss": 0.5}], None
             )
         if record.result and record.result["state"] == "done":
-            record.weights_path.write_bytes(save({"last/w": found.rng.random(3)}))
-    return found
+            record.weights_path.write_bytes(save({"last/w": study.rng.random(3)}))
+    return study
+
+
+@pytest.fixture
+def made(original: FakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeStudy:
+    """A copy that the test may damage."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copytree(original.store.root, tmp_path, dirs_exist_ok=True)
+    study = copy.copy(original)
+    study.store = Store(tmp_path)
+    return study
 
 
 def doctor(root: Path, *words: str) -> tuple[int, str]:
