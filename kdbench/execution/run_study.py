@@ -215,7 +215,9 @@ def publish_report(
     except OutOfDate:
         sync_study(store, study, uri)
         board, paths = report_study(store, study)
-    BackgroundSync(store, study, uri, on_trouble=reporter.log).attach_report(store.report_folder(study))
+    BackgroundSync(store, study, uri, on_trouble=reporter.log).attach_report(
+        store.report_folder(study)
+    )
     return board, paths
 
 
