@@ -13,7 +13,6 @@ from kdbench.cli.progress import print_line
 from kdbench.cli.shell import shown_path
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
-from kdbench.report import pooled_table
 from kdbench.report.check import check_report, data_differences, record_differences
 from kdbench.report.compare import compare_rows, comparison_sentences, comparison_table
 from kdbench.report.data import external
@@ -22,6 +21,7 @@ from kdbench.report.data.report_data import NoReportData, ReportData, load
 from kdbench.report.forecast import forecast_seeds, forecast_sentences, forecast_table
 from kdbench.report.leaderboard import Leaderboard
 from kdbench.report.pooled import PooledTable, pool_settings
+from kdbench.report.pooled_table import pooled_document, pooled_frame, write_pooled
 from kdbench.report.write import PAGE, write_report
 from kdbench.report.writers.console import TerminalTable, terminal_document
 
@@ -29,7 +29,7 @@ Content = dict[str, Any]
 
 
 def report_studies(root: Path, names: Sequence[str], console: Console) -> list[Content]:
-    """Write the reports of studies, from MLflow; several are also pooled.
+    """Write the reports of studies, from MLflow; two or more are also pooled.
 
     A study that never ran in this root but has a report in it (as in a fresh clone) is drawn
     again from the report's numbers.
@@ -66,13 +66,13 @@ def _kept(store: Store, study: str) -> ReportData:
 def report_results(
     root: Path, results: Path, reference: str, margin: float, shared: bool, console: Console
 ) -> list[Content]:
-    """Write the reports of runs made elsewhere: one a setting, and pooled where there are several.
+    """Write the reports of external results: one a setting, and a pooled one of two or more.
 
     `results` is a CSV file, `shared` whether a seed means the same random streams in all settings.
     """
     name = results.stem
     rows = external.read_results(results)
-    settings = external.settings(rows, results.name, reference, margin)
+    settings = external.split_settings(rows, results.name, reference, margin)
     home = Store(root).report_folder(name)
     if len(settings) == 1:
         return [_publish(next(iter(settings.values())), home, console)]
@@ -106,8 +106,8 @@ def _pool(
     console: Console,
 ) -> Content:
     table = pool_settings(name, reports, shared)
-    pooled_table.write_pooled(table, folder, places)
-    console.print(terminal_document(pooled_table.pooled_document(table), columns=5))
+    write_pooled(table, folder, places)
+    console.print(terminal_document(pooled_document(table), columns=5))
     print_line(console, f"pooled       {shown_path(folder)}")
     return pooled_content(table, folder)
 
@@ -134,7 +134,7 @@ def pooled_content(table: PooledTable, folder: Path) -> Content:
         "settings": list(table.digests),
         "reference": table.reference,
         "folder": folder,
-        "rows": pooled_table.frame(table),
+        "rows": pooled_frame(table),
     }
 
 

@@ -1,32 +1,29 @@
-"""Whether a table still says what its numbers say: every digit, star and bold again."""
+"""Whether a report's files still say what its runs give: written again, and compared."""
 
 import csv
 import difflib
-import io
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from kdbench.errors import KdbenchError
-from kdbench.records.files import read_json
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
-from kdbench.report.data.report_data import STUDY, ReportData, load
+from kdbench.report.data.report_data import STUDY, ReportData, load, read_study
 from kdbench.report.data.runs import records_frame
 from kdbench.report.figures import draw_figures
 from kdbench.report.page import render_page
 from kdbench.report.pooled import pool_settings
-from kdbench.report.pooled_table import texts as several_texts
+from kdbench.report.pooled_table import pooled_files
 from kdbench.report.write import PAGE, leaderboard_of, text_files
 
 MOST = 20
-"""Faults named at the most; the rest are counted."""
+"""Differences named at the most; the rest are counted."""
 
 KEYS = {
     "runs": ["label", "row", "seed"],
@@ -34,9 +31,7 @@ KEYS = {
     "trials": ["label", "number"],
     "confusions": ["label", "row", "against", "expected", "predicted"],
 }
-"""What names a line in each file of numbers."""
-
-Cells = list[list[str]]
+"""The columns that name a line in each file of a report's data."""
 
 
 class Uncheckable(KdbenchError):
@@ -44,207 +39,192 @@ class Uncheckable(KdbenchError):
 
 
 def check_report(path: Path) -> list[str]:
-    """What a report's file says otherwise than the runs beside it give; empty where all is
-    right. `path` is one of its files, or the folder for all of them.
+    """Compare a report's files with what the data beside them give.
 
-    Raises `NoReportData` where the runs are missing, `Uncheckable` for other files.
+    `path` is one of the files, or the folder for all of them. Returns the differences, each
+    with its file, line and, in a table, cell; an empty list if there are none. Raises
+    `NoReportData` and `UnreadableReport` as `load` does, `Uncheckable` for other files.
     """
     folder = path if path.is_dir() else path.parent
-    expected = expected_texts(folder)
+    expected = expected_files(folder)
     names = list(expected) if path.is_dir() else [path.name]
-    faults = []
+    differences = []
     for name in names:
         if name not in expected:
-            known = ", ".join(expected)
-            raise Uncheckable(f"{path}: can check {known} (or the folder), not {name}")
+            checkable = ", ".join(expected)
+            raise Uncheckable(f"{path}: can check {checkable} (or the folder), not {name}")
         try:
-            said = (folder / name).read_text(encoding="utf-8")
+            text = (folder / name).read_text(encoding="utf-8")
         except FileNotFoundError:
-            faults.append(f"{name}: the file is missing")
-            continue
+            differences.append(f"{name}: the file is missing")
         except UnicodeDecodeError:
-            faults.append(f"{name}: the file is not UTF-8 text")
-            continue
-        faults += [f"{name}: {f}" for f in compare(name, said, expected[name]().decode())]
-    if len(faults) > MOST:
-        faults = [*faults[:MOST], f"... and {len(faults) - MOST} more"]
-    return faults
+            differences.append(f"{name}: the file is not UTF-8 text")
+        else:
+            expected_text = expected[name]().decode()
+            format_ = Path(name).suffix
+            differences += [f"{name}: {d}" for d in text_differences(text, expected_text, format_)]
+    if len(differences) > MOST:
+        return [*differences[:MOST], f"... and {len(differences) - MOST} more"]
+    return differences
 
 
-def expected_texts(folder: Path) -> dict[str, Callable[[], bytes]]:
-    """What the checkable files of a report's folder should hold, from the numbers kept in
-    it: made when called for, since the page takes its figures' time. Raises `NoReportData`."""
-    about = read_json(folder / STUDY) or {}
-    if "several" in about:
-        parts = {name: load(folder / place) for name, place in about["several"].items()}
-        made = several_texts(pool_settings(about["name"], parts, about["shared"]))
-        return {name: partial(bytes, content) for name, content in made.items()}
+def expected_files(folder: Path) -> dict[str, Callable[[], bytes]]:
+    """The checkable files of a report, as its data give them. Each is written when its function
+    is called, since the figures of the page take seconds. Raises as `load` does."""
+    study = read_study(folder)
+    if "pooled" in study:
+        settings = {name: load(folder / place) for name, place in study["pooled"].items()}
+        contents = pooled_files(pool_settings(study["name"], settings, study["shared"]))
+        return {name: partial(bytes, content) for name, content in contents.items()}
     data = load(folder)
     board = leaderboard_of(data)
-    found: dict[str, Callable[[], bytes]] = {
-        name: partial(bytes, content) for name, content in text_files(board, data).items()
-    }
-    found[PAGE] = lambda: render_page(board, data, draw_figures(board, data)).encode()
-    return found
+
+    def page() -> bytes:
+        return render_page(board, data, draw_figures(board, data)).encode()
+
+    contents = text_files(board, data)
+    return {**{name: partial(bytes, content) for name, content in contents.items()}, PAGE: page}
 
 
-def compare(name: str, said: str, expected: str) -> list[str]:
-    """Differences between a file's text and what it should be, cells by name first."""
-    said, expected = _lean(said), _lean(expected)
-    if said == expected:
+# -- the text of a file
+
+
+def text_differences(text: str, expected: str, format_: str) -> list[str]:
+    """Where a file's text differs from the expected one, by line and, in a table, by cell.
+    `format_` is the suffix of its name, such as `.md`."""
+    numbers, lines = zip(*numbered_lines(text), strict=True)
+    _, expected_lines = zip(*numbered_lines(expected), strict=True)
+    if lines == expected_lines:
         return []
-    read = FACES.get(Path(name).suffix)
-    table = read(expected) if read else []
-    faults = _cells(read(said), table) if read and table else []
-    return faults or _lines(said, expected)
+    matcher = difflib.SequenceMatcher(None, lines, expected_lines, autojunk=False)
+    differences = []
+    for kind, start, stop, expected_start, expected_stop in matcher.get_opcodes():
+        if kind == "equal":
+            continue
+        place = f"line {numbers[min(start, len(numbers) - 1)]}"
+        pairs = range(expected_start, expected_stop)
+        if stop - start == len(pairs):
+            for offset, index in enumerate(pairs):
+                place = f"line {numbers[start + offset]}"
+                line = lines[start + offset]
+                differences += [
+                    f"{place}{d}" for d in line_differences(line, expected_lines, index, format_)
+                ]
+        elif kind == "insert":
+            missing = "\n".join(expected_lines[expected_start:expected_stop])
+            differences.append(f"{place}: {_shown(missing)} is missing before it")
+        elif kind == "delete":
+            surplus = "\n".join(lines[start:stop])
+            differences.append(f"{place}: {_shown(surplus)} should not be there")
+        else:
+            part = "\n".join(lines[start:stop])
+            expected_part = "\n".join(expected_lines[expected_start:expected_stop])
+            differences.append(f"{place}: {_shown(part)}, should be {_shown(expected_part)}")
+    return differences
 
 
-def _cells(said: Cells, expected: Cells) -> list[str]:
-    """Cells that differ, named by method, row and column."""
-    if [len(row) for row in said] != [len(row) for row in expected]:
-        rows = f"{max(len(said) - 1, 0)} rows, {max(len(expected) - 1, 0)} expected"
-        return [f"the table has another shape ({rows})"]
-    headers = expected[0]
-    faults = [
-        f"column {number + 1} is headed {ours!r}, it should be {theirs!r}"
-        for number, (ours, theirs) in enumerate(zip(said[0], headers, strict=True))
-        if ours != theirs
-    ]
-    named = (
-        2 if headers[1] in ("hyperparameters", "row") else 1
-    )  # a method's rows are told apart by it
-    for found, row in zip(said[1:], expected[1:], strict=True):
-        name = _bare(", ".join(row[:named]))
-        for header, ours, theirs in zip(headers, found, row, strict=True):
-            if ours != theirs:
-                place = f"row '{name}', column '{_bare(header)}'"
-                faults.append(f"{place}: the file says {ours!r}, the runs give {theirs!r}")
-    return faults
+def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
+    """The lines of a text with their numbers, without drawings: their bytes depend on the
+    fonts and libraries that drew them. A row of the page's table takes several lines and is
+    given as one."""
+    text = re.sub(r"<svg\b.*?</svg>", lambda m: "\0" * m[0].count("\n"), text, flags=re.DOTALL)
+    text = re.sub(r"<tr\b.*?</tr>", lambda m: m[0].replace("\n", "\0"), text, flags=re.DOTALL)
+    number = 1
+    for line in text.split("\n"):
+        yield number, line.replace("\0", "")
+        number += 1 + line.count("\0")
+
+
+def line_differences(
+    line: str, expected_lines: tuple[str, ...], index: int, format_: str
+) -> Iterator[str]:
+    """Where a line differs from the expected one at `index`: its cells by row and column, or
+    the line as a whole where it is no row of a table."""
+    cells, expected = cells_of(line, format_), cells_of(expected_lines[index], format_)
+    headers = _headers(expected_lines[: index + 1], len(expected), format_)
+    if not len(headers) == len(cells) == len(expected) > 1 or cells == expected:
+        other = expected_lines[index]
+        equal = (a == b for a, b in zip(line, other, strict=False))
+        first = next((k for k, same in enumerate(equal) if not same), min(len(line), len(other)))
+        yield f": {_shown(line, first)}, should be {_shown(other, first)}"
+        return
+    # A method's rows are told apart by the second column.
+    name = ", ".join(map(_bare, expected[: 2 if headers[1] in ("hyperparameters", "row") else 1]))
+    for header, cell, expected_cell in zip(headers, cells, expected, strict=True):
+        if cell != expected_cell:
+            place = f", row '{name}', column '{_bare(header)}'"
+            yield f"{place}: {_shown(cell)}, should be {_shown(expected_cell)}"
+
+
+def cells_of(line: str, format_: str) -> list[str]:
+    """The cells of a line if it is a row of a table."""
+    match format_:
+        case ".csv":
+            return next(csv.reader([line]), [])
+        case ".md":
+            return line.removeprefix("| ").removesuffix(" |").split(" | ")
+        case ".tex":
+            return line.removesuffix(r" \\").split(" & ")
+        case ".html":
+            return re.split(r"</?t[dh]\b[^>]*>", line)[1::2]
+    return []
+
+
+def _headers(lines: tuple[str, ...], columns: int, format_: str) -> list[str]:
+    """The headers of the table whose row is the last of `lines`. The page has several
+    tables, each of the other files one."""
+    rows = [line for line in lines if len(cells_of(line, format_)) == columns]
+    if format_ == ".html":
+        rows = [row for row in rows if 'scope="col"' in row][-1:]
+    return cells_of(rows[0], format_) if rows else []
 
 
 def _bare(text: str) -> str:
-    """A name without its markup, for saying which cell is meant."""
-    return re.sub(r"\*\*|</?strong>|~\\cite\{.*?\}|\\[a-z]+\{|[\\}]", "", text)
+    """A cell without markup, as the name of a row or column."""
+    return re.sub(r"\*\*|<[^>]*>|~\\cite\{.*?\}|\\[a-z]+\{|[\\}]", "", text)
 
 
-def _lines(said: str, expected: str) -> list[str]:
-    """The first lines that differ outside the table."""
-    ours, theirs = said.splitlines(), expected.splitlines()
-    matcher = difflib.SequenceMatcher(None, ours, theirs, autojunk=False)
-    faults = []
-    for tag, a, b, c, d in matcher.get_opcodes():
-        if tag != "equal":
-            was, should = " ".join(ours[a:b]), " ".join(theirs[c:d])
-            faults.append(f"line {a + 1}: says {_cut(was)!r}, should be {_cut(should)!r}")
-    return faults or ["its line ends differ"]
+def _shown(text: str, at: int = 0, most: int = 300) -> str:
+    """`text` quoted, and where it is long, what stands around the position `at`."""
+    start = max(at - 100, 0) if len(text) > most else 0
+    part = text[start : start + most]
+    return repr(f"{'...' * (start > 0)}{part}{'...' * (start + most < len(text))}")
 
 
-def _cut(text: str, most: int = 300) -> str:
-    return text if len(text) <= most else f"{text[:most]}..."
-
-
-def _lean(text: str) -> str:
-    """Without drawings: their bytes depend on the fonts and libraries that drew them."""
-    return re.sub(r"<svg\b.*?</svg>", "<svg></svg>", text, flags=re.DOTALL)
-
-
-# -- one reader for each kind of file; the first row are the headers
-
-
-def _csv(text: str) -> Cells:
-    return list(csv.reader(io.StringIO(text)))
-
-
-def _markdown(text: str) -> Cells:
-    rows = [line[2:-2] for line in text.splitlines() if line.startswith("| ")]
-    return [re.split(r" (?<!\\)\| ", row) for row in rows]
-
-
-def _latex(text: str) -> Cells:
-    body = text.partition("\\toprule")[2].partition("\\bottomrule")[0]
-    rows = [line.removesuffix(r" \\") for line in body.splitlines() if line.endswith(r" \\")]
-    return [re.split(r" (?<!\\)& ", row) for row in rows]
-
-
-class _Table(HTMLParser):
-    """The cells of the table with the id `leaderboard`, bold as `<strong>`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rows: Cells = []
-        self._inside = self._cell = False
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        """Tables, rows, cells and bold open."""
-        if tag == "table":
-            self._inside = dict(attributes).get("id") == "leaderboard"
-        elif self._inside and tag == "tr":
-            self.rows.append([])
-        elif self._inside and tag in ("td", "th"):
-            self.rows[-1].append("")
-            self._cell = True
-        elif self._cell and tag == "strong":
-            self.rows[-1][-1] += "<strong>"
-
-    def handle_endtag(self, tag: str) -> None:
-        """Tables and cells close."""
-        if tag == "table":
-            self._inside = False
-        elif tag in ("td", "th"):
-            self._cell = False
-
-    def handle_data(self, data: str) -> None:
-        """A cell's text."""
-        if self._inside and self._cell:
-            self.rows[-1][-1] += data.strip()
-
-
-def _html(text: str) -> Cells:
-    table = _Table()
-    table.feed(text)
-    # Rows that open beneath a method's row are one wide cell each.
-    return [row for row in table.rows if len(row) > 1]
-
-
-FACES: dict[str, Callable[[str], Cells]] = {
-    ".csv": _csv,
-    ".md": _markdown,
-    ".tex": _latex,
-    ".html": _html,
-}
-
-
-# -- the runs themselves
+# -- the data of a report
 
 
 def data_differences(kept: ReportData, now: ReportData) -> list[str]:
-    """Where the numbers beside a table are not those that MLflow gives now."""
-    faults = []
-    old, new = (json.loads(json.dumps(each.plan.to_dict(runs=False))) for each in (kept, now))
-    if old != new:
-        parts = [k for k in {**old, **new} if old.get(k) != new.get(k)]
-        faults.append(f"{STUDY}: the study's plan is another now: {', '.join(sorted(parts))}")
+    """Where the data kept in a report are not those that MLflow gives now."""
+    differences = []
+    kept_plan, plan = (
+        json.loads(json.dumps(data.plan.to_dict(runs=False))) for data in (kept, now)
+    )
+    if kept_plan != plan:
+        parts = [k for k in {**kept_plan, **plan} if kept_plan.get(k) != plan.get(k)]
+        differences.append(f"{STUDY}: the study's plan is another now: {', '.join(sorted(parts))}")
     if kept.cost != now.cost:
-        faults.append(f"{STUDY}: the measured costs are others now")
+        differences.append(f"{STUDY}: the measured costs are others now")
     for name, keys in KEYS.items():
-        old, new = (getattr(e, name).reset_index(drop=True) for e in (kept, now))
-        faults += [f"{name}.csv.gz: {fault}" for fault in _frames(old, new, keys)]
-    return faults
+        old, new = (getattr(data, name).reset_index(drop=True) for data in (kept, now))
+        differences += [f"{name}.csv.gz: {d}" for d in _frame_differences(old, new, keys)]
+    return differences
 
 
 def record_differences(now: ReportData, store: Store, plan: PlanFile) -> list[str]:
     """Where MLflow's runs are not those of the records on disk."""
     records = records_frame(store, plan, now.cost)
-    return [f"MLflow against the records: {f}" for f in _frames(now.runs, records, KEYS["runs"])]
+    differences = _frame_differences(now.runs, records, KEYS["runs"])
+    return [f"MLflow against the records: {d}" for d in differences]
 
 
-def _frames(old: pd.DataFrame, new: pd.DataFrame, keys: list[str]) -> list[str]:
+def _frame_differences(old: pd.DataFrame, new: pd.DataFrame, keys: list[str]) -> list[str]:
     if len(old) != len(new):
         return [f"{len(old)} lines, now {len(new)}"]
-    faults = []
+    differences = []
     for column in new.columns:
         a, b = old[column].astype(object), new[column].astype(object)
         for line in np.flatnonzero(~((a == b) | (a.isna() & b.isna())).to_numpy(bool)):
             name = ", ".join(f"{k} {new[k].iloc[line]}" for k in keys)
-            faults.append(f"{name}: {column} is {a.iloc[line]!r}, now {b.iloc[line]!r}")
-    return faults
+            differences.append(f"{name}: {column} is {a.iloc[line]!r}, now {b.iloc[line]!r}")
+    return differences

@@ -1,4 +1,4 @@
-"""Several settings in one table: each method against the reference over all of them."""
+"""Settings pooled in one table: each method against the reference over all of them."""
 
 import math
 from collections.abc import Mapping
@@ -29,8 +29,8 @@ class PooledTable:
     """The pooled verdict over settings, best method first.
 
     `means` are the methods' mean scores over the settings (percentage points; NaN where
-    one is missing), `digests` say what each setting was made from; methods that stand
-    `apart` are not in the family of every setting.
+    one is missing), `digests` say what each setting was made from; methods in `not_pooled`
+    are not in the family of every setting.
     """
 
     name: str
@@ -40,7 +40,7 @@ class PooledTable:
     family: PooledFamily
     best: BestSet
     means: Mapping[str, float]
-    apart: tuple[str, ...]
+    not_pooled: tuple[str, ...]
 
     @property
     def analysis(self) -> Analysis:
@@ -64,53 +64,53 @@ def pool_settings(
     Raises `NotComparable` where references differ or fewer than two settings are given.
     """
     if len(settings) < 2:
-        raise NotComparable("one setting is not several: name two or more studies")
+        raise NotComparable("one setting cannot be pooled: name two or more studies")
     references = {s: e.plan.reference for s, e in settings.items()}
     if len(set(references.values())) > 1:
-        said = ", ".join(f"{s} with {r}" for s, r in references.items())
-        raise NotComparable(f"these studies compare with different references: {said}")
+        pairs = ", ".join(f"{s} with {r}" for s, r in references.items())
+        raise NotComparable(f"these studies compare with different references: {pairs}")
     boards = {s: leaderboard_of(e) for s, e in settings.items()}
     widest = max((b.family.analysis for b in boards.values()), key=lambda a: a.margin)
     reference = next(iter(references.values()))
-    mains = {s: primary_rows(table_rows(e.runs, e.plan)) for s, e in settings.items()}
-    scores = _scores(mains)
-    pooled = [k for k in scores if k != reference and _declared(k, mains)]
-    apart = [k for k in scores if k != reference and k not in pooled]
+    primary = {s: primary_rows(table_rows(e.runs, e.plan)) for s, e in settings.items()}
+    scores = _scores(primary)
+    pooled = [k for k in scores if k != reference and _declared(k, primary)]
+    not_pooled = [k for k in scores if k != reference and k not in pooled]
     differences = {
         label: {
-            s: paired_difference(found, scores[reference][s], widest.level)
-            for s, found in scores[label].items()
+            s: paired_difference(by_seed, scores[reference][s], widest.level)
+            for s, by_seed in scores[label].items()
         }
         for label in pooled
     }
     shared = _share(settings) if shared is None else shared
-    entered = {k: scores[k] for k in (reference, *pooled)}
-    means = {k: _mean(v, settings) for k, v in entered.items()}
+    compared = {k: scores[k] for k in (reference, *pooled)}
+    means = {k: _mean(v, settings) for k, v in compared.items()}
     return PooledTable(
         name,
         reference,
         {s: e.digest for s, e in settings.items()},
         tuple(dict.fromkeys(_data(s, e) for s, e in settings.items())),
         judge_pooled(differences, list(settings), shared, widest),
-        best_set_pooled(entered, list(settings), shared, widest),
+        best_set_pooled(compared, list(settings), shared, widest),
         means,
-        tuple(apart),
+        tuple(not_pooled),
     )
 
 
-def _declared(label: str, mains: Mapping[str, Mapping[str, TableRow]]) -> bool:
+def _declared(label: str, primary: Mapping[str, Mapping[str, TableRow]]) -> bool:
     """Whether every setting declared the method, which was known before any number. One
     that failed in a setting stays declared, and counts in the correction."""
-    return all(label in lines and in_family(lines[label]) for lines in mains.values())
+    return all(label in rows and in_family(rows[label]) for rows in primary.values())
 
 
-def _scores(mains: Mapping[str, Mapping[str, TableRow]]) -> dict[str, dict[str, Scores]]:
+def _scores(primary: Mapping[str, Mapping[str, TableRow]]) -> dict[str, dict[str, Scores]]:
     """Scores by method, setting and seed, of the rows that stand for the methods."""
-    found: dict[str, dict[str, Scores]] = {}
-    for setting, lines in mains.items():
-        for label, line in lines.items():
-            found.setdefault(label, {})[setting] = line.scores
-    return found
+    scores: dict[str, dict[str, Scores]] = {}
+    for setting, rows in primary.items():
+        for label, row in rows.items():
+            scores.setdefault(label, {})[setting] = row.scores
+    return scores
 
 
 def _mean(scores: Mapping[str, Scores], settings: Mapping[str, Any]) -> float:
@@ -127,9 +127,3 @@ def _share(settings: Mapping[str, ReportData]) -> bool:
     """Streams are keyed by data and student model, so settings that share both share them."""
     keys = [(_data(s, e), e.plan.models.get("student")) for s, e in settings.items()]
     return len(set(keys)) < len(keys)
-
-
-# -- the table
-
-
-# -- its files

@@ -10,35 +10,35 @@ from typing import Any
 import pandas as pd
 
 from kdbench.records.files import atomic_write
-from kdbench.report.data.report_data import STUDY
+from kdbench.report.data.report_data import FORMAT, STUDY
 from kdbench.report.pooled import PooledTable
 from kdbench.report.write import document_files, leaderboard_csv
 from kdbench.report.writers.cells import MISSING, Cell, Document, Grid, interval_cell, p_text
 from kdbench.stats import Pooled, PooledFamily, Verdict
 
 
-def frame(found: PooledTable) -> pd.DataFrame:
+def pooled_frame(table: PooledTable) -> pd.DataFrame:
     """The table with all its digits, in points."""
     rows = []
-    for label in found.order:
-        verdict = found.family.family.verdicts.get(label)
-        row: dict[str, Any] = {"method": label, "best": label in found.best.members}
-        row["mean over the settings"] = found.means[label]
+    for label in table.order:
+        verdict = table.family.family.verdicts.get(label)
+        row: dict[str, Any] = {"method": label, "best": label in table.best.members}
+        row["mean over the settings"] = table.means[label]
         if verdict:
-            row |= _verdict(found, label, verdict)
+            row |= _verdict(table, label, verdict)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _verdict(found: PooledTable, label: str, verdict: Verdict) -> dict[str, Any]:
+def _verdict(table: PooledTable, label: str, verdict: Verdict) -> dict[str, Any]:
     d = verdict.difference
     assert isinstance(d, Pooled)
     row: dict[str, Any] = {
         "difference": d.mean, "difference_low": d.low, "difference_high": d.high,
         "seeds": d.n, "df": d.df, "p": d.p, "p_adjusted": verdict.p_adjusted,
         "p_equal": verdict.p_equal, "verdict": verdict.text,
-        "p_sign_flip_adjusted": found.family.sign_flip[label],
-        "p_wilcoxon_adjusted": found.family.wilcoxon[label],
+        "p_sign_flip_adjusted": table.family.sign_flip[label],
+        "p_wilcoxon_adjusted": table.family.wilcoxon[label],
     }  # fmt: skip
     for setting, one in d.settings.items():
         row |= {f"{setting}: difference": one.mean, f"{setting}: difference_low": one.low,
@@ -46,38 +46,38 @@ def _verdict(found: PooledTable, label: str, verdict: Verdict) -> dict[str, Any]
     return row
 
 
-def pooled_document(found: PooledTable) -> Document:
+def pooled_document(table: PooledTable) -> Document:
     """The table and its words."""
-    level = f"{100 * found.analysis.level:g} %"
-    ref, settings = found.reference, list(found.digests)
-    correction = found.analysis.correction_name
+    level = f"{100 * table.analysis.level:g} %"
+    ref, settings = table.reference, list(table.digests)
+    correction = table.analysis.correction_name
     headers = [
         "method", "mean", f"Δ {ref} [{level}]", f"p ({correction})", "verdict",
         f"sign-flip p ({correction})", f"Wilcoxon p ({correction})",
         *(f"Δ {ref}, {s} [{level}]" for s in settings),
     ]  # fmt: skip
-    rows = [tuple(_row(found, label, settings)) for label in found.order]
-    grid = Grid(tuple(headers), tuple(rows), tuple(found.order), ("",) * len(rows))
+    rows = [tuple(_row(table, label, settings)) for label in table.order]
+    grid = Grid(tuple(headers), tuple(rows), tuple(table.order), ("",) * len(rows))
     return Document(
-        name=found.name,
+        name=table.name,
         title=f"{' + '.join(settings)}",
         question=f"Which method is better on these {len(settings)} settings taken together?",
         headline="Mean scores in %, differences in percentage points.",
         grid=grid,
-        captions=tuple(_captions(found)),
-        notes=tuple(_notes(found)),
-        digest=digest(found),
+        captions=tuple(_captions(table)),
+        notes=tuple(_notes(table)),
+        digest=digest(table),
     )
 
 
-def _row(found: PooledTable, label: str, settings: Sequence[str]) -> list[Cell]:
-    bold = label in found.best.members
-    mean = found.means[label]
+def _row(table: PooledTable, label: str, settings: Sequence[str]) -> list[Cell]:
+    bold = label in table.best.members
+    mean = table.means[label]
     cells = [
         Cell(label, bold=bold),
         Cell(f"{mean:.2f}" if not math.isnan(mean) else MISSING, bold, True),
     ]
-    verdict = found.family.family.verdicts.get(label)
+    verdict = table.family.family.verdicts.get(label)
     if verdict is None:  # the reference
         none = Cell(MISSING, number=True)
         return [*cells, none, none, Cell(MISSING), none, none, *(none for _ in settings)]
@@ -88,50 +88,50 @@ def _row(found: PooledTable, label: str, settings: Sequence[str]) -> list[Cell]:
         interval_cell(d.mean, d.low, d.high, verdict.significant),
         Cell(p_text(verdict.p_adjusted), number=True),
         Cell(verdict.text),
-        Cell(p_text(found.family.sign_flip[label]), number=True),
-        Cell(p_text(found.family.wilcoxon[label]), number=True),
+        Cell(p_text(table.family.sign_flip[label]), number=True),
+        Cell(p_text(table.family.wilcoxon[label]), number=True),
         *(interval_cell(x.mean, x.low, x.high) for x in (d.settings[s] for s in settings)),
     ]
 
 
-def _captions(found: PooledTable) -> Sequence[str]:
-    family, analysis = found.family.family, found.analysis
+def _captions(table: PooledTable) -> Sequence[str]:
+    family, analysis = table.family.family, table.analysis
     percent = f"{100 * analysis.alpha:g} %"
     how = (
         "Their seeds are shared, so each seed is averaged over the settings first."
-        if found.family.shared
+        if table.family.shared
         else "Their seeds are independent."
     )
-    said = [
-        f"Settings: {', '.join(found.digests)}, each counting the same. {how} A method is "
+    sentences = [
+        f"Settings: {', '.join(table.digests)}, each counting the same. {how} A method is "
         "represented by its tuned row, or its only row where nothing is tuned.",
-        f"p: {found.family.test} against {found.reference}, {analysis.correction_name}-corrected "
+        f"p: {table.family.test} against {table.reference}, {analysis.correction_name}-corrected "
         f"over {family.size} comparisons at a family-wise error of {percent}; * marks what is "
         "significant. It speaks of these settings and no others.",
         "Sign-flip: the exact (or, of more than 16 differences, 99,999-draw) sign-flip test of "
         "the same means, corrected alike.",
         f"Practically equal: two one-sided tests against a margin of {analysis.margin:.2g} points.",
     ]
-    needed = found.family.settings_needed
-    if len(found.digests) < needed:
-        said.append(
+    needed = table.family.settings_needed
+    if len(table.digests) < needed:
+        sentences.append(
             f"Too few settings to speak of settings like these: Wilcoxon's test needs {needed} "
             f"for {family.size} comparisons."
         )
     else:
-        said.append(
+        sentences.append(
             "Wilcoxon: signed-rank test over the settings' means, as if they were drawn from "
-            f"settings like these; they use {len(found.data)} data sets "
-            f"({', '.join(found.data)}), and settings that share data are not independent."
+            f"settings like these; they use {len(table.data)} data sets "
+            f"({', '.join(table.data)}), and settings that share data are not independent."
         )
-    if found.best.best:
-        said.append(
-            f"Bold: not told apart from the highest mean ({found.best.best}) by the same test of "
-            f"all {found.best.comparisons} pairs, {analysis.correction_name}-corrected."
+    if table.best.best:
+        sentences.append(
+            f"Bold: not significantly different from the highest mean ({table.best.best}) by the "
+            f"same test of all {table.best.comparisons} pairs, {analysis.correction_name}-corrected."
         )
     if family.size:
-        said.append(_detectable(found.family))
-    return said
+        sentences.append(_detectable(table.family))
+    return sentences
 
 
 def _detectable(family: PooledFamily) -> str:
@@ -146,26 +146,26 @@ def _detectable(family: PooledFamily) -> str:
     return f"Smallest detectable difference of the t test at {power}: {least:.2f} points."
 
 
-def _notes(found: PooledTable) -> Sequence[str]:
+def _notes(table: PooledTable) -> Sequence[str]:
     notes = []
-    if found.apart:
+    if table.not_pooled:
         notes.append(
-            "Not tuned (or run without hyperparameters) in every setting, so not pooled and not counted: "
-            f"{', '.join(found.apart)}."
+            "Not tuned (or run without hyperparameters) in every setting, so not pooled and not "
+            f"counted: {', '.join(table.not_pooled)}."
         )
-    alpha = found.analysis.alpha
-    for label, verdict in found.family.family.verdicts.items():
+    alpha = table.analysis.alpha
+    for label, verdict in table.family.family.verdicts.items():
         d = verdict.difference
         assert isinstance(d, Pooled)
-        lacking = [s for s, one in d.settings.items() if one.n == 0]
-        if lacking:
+        missing = [s for s, one in d.settings.items() if one.n == 0]
+        if missing:
             notes.append(
-                f"{label}: no score in {', '.join(lacking)}, so no pooled value; it still counts "
+                f"{label}: no score in {', '.join(missing)}, so no pooled value; it still counts "
                 "in the correction."
             )
-        flip = found.family.sign_flip[label]
+        flip = table.family.sign_flip[label]
         if (
-            found.family.shared
+            table.family.shared
             and not math.isnan(flip)
             and (flip <= alpha) != (verdict.p_adjusted <= alpha)
         ):
@@ -175,26 +175,27 @@ def _notes(found: PooledTable) -> Sequence[str]:
     return notes
 
 
-def digest(found: PooledTable) -> str:
+def digest(table: PooledTable) -> str:
     """Of the settings' digests, in their order."""
-    text = json.dumps([list(found.digests.items()), found.family.shared])
+    text = json.dumps([list(table.digests.items()), table.family.shared])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def texts(found: PooledTable) -> dict[str, bytes]:
+def pooled_files(table: PooledTable) -> dict[str, bytes]:
     """The table's files by name."""
-    document = pooled_document(found)
+    document = pooled_document(table)
     return {
-        "leaderboard.csv": leaderboard_csv(frame(found), document.digest),
+        "leaderboard.csv": leaderboard_csv(pooled_frame(table), document.digest),
         **document_files(document),
     }
 
 
-def write_pooled(found: PooledTable, folder: Path, places: Mapping[str, str]) -> tuple[Path, ...]:
+def write_pooled(table: PooledTable, folder: Path, places: Mapping[str, str]) -> tuple[Path, ...]:
     """Write the table and, for checking it, where its settings' reports are: `places`,
     folders relative to this one."""
-    about = {"several": dict(places), "shared": found.family.shared, "name": found.name}
-    contents = texts(found) | {STUDY: (json.dumps(about, indent=1) + "\n").encode()}
+    shared = table.family.shared
+    study = {"format": FORMAT, "name": table.name, "pooled": dict(places), "shared": shared}
+    contents = pooled_files(table) | {STUDY: (json.dumps(study, indent=1) + "\n").encode()}
     for name, content in contents.items():
         atomic_write(folder / name, content)
     return tuple(folder / name for name in contents)

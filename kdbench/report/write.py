@@ -1,4 +1,4 @@
-"""The leaderboard's files: each written document, the same bytes from the same numbers."""
+"""The files of a report: the same bytes from the same numbers."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ PAGE = "index.html"
 
 
 def text_files(board: Leaderboard, data: ReportData) -> dict[str, bytes]:
-    """The faces made of text alone, by file name."""
+    """The formats that are text without drawings, by file name."""
     document = leaderboard_document(board, data.digest)
     return {
         "leaderboard.csv": leaderboard_csv(board.table, data.digest),
@@ -32,8 +32,8 @@ def text_files(board: Leaderboard, data: ReportData) -> dict[str, bytes]:
 
 
 def write_report(data: ReportData, folder: Path) -> tuple[Leaderboard, tuple[Path, ...]]:
-    """Judge the data and write all of it: tables, page, figures, BibTeX, the paragraph
-    on how it was done, and the numbers beside them. The board, and the files' paths."""
+    """Write all files of a report: tables, page, figures, BibTeX, the paragraph on methods,
+    and the data beside them. Returns the leaderboard and the files' paths."""
     board = leaderboard_of(data)
     drawn = draw_figures(board, data)
     contents: dict[str, bytes] = {
@@ -48,7 +48,7 @@ def write_report(data: ReportData, folder: Path) -> tuple[Leaderboard, tuple[Pat
 
 
 def leaderboard_of(data: ReportData) -> Leaderboard:
-    """The leaderboard of what a report is made from."""
+    """The leaderboard of a report's data."""
     return build_leaderboard(data.runs, data.plan, data.cost)
 
 
@@ -63,11 +63,11 @@ def document_files(document: Document) -> dict[str, bytes]:
 def leaderboard_csv(table: pd.DataFrame, digest: str) -> bytes:
     """The table with ten digits, which no rounding of another machine moves, and on every
     line the digest of what it was made from."""
-    told = table.assign(**{"made from": digest})
-    return told.to_csv(index=False, lineterminator="\n", float_format="%.10g").encode()
+    with_digest = table.assign(**{"made from": digest})
+    return with_digest.to_csv(index=False, lineterminator="\n", float_format="%.10g").encode()
 
 
 def report_study(store: Store, study: str) -> tuple[Leaderboard, tuple[Path, ...]]:
-    """The leaderboard of a study from MLflow, and the files written to its report folder.
+    """Write the report of a study from MLflow to its folder; returns as `write_report` does.
     Raises what `collect_report_data` raises."""
     return write_report(collect_report_data(store, study), store.report_folder(study))

@@ -1,4 +1,4 @@
-"""Results made elsewhere: one CSV file to the same tables, or every wrong row by its line."""
+"""External results: one CSV file to the same tables, or every wrong row by its line."""
 
 import gc
 import math
@@ -14,8 +14,7 @@ from typer.testing import CliRunner
 
 from kdbench.cli import app
 from kdbench.report.check import check_report
-from kdbench.report.data.external import WrongResults, read_results
-from kdbench.report.data.external import settings as settings_of
+from kdbench.report.data.external import WrongResults, read_results, split_settings
 from kdbench.report.write import leaderboard_of
 
 CE = {"a": (70.0, 71.0, 69.5, 70.4), "b": (90.0, 90.2, 89.9, 90.3)}
@@ -50,7 +49,7 @@ def wrong(tmp_path, text):
 def test_the_same_statistics_as_for_our_own_runs(tmp_path):
     path = tmp_path / "r.csv"
     path.write_text("\n".join(lines("a")))
-    found = settings_of(read_results(path), "r.csv", "ce", 0.2)
+    found = split_settings(read_results(path), "r.csv", "ce", 0.2)
     board = leaderboard_of(found["a"])
     verdict = board.family.verdicts["kd"]
     difference = np.array(KD["a"]) - np.array(CE["a"])
@@ -73,7 +72,7 @@ def test_one_setting_gives_a_report_that_can_be_checked(tmp_path):
     assert check_report(folder) == []
 
 
-def test_several_settings_are_pooled(tmp_path):
+def test_two_settings_are_pooled(tmp_path):
     (tmp_path / "mine.csv").write_text("\n".join(lines("a", "b")))
     done = kdbench("report", "--from", tmp_path / "mine.csv", "--root", tmp_path)
     assert done.exit_code == 0, done.output
@@ -114,7 +113,7 @@ def test_setting_names_cannot_leave_the_folder(tmp_path):
 def test_a_missing_score_is_a_failed_run(tmp_path):
     path = tmp_path / "r.csv"
     path.write_text("\n".join([*lines("a")[:-1], "kd,a,3,,12.5"]))
-    board = leaderboard_of(settings_of(read_results(path), "r.csv", "ce", 0.2)["a"])
+    board = leaderboard_of(split_settings(read_results(path), "r.csv", "ce", 0.2)["a"])
     kd = board.table.set_index("method").loc["kd"]
     assert (kd["n"], kd["state"]) == (3, "failed")
     assert kd["reason"] == "seed 3 no score was given"

@@ -165,7 +165,7 @@ def test_every_figure_is_drawn_in_every_form(drawn):
 
 
 def test_what_has_nothing_to_show_is_left_out(report_data):
-    """Results made elsewhere are scores and nothing else."""
+    """External results are scores and nothing else."""
     plan = replace(report_data.plan, tune=None, data=None, teachers={})
     bare = ReportData(
         plan, {}, report_data.runs.assign(agreement=math.nan),

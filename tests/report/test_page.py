@@ -304,7 +304,7 @@ def test_curves_have_gaps_and_fall_back_on_training() -> None:
 
 
 def test_what_is_missing_is_left_out() -> None:
-    """Results made elsewhere: no curves, trials, confusions, teacher, hyperparameters, costs, data."""
+    """External results: no curves, trials, confusions, teacher, hyperparameters, costs, data."""
     rows = [plan_row(label, "only") for label in ("ce", "kd")]
     for row in rows:
         row |= {"cite": None, "runs": {s: f"line {n}" for n, s in enumerate(row["runs"])}}
@@ -317,7 +317,7 @@ def test_what_is_missing_is_left_out() -> None:
     ]
     report_data = ReportData(
         PlanFile.from_dict({
-            "study": "elsewhere", "score": "Score", "reference": "ce", "margin": 0.2,
+            "study": "external", "score": "Score", "reference": "ce", "margin": 0.2,
             "selection": "as given", "rows": rows, "complete": True,
         }),
         {},

@@ -1,6 +1,5 @@
 """Studies pooled into one table."""
 
-import gc
 from dataclasses import replace
 
 import numpy as np
@@ -9,13 +8,8 @@ from scipy import stats as scipy_stats
 from support.fake_study import RIGHT, FakeStudy
 
 from kdbench.report.pooled import NotComparable, pool_settings
-from kdbench.report.pooled_table import frame, pooled_document
+from kdbench.report.pooled_table import pooled_document, pooled_frame
 from kdbench.stats import Analysis, adjust
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(gc, "collect", lambda *a: 0)
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +26,9 @@ def other(report_data, **plan):
 
 
 def test_pooled_by_hand(report_data):
-    found = pool_settings("both", {"a": report_data, "b": other(report_data)})
-    assert not found.family.shared
-    table = frame(found).set_index("method")
+    pooled = pool_settings("both", {"a": report_data, "b": other(report_data)})
+    assert not pooled.family.shared
+    table = pooled_frame(pooled).set_index("method")
     d = (np.array(RIGHT["kd", "tuned"]) - np.array(RIGHT["ce", "only"])) / 10
     ses = [scipy_stats.sem(d), scipy_stats.sem(d / 2)]
     se = np.hypot(*ses) / 2
@@ -54,11 +48,11 @@ def test_pooled_by_hand(report_data):
 
 def test_a_method_that_a_setting_did_not_declare_is_not_counted(report_data):
     rows = [r for r in report_data.plan.rows if r.label != "rkd"]
-    found = pool_settings("both", {"a": report_data, "b": other(report_data, rows=rows)})
+    pooled = pool_settings("both", {"a": report_data, "b": other(report_data, rows=rows)})
     whole = pool_settings("both", {"a": report_data, "b": other(report_data)})
-    assert "rkd" not in set(frame(found)["method"])
-    assert found.family.family.size == whole.family.family.size - 1
-    assert any("not counted: " in note and "rkd" in note for note in pooled_document(found).notes)
+    assert "rkd" not in set(pooled_frame(pooled)["method"])
+    assert pooled.family.family.size == whole.family.family.size - 1
+    assert any("not counted: " in note and "rkd" in note for note in pooled_document(pooled).notes)
 
 
 def test_a_method_that_failed_in_a_setting_has_no_pooled_value_but_counts(report_data):
@@ -67,22 +61,22 @@ def test_a_method_that_failed_in_a_setting_has_no_pooled_value_but_counts(report
     lost = runs["label"] == "rkd"
     runs.loc[lost, "state"] = "diverged"
     runs.loc[lost, "accuracy"] = np.nan
-    found = pool_settings("both", {"a": report_data, "b": replace(there, runs=runs)})
-    table = frame(found).set_index("method")
+    pooled = pool_settings("both", {"a": report_data, "b": replace(there, runs=runs)})
+    table = pooled_frame(pooled).set_index("method")
     assert np.isnan(table.loc["rkd", "difference"])
     whole = pool_settings("both", {"a": report_data, "b": there})
-    assert found.family.family.size == whole.family.family.size
-    assert any("rkd: no score in b" in note for note in pooled_document(found).notes)
+    assert pooled.family.family.size == whole.family.family.size
+    assert any("rkd: no score in b" in note for note in pooled_document(pooled).notes)
 
 
 def test_settings_that_share_data_and_student_share_seeds(report_data):
-    found = pool_settings("both", {"a": report_data, "b": replace(report_data)})
-    assert found.family.shared
-    table = frame(found).set_index("method")
+    pooled = pool_settings("both", {"a": report_data, "b": replace(report_data)})
+    assert pooled.family.shared
+    table = pooled_frame(pooled).set_index("method")
     d = (np.array(RIGHT["kd", "tuned"]) - np.array(RIGHT["ce", "only"])) / 10
     assert table.loc["kd", "p"] == pytest.approx(scipy_stats.ttest_1samp(d, 0).pvalue)
     assert table.loc["kd", "df"] == 4
-    assert "seeds are shared" in " ".join(pooled_document(found).captions)
+    assert "seeds are shared" in " ".join(pooled_document(pooled).captions)
 
 
 def test_the_words_follow_the_analysis(report_data, monkeypatch):

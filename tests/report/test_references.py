@@ -23,8 +23,7 @@ from kdbench.records.plan_file import PlanFile
 from kdbench.records.spec import Recipe
 from kdbench.records.store import Store
 from kdbench.registry import KEY, KINDS, Paper, balanced
-from kdbench.report.data.external import read_results
-from kdbench.report.data.external import settings as settings_of
+from kdbench.report.data.external import read_results, split_settings
 from kdbench.report.data.runs import records_frame
 from kdbench.report.leaderboard import build_leaderboard
 from kdbench.report.writers.bibtex import protect, to_bibtex
@@ -301,7 +300,7 @@ def test_a_key_without_a_reference_is_not_cited(frame, cited):
 
 
 def test_a_plan_that_tells_little(tmp_path):
-    """Results made elsewhere: no data, models, recipe, tuning, teacher or hardware."""
+    """External results: no data, models, recipe, tuning, teacher or hardware."""
     path = tmp_path / "results.csv"
     lines = [
         f"{m},one_%,{s},{70 + s + d + 0.1 * d * s}"
@@ -309,7 +308,7 @@ def test_a_plan_that_tells_little(tmp_path):
         for s in range(4)
     ]
     path.write_text("\n".join(["method,setting,seed,score", *lines]))
-    ((_, report_data),) = settings_of(read_results(path), "results", "ce", 0.2).items()
+    ((_, report_data),) = split_settings(read_results(path), "results", "ce", 0.2).items()
     board = build_leaderboard(report_data.runs, report_data.plan, report_data.cost)
     text = paragraph(board, report_data.plan)
     assert text.splitlines()[1] == r"The study one\_\% compares kd\_x with ce."

@@ -1,4 +1,4 @@
-"""Results of runs made anywhere else, as a report is made from: one CSV file.
+"""External results, of runs that kdbench did not make, as report data: one CSV file.
 
     method,setting,seed,score,cost
     kd,resnet8x4,0,73.1,120
@@ -23,8 +23,8 @@ from kdbench.records.plan_file import PlanFile, PlanRow
 from kdbench.report.data.report_data import CONFUSIONS, CURVES, TRIALS, ReportData
 from kdbench.report.data.runs import COLUMNS, typed
 
-NEEDED = ("method", "setting", "seed", "score")
-KNOWN = (*NEEDED, "cost")
+REQUIRED = ("method", "setting", "seed", "score")
+ALLOWED = (*REQUIRED, "cost")
 MOST = 20
 """Wrong rows named at the most; the rest are counted."""
 
@@ -34,7 +34,7 @@ class WrongResults(KdbenchError):
 
 
 def read_results(path: Path) -> pd.DataFrame:
-    """The rows of a file of results, checked: `line` and the columns `KNOWN`.
+    """The rows of a file of results, checked: `line` and the columns `ALLOWED`.
 
     Raises `WrongResults` with every wrong row by its line number.
     """
@@ -45,7 +45,7 @@ def read_results(path: Path) -> pd.DataFrame:
     if faults:
         more = [f"  ... and {len(faults) - MOST} more"] if len(faults) > MOST else []
         raise WrongResults("\n".join([f"{path}: wrong rows", *faults[:MOST], *more]))
-    table = pd.DataFrame(rows, columns=["line", *KNOWN])
+    table = pd.DataFrame(rows, columns=["line", *ALLOWED])
     table["seed"] = table["seed"].astype(int)
     for column in ("score", "cost"):
         table[column] = pd.to_numeric(table[column])
@@ -58,11 +58,11 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, restkey="more", restval="", strict=True)
             headers = [str(h).strip() for h in reader.fieldnames or ()]
-            faults = [f"line 1: the column {c!r} is missing" for c in NEEDED if c not in headers]
+            faults = [f"line 1: the column {c!r} is missing" for c in REQUIRED if c not in headers]
             faults += [
-                f"line 1: the column {c!r} is unknown; there are {', '.join(KNOWN)}"
+                f"line 1: the column {c!r} is unknown; there are {', '.join(ALLOWED)}"
                 for c in headers
-                if c not in KNOWN
+                if c not in ALLOWED
             ]
             reader.fieldnames = headers
             rows = [{"cost": ""} | row | {"line": reader.line_num} for row in reader]
@@ -72,7 +72,7 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
         reason = getattr(error, "strerror", None) or error
         raise WrongResults(f"{path}: not readable as CSV: {reason}") from None
     texts = [{k: v.strip() if isinstance(v, str) else v for k, v in row.items()} for row in rows]
-    return [row for row in texts if any(row.get(c) for c in KNOWN)], faults
+    return [row for row in texts if any(row.get(c) for c in ALLOWED)], faults
 
 
 def _faults(rows: list[dict[str, Any]]) -> Iterator[tuple[int, str]]:
@@ -103,23 +103,25 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def settings(rows: pd.DataFrame, name: str, reference: str, margin: float) -> dict[str, ReportData]:
+def split_settings(
+    rows: pd.DataFrame, name: str, reference: str, margin: float
+) -> dict[str, ReportData]:
     """The report data of each setting, in the file's order. `name` is the report's; an empty
     `reference` is the file's first method.
 
     Raises `WrongResults` where a setting lacks the reference.
     """
     reference = reference or str(rows["method"].iloc[0])
-    found = {}
+    settings = {}
     for setting, group in rows.groupby("setting", sort=False):
         if reference not in set(group["method"]):
-            known = ", ".join(dict.fromkeys(group["method"]))
+            methods = ", ".join(dict.fromkeys(group["method"]))
             raise WrongResults(
                 f"setting {setting}: no method {reference!r} to compare with; name one of "
-                f"{known} with --reference"
+                f"{methods} with --reference"
             )
-        found[str(setting)] = _report_data(group, str(setting), name, reference, margin)
-    return found
+        settings[str(setting)] = _report_data(group, str(setting), name, reference, margin)
+    return settings
 
 
 def _report_data(
@@ -170,5 +172,5 @@ def _line(run: dict[Any, Any], relative: dict[str, float]) -> dict[str, Any]:
 
 
 def _hash(group: pd.DataFrame) -> str:
-    kept = group[list(KNOWN)].to_csv(index=False, lineterminator="\n")
+    kept = group[list(ALLOWED)].to_csv(index=False, lineterminator="\n")
     return hashlib.sha256(kept.encode()).hexdigest()[:12]

@@ -43,11 +43,11 @@ class ReportData:
     """What the plan declared, and what its runs gave.
 
     `plan`: study, question, rows, tuning budget, references, without the listing of runs
-    and the trials. `cost`: the measured costs. `runs`: `runs.COLUMNS`, one line a final run or teacher. `curves`: a metric of a run
-    after an epoch. `trials`: the validation scores of tuning (fractions, nats), `chosen`
-    marks the winner, `hparams` is JSON. `confusions`: counts of test images over a row's
-    runs; `expected` is the true class (`against` = truth) or the teacher's answer
-    (`against` = teacher), both as indices.
+    and the trials. `cost`: the measured costs. `runs`: `runs.COLUMNS`, one line a final run
+    or teacher. `curves`: a metric of a run after an epoch. `trials`: the validation scores of
+    tuning (fractions, nats), `chosen` marks the winner, `hparams` is JSON. `confusions`:
+    counts of test images over a row's runs; `expected` is the true class (`against` = truth)
+    or the teacher's prediction (`against` = teacher), both as indices.
     """
 
     plan: PlanFile
@@ -90,9 +90,14 @@ def load(folder: Path) -> ReportData:
     """The data in a report's folder.
 
     Raises `NoReportData` where a file is missing, and `UnreadableReport` where the report is
-    of another format.
+    of another format or pooled from other reports.
     """
     study = read_study(folder)
+    if "pooled" in study:
+        parts = ", ".join(study["pooled"])
+        raise UnreadableReport(
+            f"{folder} is pooled from the reports of {parts}, which have the data: name one of them"
+        )
     frames = {
         name: pd.read_csv(_file(folder, f"{name}.csv.gz"), dtype=dtypes)
         for name, dtypes in (
@@ -113,11 +118,11 @@ def read_study(folder: Path) -> dict[str, Any]:
         study = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UnreadableReport(f"{path} cannot be read: {error}") from None
-    found = study.get("format") if isinstance(study, dict) else None
-    if found != FORMAT:
-        version = "an earlier" if found is None or found < FORMAT else "a later"
+    number = study.get("format") if isinstance(study, dict) else None
+    if number != FORMAT:
+        version = "an earlier" if number is None or number < FORMAT else "a later"
         raise UnreadableReport(
-            f"{path} was written by {version} version of kdbench (report format {found}, this one "
+            f"{path} was written by {version} version of kdbench (report format {number}, this one "
             f"reads {FORMAT}): write the report again with `kdbench report`, or check it with "
             "the version that its runs.csv.gz names by commit"
         )

@@ -129,7 +129,7 @@ def _apart(context: Context) -> str:
 
 
 def _tuning(plan: PlanFile) -> str:
-    if plan.score is not None:  # results made elsewhere
+    if plan.score is not None:  # external results
         return ""
     tune = plan.tune
     if not tune:

@@ -17,7 +17,7 @@ TOPICS = ("scores", "tuning", "test", "equality", "detectable", "teacher", "orig
 
 def paragraph(board: Leaderboard, plan: PlanFile) -> str:
     """The paragraph, with one sentence on each line. It cites only references of the plan, and
-    leaves out what the plan does not contain (results made elsewhere)."""
+    leaves out what the plan does not contain (external results)."""
     captions = {s.topic: _with_article(s) for s in board.captions if isinstance(s, Sentence)}
     sentences = [
         _methods(board, plan),
