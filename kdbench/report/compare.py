@@ -1,4 +1,4 @@
-"""One pair of rows, seed by seed."""
+"""Two rows of a report compared, seed by seed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,31 +40,31 @@ def compare_rows(data: ReportData, first: str, second: str) -> Pair:
     """Compare two rows, named as `find_row` takes them; the analysis is the report's.
 
     A pair that was picked is one comparison, so its p is not corrected for the others that
-    might have been picked: `sentences` says so. Raises `UnknownRow`.
+    might have been picked: `comparison_sentences` says so. Raises `UnknownRow`.
     """
     analysis = leaderboard_of(data).family.analysis
     one, other = find_row(data, first), find_row(data, second)
     difference = paired_difference(one.scores, other.scores, analysis.level)
-    found = judge({"pair": difference}, analysis)
+    family = judge({"pair": difference}, analysis)
     return Pair(
         study=data.plan.study,
         first=f"{one.label} ({one.row})",
         second=f"{other.label} ({other.row})",
         scores=(one.scores, other.scores),
-        verdict=found.verdicts["pair"],
+        verdict=family.verdicts["pair"],
         analysis=analysis,
     )
 
 
 def comparison_sentences(pair: Pair) -> list[str]:
-    """What the pair gave, in words made from what computed it."""
+    """The difference of the pair, its test, verdict, power and descriptive measures, in words."""
     d, analysis = pair.difference, pair.analysis
     if d.n == 0:
         return ["The two rows have no seed in common."]
     level = f"{100 * analysis.level:g} %"
     interval = f" [{signed_text(d.low)}, {signed_text(d.high)}]" if d.n > 1 else ""
     better = sum(v > 0 for v in d.values)
-    said = [
+    sentences = [
         f"{pair.first} minus {pair.second}: {signed_text(d.mean)}{interval} points "
         f"({level} Student t interval over {d.n} paired seeds), better on {better} of {d.n}."
     ]
@@ -73,7 +73,7 @@ def comparison_sentences(pair: Pair) -> list[str]:
         paired, unpaired = (
             probability_of_improvement(*pair.scores, paired=p) for p in (True, False)
         )
-        said += [
+        sentences += [
             f"{analysis.test}: p = {p_text(d.p)}, not corrected: right for one pair that was "
             f"chosen before the numbers were seen. Verdict: {pair.verdict.text} (margin "
             f"{analysis.margin:.2g} points).",
@@ -82,20 +82,20 @@ def comparison_sentences(pair: Pair) -> list[str]:
             f"Descriptive: probability of improvement {paired:.2f} paired, {unpaired:.2f} "
             "unpaired.",
         ]
-    return said
+    return sentences
 
 
 def comparison_table(pair: Pair) -> Any:
-    """A rich table: one line a seed that either row has."""
+    """A rich table with one line for each seed that either row has."""
     from rich.table import Table
     from rich.text import Text
 
-    found = Table(title=Text(pair.study))
+    table = Table(title=Text(pair.study))
     for heading in ("seed", pair.first, pair.second, "difference"):
-        found.add_column(Text(heading), justify="right")
+        table.add_column(Text(heading), justify="right")
     a, b = pair.scores
     for seed in sorted({*a, *b}):
         both = signed_text(a[seed] - b[seed]) if seed in a and seed in b else "–"
         shown = (f"{s[seed]:.2f}" if seed in s else "–" for s in (a, b))
-        found.add_row(str(seed), *shown, both)
-    return found
+        table.add_row(str(seed), *shown, both)
+    return table

@@ -14,7 +14,7 @@ from kdbench.report.write import leaderboard_of
 from kdbench.stats import Analysis, seeds_needed
 
 
-class NothingStored(KdbenchError):
+class TooFewRuns(KdbenchError):
     """A study has too few paired runs to say how much they vary."""
 
 
@@ -54,13 +54,13 @@ class Forecast:
 
 
 def forecast_seeds(data: ReportData, difference: float) -> Forecast:
-    """What it takes to detect `difference` (points, positive) with the report's own test,
-    correction and power. Raises `NothingStored` where no comparison has two paired seeds."""
+    """The seeds and hours it takes to detect `difference` (points, positive) with the report's own test,
+    correction and power. Raises `TooFewRuns` where no comparison has two paired seeds."""
     board = leaderboard_of(data)
     family = board.family
     analysis, m = family.analysis, family.size
     seconds = _seconds(data.runs)
-    mains = {(r["method"]): r["row"] for _, r in board.table.iterrows() if not pd.isna(r["p"])}
+    primary = {(r["method"]): r["row"] for _, r in board.table.iterrows() if not pd.isna(r["p"])}
     needs = []
     for label, verdict in family.verdicts.items():
         d = verdict.difference
@@ -72,11 +72,11 @@ def forecast_seeds(data: ReportData, difference: float) -> Forecast:
                 d.sd,
                 d.n,
                 _seeds(difference, d.sd, analysis, m),
-                seconds.get((label, mains.get(label, "")), math.nan),
+                seconds.get((label, primary.get(label, "")), math.nan),
             )
         )
     if not needs:
-        raise NothingStored(
+        raise TooFewRuns(
             f"study '{board.study}' has no method with two seeds paired with {board.reference}: "
             "run it on two or more seeds first, three or more for a steady answer"
         )
@@ -93,28 +93,28 @@ def _seeds(difference: float, sd: float, analysis: Analysis, comparisons: int) -
 
 def _seconds(runs: pd.DataFrame) -> dict[tuple[str, str], float]:
     """The median seconds of a run, by label and row."""
-    known = runs.dropna(subset=["measured.seconds"])
-    medians = known.groupby(["label", "row"], sort=False)["measured.seconds"].median()
+    timed = runs.dropna(subset=["measured.seconds"])
+    medians = timed.groupby(["label", "row"], sort=False)["measured.seconds"].median()
     return {(str(k[0]), str(k[1])): float(v) for k, v in medians.items()}  # type: ignore[index]
 
 
-def forecast_sentences(found: Forecast) -> Iterable[str]:
-    """What was found, in words made from what computed it."""
-    a = found.analysis
+def forecast_sentences(forecast: Forecast) -> Iterable[str]:
+    """The seeds and hours that are needed, in words."""
+    a = forecast.analysis
     yield (
-        f"To detect {found.difference:g} points at {100 * a.power:g} % power ({a.test}, "
-        f"family-wise error {100 * a.alpha:g} %, {found.comparisons} comparisons):"
+        f"To detect {forecast.difference:g} points at {100 * a.power:g} % power ({a.test}, "
+        f"family-wise error {100 * a.alpha:g} %, {forecast.comparisons} comparisons):"
     )
-    if found.typical is None:
+    if forecast.typical is None:
         yield "more than 10,000 seeds: a difference that small cannot be seen in this setting."
         return
-    hours = f"{found.hours:.1f} hours of one worker" if found.seconds else "no known time"
+    hours = f"{forecast.hours:.1f} hours of one worker" if forecast.seconds else "unknown hours"
     yield (
-        f"{found.typical} seeds for the typical comparison (median standard deviation), "
+        f"{forecast.typical} seeds for the typical comparison (median standard deviation), "
         f"{hours} for every row of the study on each of them, teachers, tuning and earlier "
         "stages not counted."
     )
-    fewest = min(n.n for n in found.needs)
+    fewest = min(n.n for n in forecast.needs)
     if fewest < 10:
         yield (
             f"The standard deviations are themselves estimates from {fewest} seeds and may be off "
@@ -131,16 +131,16 @@ def _slack(n: int) -> str:
     return f"factors of {low:.2f} to {high:.2f} (95 % interval)"
 
 
-def forecast_table(found: Forecast) -> Any:
-    """A rich table: one line a comparison."""
+def forecast_table(forecast: Forecast) -> Any:
+    """A rich table with one line for each comparison."""
     from rich.table import Table
     from rich.text import Text
 
     headings = ("method", "sd of differences", "stored seeds", "seeds needed", "hours")
-    shown = Table(title=Text(f"{found.study}: to detect {found.difference:g} points"))
+    shown = Table(title=Text(f"{forecast.study}: to detect {forecast.difference:g} points"))
     for heading in headings:
         shown.add_column(heading, justify="left" if heading == "method" else "right")
-    for need in found.needs:
+    for need in forecast.needs:
         seeds = "> 10,000" if need.seeds is None else str(need.seeds)
         hours = math.nan if need.seeds is None else need.seeds * need.seconds / 3600
         cost = "–" if math.isnan(hours) else f"{hours:.2f}"

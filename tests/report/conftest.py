@@ -11,7 +11,7 @@ DRAWN = {}
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
+def skip_garbage_collection(monkeypatch):
     """Skip the garbage collection that statsmodels starts at every correction, which takes
     most of the time."""
     monkeypatch.setattr(gc, "collect", lambda *a: 0)

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from kdbench.cli import app
 from kdbench.report.check import Uncheckable, check_report, data_differences
-from kdbench.report.data.report_data import NoReportData, csv, load, squeeze
+from kdbench.report.data.report_data import NoReportData, compress, csv, load
 from kdbench.report.write import write_report
 
 FORMATS = ("leaderboard.csv", "leaderboard.md", "leaderboard.tex", "index.html")
@@ -116,7 +116,7 @@ def test_changed_runs_are_found_in_every_format(report):
     runs = load(report).runs
     kd = (runs["label"] == "kd") & (runs["row"] == "tuned") & (runs["seed"] == 0)
     runs.loc[kd, "accuracy"] += 0.001
-    (report / "runs.csv.gz").write_bytes(squeeze(csv(runs)))
+    (report / "runs.csv.gz").write_bytes(compress(csv(runs)))
     for name in FORMATS[:3]:
         assert check_report(report / name)
 

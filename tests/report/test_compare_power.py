@@ -1,6 +1,5 @@
 """One pair seed by seed, and the seeds that a difference needs."""
 
-import gc
 import math
 
 import numpy as np
@@ -13,13 +12,8 @@ from typer.testing import CliRunner
 from kdbench.cli import app
 from kdbench.report.check import check_report
 from kdbench.report.compare import compare_rows, comparison_sentences
-from kdbench.report.forecast import NothingStored, forecast_seeds, forecast_sentences
+from kdbench.report.forecast import TooFewRuns, forecast_seeds, forecast_sentences
 from kdbench.report.rows import UnknownRow
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(gc, "collect", lambda *a: 0)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +95,7 @@ def test_one_seed_says_nothing(report_data):
         for row in report_data.plan.rows
     ]
     one = replace(report_data, runs=runs, plan=replace(report_data.plan, rows=rows))
-    with pytest.raises(NothingStored, match="two or more seeds first"):
+    with pytest.raises(TooFewRuns, match="two or more seeds first"):
         forecast_seeds(one, 0.3)
 
 

@@ -1,6 +1,5 @@
 """External results: one CSV file to the same tables, or every wrong row by its line."""
 
-import gc
 import math
 from contextlib import suppress
 
@@ -19,11 +18,6 @@ from kdbench.report.write import leaderboard_of
 
 CE = {"a": (70.0, 71.0, 69.5, 70.4), "b": (90.0, 90.2, 89.9, 90.3)}
 KD = {"a": (71.1, 71.9, 70.8, 71.2), "b": (90.4, 90.7, 90.2, 90.9)}
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(gc, "collect", lambda *a: 0)
 
 
 def lines(*settings):

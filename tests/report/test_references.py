@@ -1,7 +1,6 @@
 """What a report cites, and how it says what was done: BibTeX and the paragraph for a paper."""
 
 import dataclasses
-import gc
 import re
 import shutil
 import subprocess
@@ -47,12 +46,6 @@ FIELDS = {
 
 #: Of a method, the data set, the student's model, an assistant's, and a copied number.
 PAPERS = ("hinton2015", "digits1998", "small2020", "third2021", "table2024")
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """statsmodels collects garbage at every correction, which takes most of the time."""
-    monkeypatch.setattr(gc, "collect", lambda *a: 0)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """The leaderboard of a study that was made up: every kind of row, and every way to lack a run."""
 
 import dataclasses
-import gc
 import io
 import math
 import re
@@ -21,7 +20,7 @@ from support.fake_study import COST, IMAGES, ODD, RIGHT, SEEDS, FakeStudy
 from kdbench.records.plan_file import PlanRow
 from kdbench.records.store import Store
 from kdbench.report.data.collect import OutOfDate, count_out_of_date
-from kdbench.report.data.report_data import NoReportData, load, squeeze, tidy_curves
+from kdbench.report.data.report_data import NoReportData, compress, load, tidy_curves
 from kdbench.report.data.runs import MixedRuns, records_frame, runs_frame, typed
 from kdbench.report.leaderboard import build_leaderboard
 from kdbench.report.write import report_study, write_report
@@ -30,12 +29,6 @@ from kdbench.report.writers import latex as latex_module
 from kdbench.report.writers import markdown as markdown_module
 from kdbench.report.writers.console import TerminalTable
 from kdbench.stats import Analysis, adjust
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """statsmodels collects garbage at every correction, which takes most of the time."""
-    monkeypatch.setattr(gc, "collect", lambda *a: 0)
 
 
 @pytest.fixture(scope="module")
@@ -479,7 +472,7 @@ def test_equal_numbers_give_equal_bytes(made, tmp_path):
     )
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes(), one.name
-    assert squeeze(b"x")[4:8] == b"\0\0\0\0"  # gzip's time
+    assert compress(b"x")[4:8] == b"\0\0\0\0"  # gzip's time
 
 
 def test_markdown(board):

@@ -1,4 +1,4 @@
-"""From a study's name to its leaderboard and files: plan, MLflow, calibration."""
+"""The data of a study's report, collected from its plan, MLflow, the costs and the records."""
 
 import pandas as pd
 
@@ -13,7 +13,7 @@ from kdbench.tracking import curves, search, tracking_uri
 
 
 class OutOfDate(KdbenchError, RuntimeError):
-    """MLflow lacks what the records hold; `kdbench sync` brings it level. `count`: runs."""
+    """MLflow lacks results that the records have, of `count` runs; `kdbench sync` adds them."""
 
     def __init__(self, study: str, count: int) -> None:
         self.count = count
@@ -24,12 +24,13 @@ class OutOfDate(KdbenchError, RuntimeError):
 
 
 def no_plan(store: Store, study: str) -> str:
-    """What to do about a study that never ran in a root."""
+    """The message about a study that never ran in a root."""
     return f"no plan of study '{study}' under {store.root}: run `kdbench study {study}` first"
 
 
 def collect_report_data(store: Store, study: str) -> ReportData:
-    """All that a study's report is made from: its plan, MLflow, the records' predictions.
+    """Collect all that a study's report is made from: its plan, the runs and curves in MLflow,
+    the measured costs and the records' predictions.
 
     Raises `FileNotFoundError` where the study has no plan, `LookupError` where MLflow has
     no such experiment, `OutOfDate` where MLflow lacks results that the records have.
@@ -39,14 +40,14 @@ def collect_report_data(store: Store, study: str) -> ReportData:
         raise FileNotFoundError(no_plan(store, study))
     uri = tracking_uri(store.root)
     cost = read_json(store.costs_path(study)) or {}
-    found = search(study, uri, trials=False)
-    frame = runs_frame(found, plan, cost)
-    late = count_out_of_date(store, frame)
-    if late:
-        raise OutOfDate(study, late)
-    lines = tidy_curves(curves(study, uri, run_ids(plan), found))
+    searched = search(study, uri, trials=False)
+    frame = runs_frame(searched, plan, cost)
+    count = count_out_of_date(store, frame)
+    if count:
+        raise OutOfDate(study, count)
+    metrics = tidy_curves(curves(study, uri, run_ids(plan), searched))
     confusions = confusions_frame(store, plan, frame)
-    return ReportData(plan.without_runs(), cost, frame, lines, trials_frame(plan), confusions)
+    return ReportData(plan.without_runs(), cost, frame, metrics, trials_frame(plan), confusions)
 
 
 def count_out_of_date(store: Store, frame: pd.DataFrame) -> int:

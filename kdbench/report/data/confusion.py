@@ -1,4 +1,4 @@
-"""Which classes a row's students take for which, over all its runs."""
+"""Confusion matrices: the counts of test images by expected and predicted class of a row."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -17,38 +17,38 @@ TRUTH = "truth"
 def confusions_frame(store: Store, plan: PlanFile, runs: pd.DataFrame) -> pd.DataFrame:
     """Counts of test images by (expected, predicted) class for every row, from the records'
     predictions under the selection rule; against the true classes, and against what the
-    row's teacher says. Runs without predictions add nothing."""
+    row's teacher predicts. Runs without predictions add nothing."""
     classes, rule = len(plan.data.classes) if plan.data else 0, plan.selection
     done = runs[runs["state"] == "done"]
-    taught: dict[str, np.ndarray | None] = {}
+    teachers: dict[str, np.ndarray | None] = {}
     lines: list[tuple[Any, ...]] = []
     for (label, row), group in done.groupby(["label", "row"], sort=False):
         counts = {against: np.zeros((classes, classes), int) for against in (TRUTH, TEACHER)}
         for run, teacher in zip(group["id"], group["teacher"], strict=True):
-            answers = _answers(store, run, rule)
-            if answers is None:
+            classes_of_run = _classes(store, run, rule)
+            if classes_of_run is None:
                 continue
-            labels, said = answers
-            counts[TRUTH] += _pairs(labels, said, classes)
+            labels, predicted = classes_of_run
+            counts[TRUTH] += _pairs(labels, predicted, classes)
             if teacher is None or row == TEACHER:
                 continue
-            if teacher not in taught:
-                found = _answers(store, teacher, rule)
-                taught[teacher] = None if found is None else found[1]
-            if (other := taught[teacher]) is not None:
-                counts[TEACHER] += _pairs(other, said, classes)
+            if teacher not in teachers:
+                classes_of_teacher = _classes(store, teacher, rule)
+                teachers[teacher] = classes_of_teacher and classes_of_teacher[1]
+            if (expected := teachers[teacher]) is not None:
+                counts[TEACHER] += _pairs(expected, predicted, classes)
         for against, table in counts.items():
             lines += _lines(str(label), str(row), against, table)
     return pd.DataFrame(lines, columns=list(CONFUSIONS))
 
 
 def _pairs(expected: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """classes x classes: how often each pair stands there."""
+    """The matrix (classes, classes) of how often each pair of classes occurs."""
     counts = np.bincount(expected.astype(int) * classes + predicted, minlength=classes**2)
     return counts.reshape(classes, classes)
 
 
-def _answers(store: Store, run: str, rule: str) -> tuple[np.ndarray, np.ndarray] | None:
+def _classes(store: Store, run: str, rule: str) -> tuple[np.ndarray, np.ndarray] | None:
     """The true and the predicted class of every test image, or None."""
     try:
         with np.load(store.record(run).folder / "test.npz") as arrays:

@@ -1,7 +1,7 @@
 """All that a report is made from, and the files that keep it beside the tables.
 
-A clone of the project holds no MLflow and no records; what stands in these files is
-enough to draw every table and figure again, and to check every number in them.
+A clone of the project has no MLflow and no records; these files are enough to write every
+table and figure again, and to check every number in them.
 """
 
 import gzip
@@ -62,10 +62,10 @@ class ReportData:
         study = {"format": FORMAT, "cost": self.cost, "plan": self.plan.to_dict(runs=False)}
         return {
             STUDY: (json.dumps(study, indent=1, sort_keys=True) + "\n").encode(),
-            "runs.csv.gz": squeeze(csv(self.runs[list(COLUMNS)])),
-            "curves.csv.gz": squeeze(csv(self.curves)),
-            "trials.csv.gz": squeeze(csv(self.trials)),
-            "confusions.csv.gz": squeeze(csv(self.confusions)),
+            "runs.csv.gz": compress(csv(self.runs[list(COLUMNS)])),
+            "curves.csv.gz": compress(csv(self.curves)),
+            "trials.csv.gz": compress(csv(self.trials)),
+            "confusions.csv.gz": compress(csv(self.confusions)),
         }
 
     @property
@@ -139,7 +139,7 @@ def _file(folder: Path, name: str) -> Path:
     return path
 
 
-# -- from what a root holds
+# -- from the plan and MLflow
 
 
 def trials_frame(plan: PlanFile) -> pd.DataFrame:
@@ -162,7 +162,7 @@ def trials_frame(plan: PlanFile) -> pd.DataFrame:
 
 
 def tidy_curves(curves: pd.DataFrame) -> pd.DataFrame:
-    """In one order, with wall-clock metrics marked."""
+    """The curves in a fixed order; `measured.` marks wall-clock metrics."""
     curves = curves[list(CURVES)].copy()
     timed = curves["metric"].isin(WALL_CLOCK)
     curves["metric"] = curves["metric"].where(~timed, "measured." + curves["metric"])
@@ -173,12 +173,12 @@ def tidy_curves(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def csv(frame: pd.DataFrame) -> bytes:
-    """All digits that reading back needs, and the same line ends everywhere."""
+    """A frame as CSV, with all digits that reading back needs and the same line ends everywhere."""
     return frame.to_csv(index=False, lineterminator="\n").encode()
 
 
-def squeeze(content: bytes) -> bytes:
-    """gzip without the name and the time, so that equal content gives equal bytes."""
+def compress(content: bytes) -> bytes:
+    """Compress with gzip, without name and time: equal content gives equal bytes."""
     buffer = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, compresslevel=9, mtime=0) as file:
         file.write(content)
