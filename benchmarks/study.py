@@ -129,9 +129,9 @@ def tutorial(epochs: int) -> None:
         # The teacher and one run first, so that the rest can be timed without the teacher.
         path.write_text(STUDY.format(epochs=epochs, precision="fp32"))
         teacher = ours(str(path), root, "--only", "kd", "--seeds", "0")
-        shutil.rmtree(Path(root, "runs", "tables"))
+        shutil.rmtree(Path(root, "runs", "output_cache"))
         seconds["fp32"] = ours(str(path), root) * RUNS / (RUNS - 1)
-        shutil.rmtree(Path(root, "runs", "tables"))
+        shutil.rmtree(Path(root, "runs", "output_cache"))
         path.write_text(STUDY.format(epochs=epochs, precision="bf16"))
         seconds["bf16"] = ours(str(path), root)
     print(f"kdbench study, runs of {epochs} epochs; the teacher and one run: {teacher:.0f} s")

@@ -163,19 +163,19 @@ def doctor(
         from kdbench.cli.doctor import examine
         from kdbench.records.store import Store
 
-        not_mended = total = 0
+        not_repaired = total = 0
         for finding in examine(Store(root.resolve())):
             total += 1
             print(finding.what)
-            if finding.repair_stale is None:
+            if finding.repair is None:
                 print("    for a person to look at")
             elif dry_run:
-                not_mended += 1
-                print("    can be mended")
+                not_repaired += 1
+                print("    can be repaired")
             else:
-                print(f"    {finding.repair_stale()}")
+                print(f"    {finding.repair()}")
         print(f"{total} findings" if total else "nothing is wrong")
-        return 1 if not_mended else 0
+        return 1 if not_repaired else 0
 
     exit_with(run, traceback)
 

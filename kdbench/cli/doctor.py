@@ -1,7 +1,7 @@
-"""What killed processes and broken disks leave behind: found, told, and put right.
+"""Find and repair what killed processes and broken disks leave behind.
 
-Nothing is deleted but half-written files of processes that are gone. A record that cannot
-be read is moved to `runs/aside/`, whole, and the next start trains the run again.
+Only half-written files of processes that are gone are deleted. A record that cannot be read
+is moved to `runs/quarantine/`, whole, and the next start trains the run again.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,27 +13,27 @@ from kdbench import tracking
 from kdbench.records.check import check_record
 from kdbench.records.files import stale_part_files
 from kdbench.records.plan_file import CorruptPlan, PlanFile
-from kdbench.records.readers import CorruptRecord, NewerRecord
+from kdbench.records.readers import CorruptRecord, OtherFormat
 from kdbench.records.store import RecordBusy, Store
 from kdbench.tracking.client import redact
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as it should be. `repair_stale` puts it right and says what it did;
-    None where a person has to."""
+    """Something that is not as it should be. `repair` repairs it and returns what it did; None
+    where a person has to."""
 
     what: str
-    repair_stale: Callable[[], str] | None = None
+    repair: Callable[[], str] | None = None
 
 
 def examine(store: Store) -> Iterator[Finding]:
-    """Everything that is wrong in a root; nothing is changed until a finding is mended.
+    """Everything that is wrong in a root; nothing is changed until a finding is repaired.
 
-    Records first: what is wrong with MLflow is seen from them.
+    Records come first: MLflow is compared with them.
     """
     yield from _records(store)
-    yield from _parts(store)
+    yield from _part_files(store)
     yield from _plans(store)
     for study in studies(store):
         yield from _mlflow(store, study)
@@ -60,7 +60,7 @@ def _records(store: Store) -> Iterator[Finding]:
     if orphans:
         some = ", ".join(orphans[:4]) + (", ..." if len(orphans) > 4 else "")
         yield Finding(
-            f"{len(orphans)} records belong to no study as it now reads ({some}): kept, since an "
+            f"{len(orphans)} records belong to no study as it is now ({some}): kept, since an "
             "edit of a study file may want them again; remove their folders by hand if not"
         )
 
@@ -68,23 +68,22 @@ def _records(store: Store) -> Iterator[Finding]:
 def _damaged(store: Store, run: str, faults: list[str]) -> Finding:
     what = f"record {run}: {'; '.join(faults)}"
     try:
-        _ = store.record(run).result
-    except NewerRecord:
+        _ = store.record(run).result, store.record(run).spec()
+    except OtherFormat:
         return Finding(what)
     except CorruptRecord:
         pass
+    return Finding(what, partial(_quarantine, store, run, "; ".join(faults)))
 
-    return Finding(what, partial(_set_aside, store, run, "; ".join(faults)))
 
-
-def _set_aside(store: Store, run: str, why: str) -> str:
+def _quarantine(store: Store, run: str, why: str) -> str:
     try:
         return f"moved to {store.quarantine(run, why)}; the next start trains it again"
     except RecordBusy:
         return "left alone: a process is writing it just now"
 
 
-def _parts(store: Store) -> Iterator[Finding]:
+def _part_files(store: Store) -> Iterator[Finding]:
     for part in stale_part_files(store.root):
         what = f"{part} was left half-written by a process that is gone"
         yield Finding(what, partial(_remove, part))
@@ -107,30 +106,32 @@ def _plans(store: Store) -> Iterator[Finding]:
         if _plan(store, study) is None:
             path = store.plan_path(study)
             what = f"the plan {path} cannot be read"
-            yield Finding(what, partial(_put_by, path, f"`kdbench study {study}` writes it anew"))
+            yield Finding(
+                what, partial(_rename_damaged, path, f"`kdbench study {study}` writes it anew")
+            )
 
 
-def _put_by(path: Path, then: str) -> str:
+def _rename_damaged(path: Path, advice: str) -> str:
     target = path.with_name(f"{path.name}.damaged")
     path.rename(target)
-    return f"moved to {target}; {then}"
+    return f"moved to {target}; {advice}"
 
 
 def _mlflow(store: Store, study: str) -> Iterator[Finding]:
     uri = tracking.tracking_uri(store.root)
     try:
-        found = tracking.stale_runs(store, study, uri)
+        stale = tracking.stale_runs(store, study, uri)
     except LookupError:
         return
     except Exception as error:
-        yield Finding(f"MLflow's store of {study} cannot be asked: {redact(str(error), uri)}")
+        yield Finding(f"MLflow's store of {study} cannot be read: {redact(str(error), uri)}")
         return
-    for item in found:
+    for item in stale:
         what = f"MLflow, {study}, {item.name}: {item.text}"
-        act = partial(_mend, store, study, uri, item) if item.repairable else None
-        yield Finding(what, act)
+        repair = partial(_repair_run, store, study, uri, item) if item.repairable else None
+        yield Finding(what, repair)
 
 
-def _mend(store: Store, study: str, uri: str, item: tracking.StaleRun) -> str:
-    done = tracking.repair_stale(store, study, uri, [item])
-    return "mended" if done else "left alone: it has changed meanwhile"
+def _repair_run(store: Store, study: str, uri: str, item: tracking.StaleRun) -> str:
+    repaired = tracking.repair_stale(store, study, uri, [item])
+    return "repaired" if repaired else "left alone: it has changed meanwhile"

@@ -4,19 +4,16 @@ import hashlib
 import re
 from typing import NamedTuple
 
-#: The format of a checkpoint file. To be raised with any change of what `pack` writes or of
-#: what a member puts into its checkpoint: a run then starts again rather than misread it.
+#: The format of a checkpoint file. Raise it with any change of what `pack` writes or of what a
+#: training run puts into its checkpoint: a run then starts again rather than misread it.
 CHECKPOINT_FORMAT = 1
 
-
 MAGIC = b"kdbench-checkpoint"
-
-
 HEAD = re.compile(MAGIC + rb" (\d{1,9}) (\d{1,9}) (\d{1,9}) ([0-9a-f]{64})")
 
 
 class Checkpoint(NamedTuple):
-    """A state after `epoch`, and how many rows of metrics stand up to there."""
+    """A state after `epoch`, and the number of rows of metrics up to it."""
 
     epoch: int
     rows: int
@@ -30,18 +27,18 @@ def pack(checkpoint: Checkpoint) -> bytes:
 
 
 def unpack(content: bytes) -> Checkpoint | None:
-    """What `pack` was given; None where the content is torn, changed or of another format."""
+    """The checkpoint that was packed; None if the content is torn, changed or of another format."""
     head, _, payload = content.partition(b"\n")
-    found = HEAD.fullmatch(head)
-    if not found or int(found[1]) != CHECKPOINT_FORMAT:
+    fields = HEAD.fullmatch(head)
+    if not fields or int(fields[1]) != CHECKPOINT_FORMAT:
         return None
     # The line is in the checksum too: a wrong number of epochs would be a wrong state.
-    if _checksum(head.rpartition(b" ")[0], payload) != found[4]:
+    if _checksum(head.rpartition(b" ")[0], payload) != fields[4]:
         return None
-    return Checkpoint(int(found[2]), int(found[3]), payload)
+    return Checkpoint(int(fields[2]), int(fields[3]), payload)
 
 
 def _checksum(head: bytes, payload: bytes) -> bytes:
-    whole = hashlib.sha256(head)
-    whole.update(payload)
-    return whole.hexdigest().encode()
+    checksum = hashlib.sha256(head)
+    checksum.update(payload)
+    return checksum.hexdigest().encode()

@@ -1,12 +1,13 @@
-"""Writing so that nothing is lost: whole files, checkpoints with a checksum. No torch here.
+"""Writing files atomically. No torch here.
 
-A file is written beside its place and renamed, so a reader sees the old one or the new
-one. While it is written, its part file is locked: the system lets go of the lock when the
-process ends, however it ends, so a part that nobody holds was left behind. (A process id
-says less: it is used again, and another container has the same ones.)
+A file is written as a part file beside its place and renamed, so a reader sees the old one or
+the new one. The part file is locked meanwhile: the system releases the lock when the process
+ends, however it ends, so a part without a lock was left behind. (A process id says less: it is
+used again, and another container has the same ones.)
 """
 
 import errno
+import fcntl
 import json
 import os
 import re
@@ -17,7 +18,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-#: Part files: ours, those of kdbench 0.1, and those of its tables and predictions.
+from kdbench.errors import KdbenchError
+
+#: Part files: of this version, and of kdbench 0.1.
 PART = re.compile(
     r"\..+\.\d+\.[0-9a-f]{8}\.part|\..+\.\d+\.part|[0-9a-f]{12}\.part|\.test\.part\.npz"
 )
@@ -25,26 +28,26 @@ PART = re.compile(
 FOLDERS = ("runs", "reports", "reproduced")
 
 
-class DiskFull(OSError):
-    """There is no room for a file; what stood in its place is as it was."""
+class DiskFull(KdbenchError, OSError):
+    """There is no room for a file; the file that it would have replaced is unchanged."""
 
     def __str__(self) -> str:
         return str(self.strerror)
 
 
 @contextmanager
-def atomic_open(path: Path, wanted: int) -> Iterator[BinaryIO]:
-    """A file that stands at `path` once it has been written, whole or not at all.
+def atomic_open(path: Path, size: int) -> Iterator[BinaryIO]:
+    """A file to write, which replaces `path` when it has been written whole.
 
-    `wanted` is its size in bytes, for the message. Raises `DiskFull`, and `OSError` with
+    `size` is its size in bytes, for the message. Raises `DiskFull`, and `OSError` with
     `path` in it where the folder cannot be written to.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
-    held = None
+    lock = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("xb") as file:
-            held = _hold(part)
+            lock = _lock(part)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -52,25 +55,25 @@ def atomic_open(path: Path, wanted: int) -> Iterator[BinaryIO]:
         sync_folder(path.parent)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(error.errno, _no_room(path, wanted)) from error
+            raise DiskFull(error.errno, _no_room(path, size)) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
         raise
     finally:
         with suppress(OSError):  # no part there, or a folder that is read-only
             part.unlink()
-        if held is not None:
-            os.close(held)
+        if lock is not None:
+            os.close(lock)
 
 
 def atomic_write(path: Path, content: bytes) -> None:
-    """Put `content` at `path` atomically. Raises as `atomic_open` does."""
+    """Write `content` to `path` atomically. Raises what `atomic_open` raises."""
     with atomic_open(path, len(content)) as file:
         file.write(content)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`value` as indented JSON, whole or not at all."""
+    """Write `value` as indented JSON, atomically. Raises what `atomic_open` raises."""
     atomic_write(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
 
 
@@ -83,9 +86,7 @@ def read_json(path: Path) -> Any:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put the folder's names on the disk: without it a power cut can undo a rename."""
-    if os.name == "nt":
-        return  # folders cannot be opened there
+    """Write the folder's names to the disk: without it a power cut can undo a rename."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -99,20 +100,16 @@ def sync_folder(folder: Path) -> None:
 
 def stale_part_files(root: Path) -> list[Path]:
     """Part files that a process left behind when it was killed. They may be removed."""
-    found = []
+    stale = []
     for name in FOLDERS:
         for folder, _, files in os.walk(root / name):
             parts = [Path(folder, file) for file in files if PART.fullmatch(file)]
-            found += [part for part in parts if _let_go(part)]
-    return sorted(found)
+            stale += [part for part in parts if _is_unlocked(part)]
+    return sorted(stale)
 
 
-def _hold(part: Path) -> int | None:
-    """A handle that locks the file until it is closed; None where there are no such locks."""
-    try:
-        import fcntl
-    except ImportError:  # Windows, where a file in use cannot be removed anyhow
-        return None
+def _lock(part: Path) -> int | None:
+    """A handle that locks the file until it is closed; None where it is locked already."""
     handle = os.open(part, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -122,27 +119,24 @@ def _hold(part: Path) -> int | None:
     return handle
 
 
-def _let_go(part: Path) -> bool:
+def _is_unlocked(part: Path) -> bool:
     """Whether nobody writes the part file any more; False where that cannot be known."""
     try:
-        handle = _hold(part)
-    except OSError:  # gone meanwhile, or not ours to read
+        handle = _lock(part)
+    except OSError:  # gone meanwhile, or not readable
         return False
     if handle is None:
-        return os.name == "nt"
+        return False
     os.close(handle)
     return True
 
 
-def _no_room(path: Path, wanted: int) -> str:
-    there = next(folder for folder in path.absolute().parents if folder.exists())
-    free = shutil.disk_usage(there).free
-    limit = ", so a quota or the number of files is at its limit" if free > wanted else ""
+def _no_room(path: Path, size: int) -> str:
+    folder = next(folder for folder in path.absolute().parents if folder.exists())
+    free = shutil.disk_usage(folder).free
+    limit = ", so a quota or the number of files is at its limit" if free > size else ""
     return (
-        f"no room for {path}: {wanted:,} bytes were to be written, {free:,} are free in "
-        f"{there}{limit}. Nothing that was kept is lost: free some space and start "
+        f"no room for {path}: {size:,} bytes were to be written, {free:,} are free in "
+        f"{folder}{limit}. Nothing that was kept is lost: free some space and start "
         "again, and it goes on from there."
     )
-
-
-# -- checkpoints

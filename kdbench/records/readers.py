@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from safetensors import safe_open
@@ -10,17 +10,17 @@ from safetensors import safe_open
 from kdbench.errors import KdbenchError
 from kdbench.records.spec import RunSpec
 
-if TYPE_CHECKING:
-    pass
-
 T = TypeVar("T")
 
-#: The format of a record, in its result.json; a record without one is of format 0, which
-#: differs in nothing else. To be raised with any change after which this reader would
-#: misread a new record or a new reader an old one: a file's name, the meaning or absence of
-#: a key of result.json, test.json or metrics.jsonl, the names of tensors or arrays. Not for
-#: a new key that may be missing. Whoever raises it also reads the formats before it here.
-RECORD_FORMAT = 1
+#: The format of a record, in its result.json; a record without one is of format 0. Raise it
+#: with any change after which this reader would misread a new record or a new reader an old
+#: one: a file's name, the meaning or absence of a key of spec.json, result.json, test.json or
+#: metrics.jsonl, the names of tensors or arrays. Not for a new key that may be missing.
+#: Format 2: the spec has `hparams`, the result `loss_weights`.
+RECORD_FORMAT = 2
+
+#: Keys that only the specs of formats 0 and 1 have.
+OLDER_SPEC_KEYS = {"knobs", "frozen", "weights"}
 
 
 class CorruptRecord(KdbenchError):
@@ -32,13 +32,22 @@ class CorruptRecord(KdbenchError):
 
     def __str__(self) -> str:
         return (
-            f"{self.path} is damaged: {self.why}. `kdbench doctor` sets the record aside; "
-            "the next start trains it again."
+            f"{self.path} is damaged: {self.why}. `kdbench doctor` moves the record to "
+            "runs/quarantine/; the next start trains it again."
         )
 
 
-class NewerRecord(CorruptRecord):
-    """A record that a later kdbench wrote: nothing is wrong with it."""
+class OtherFormat(CorruptRecord):
+    """A record that an older or a newer kdbench wrote: nothing is wrong with it."""
+
+    def __init__(self, path: Path, number: int) -> None:
+        if number > RECORD_FORMAT:
+            age, advice = "a newer", "upgrade kdbench"
+        else:
+            age = "an older"
+            advice = "its run is trained again under another id; remove the folder if not needed"
+        formats = f"format {number}; this one reads {RECORD_FORMAT}"
+        super().__init__(path, f"written by {age} kdbench ({formats}): {advice}")
 
     def __str__(self) -> str:
         return f"{self.path} was {self.why}"
@@ -58,10 +67,12 @@ def read_object(path: Path) -> dict[str, Any] | None:
 
 
 def read_spec(path: Path) -> RunSpec | None:
-    """The spec in a file, or None. Raises `CorruptRecord`."""
+    """The spec in a file, or None. Raises `CorruptRecord`, `OtherFormat`."""
     raw = read_object(path)
     if raw is None:
         return None
+    if OLDER_SPEC_KEYS & set(raw):
+        raise OtherFormat(path, RECORD_FORMAT - 1)
     try:
         spec = RunSpec.from_dict(raw)
         spec.canonical()
@@ -74,26 +85,22 @@ def read_spec(path: Path) -> RunSpec | None:
 
 
 def read_result(path: Path) -> dict[str, Any] | None:
-    """The result without its format, or None. Raises `CorruptRecord`, `NewerRecord`."""
+    """The result without its format, or None. Raises `CorruptRecord`, `OtherFormat`."""
     raw = read_object(path)
     if raw is None:
         return None
     number = raw.pop("format", 0)
     if type(number) is not int:
         raise CorruptRecord(path, f"its format is {number!r}")
-    if number > RECORD_FORMAT:
-        raise NewerRecord(
-            path,
-            f"written by a newer kdbench (format {number}; this one knows {RECORD_FORMAT}): "
-            "upgrade kdbench",
-        )
+    if number != RECORD_FORMAT:
+        raise OtherFormat(path, number)
     if not isinstance(raw.get("state"), str):
         raise CorruptRecord(path, "it does not say how the training ended")
     return raw
 
 
 def read_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The rows of a metrics file in order of epochs, and how many lines are none."""
+    """The rows of a metrics file in order of epochs, and how many lines cannot be read."""
     try:
         lines = path.read_bytes().splitlines()
     except FileNotFoundError:

@@ -14,10 +14,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+#: The types in which the outputs of teachers are cached.
 TYPES: dict[str, np.dtype[Any]] = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
-#: A layer is tabled up to this many bytes, over all views of all training images.
-TABLE_LIMIT = 4 << 30
-#: A table is worth its making where it has at most this many views an epoch.
+#: A layer is cached up to this many bytes, over all views of all training images.
+CACHE_LIMIT = 4 << 30
+#: A cache pays off if it has at most this many views for each epoch.
 VIEWS_PER_EPOCH = 3
 
 
@@ -38,8 +39,8 @@ class DataSpec:
 class Recipe:
     """How a network is trained, the same for every method of a study.
 
-    `teacher_outputs` is where a frozen network's outputs come from (`auto`, `cache`, `live`), `storage` the type
-    that tables of its outputs are kept in.
+    `teacher_outputs` is where a teacher's outputs come from (`auto`, `cache`, `live`), `storage`
+    the type in which they are cached.
     """
 
     epochs: int
@@ -123,7 +124,7 @@ def uses_cache(
     if recipe.teacher_outputs != "auto":
         return recipe.teacher_outputs == "cache"
     row = TYPES[recipe.storage].itemsize * examples * views
-    small = all(row * math.prod(shape) <= TABLE_LIMIT for shape in layers.values())
+    small = all(row * math.prod(shape) <= CACHE_LIMIT for shape in layers.values())
     return small and views <= VIEWS_PER_EPOCH * recipe.epochs
 
 

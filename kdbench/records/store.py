@@ -1,14 +1,14 @@
-"""Records on disk: one folder a run, and what makes the work durable. No torch here.
+"""Records on disk: one folder a run. No torch here.
 
     runs/<id>/spec.json          what the run is
               metrics.jsonl      one line an epoch
               checkpoint.pt      the newest kept state, gone once the run is finished
-              checkpoint.before.pt  the one before it, for when the newest is damaged
+              checkpoint.previous.pt  the one before it, for when the newest is damaged
               weights.safetensors  networks, `last/...` and `best/...`
               result.json        written last: the run is finished
-              test.json, test.npz  the one opening of the test set (finals and teachers)
+              test.json, test.npz  the scores on the test set (finals and teachers)
               error.json         why the newest try failed
-    runs/aside/<id>/             a record that was set aside, whole, and why
+    runs/quarantine/<id>/        a damaged record, whole, and why it was moved there
 
 Every file appears whole or not at all: it is written beside its place and renamed. Nothing
 here looks at a file's time: which checkpoint is newer follows from its name.
@@ -27,7 +27,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from kdbench.errors import KdbenchError
-from kdbench.records import readers as damage
+from kdbench.records import readers
 from kdbench.records.checkpoint import Checkpoint, pack, unpack
 from kdbench.records.files import (
     atomic_write,
@@ -47,49 +47,48 @@ class RecordBusy(KdbenchError, RuntimeError):
 class Record:
     """One run's folder. The state is read from the disk each time, never remembered.
 
-    Reading a file that cannot be what was written raises `CorruptRecord`, and a result of
-    a later format `NewerRecord`; metrics and checkpoints give what is whole in them.
+    Reading a file that cannot be what was written raises `CorruptRecord`, and one of
+    another version's format `OtherFormat`; of metrics and checkpoints what is whole is read.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.id = folder.name
 
-    # -- what it is
+    # -- what is recorded
 
     def begin(self, spec: RunSpec) -> None:
-        """Write the spec, once. Raises `CorruptRecord` where the one that is there is none."""
+        """Write the spec, once. Raises `CorruptRecord` where the existing one cannot be read."""
         if self.spec() is None:
             write_json(self.folder / "spec.json", json.loads(spec.canonical()))
             sync_folder(self.folder.parent)
 
     def spec(self) -> RunSpec | None:
         """The spec, or None where the record has not been begun."""
-        return damage.read_spec(self.folder / "spec.json")
+        return readers.read_spec(self.folder / "spec.json")
 
     @property
     def result(self) -> dict[str, Any] | None:
         """What the training gave (`state` is `done` or `diverged`), or None while unfinished."""
-        return damage.read_result(self.folder / "result.json")
+        return readers.read_result(self.folder / "result.json")
 
     @property
     def test(self) -> dict[str, Any] | None:
-        """The test scores, or None while the test set is sealed for this run."""
-        return damage.read_object(self.folder / "test.json")
+        """The test scores, or None while the run has not been scored."""
+        return readers.read_object(self.folder / "test.json")
 
     @property
     def error(self) -> dict[str, Any] | None:
         """Why the newest try failed, or None."""
-        return damage.read_object(self.folder / "error.json")
+        return readers.read_object(self.folder / "error.json")
 
-    # -- while it trains
+    # -- while the run is trained
 
     def add_epochs(self, rows: Sequence[Mapping[str, Any]], checkpoint: bytes | None) -> None:
-        """Keep epochs: the metrics first, so that no state is without its metrics.
+        """Write the metrics of epochs, then the checkpoint, so that none is without its metrics.
 
-        What stood there from the first row's epoch on is replaced: a run that went
-        back to its checkpoint says those epochs again. `checkpoint` is the state after
-        the last row.
+        Rows from the first new row's epoch on are replaced: a run that continues from its
+        checkpoint repeats epochs. `checkpoint` is the state after the last row.
         """
         if rows:
             kept = [r for r in self.epochs() if r["epoch"] < rows[0]["epoch"]]
@@ -99,42 +98,43 @@ class Record:
             (self.folder / "error.json").unlink(missing_ok=True)
         if checkpoint is None:
             return
-        newest, before = self.checkpoint_paths
-        stands = self.epochs()
-        # One that cannot be used must not push out the one that may be the last good one.
-        if self._usable(newest, stands):
-            newest.replace(before)
-        epoch = stands[-1]["epoch"] if stands else 0
-        atomic_write(newest, pack(Checkpoint(epoch, len(stands), checkpoint)))
+        newest, previous = self.checkpoint_paths
+        written = self.epochs()
+        # An unusable checkpoint must not replace the previous one, the only good one left.
+        if self._usable(newest, written):
+            newest.replace(previous)
+        epoch = written[-1]["epoch"] if written else 0
+        atomic_write(newest, pack(Checkpoint(epoch, len(written), checkpoint)))
 
     def epochs(self) -> list[dict[str, Any]]:
         """One mapping an epoch, in order; lines that cannot be read are left out."""
-        return damage.read_rows(self.folder / "metrics.jsonl")[0]
+        return readers.read_rows(self.folder / "metrics.jsonl")[0]
 
     @property
     def checkpoint_paths(self) -> tuple[Path, Path]:
         """The newest checkpoint and the one before it."""
-        return self.folder / "checkpoint.pt", self.folder / "checkpoint.before.pt"
+        return self.folder / "checkpoint.pt", self.folder / "checkpoint.previous.pt"
 
     def checkpoint(self) -> bytes | None:
         """The newest state that is whole and has its metrics, or None: start again."""
-        stands = self.epochs()
+        written = self.epochs()
         for path in self.checkpoint_paths:
-            if found := self._usable(path, stands):
-                return found.payload
+            if checkpoint := self._usable(path, written):
+                return checkpoint.payload
         return None
 
-    def _usable(self, path: Path, stands: Sequence[Mapping[str, Any]]) -> Checkpoint | None:
-        """The checkpoint at `path` if a run can go on from it with the metrics that stand."""
+    def _usable(self, path: Path, written: Sequence[Mapping[str, Any]]) -> Checkpoint | None:
+        """The checkpoint at `path` if it is whole and the rows `written` hold its metrics."""
         try:
-            found = unpack(path.read_bytes())
+            checkpoint = unpack(path.read_bytes())
         except OSError:  # none there, or a disk that cannot give it back
             return None
-        if found is None or sum(r["epoch"] <= found.epoch for r in stands) != found.rows:
+        if checkpoint is None:
             return None
-        return found
+        rows = sum(row["epoch"] <= checkpoint.epoch for row in written)
+        return checkpoint if rows == checkpoint.rows else None
 
-    # -- when it ends
+    # -- when the run ends
 
     def finish(self, result: Mapping[str, Any], weights: bytes | None) -> None:
         """Write the weights, then the result; after that the run is finished."""
@@ -156,7 +156,7 @@ class Record:
 
     def state_dict(self) -> bytes:
         """The weights of a finished run. Raises `CorruptRecord` where they are not whole."""
-        return damage.read_weights(self.weights_path)
+        return readers.read_weights(self.weights_path)
 
     def score(self, test: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
         """Write the test scores, once: a second score of the same run is an error."""
@@ -172,13 +172,13 @@ class Record:
         path = self.folder / "test.npz"
         if not path.exists() and self.test is not None:
             raise CorruptRecord(path, "it is missing, though the run has been scored")
-        return damage.read_arrays(path)
+        return readers.read_arrays(path)
 
-    # -- who writes
+    # -- locking
 
     @contextmanager
     def writing(self) -> Iterator["Record"]:
-        """Hold the record's lock. Raises `RecordBusy` where another process holds it."""
+        """Lock the record. Raises `RecordBusy` where another process has it locked."""
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / ".lock")
         try:
@@ -192,7 +192,7 @@ class Record:
 
 
 class Store:
-    """All that a root folder holds: records, plans, tables, MLflow's database."""
+    """The files of a root folder: records, plans, cached outputs, reports."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -208,40 +208,40 @@ class Store:
     def ids(self) -> list[str]:
         """The ids of all records that are here, begun or not."""
         try:
-            with os.scandir(self.root / "runs") as found:
-                return sorted(e.name for e in found if ID.fullmatch(e.name) and e.is_dir())
+            with os.scandir(self.root / "runs") as entries:
+                return sorted(e.name for e in entries if ID.fullmatch(e.name) and e.is_dir())
         except FileNotFoundError:
             return []
 
     def quarantine(self, run_id: str, why: str) -> Path:
-        """Move a record out of the way, whole, with a note of why; where it is now.
+        """Move a damaged record, whole, to runs/quarantine/ with a note of why; its new folder.
 
         Raises `RecordBusy` where somebody writes it, `FileNotFoundError` where none is.
         """
         record = self.record(run_id)
         if not record.folder.is_dir():
             raise FileNotFoundError(f"there is no record of run {run_id} in {self.root}")
-        aside = self.root / "runs" / "aside"
+        quarantine = self.root / "runs" / "quarantine"
         with record.writing():
-            aside.mkdir(exist_ok=True)
-            target, number = aside / run_id, 1
+            quarantine.mkdir(exist_ok=True)
+            target, number = quarantine / run_id, 1
             while target.exists():
                 number += 1
-                target = aside / f"{run_id}-{number}"
-            # Before the move: a record that lies aside always says why.
-            atomic_write(record.folder / "set-aside.txt", f"{why}\n".encode())
+                target = quarantine / f"{run_id}-{number}"
+            # Before the move: a record in quarantine always has its note.
+            atomic_write(record.folder / "quarantine.txt", f"{why}\n".encode())
             record.folder.rename(target)
-            sync_folder(aside)
-            sync_folder(aside.parent)
+            sync_folder(quarantine)
+            sync_folder(quarantine.parent)
         return target
 
     @property
-    def tables(self) -> Path:
-        """Where the outputs of frozen networks are kept."""
-        return self.root / "runs" / "tables"
+    def output_cache(self) -> Path:
+        """Where the outputs of teachers are cached."""
+        return self.root / "runs" / "output_cache"
 
     def plan_path(self, study: str) -> Path:
-        """The plan of a study as it now reads."""
+        """The plan file of a study."""
         return self.root / "runs" / "plans" / f"{study}.json"
 
     def costs_path(self, study: str) -> Path:
@@ -249,5 +249,5 @@ class Store:
         return self.root / "runs" / "plans" / f"{study}.cost.json"
 
     def report_folder(self, study: str) -> Path:
-        """Where the study's leaderboard goes."""
+        """Where the study's report is written."""
         return self.root / "reports" / study

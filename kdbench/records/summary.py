@@ -1,4 +1,4 @@
-"""What a record amounts to: its state and how well it agrees with its teacher."""
+"""What a record shows: its state, and how faithful the student is to its teacher."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ def finite(value: Any) -> bool:
 
 
 def state(record: Record, live: bool) -> tuple[str, str]:
-    """The state (our word) and MLflow's status. `live`: somebody is training it now."""
+    """The state as kdbench calls it, and MLflow's status. `live`: the run is being trained now."""
     result = record.result
     if result is not None:
         return result["state"], "FINISHED" if result["state"] == "done" else "FAILED"
@@ -24,7 +24,7 @@ def state(record: Record, live: bool) -> tuple[str, str]:
 
 
 def nonfinite(rows: Iterable[Mapping[str, Any]]) -> str | None:
-    """Where a metric was no number, as `name at epoch n`; MLflow would keep +inf as 1.8e308."""
+    """Where a metric was not finite, as `name at epoch n`; MLflow would store +inf as 1.8e308."""
     places = [
         f"{key} at epoch {row['epoch']}"
         for row in rows
@@ -41,13 +41,13 @@ def fidelity(student: Record, teacher: Record, selection: str) -> dict[str, floa
     has no predictions (yet).
     """
     try:
-        taught, given = student.predictions(), teacher.predictions()
+        logits, teacher_logits = student.predictions(), teacher.predictions()
     except FileNotFoundError:
         return None
-    reference = given.get(selection, given["last"])
-    found = {}
+    reference = teacher_logits.get(selection, teacher_logits["last"])
+    values = {}
     for prefix, scores in (("test", "last"), ("test_best", "best")):
-        if scores in taught:
-            found[f"{prefix}.agreement"] = agreement(reference, taught[scores])
-            found[f"{prefix}.kl"] = kl(reference, taught[scores])
-    return {key: value for key, value in found.items() if finite(value)}
+        if scores in logits:
+            values[f"{prefix}.agreement"] = agreement(reference, logits[scores])
+            values[f"{prefix}.kl"] = kl(reference, logits[scores])
+    return {key: value for key, value in values.items() if finite(value)}

@@ -98,7 +98,7 @@ class TeacherNetwork:
             "compute": "fp32",
         }
         rows = {"logits": (data.classes,), **self.shapes}
-        self.cache = OutputCache(store.tables, key, views.count, self.images, rows, storage)
+        self.cache = OutputCache(store.output_cache, key, views.count, self.images, rows, storage)
         self._extractors: dict[tuple[str, ...], nn.Module] = {}
         self._cached: dict[str, Tensor] = {}
 

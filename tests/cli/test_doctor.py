@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -58,7 +57,7 @@ def test_a_sound_root_has_nothing_wrong(made: FakeStudy) -> None:
     assert doctor(made.store.root) == (0, "nothing is wrong")
 
 
-def test_a_damaged_record_is_moved_aside_whole(made: FakeStudy) -> None:
+def test_a_damaged_record_is_moved_to_quarantine_whole(made: FakeStudy) -> None:
     run = made.teacher
     record = made.store.record(run)
     (record.folder / "result.json").write_text('{"state": "do')
@@ -66,14 +65,14 @@ def test_a_damaged_record_is_moved_aside_whole(made: FakeStudy) -> None:
     code, said = doctor(made.store.root, "--dry-run")
     assert code == 1
     assert run in said
-    assert "can be mended" in said
+    assert "can be repaired" in said
     assert everything(record.folder) == before  # nothing was done
     code, said = doctor(made.store.root)
     assert code == 0
     assert "the next start trains it again" in said
-    aside = made.store.root / "runs" / "aside" / run
-    assert before.items() <= everything(aside).items()
-    assert "result.json" in (aside / "set-aside.txt").read_text()
+    quarantine = made.store.root / "runs" / "quarantine" / run
+    assert before.items() <= everything(quarantine).items()
+    assert "result.json" in (quarantine / "quarantine.txt").read_text()
     assert doctor(made.store.root)[1] == "nothing is wrong"
 
 
@@ -83,8 +82,8 @@ def test_a_spec_that_is_not_the_runs_own(made: FakeStudy) -> None:
     (made.store.record(first).folder / "spec.json").write_bytes(spec.read_bytes())
     (finding,) = examine(made.store)
     assert first in finding.what
-    assert finding.repair_stale is not None
-    assert "trains it again" in finding.repair_stale()
+    assert finding.repair is not None
+    assert "trains it again" in finding.repair()
 
 
 def test_a_record_that_is_being_written_is_left_alone(made: FakeStudy) -> None:
@@ -92,8 +91,8 @@ def test_a_record_that_is_being_written_is_left_alone(made: FakeStudy) -> None:
     (record.folder / "result.json").write_text("{")
     with record.writing():
         (finding,) = examine(made.store)
-        assert finding.repair_stale is not None
-        assert "a process is writing it" in finding.repair_stale()
+        assert finding.repair is not None
+        assert "a process is writing it" in finding.repair()
     assert record.folder.is_dir()
 
 
@@ -127,8 +126,8 @@ def test_records_of_no_study_are_kept(made: FakeStudy) -> None:
     lonely.begin(other)
     (finding,) = examine(made.store)
     assert "1 records belong to no study" in finding.what
-    assert finding.repair_stale is None
-    assert doctor(made.store.root, "--dry-run")[0] == 0  # nothing that could be mended
+    assert finding.repair is None
+    assert doctor(made.store.root, "--dry-run")[0] == 0  # nothing that could be repaired
 
 
 def test_runs_that_mlflow_shows_as_running(made: FakeStudy) -> None:
@@ -151,11 +150,11 @@ def test_runs_that_mlflow_shows_as_running(made: FakeStudy) -> None:
     assert "no process trains it" not in doctor(made.store.root, "--dry-run")[1]
 
 
-def test_a_record_of_a_newer_kdbench_is_not_touched(made: FakeStudy) -> None:
+@pytest.mark.parametrize(("number", "age"), [(99, "newer"), (1, "older")])
+def test_a_record_of_another_version_is_not_touched(made: FakeStudy, number: int, age: str) -> None:
     path = made.store.record(made.teacher).folder / "result.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": number}))
     (finding,) = examine(made.store)
-    assert finding.repair_stale is None
-    assert "newer kdbench" in finding.what
-    assert os.path.exists(path)
-    assert Store(made.store.root).ids()
+    assert finding.repair is None
+    assert f"{age} kdbench" in finding.what
+    assert path.exists()

@@ -10,30 +10,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from support.run_spec import SPEC, row
 
 from kdbench.methods import METHODS
 from kdbench.records import store
 from kdbench.records.files import atomic_write, read_json, write_json
-from kdbench.records.spec import DataSpec, Recipe, RunSpec, canonical, digest
+from kdbench.records.spec import RunSpec, canonical, digest
 from kdbench.records.store import RecordBusy, Store
 from kdbench.study.schema import RecipePart
 from kdbench.training import seeds
-
-SPEC = RunSpec(
-    data=DataSpec("digits", "0123456789ab", 200, 0, "none", "fit"),
-    models={"student": "digits-cnn-small"},
-    method="kd",
-    version=1,
-    origin="kdbench",
-    hparams={"temperature": 4.0, "alpha": 0.9},
-    recipe=Recipe(
-        20, 64, "adam", 2e-3, 0.0, 0.0, "step", (0.5, 0.75), 0.1, "fp32", "auto"
-    ),
-    seed=0,
-    lineage=0,
-    frozen_runs={"teacher": "ba9876543210"},
-    frozen_epoch="last",
-)  # fmt: skip
 
 # -- the id
 
@@ -259,10 +244,6 @@ def test_a_record_knows_its_spec(record):
     before = (record.folder / "spec.json").stat().st_mtime_ns
     record.begin(SPEC)
     assert (record.folder / "spec.json").stat().st_mtime_ns == before
-
-
-def row(epoch: int, value: float = 0.0) -> dict:
-    return {"epoch": epoch, "train.loss": value}
 
 
 def test_epochs_said_again_replace_the_first_saying(record):

@@ -106,14 +106,14 @@ class FakeStudy:
             return spec.id
         record = self.store.record(spec.id)
         record.begin(spec)
-        write_json(record.folder / "result.json", {
+        record.finish({
             "id": spec.id, "state": "done" if right else "diverged", "epochs": 2,
             "diverged_epoch": None if right else 2, "last": {}, "best": {},
             "loss_weights": {"task": 1.0}, "parameters": 110, "student_parameters": 100,
             "macs": 1000, "seconds": 1.5 + seed, "device": "cpu", "hardware": "a machine",
             "commit": "f00d", "dirty": False, "versions": {"torch": "2.11"},
             "finished": "2026-01-02T03:04:05+00:00",
-        })  # fmt: skip
+        }, None)  # fmt: skip
         if right:
             labels = np.arange(IMAGES) % CLASSES
             said = np.where(np.arange(IMAGES) < right, labels, (labels + 1) % CLASSES)

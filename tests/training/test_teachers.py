@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from kdbench.data import VIEWS, Views
-from kdbench.records.spec import TABLE_LIMIT, uses_cache
+from kdbench.records.spec import CACHE_LIMIT, uses_cache
 from kdbench.training import output_cache as storage
 from kdbench.training.teachers import TeacherNetwork, WrongCache, load_student
 
@@ -36,7 +36,7 @@ def network(world, run_id: str, augment: str = "none") -> TeacherNetwork:
 
 
 def tables(world) -> dict[str, bytes]:
-    folder = world.store.tables
+    folder = world.store.output_cache
     return {p.name: p.read_bytes() for p in folder.glob("*.npy")} if folder.exists() else {}
 
 
@@ -106,7 +106,7 @@ def test_a_table_is_the_same_whoever_fills_it(teachers, tmp_path):
     world, (run_id, _) = teachers
     network(world, run_id).cached(torch.arange(3), LAYERS)
     together = tables(world)
-    for path in world.store.tables.glob("*.npy"):
+    for path in world.store.output_cache.glob("*.npy"):
         path.unlink()
     for layers in ((), ("stage1",), ("stage2_pre", "embedding")):
         network(world, run_id).cached(torch.arange(130), layers)
@@ -145,7 +145,7 @@ def test_a_crash_while_filling_leaves_no_table(teachers, monkeypatch, block):
     world, (run_id, _) = teachers
     monkeypatch.setattr(storage, "BLOCK", block)
     whole = network(world, run_id).cached(torch.arange(130), ("stage1",))
-    for path in world.store.tables.glob("*.npy"):
+    for path in world.store.output_cache.glob("*.npy"):
         path.unlink()
     real, calls = TeacherNetwork.live, []
 
@@ -196,7 +196,7 @@ def test_a_table_is_of_the_images_it_was_made_of(teachers):
     )
     other = TeacherNetwork(world.store, run_id, "last", fewer, Views(fewer))
     other.cached(torch.arange(3), ())
-    shapes = sorted(np.load(p).shape for p in world.store.tables.glob("*.npy"))
+    shapes = sorted(np.load(p).shape for p in world.store.output_cache.glob("*.npy"))
     assert shapes == [(60, 10), (130, 10)]
 
 
@@ -251,7 +251,7 @@ def test_loading_a_student_draws_nothing_from_the_caller(teachers):
 def test_table_or_live_follows_from_the_spec_and_sizes_alone(world):
     spec = world.job("hint").spec
     layer = {"stage1": (16, 8, 8)}
-    large = {"stage1": (1, 1, TABLE_LIMIT // 4)}
+    large = {"stage1": (1, 1, CACHE_LIMIT // 4)}
 
     def choose(frozen: str, augment: str, epochs: int, storage: str = "fp32") -> list[bool]:
         chosen = replace(
@@ -420,7 +420,7 @@ def test_a_wrong_table_fails_its_runs_and_no_other(world, empty_world):
     new.begin(old.spec())
     new.finish(old.result, old.weights_path.read_bytes())
     over(empty_world, run_id, job.spec.data.augment).prepare(())
-    (path,) = empty_world.store.tables.glob("*.npy")
+    (path,) = empty_world.store.output_cache.glob("*.npy")
     np.save(path, -np.load(path))
     outcomes = empty_world.train(job, alone)
     assert "is wrong" in outcomes[job.spec.id].failed.error["message"]
@@ -433,7 +433,7 @@ def test_several_processes_fill_one_table_together(teachers, monkeypatch):
     monkeypatch.setattr(storage, "BLOCK", 10)
     over(world, run_id, "flip").prepare(("embedding",))
     alone = tables(world)
-    for path in world.store.tables.iterdir():
+    for path in world.store.output_cache.iterdir():
         path.unlink()
     children = []
     for number in range(3):
@@ -457,7 +457,7 @@ def test_several_processes_fill_one_table_together(teachers, monkeypatch):
         children.append(child)
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
     assert tables(world) == alone
-    assert not list(world.store.tables.glob("*.shard"))
+    assert not list(world.store.output_cache.glob("*.shard"))
     counts = [int((world.store.root / f"blocks{n}").read_text()) for n in range(3)]
     assert sum(counts) == 2 * 13
     assert sum(count > 0 for count in counts) > 1
@@ -468,7 +468,7 @@ def test_a_killed_filler_leaves_its_shards(teachers, monkeypatch):
     monkeypatch.setattr(storage, "BLOCK", 10)
     over(world, run_id, "none").prepare(())
     whole = tables(world)
-    for path in world.store.tables.iterdir():
+    for path in world.store.output_cache.iterdir():
         path.unlink()
     real, calls = TeacherNetwork.live, []
 
@@ -484,7 +484,7 @@ def test_a_killed_filler_leaves_its_shards(teachers, monkeypatch):
         over(world, run_id, "none").prepare(())
         os._exit(1)
     os.waitpid(child, 0)
-    shards = list(world.store.tables.glob("*.shard"))
+    shards = list(world.store.output_cache.glob("*.shard"))
     assert 0 < len(shards) < 7
     done = []
 
@@ -505,6 +505,6 @@ def test_filling_stops_when_asked_and_goes_on_later(teachers, monkeypatch):
     looks = []
     over(world, run_id, "none").prepare((), stopping=lambda: looks.append(1) or len(looks) > 3)
     assert tables(world) == {}
-    assert len(list(world.store.tables.glob("*.shard"))) == 3
+    assert len(list(world.store.output_cache.glob("*.shard"))) == 3
     over(world, run_id, "none").prepare(())
     assert len(tables(world)) == 1
