@@ -140,7 +140,7 @@ def test_memory_that_runs_out_splits_the_cohort_and_changes_no_number(
     monkeypatch.setattr(TrainingRun, "step", short)
     again, driver, _ = study.run()
     assert driver.failures() == {}
-    assert again["complete"]
+    assert again.complete
     assert 4 in together
     assert run_contents(study.root) == whole
 
