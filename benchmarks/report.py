@@ -93,17 +93,18 @@ class Made:
         record.add_epochs(epochs, None)
         record.finish({
             "id": spec.id, "state": "done", "epochs": EPOCHS, "diverged_epoch": None,
-            "last": {"val.accuracy": rate, "val.nll": 1.0}, "best": {}, "loss_weights": {"task": 1.0},
+            "last": {"val.accuracy": rate, "val.nll": 1.0}, "best": {},
+            "loss_weights": {"task": 1.0},
             "parameters": 100, "student_parameters": 100, "macs": 1000, "seconds": 10.0,
             "device": "cpu", "hardware": "a machine", "commit": "f00d", "dirty": False,
             "versions": {"torch": "2.11"}, "finished": "2026-01-02T03:04:05+00:00",
         }, None)  # fmt: skip
         if kind != "trial":
             wrong = self.rng.random(IMAGES) > rate + self.rng.normal(0, 0.004)
-            said = np.where(wrong, self.rng.integers(0, CLASSES, IMAGES), self.labels)
-            logits = np.eye(CLASSES, dtype=np.float32)[said]
+            predicted = np.where(wrong, self.rng.integers(0, CLASSES, IMAGES), self.labels)
+            logits = np.eye(CLASSES, dtype=np.float32)[predicted]
             logits += self.rng.normal(0, 0.1, logits.shape).astype(np.float32)
-            scores = {"accuracy": float((said == self.labels).mean()), "nll": 1.0, "ece": 0.02,
+            scores = {"accuracy": float((predicted == self.labels).mean()), "nll": 1.0, "ece": 0.02,
                       "f1": 0.7, "per_class": [0.7] * CLASSES}  # fmt: skip
             test = {"checksum": "t" * 12, "images": IMAGES, "last": scores, "best": None}
             record.score(test, {"last": logits, "labels": self.labels})

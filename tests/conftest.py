@@ -49,3 +49,19 @@ def reference_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             crash.reference(folder)
             done.touch()
     return folder / "root"
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A fresh MLflow database, made once for all of pytest's processes: making one takes
+    seconds, so tests start from a copy."""
+    from kdbench.tracking.client import client
+
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    path = shared / "empty.db"
+    with FileLock(shared / "empty.lock"):
+        if not path.exists():
+            client(f"sqlite:///{shared / 'fresh.db'}").search_experiments()
+            (shared / "fresh.db").rename(path)
+    return path.read_bytes()

@@ -49,7 +49,8 @@ class TrainingData:
 def load(name: str, folder: Path | str | None = None) -> TrainingData:
     """The training part of `name` from `data_folder(folder)`, downloaded if it is not there.
 
-    Reads no test image and no test label. Raises `UnknownName`, and `DataError` for files that are missing or damaged.
+    Reads no test image and no test label. Raises `UnknownName`, and
+    `DataError` for files that are missing or damaged.
     """
     data_set = DATASETS[name]
     images, labels = arrays(name, data_set, "train", folder)

@@ -75,7 +75,7 @@ class StudyState:
     # -- the runs
 
     def ready(self) -> Iterator[Node]:
-        """Runs that can be trained now: what they freeze is finished, and no process trains them."""
+        """Runs that can be trained: what they freeze is finished, and no process trains them."""
         for node in self.plan.nodes.values():
             if node.id in self.training or self.result_state(node.id):
                 continue

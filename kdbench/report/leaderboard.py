@@ -50,9 +50,9 @@ SCORE = "Test accuracy"
 
 @dataclass(frozen=True, eq=False)
 class Leaderboard:
-    """`table` has the columns of `kdbench.report.columns`, best method first, then the teacher, then what
-    papers say; `captions` say how it was made, `notes` what a reader must know of single
-    rows. `score` is what the accuracy column holds, in words. `second` is None where no
+    """`table` has the columns of `kdbench.report.columns`, best method first, then the teacher,
+    then what papers say; `captions` say how it was made, `notes` what a reader must know of
+    single rows. `score` is what the accuracy column holds, in words. `second` is None where no
     second column of differences makes sense."""
 
     study: str

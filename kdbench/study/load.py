@@ -176,7 +176,8 @@ def load_study(name: str, changes: Mapping[str, Any] | None = None) -> Study:
         raise StudyError(
             name,
             [
-                f"no study of that name{did_you_mean(name, studies)}; a path to a YAML file works too"
+                f"no study of that name{did_you_mean(name, studies)}; "
+                "a path to a YAML file works too"
             ],
         ) from None
     except UnicodeDecodeError:

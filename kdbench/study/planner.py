@@ -84,8 +84,8 @@ class Planner:
         return spec.recipe.epochs * (macs + 1e6)
 
     def searched(self, entry: Entry) -> dict[str, Range]:
-        """What is tuned for an entry, with its ranges: the hyperparameters that it leaves open and the
-        study's shared values; nothing where the entry sets every hyperparameter."""
+        """What is tuned for an entry, with its ranges: the hyperparameters that it leaves open
+        and the study's shared values; nothing where the entry sets every hyperparameter."""
         ranges = self._moves(entry)
         if self.tune is None or (entry.hparams and not ranges):
             return {}

@@ -200,7 +200,7 @@ class Study(Part):
 
 
 def entry_of(raw: Any) -> Any:
-    """A method's line as a mapping: `kd`, or `{method: kd, label: ..., hparams: ..., SLOT: ...}`."""
+    """A method's line as a mapping: `kd`, or `{method: kd, label: ..., hparams: ...}`."""
     if isinstance(raw, str):
         return {"method": raw, "label": raw}
     if not isinstance(raw, Mapping):

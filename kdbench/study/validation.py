@@ -135,8 +135,8 @@ def check(study: Study) -> list[str]:
         both = sorted(set(tune.seeds) & set(final.seeds)) if final else []
         if both:
             faults.append(
-                f"tune.seeds and final.seeds share {both}: a seed that chose the hyperparameters cannot "
-                "judge them; take other seeds for one of the two"
+                f"tune.seeds and final.seeds share {both}: a seed that chose the hyperparameters "
+                "cannot judge them; take other seeds for one of the two"
             )
         lr = tune.shared.lr
         if lr and lr.low >= lr.high:

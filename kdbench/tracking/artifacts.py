@@ -37,7 +37,7 @@ def draw_confusion_matrix(
 ) -> None:
     """Draw the confusion matrix of `logits` (images x classes) as a PNG.
 
-    The figure is an object of its own: pyplot's list of open figures is not for threads.
+    pyplot is not used: its list of open figures is not safe with threads.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -44,7 +44,7 @@ def safe_uri(uri: str) -> str:
 
 
 def redact(text: str, uri: str) -> str:
-    """`text` with `uri` made safe, and with its secrets cut out wherever they stand."""
+    """`text` with `uri` made safe, and with its secrets cut out wherever they occur."""
     _, who, _, query = pieces(uri)
     secrets = {who.partition(":")[2], query, *(value for _, value in parse_qsl(query))}
     secrets |= {unquote(secret) for secret in secrets}

@@ -112,8 +112,7 @@ def replace_study(storage: "optuna.storages.BaseStorage", name: str, row: PlanRo
     """Make the Optuna study `name` hold the trials of `row`, in their order, and no others."""
     import optuna
 
-    known = {study.study_name for study in optuna.get_all_study_summaries(storage, False)}
-    if name in known:
+    if name in optuna.get_all_study_names(storage):
         trials = optuna.load_study(study_name=name, storage=storage).trials
         # A run's id holds all that its scores depend on.
         if [t.user_attrs.get("runs") for t in trials] == [list(t.runs) for t in row.trials]:

@@ -44,17 +44,17 @@ def search(study: str, uri: str, trials: bool = True) -> "pd.DataFrame":
 
 
 def curves(
-    study: str, uri: str, ids: Iterable[str] | None = None, found: "pd.DataFrame | None" = None
+    study: str, uri: str, ids: Iterable[str] | None = None, frame: "pd.DataFrame | None" = None
 ) -> "pd.DataFrame":
     """The metrics over epochs of the runs in `ids` (all by default), one row a value.
 
-    `found` is what `search` gave, where the caller has it. Columns: `id`, `epoch`,
+    `frame` is the result of `search`, where the caller has it. Columns: `id`, `epoch`,
     `metric`, `value`, sorted by the first three. Raises `UnknownExperiment`.
     """
     import pandas as pd
 
     client, _ = find_experiment(study, uri)
-    listed = search(study, uri) if found is None else found
+    listed = search(study, uri) if frame is None else frame
     if "tags.kdbench.id" not in listed:
         return pd.DataFrame([], columns=["id", "epoch", "metric", "value"])
     wanted = listed["tags.kdbench.id"].notna()
@@ -69,9 +69,9 @@ def curves(
         for key in sorted(m for m in metrics if not m.startswith(SCALARS))
         for run, step, value in histories(client, list(runs), key)
     ]
-    frame = pd.DataFrame(rows, columns=["id", "epoch", "metric", "value"])
-    frame = frame.drop_duplicates(["id", "epoch", "metric"], keep="last")
-    return frame.sort_values(["id", "epoch", "metric"], ignore_index=True)
+    values = pd.DataFrame(rows, columns=["id", "epoch", "metric", "value"])
+    values = values.drop_duplicates(["id", "epoch", "metric"], keep="last")
+    return values.sort_values(["id", "epoch", "metric"], ignore_index=True)
 
 
 def histories(client: Any, runs: Sequence[str], key: str) -> Iterator[tuple[str, int, float]]:
@@ -88,8 +88,8 @@ def histories(client: Any, runs: Sequence[str], key: str) -> Iterator[tuple[str,
                 yield from ((run, point.step, point.value) for point in points)
         return
     for first in range(0, len(runs), CHUNK):
-        found = bulk(runs[first : first + CHUNK], key, 10_000_000)
-        yield from ((item.run_id, item.step, item.value) for item in found)
+        points = bulk(runs[first : first + CHUNK], key, 10_000_000)
+        yield from ((point.run_id, point.step, point.value) for point in points)
 
 
 @contextmanager
@@ -105,7 +105,7 @@ def tracking_at(uri: str) -> Iterator[None]:
         yield
     finally:
         mlflow.set_tracking_uri(old if was_set else None)  # type: ignore[arg-type]
-        # MLflow writes what it is told into the environment, where `tracking_uri` and
+        # MLflow writes its settings into the environment, where `tracking_uri` and
         # worker processes would find it.
         if before is None:
             os.environ.pop("MLFLOW_TRACKING_URI", None)

@@ -62,14 +62,14 @@ def test_a_damaged_record_is_moved_to_quarantine_whole(made: FakeStudy) -> None:
     record = made.store.record(run)
     (record.folder / "result.json").write_text('{"state": "do')
     before = everything(record.folder)
-    code, said = doctor(made.store.root, "--dry-run")
+    code, output = doctor(made.store.root, "--dry-run")
     assert code == 1
-    assert run in said
-    assert "can be repaired" in said
+    assert run in output
+    assert "can be repaired" in output
     assert everything(record.folder) == before  # nothing was done
-    code, said = doctor(made.store.root)
+    code, output = doctor(made.store.root)
     assert code == 0
-    assert "the next start trains it again" in said
+    assert "the next start trains it again" in output
     quarantine = made.store.root / "runs" / "quarantine" / run
     assert before.items() <= everything(quarantine).items()
     assert "result.json" in (quarantine / "quarantine.txt").read_text()
@@ -99,9 +99,9 @@ def test_a_record_that_is_being_written_is_left_alone(made: FakeStudy) -> None:
 def test_half_written_files_of_dead_processes_go(made: FakeStudy) -> None:
     part = made.store.record(made.teacher).folder / ".weights.safetensors.4194303.0a1b2c3d.part"
     part.write_bytes(b"half")
-    code, said = doctor(made.store.root, "--dry-run")
+    code, output = doctor(made.store.root, "--dry-run")
     assert (code, part.exists()) == (1, True)
-    assert "half-written" in said
+    assert "half-written" in output
     assert doctor(made.store.root)[0] == 0
     assert not part.exists()
 
@@ -109,10 +109,10 @@ def test_half_written_files_of_dead_processes_go(made: FakeStudy) -> None:
 def test_a_plan_that_cannot_be_read(made: FakeStudy) -> None:
     path = made.store.plan_path("fake_study")
     path.write_text('{"listing": [')
-    code, said = doctor(made.store.root)
+    code, output = doctor(made.store.root)
     assert code == 0
-    assert "cannot be read" in said
-    assert "`kdbench study fake_study` writes it anew" in said
+    assert "cannot be read" in output
+    assert "`kdbench study fake_study` writes it anew" in output
     assert path.with_name("fake_study.json.damaged").exists()
 
 
@@ -130,7 +130,8 @@ def test_records_of_no_study_are_kept(made: FakeStudy) -> None:
     assert doctor(made.store.root, "--dry-run")[0] == 0  # nothing that could be repaired
 
 
-def test_runs_that_mlflow_shows_as_running(made: FakeStudy) -> None:
+def test_runs_that_mlflow_shows_as_running(made: FakeStudy, empty_database: bytes) -> None:
+    (made.store.root / "mlflow.db").write_bytes(empty_database)
     uri = tracking_uri(made.store.root)
     rows = tuple(r for r in made.plan.rows if r.label == "ce")
     ids = {made.teacher, *rows[0].runs.values()}
@@ -141,8 +142,8 @@ def test_runs_that_mlflow_shows_as_running(made: FakeStudy) -> None:
     frame = search("fake_study", uri)
     one = frame.loc[frame["tags.kdbench.id"] == made.teacher, "run_id"].iloc[0]
     client.update_run(one, status="RUNNING")
-    code, said = doctor(made.store.root, "--dry-run")
-    assert "no process trains it" in said
+    code, output = doctor(made.store.root, "--dry-run")
+    assert "no process trains it" in output
     assert code == 1
     assert client.get_run(one).info.status == "RUNNING"
     doctor(made.store.root)

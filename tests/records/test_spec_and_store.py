@@ -102,7 +102,7 @@ def test_an_id_is_the_same_in_another_process():
         "import sys, json; from kdbench.records.spec import RunSpec;"
         "print(RunSpec.from_dict(json.load(sys.stdin)).id, 'torch' in sys.modules)"
     )
-    said = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code],
         input=SPEC.canonical(),
         capture_output=True,
@@ -110,7 +110,7 @@ def test_an_id_is_the_same_in_another_process():
         check=True,
         env={**os.environ, "PYTHONHASHSEED": "7"},
     )
-    assert said.stdout.split() == [SPEC.id, "False"]
+    assert process.stdout.split() == [SPEC.id, "False"]
 
 
 def test_canonical_json_is_sorted_and_dense():
@@ -246,7 +246,7 @@ def test_a_record_knows_its_spec(record):
     assert (record.folder / "spec.json").stat().st_mtime_ns == before
 
 
-def test_epochs_said_again_replace_the_first_saying(record):
+def test_repeated_epochs_replace_the_first(record):
     record.add_epochs([row(1, 0.1), row(2, 0.2)], b"two")
     record.add_epochs([row(3, 0.3), row(4, 0.4)], None)
     assert record.checkpoint() == b"two"
@@ -258,7 +258,7 @@ def test_epochs_said_again_replace_the_first_saying(record):
 
 
 def test_a_crash_between_metrics_and_checkpoint_loses_no_epoch(record, monkeypatch):
-    """Epochs said once more are replaced; epochs that only a checkpoint knows of are gone."""
+    """Repeated epochs are replaced; epochs that only a checkpoint knows of are gone."""
     record.add_epochs([row(1)], b"1")
     real, written = store.atomic_write, []
 

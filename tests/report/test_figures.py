@@ -185,7 +185,8 @@ def test_equal_numbers_give_equal_bytes_anywhere(report_data, drawn, tmp_path):
         (tmp_path / name).write_bytes(content)
     code = (
         "import sys, hashlib, pathlib; from kdbench.report.data.report_data import load; "
-        "from kdbench.report.leaderboard import build_leaderboard; import kdbench.report.figures as f; "
+        "from kdbench.report.leaderboard import build_leaderboard; "
+        "import kdbench.report.figures as f; "
         "early = 'matplotlib' in sys.modules; e = load(pathlib.Path(sys.argv[1])); "
         "f.PREPARE = {n: f.PREPARE[n] for n in sys.argv[2].split()}; "
         "d = f.draw_figures(build_leaderboard(e.runs, e.plan, e.cost), e); "

@@ -62,7 +62,8 @@ def hash_of(text):
 def plan_row(label, kind, seeds=SEEDS, hparams=None, searched=(), incompatible=None, same=None):
     runs = {str(s): run_id(label, same or kind, s) for s in range(seeds)}
     return {
-        "label": label, "row": kind, "method": label, "hparams": hparams or {}, "incompatible": incompatible,
+        "label": label, "row": kind, "method": label, "hparams": hparams or {},
+        "incompatible": incompatible,
         "searched": list(searched), "runs": {} if incompatible else runs, "cite": "hinton2015",
     }  # fmt: skip
 
@@ -87,8 +88,8 @@ def fake_study(rows, classes=("cat", "dog<b>"), epochs=EPOCHS, **plan):
     for row in rows:
         label, kind = row["label"], row["row"]
         if row["incompatible"]:
-            runs.append(run_line(label, kind, None, None, state="incompatible", reason=row["incompatible"],
-                                 accuracy=None, dirty=None, commit=None, test=None))  # fmt: skip
+            runs.append(run_line(label, kind, None, None, state="incompatible",
+                                 reason=row["incompatible"], accuracy=None, dirty=None, commit=None, test=None))  # fmt: skip
         runs += [run_line(label, kind, int(s), name) for s, name in row["runs"].items()]
         if kind == "tuned":
             for number in range(3):

@@ -1,4 +1,4 @@
-"""The background in MLflow: level with the records, whatever happens to either."""
+"""MLflow is up to date with the records, whatever happens to either."""
 
 import json
 import logging
