@@ -45,7 +45,7 @@ SECOND = "kd"
 """The method that a second column of differences is taken from, where it is on the board."""
 
 SCORE = "Test accuracy"
-"""What a study of ours measures, as captions call it."""
+"""What a kdbench study measures, as captions call it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +129,7 @@ def build_leaderboard(
     if len(teachers):
         line = TableRow(PlanRow(TEACHER, TEACHER, TEACHER), teachers, _scores(teachers))
         rows.append(_summary(line, len(teachers), cost, analysis) | {"best": False})
-    rows += [_published(found) for found in plan.published]
+    rows += [_published(number) for number in plan.published]
     unfinished = frame["state"].isin([*UNFINISHED, "failed"]).any()
     incomplete = bool(unfinished or not plan.complete)
     context = Context(
@@ -172,9 +172,9 @@ def _difference(line: TableRow, base: Mapping[int, float], analysis: Analysis) -
     return paired_difference(line.scores, base, analysis.level)
 
 
-def _estimate(name: str, found: Interval) -> dict[str, Any]:
-    values = {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
-    return values | {f"{name}_n": found.n, f"{name}_sd": found.sd}
+def _estimate(name: str, interval: Interval) -> dict[str, Any]:
+    values = {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    return values | {f"{name}_n": interval.n, f"{name}_sd": interval.sd}
 
 
 def _judged(family: Family, label: str) -> dict[str, Any]:
@@ -225,26 +225,28 @@ def _summarised(runs: pd.Series, summary: str) -> Any:
 def _described(line: TableRow, base: Mapping[int, float], teacher: float) -> dict[str, Any]:
     """What no verdict rests on."""
     wins = "probability of improvement, {} (descriptive)"
-    found = {"iqm (descriptive)": iqm(line.scores)}
+    values = {"iqm (descriptive)": iqm(line.scores)}
     if line.scores is not base:
-        found[wins.format("paired")] = probability_of_improvement(line.scores, base, paired=True)
-        found[wins.format("unpaired")] = probability_of_improvement(line.scores, base, paired=False)
-        ours, reference = mean_interval(line.scores).mean, mean_interval(base).mean
-        found["gap recovered (descriptive)"] = gap_recovered(ours, reference, teacher)
-    return found
+        values[wins.format("paired")] = probability_of_improvement(line.scores, base, paired=True)
+        values[wins.format("unpaired")] = probability_of_improvement(
+            line.scores, base, paired=False
+        )
+        mean, reference = mean_interval(line.scores).mean, mean_interval(base).mean
+        values["gap recovered (descriptive)"] = gap_recovered(mean, reference, teacher)
+    return values
 
 
-def _published(found: Mapping[str, Any]) -> dict[str, Any]:
+def _published(number: Mapping[str, Any]) -> dict[str, Any]:
     """A row that was copied: a number, its citation, and nothing that a test could use."""
     return {
-        "method": found["label"],
+        "method": number["label"],
         "row": PUBLISHED,
         "state": PUBLISHED,
-        "n": found.get("seeds"),
+        "n": number.get("seeds"),
         "best": False,
-        "accuracy": found["accuracy"],
-        "hparams": found.get("note") or "",
-        "cite": found["cite"],
+        "accuracy": number["accuracy"],
+        "hparams": number.get("note") or "",
+        "cite": number["cite"],
     }
 
 

@@ -62,29 +62,29 @@ def _scores(runs: pd.DataFrame) -> dict[int, float]:
 
 def table_rows(frame: pd.DataFrame, plan: PlanFile) -> list[TableRow]:
     """The plan's rows with their runs and scores, in the plan's order."""
-    return [_line(frame, row) for row in plan.rows]
+    return [_row(frame, row) for row in plan.rows]
 
 
-def _line(frame: pd.DataFrame, row: PlanRow) -> TableRow:
+def _row(frame: pd.DataFrame, row: PlanRow) -> TableRow:
     runs = frame[(frame["label"] == row.label) & (frame["row"] == row.row)]
     return TableRow(row, runs, _scores(runs))
 
 
-def primary_rows(lines: Iterable[TableRow]) -> dict[str, TableRow]:
+def primary_rows(rows: Iterable[TableRow]) -> dict[str, TableRow]:
     """The row that stands for each method, in the plan's order."""
-    mains: dict[str, TableRow] = {}
-    for line in lines:
-        known = mains.get(line.label)
-        if known is None or PRECEDENCE.index(line.row) < PRECEDENCE.index(known.row):
-            mains[line.label] = line
-    return mains
+    primary: dict[str, TableRow] = {}
+    for row in rows:
+        other = primary.get(row.label)
+        if other is None or PRECEDENCE.index(row.row) < PRECEDENCE.index(other.row):
+            primary[row.label] = row
+    return primary
 
 
-def in_family(line: TableRow) -> bool:
+def in_family(row: TableRow) -> bool:
     """Tuned rows, and the only row of a method where nothing is tuned. A method that
     cannot serve the pair was known before any number, so it does not count; one whose
     runs or trials all diverged does."""
-    return line.row == "tuned" or (line.row == "only" and not line.plan.incompatible)
+    return row.row == "tuned" or (row.row == "only" and not row.plan.incompatible)
 
 
 def find_row(data: ReportData, name: str) -> TableRow:
@@ -93,14 +93,14 @@ def find_row(data: ReportData, name: str) -> TableRow:
     Raises `UnknownRow` with the rows there are.
     """
     label, _, row = name.partition(":")
-    lines = table_rows(data.runs, data.plan)
-    found = primary_rows(lines).get(label)
+    rows = table_rows(data.runs, data.plan)
+    named = primary_rows(rows).get(label)
     if row:
-        found = next((x for x in lines if (x.label, x.row) == (label, row)), None)
-    if found is None:
-        known = ", ".join(f"{x.label}:{x.row}" for x in lines)
-        raise UnknownRow(f"study '{data.plan.study}' has no row {name!r}; it has {known}")
-    return found
+        named = next((x for x in rows if (x.label, x.row) == (label, row)), None)
+    if named is None:
+        names = ", ".join(f"{x.label}:{x.row}" for x in rows)
+        raise UnknownRow(f"study '{data.plan.study}' has no row {name!r}; it has {names}")
+    return named
 
 
 def hparams_text(row: PlanRow) -> str:

@@ -63,9 +63,9 @@ def runs_frame(search: pd.DataFrame, plan: PlanFile, cost: Mapping[str, Any] | N
     runs: dict[str, Mapping[str, Any]] = {}
     if "tags.kdbench.id" in search.columns:
         wanted = set(run_ids(plan))
-        found = search[search["tags.kdbench.id"].isin(wanted)]
-        columns = [str(c) for c in found.columns]
-        for values in found.itertuples(index=False, name=None):
+        planned = search[search["tags.kdbench.id"].isin(wanted)]
+        columns = [str(c) for c in planned.columns]
+        for values in planned.itertuples(index=False, name=None):
             run = {k: v for k, v in zip(columns, values, strict=True) if _there(v)}
             runs.setdefault(run["tags.kdbench.id"], run)
     return _frame(plan, cost, lambda line: _from_mlflow(runs.get(line["id"]), plan))
@@ -242,6 +242,6 @@ def _fidelity(record: Record, teacher: Record | None, rule: str) -> dict[str, An
     """Agreement with the teacher and KL to it under the selection rule, from the logits."""
     from kdbench.records.summary import fidelity
 
-    found = fidelity(record, teacher, rule) if teacher else None
+    values = fidelity(record, teacher, rule) if teacher else None
     prefix = "test_best." if rule == "best" else "test."
-    return {key: (found or {}).get(prefix + key) for key in ("agreement", "kl")}
+    return {key: (values or {}).get(prefix + key) for key in ("agreement", "kl")}
