@@ -4,8 +4,10 @@ import gc
 import pickle
 
 import pytest
+from support.fake_study import COST, FakeStudy
 
 from kdbench.report import figures
+from kdbench.report.data.runs import records_frame
 
 DRAWN = {}
 
@@ -35,3 +37,21 @@ def draw_equal_pictures_once(request):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(figures, "render_picture", draw_once)
         yield
+
+
+@pytest.fixture(scope="session")
+def fake_study(tmp_path_factory):
+    """A study with every kind of row and of missing run; no test may change its files."""
+    return FakeStudy(tmp_path_factory.mktemp("fake_study"))
+
+
+@pytest.fixture(scope="session")
+def frame(fake_study):
+    """The runs of the fake study, from its records."""
+    return records_frame(fake_study.store, fake_study.plan, COST)
+
+
+@pytest.fixture(scope="session")
+def report_data(fake_study):
+    """All that the report of the fake study is made from."""
+    return fake_study.report_data()

@@ -4,7 +4,6 @@ import re
 from dataclasses import replace
 
 import pytest
-from support.fake_study import FakeStudy
 from typer.testing import CliRunner
 
 from kdbench.cli import app
@@ -16,9 +15,9 @@ FORMATS = ("leaderboard.csv", "leaderboard.md", "leaderboard.tex", "index.html")
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory):
+def original(report_data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    write_report(FakeStudy(tmp_path_factory.mktemp("made")).report_data(), folder)
+    write_report(report_data, folder)
     return folder
 
 

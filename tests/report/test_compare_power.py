@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 from statsmodels.stats.power import TTestPower
-from support.fake_study import RIGHT, FakeStudy
+from support.fake_study import RIGHT
 from typer.testing import CliRunner
 
 from kdbench.cli import app
@@ -14,11 +14,6 @@ from kdbench.report.check import check_report
 from kdbench.report.compare import compare_rows, comparison_sentences
 from kdbench.report.forecast import TooFewRuns, forecast_seeds, forecast_sentences
 from kdbench.report.rows import UnknownRow
-
-
-@pytest.fixture(scope="module")
-def report_data(tmp_path_factory):
-    return FakeStudy(tmp_path_factory.mktemp("made")).report_data()
 
 
 def points(label, row):
@@ -37,10 +32,10 @@ def test_a_pair_by_hand(report_data):
     assert (pair.difference.low, pair.difference.high) == pytest.approx(
         (interval.low, interval.high)
     )
-    said = " ".join(comparison_sentences(pair))
-    assert f"{(a - b).mean():+.2f}" in said
-    assert f"better on {(a > b).sum()} of 5" in said
-    assert "not corrected" in said
+    text = " ".join(comparison_sentences(pair))
+    assert f"{(a - b).mean():+.2f}" in text
+    assert f"better on {(a > b).sum()} of 5" in text
+    assert "not corrected" in text
 
 
 def test_a_pair_is_on_the_seeds_that_both_have(report_data):
@@ -57,11 +52,11 @@ def test_unknown_rows(report_data):
 
 
 def test_the_seeds_have_the_power_that_statsmodels_computes(report_data):
-    found = forecast_seeds(report_data, 0.3)
+    forecast = forecast_seeds(report_data, 0.3)
     d = points("kd", "tuned") - points("ce", "only")
-    kd = next(n for n in found.needs if n.label == "kd")
+    kd = next(n for n in forecast.needs if n.label == "kd")
     assert kd.sd == pytest.approx(d.std(ddof=1))
-    alpha = 0.05 / found.comparisons
+    alpha = 0.05 / forecast.comparisons
     power = TTestPower().power(0.3 / kd.sd, kd.seeds, alpha)
     less = TTestPower().power(0.3 / kd.sd, kd.seeds - 1, alpha)
     assert less < 0.8 <= power
@@ -74,16 +69,16 @@ def test_a_smaller_difference_needs_more_seeds_and_hours(report_data):
     runs = report_data.runs[report_data.runs["row"] != "teacher"]
     per_row = runs.groupby(["label", "row"])["measured.seconds"].median().dropna()
     assert large.hours == pytest.approx(large.typical * per_row.sum() / 3600)
-    said = " ".join(forecast_sentences(small))
-    assert f"{small.typical} seeds" in said
-    assert "estimates from" in said
+    text = " ".join(forecast_sentences(small))
+    assert f"{small.typical} seeds" in text
+    assert "estimates from" in text
 
 
 def test_a_difference_that_cannot_be_seen(report_data):
-    found = forecast_seeds(report_data, 1e-6)
-    assert found.typical is None
-    assert math.isnan(found.hours)
-    assert "more than 10,000 seeds" in " ".join(forecast_sentences(found))
+    forecast = forecast_seeds(report_data, 1e-6)
+    assert forecast.typical is None
+    assert math.isnan(forecast.hours)
+    assert "more than 10,000 seeds" in " ".join(forecast_sentences(forecast))
 
 
 def test_one_seed_says_nothing(report_data):

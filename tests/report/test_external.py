@@ -43,8 +43,8 @@ def wrong(tmp_path, text):
 def test_the_same_statistics_as_for_our_own_runs(tmp_path):
     path = tmp_path / "r.csv"
     path.write_text("\n".join(lines("a")))
-    found = split_settings(read_results(path), "r.csv", "ce", 0.2)
-    board = leaderboard_of(found["a"])
+    settings_data = split_settings(read_results(path), "r.csv", "ce", 0.2)
+    board = leaderboard_of(settings_data["a"])
     verdict = board.family.verdicts["kd"]
     difference = np.array(KD["a"]) - np.array(CE["a"])
     assert verdict.difference.mean == pytest.approx(difference.mean())
@@ -55,10 +55,10 @@ def test_the_same_statistics_as_for_our_own_runs(tmp_path):
 
 
 def test_one_setting_gives_a_report_that_can_be_checked(tmp_path):
-    (tmp_path / "mine.csv").write_text("\n".join(lines("a")))
-    done = kdbench("report", "--from", tmp_path / "mine.csv", "--root", tmp_path)
+    (tmp_path / "results.csv").write_text("\n".join(lines("a")))
+    done = kdbench("report", "--from", tmp_path / "results.csv", "--root", tmp_path)
     assert done.exit_code == 0, done.output
-    folder = tmp_path / "reports" / "mine"
+    folder = tmp_path / "reports" / "results"
     assert (folder / "figures" / "forest.pdf").is_file()
     text = (folder / "leaderboard.md").read_text()
     assert "Test accuracy" not in text
@@ -67,10 +67,10 @@ def test_one_setting_gives_a_report_that_can_be_checked(tmp_path):
 
 
 def test_two_settings_are_pooled(tmp_path):
-    (tmp_path / "mine.csv").write_text("\n".join(lines("a", "b")))
-    done = kdbench("report", "--from", tmp_path / "mine.csv", "--root", tmp_path)
+    (tmp_path / "results.csv").write_text("\n".join(lines("a", "b")))
+    done = kdbench("report", "--from", tmp_path / "results.csv", "--root", tmp_path)
     assert done.exit_code == 0, done.output
-    folder = tmp_path / "reports" / "mine"
+    folder = tmp_path / "reports" / "results"
     for part in (folder, folder / "a", folder / "b"):
         assert check_report(part) == []
     table = pd.read_csv(folder / "leaderboard.csv").set_index("method")
@@ -84,8 +84,8 @@ def test_two_settings_are_pooled(tmp_path):
 
 
 def test_independent_seeds_are_another_test(tmp_path):
-    (tmp_path / "mine.csv").write_text("\n".join(lines("a", "b")))
-    words = ("report", "--from", tmp_path / "mine.csv", "--root", tmp_path)
+    (tmp_path / "results.csv").write_text("\n".join(lines("a", "b")))
+    words = ("report", "--from", tmp_path / "results.csv", "--root", tmp_path)
     shared = kdbench(*words).output
     independent = kdbench(*words, "--no-shared-seeds").output
     assert "Their seeds are shared" in " ".join(shared.split())
@@ -95,13 +95,14 @@ def test_independent_seeds_are_another_test(tmp_path):
 def test_setting_names_cannot_leave_the_folder(tmp_path):
     rows = lines("a", "b")
     text = "\n".join(rows).replace(",a,", ",../../x,").replace(",b,", ",..,")
-    (tmp_path / "mine.csv").write_text(text)
+    (tmp_path / "results.csv").write_text(text)
     assert (
-        kdbench("report", "--from", tmp_path / "mine.csv", "--root", tmp_path / "r").exit_code == 0
+        kdbench("report", "--from", tmp_path / "results.csv", "--root", tmp_path / "r").exit_code
+        == 0
     )
-    made = {p.parent.name for p in (tmp_path / "r" / "reports" / "mine").glob("*/study.json")}
+    made = {p.parent.name for p in (tmp_path / "r" / "reports" / "results").glob("*/study.json")}
     assert len(made) == 2
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.csv", "r"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["r", "results.csv"]
 
 
 def test_a_missing_score_is_a_failed_run(tmp_path):

@@ -5,16 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
-from support.fake_study import RIGHT, FakeStudy
+from support.fake_study import RIGHT
 
 from kdbench.report.pooled import NotComparable, pool_settings
 from kdbench.report.pooled_table import pooled_document, pooled_frame
 from kdbench.stats import Analysis, adjust
-
-
-@pytest.fixture(scope="module")
-def report_data(tmp_path_factory):
-    return FakeStudy(tmp_path_factory.mktemp("made")).report_data()
 
 
 def other(report_data, **plan):

@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pybtex.database import parse_string
-from support.fake_study import COST, ODD, FakeStudy
+from support.fake_study import COST, ODD
 
 from kdbench.data.load import TrainingData
 from kdbench.records.plan_file import PlanFile
@@ -49,27 +49,17 @@ PAPERS = ("hinton2015", "digits1998", "small2020", "third2021", "table2024")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return FakeStudy(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture(scope="module")
-def frame(made):
-    return records_frame(made.store, made.plan, COST)
-
-
-@pytest.fixture(scope="module")
-def cited(made):
+def cited(fake_study):
     """The plan of the made-up study with papers, a recipe and a copied number."""
     rows = [
         replace(row, cite="hinton2015" if row.label in ("kd", "kd-tutorial") else None)
-        for row in made.plan.rows
+        for row in fake_study.plan.rows
     ]
     paper = {**FIELDS, "authors": "Rossi, Ada", "url": None}
     return replace(
-        made.plan,
+        fake_study.plan,
         rows=rows,
-        data=replace(made.plan.data, images=1200, shape=(1, 8, 8)),
+        data=replace(fake_study.plan.data, images=1200, shape=(1, 8, 8)),
         recipe=Recipe(
             epochs=20, batch=64, optimizer="sgd", lr=0.05, momentum=0.9, weight_decay=0.0005,
             schedule="step", milestones=(0.5, 0.75), gamma=0.1, precision="fp32",
@@ -230,7 +220,7 @@ def test_all_references_are_cited_once_there_are_scores(frame, cited):
 # -- the paragraph
 
 
-def test_the_paragraph_says_what_was_done(made, frame, cited):
+def test_the_paragraph_says_what_was_done(fake_study, frame, cited):
     board = build_leaderboard(frame, cited, COST)
     text = paragraph(board, cited)
     for part in (
@@ -250,7 +240,7 @@ def test_the_paragraph_says_what_was_done(made, frame, cited):
         "a margin of 0.2 points (one test image is 0.1 points)",
         f"The smallest detectable difference at 80 \\% power with 5 seeds and 6 comparisons is "
         f"{board.family.detectable:.2f} points",
-        f"conditional on teacher {made.teacher} (96.00 \\% on test)",
+        f"conditional on teacher {fake_study.teacher} (96.00 \\% on test)",
         "commit f00d", "hardware a machine", "hash of the study file is 0123",
     ):  # fmt: skip
         assert part in text, part
@@ -259,7 +249,7 @@ def test_the_paragraph_says_what_was_done(made, frame, cited):
     assert not re.search(r"(?<!\\)[&#$_]", "".join(text.splitlines(True)[1:]))
 
 
-def test_the_words_follow_the_analysis(made, frame, cited):
+def test_the_words_follow_the_analysis(fake_study, frame, cited):
     usual = build_leaderboard(frame, cited, COST)
     other = build_leaderboard(
         frame, cited, COST, Analysis(0.5, alpha=0.1, level=0.9, power=0.9, correction="bonferroni")
@@ -335,8 +325,8 @@ def apart(board):
     return [s for s in board.captions if s.topic == "apart"]
 
 
-def test_the_seeds_that_would_tell_the_two_best_apart(made, frame):
-    board = build_leaderboard(near(frame), made.plan)
+def test_the_seeds_that_would_tell_the_two_best_apart(fake_study, frame):
+    board = build_leaderboard(near(frame), fake_study.plan)
     (sentence,) = apart(board)
     best = board.table.set_index(["method", "row"])
     assert "kd and rkd, differ by 0.04 points" in sentence
@@ -352,10 +342,10 @@ def test_the_seeds_that_would_tell_the_two_best_apart(made, frame):
     assert f"would need about {wanted:,} seeds" in sentence
 
 
-def test_where_the_best_is_told_apart_no_seeds_are_named(made, frame):
-    assert not apart(build_leaderboard(frame, made.plan))
+def test_where_the_best_is_told_apart_no_seeds_are_named(fake_study, frame):
+    assert not apart(build_leaderboard(frame, fake_study.plan))
     few = frame[frame["seed"].isna() | (frame["seed"] < 2)]
-    assert not apart(build_leaderboard(few, made.plan))
+    assert not apart(build_leaderboard(few, fake_study.plan))
 
 
 # -- it compiles

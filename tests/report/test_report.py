@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
-from support.fake_study import COST, IMAGES, ODD, RIGHT, SEEDS, FakeStudy
+from support.fake_study import COST, IMAGES, ODD, RIGHT, SEEDS
 
 from kdbench.records.plan_file import PlanRow
 from kdbench.records.store import Store
@@ -31,19 +31,9 @@ from kdbench.report.writers.console import TerminalTable
 from kdbench.stats import Analysis, adjust
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return FakeStudy(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture(scope="module")
-def frame(made):
-    return records_frame(made.store, made.plan, COST)
-
-
 @pytest.fixture
-def board(made, frame):
-    return build_leaderboard(frame, made.plan, COST)
+def board(fake_study, frame):
+    return build_leaderboard(frame, fake_study.plan, COST)
 
 
 def row_of(board, method, row):
@@ -74,8 +64,8 @@ def as_latex(board):
 # -- the frame
 
 
-def test_mlflow_and_records_give_one_frame(made, frame):
-    found = runs_frame(made.search(), made.plan, COST)
+def test_mlflow_and_records_give_one_frame(fake_study, frame):
+    found = runs_frame(fake_study.search(), fake_study.plan, COST)
     # MLflow is not told how many images the test set has.
     pd.testing.assert_frame_equal(found.drop(columns="images"), frame.drop(columns="images"))
 
@@ -87,11 +77,11 @@ def test_frame_has_a_line_for_each_row_and_seed(frame):
     assert not frame.duplicated(["label", "row", "seed"]).any()
 
 
-def test_frame_takes_only_runs_of_the_plan(made, frame):
-    search = made.search()
+def test_frame_takes_only_runs_of_the_plan(fake_study, frame):
+    search = fake_study.search()
     other = search.iloc[[3]].assign(**{"tags.kdbench.id": "ffffffffffff", "metrics.test.nll": 9})
-    more = runs_frame(pd.concat([search, other]), made.plan, COST)
-    pd.testing.assert_frame_equal(more, runs_frame(search, made.plan, COST))
+    more = runs_frame(pd.concat([search, other]), fake_study.plan, COST)
+    pd.testing.assert_frame_equal(more, runs_frame(search, fake_study.plan, COST))
 
 
 def test_states_and_reasons(frame):
@@ -109,28 +99,28 @@ def test_states_and_reasons(frame):
     assert frame.loc[frame["state"] != "done", "accuracy"].isna().all()
 
 
-def test_other_states(made, tmp_path):
-    shutil.copytree(made.store.root, tmp_path / "copy")
+def test_other_states(fake_study, tmp_path):
+    shutil.copytree(fake_study.store.root, tmp_path / "copy")
     store = Store(tmp_path / "copy")
-    ids = next(r for r in made.plan.rows if r.row == "only" and r.label == "ce").runs
+    ids = next(r for r in fake_study.plan.rows if r.row == "only" and r.label == "ce").runs
     (store.record(ids["0"]).folder / "result.json").unlink()
     (store.record(ids["1"]).folder / "result.json").unlink()
     store.record(ids["1"]).fail({"message": "out of memory"})
     (store.record(ids["2"]).folder / "test.json").unlink()
-    found = records_frame(store, made.plan).set_index(["label", "row", "seed"])
+    found = records_frame(store, fake_study.plan).set_index(["label", "row", "seed"])
     texts = [found.loc[("ce", "only", s), "reason"] for s in range(3)]
     assert texts == ["interrupted", "failed: out of memory", "not scored yet"]
-    board = build_leaderboard(found.reset_index(), made.plan)
+    board = build_leaderboard(found.reset_index(), fake_study.plan)
     assert row_of(board, "ce", "only")["n"] == 2
     assert any("ce: seed 0 interrupted; seed 1 failed: out of memory" in n for n in board.notes)
     assert any("compared with ce on the 2 seeds that both have (3, 4)" in n for n in board.notes)
 
 
-def test_the_best_epoch_is_a_rule_of_its_own(made):
-    search = made.search()
+def test_the_best_epoch_is_a_rule_of_its_own(fake_study):
+    search = fake_study.search()
     search["metrics.test_best.accuracy"] = search["metrics.test.accuracy"] + 0.01
-    plan = replace(made.plan, selection="best")
-    found, last = runs_frame(search, plan), runs_frame(search, made.plan)
+    plan = replace(fake_study.plan, selection="best")
+    found, last = runs_frame(search, plan), runs_frame(search, fake_study.plan)
     scored = last["accuracy"].notna()
     assert found.loc[scored, "accuracy"].tolist() == pytest.approx(
         (last.loc[scored, "accuracy"] + 0.01).tolist()
@@ -202,18 +192,20 @@ def test_gain_from_tuning(board):
     assert any(n.startswith("rkd: tuning chose the published defaults") for n in board.notes)
 
 
-def test_order_of_runs_changes_nothing(made, frame, board):
+def test_order_of_runs_changes_nothing(fake_study, frame, board):
     shuffled = frame.sample(frac=1, random_state=3)
-    again = build_leaderboard(shuffled, made.plan, COST)
+    again = build_leaderboard(shuffled, fake_study.plan, COST)
     pd.testing.assert_frame_equal(again.table, board.table)
     assert again.captions == board.captions
 
 
-def test_pairing_is_by_seed(made, frame, board):
+def test_pairing_is_by_seed(fake_study, frame, board):
     moved = frame.copy()
     kd = (frame["label"] == "kd") & (frame["row"] == "tuned")
     moved.loc[kd, "seed"] = (frame.loc[kd, "seed"] + 1) % SEEDS
-    before, after = (row_of(b, "kd", "tuned") for b in (board, build_leaderboard(moved, made.plan)))
+    before, after = (
+        row_of(b, "kd", "tuned") for b in (board, build_leaderboard(moved, fake_study.plan))
+    )
     assert after["difference"] == pytest.approx(before["difference"])
     assert after["accuracy_low"] == pytest.approx(before["accuracy_low"])
     assert after["difference_low"] < before["difference_low"] - 0.1
@@ -235,18 +227,18 @@ def test_missing_and_diverged_runs_show(board):
     assert board.title == "fake_study (incomplete)"
 
 
-def test_a_complete_study_with_divergence_is_complete(made, frame):
-    rows = tuple(r for r in made.plan.rows if r.label != "at")
-    plan = replace(made.plan, complete=True, rows=rows)
+def test_a_complete_study_with_divergence_is_complete(fake_study, frame):
+    rows = tuple(r for r in fake_study.plan.rows if r.label != "at")
+    plan = replace(fake_study.plan, complete=True, rows=rows)
     board = build_leaderboard(frame[frame["label"] != "at"], plan)
     assert not board.incomplete
     assert "Incomplete" not in "".join(board.notes)
 
 
-def test_tuning_that_is_not_done_shows(made):
+def test_tuning_that_is_not_done_shows(fake_study):
     row = PlanRow("new", "tuned", "new", searched=("alpha",))
-    plan = replace(made.plan, rows=(*made.plan.rows, row))
-    board = build_leaderboard(records_frame(made.store, plan), plan)
+    plan = replace(fake_study.plan, rows=(*fake_study.plan.rows, row))
+    board = build_leaderboard(records_frame(fake_study.store, plan), plan)
     assert row_of(board, "new", "tuned")["reason"] == "not tuned yet"
     assert "new" in board.family.verdicts
 
@@ -273,9 +265,9 @@ def test_bold_is_what_is_not_told_apart(board):
     assert not board.table.loc[board.table["row"].isin(["default", "pinned"]), "best"].any()
 
 
-def test_two_seeds_give_no_verdict_and_no_bold(made, frame):
+def test_two_seeds_give_no_verdict_and_no_bold(fake_study, frame):
     few = frame[frame["seed"].isna() | (frame["seed"] < 2)]
-    board = build_leaderboard(few, made.plan)
+    board = build_leaderboard(few, fake_study.plan)
     assert set(board.table["verdict"].dropna()) == {"no verdict below 3 seeds"}
     assert not board.table["best"].any()
     assert "Bold" not in "".join(board.captions)
@@ -283,19 +275,19 @@ def test_two_seeds_give_no_verdict_and_no_bold(made, frame):
     assert "*" not in as_markdown(board).split("Scores in")[0].replace("\\*", "!")
 
 
-def test_one_seed_and_no_runs_at_all(made, frame):
-    one = build_leaderboard(frame[frame["seed"].isna() | (frame["seed"] == 1)], made.plan)
+def test_one_seed_and_no_runs_at_all(fake_study, frame):
+    one = build_leaderboard(frame[frame["seed"].isna() | (frame["seed"] == 1)], fake_study.plan)
     assert math.isnan(row_of(one, "kd", "tuned")["accuracy_low"])
-    none = build_leaderboard(runs_frame(pd.DataFrame(), made.plan), made.plan)
+    none = build_leaderboard(runs_frame(pd.DataFrame(), fake_study.plan), fake_study.plan)
     assert (none.table["n"] == 0).all()
     for each in (one, none):
         assert as_markdown(each)
         assert as_latex(each)
 
 
-def test_the_margin_is_never_less_than_one_image(made, frame, board):
+def test_the_margin_is_never_less_than_one_image(fake_study, frame, board):
     assert board.family.analysis.margin == 0.2
-    small = build_leaderboard(frame.assign(images=360), made.plan)
+    small = build_leaderboard(frame.assign(images=360), fake_study.plan)
     assert small.family.analysis.margin == pytest.approx(100 / 360)
     assert any("one test image is 0.28 points" in c for c in small.captions)
 
@@ -306,17 +298,17 @@ def test_relative_cost_is_the_calibrated_one(board):
     assert math.isnan(row_of(board, "dml", "only")["relative cost (measured)"])
 
 
-def test_second_column_goes_where_kd_is_the_reference(made, frame):
-    board = build_leaderboard(frame, replace(made.plan, reference="kd"))
+def test_second_column_goes_where_kd_is_the_reference(fake_study, frame):
+    board = build_leaderboard(frame, replace(fake_study.plan, reference="kd"))
     assert board.second is None
     assert board.table["versus_second"].isna().all()
     assert not any("Δ kd" in h for h in cells_module.grid(board).headers[5:])
     assert row_of(board, "kd", "default")["difference"] < 0  # against its own tuned row
 
 
-def test_unknown_reference(made, frame):
+def test_unknown_reference(fake_study, frame):
     with pytest.raises(ValueError, match="the reference 'kdd' is no method of this study: "):
-        build_leaderboard(frame, replace(made.plan, reference="kdd"))
+        build_leaderboard(frame, replace(fake_study.plan, reference="kdd"))
 
 
 # -- what must not stand in one table
@@ -326,11 +318,11 @@ def test_unknown_reference(made, frame):
     ("column", "words"),
     [("device", "devices"), ("torch", "torch versions"), ("data", "training data")],
 )
-def test_mixtures_are_refused(made, frame, column, words):
+def test_mixtures_are_refused(fake_study, frame, column, words):
     mixed = frame.copy()
     mixed.loc[mixed["name"] == "kd seed 3", column] = "another"
     with pytest.raises(MixedRuns, match=f"(?s)different {words}.*another: kd seed 3\n"):
-        build_leaderboard(mixed, made.plan)
+        build_leaderboard(mixed, fake_study.plan)
 
 
 def test_an_empty_text_is_none_as_it_is_when_read_from_csv(frame):
@@ -339,11 +331,11 @@ def test_an_empty_text_is_none_as_it_is_when_read_from_csv(frame):
     assert without["commit"].isna().all()
 
 
-def test_mixed_commits_and_machines_are_noted(made, frame):
+def test_mixed_commits_and_machines_are_noted(fake_study, frame):
     mixed = frame.copy()
     at = mixed["name"] == "dml seed 1"
     mixed.loc[at, ["commit", "hardware", "dirty"]] = ["beef", "a laptop", True]
-    text = "\n".join(build_leaderboard(mixed, made.plan).notes)
+    text = "\n".join(build_leaderboard(mixed, fake_study.plan).notes)
     assert "several commits: beef (1 run), f00d (" in text
     assert "several machines: a laptop (1 run)" in text
     assert "Code with uncommitted changes made 1 run." in text
@@ -352,7 +344,7 @@ def test_mixed_commits_and_machines_are_noted(made, frame):
 # -- captions
 
 
-def test_captions_say_what_was_done(board, made):
+def test_captions_say_what_was_done(board, fake_study):
     text = "\n".join(board.captions)
     for part in (
         "over 5 seeds (0, 1, 2, 3, 4)", "the last epoch", "95 % Student t interval",
@@ -361,16 +353,16 @@ def test_captions_say_what_was_done(board, made):
         "Bold: not significantly different from the highest mean (kd)", "15 pairs",
         "Smallest detectable difference at 80 % power with 5 seeds and 6 comparisons",
         "8 trials of 3 epochs", "random sampler, seeds 100",
-        f"conditional on teacher {made.teacher} (96.00 % on test)", "c" * 12, "commit f00d",
+        f"conditional on teacher {fake_study.teacher} (96.00 % on test)", "c" * 12, "commit f00d",
         "torch 2.11", "hardware a machine", "measured on 2 cores",
     ):  # fmt: skip
         assert part in text, part
     assert f"{board.family.detectable:.2f} points" in text
 
 
-def test_captions_change_with_the_analysis(made, frame):
+def test_captions_change_with_the_analysis(fake_study, frame):
     other = Analysis(margin=0.5, correction="bonferroni", level=0.9, alpha=0.1)
-    board = build_leaderboard(frame, made.plan, COST, other)
+    board = build_leaderboard(frame, fake_study.plan, COST, other)
     text = "\n".join(board.captions)
     assert "Holm" not in text
     assert "Bonferroni-corrected over 6" in text
@@ -382,12 +374,12 @@ def test_captions_change_with_the_analysis(made, frame):
     assert "accuracy [90 %]" in headers
 
 
-def test_teachers_by_seed(made, frame):
-    teachers = {str(s): made.teacher if s == 0 else f"{s}" * 12 for s in range(3)}
-    plan = replace(made.plan, teachers=teachers, tune=None)
-    board = build_leaderboard(records_frame(made.store, plan), plan)
+def test_teachers_by_seed(fake_study, frame):
+    teachers = {str(s): fake_study.teacher if s == 0 else f"{s}" * 12 for s in range(3)}
+    plan = replace(fake_study.plan, teachers=teachers, tune=None)
+    board = build_leaderboard(records_frame(fake_study.store, plan), plan)
     text = "\n".join(board.captions)
-    assert f"Each seed has a teacher of its own: {made.teacher}, 111111111111" in text
+    assert f"Each seed has a teacher of its own: {fake_study.teacher}, 111111111111" in text
     assert "Nothing was tuned" in text
     assert row_of(board, "teacher", "teacher")["n"] == 1
 
@@ -395,8 +387,7 @@ def test_teachers_by_seed(made, frame):
 # -- files
 
 
-def test_csv_holds_the_tables_numbers(made, board, tmp_path):
-    report_data = made.report_data()
+def test_csv_holds_the_tables_numbers(report_data, board, tmp_path):
     _, paths = write_report(report_data, tmp_path)
     read = pd.read_csv(tmp_path / "leaderboard.csv")
     for column in ("accuracy", "difference_low", "p_adjusted", "agreement"):
@@ -412,8 +403,7 @@ def test_csv_holds_the_tables_numbers(made, board, tmp_path):
     assert found == names
 
 
-def test_evidence_reads_back_to_the_same_numbers(made, tmp_path):
-    report_data = made.report_data()
+def test_report_data_reads_back_to_the_same_numbers(report_data, tmp_path):
     for name, content in report_data.files().items():
         (tmp_path / name).write_bytes(content)
     again = load(tmp_path)
@@ -428,8 +418,7 @@ def test_evidence_reads_back_to_the_same_numbers(made, tmp_path):
         load(tmp_path)
 
 
-def test_the_digest_does_not_know_the_clock(made):
-    report_data = made.report_data()
+def test_the_digest_does_not_know_the_clock(report_data):
     runs = report_data.runs.assign(**{"measured.seconds": 1.0})
     curves = report_data.curves.copy()
     curves.loc[curves["metric"] == "measured.seconds", "value"] += 1
@@ -451,12 +440,12 @@ def test_curves_are_sorted_and_marked():
     ]
 
 
-def test_confusions_count_every_image_of_every_run(made, frame):
-    found = made.report_data().confusions
-    truth = found[found["against"] == "truth"].groupby(["label", "row"])["count"].sum()
+def test_confusions_count_every_image_of_every_run(report_data, frame):
+    confusions = report_data.confusions
+    truth = confusions[confusions["against"] == "truth"].groupby(["label", "row"])["count"].sum()
     assert truth["kd", "tuned"] == 5 * IMAGES
     assert truth["at", "only"] == 4 * IMAGES
-    kd = found[(found["label"] == "kd") & (found["row"] == "tuned")]
+    kd = confusions[(confusions["label"] == "kd") & (confusions["row"] == "tuned")]
     right = kd[(kd["against"] == "truth") & (kd["expected"] == kd["predicted"])]["count"].sum()
     assert right == sum(RIGHT["kd", "tuned"])
     same = kd[(kd["against"] == "teacher") & (kd["expected"] == kd["predicted"])]["count"].sum()
@@ -464,8 +453,7 @@ def test_confusions_count_every_image_of_every_run(made, frame):
     assert same == pytest.approx(rows["agreement"].sum() * IMAGES)
 
 
-def test_equal_numbers_give_equal_bytes(made, tmp_path):
-    report_data = made.report_data()
+def test_equal_numbers_give_equal_bytes(report_data, tmp_path):
     _, first = write_report(report_data, tmp_path / "a")
     _, second = write_report(
         dataclasses.replace(report_data, curves=report_data.curves), tmp_path / "b"
@@ -536,9 +524,11 @@ def test_latex_escapes_everything(text):
     assert balanced(out)
 
 
-def test_latex_cites(made, frame):
-    rows = [replace(r, cite="hinton2015" if r.label == "kd" else None) for r in made.plan.rows]
-    board = build_leaderboard(frame, replace(made.plan, rows=rows))
+def test_latex_cites(fake_study, frame):
+    rows = [
+        replace(r, cite="hinton2015" if r.label == "kd" else None) for r in fake_study.plan.rows
+    ]
+    board = build_leaderboard(frame, replace(fake_study.plan, rows=rows))
     assert as_latex(board).count(r"~\cite{hinton2015}") == 2
     assert "hinton2015" not in as_markdown(board)
 
@@ -586,9 +576,9 @@ def test_a_terminal_shows_as_many_columns_as_fit_whole(board, width, left_out):
     assert "dml: seed 3 diverged in epoch 2" in " ".join(text.split())
 
 
-def test_terminal_drops_n_where_it_says_nothing(made, frame):
+def test_terminal_drops_n_where_it_says_nothing(fake_study, frame):
     keep = {"ce", "kd", "kd-tutorial"}
-    plan = replace(made.plan, rows=[r for r in made.plan.rows if r.label in keep])
+    plan = replace(fake_study.plan, rows=[r for r in fake_study.plan.rows if r.label in keep])
     whole = build_leaderboard(frame[frame["label"].isin({*keep, "teacher"})], plan)
     assert "n" not in cells_module.grid(whole, narrow=True).headers
     assert "n" in cells_module.grid(whole).headers
@@ -597,21 +587,21 @@ def test_terminal_drops_n_where_it_says_nothing(made, frame):
 # -- from a store
 
 
-def test_build_from_mlflow(made, tmp_path, monkeypatch):
+def test_build_from_mlflow(fake_study, tmp_path, monkeypatch):
     """The one test with a real MLflow database: behind, then up to date."""
     from kdbench.tracking import sync_study, tracking_uri
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    shutil.copytree(made.store.root, tmp_path / "copy")
+    shutil.copytree(fake_study.store.root, tmp_path / "copy")
     store = Store(tmp_path / "copy")
     rows = [
         replace(r, runs={s: r.runs[s] for s in "012"})
-        for r in made.plan.rows
+        for r in fake_study.plan.rows
         if r.label in ("ce", "kd-tutorial")
     ]
-    ids = {made.teacher, *(run for row in rows for run in row.runs.values())}
-    listing = {run: entry for run, entry in made.plan.listing.items() if run in ids}
-    plan = replace(made.plan, rows=tuple(rows), listing=listing)
+    ids = {fake_study.teacher, *(run for row in rows for run in row.runs.values())}
+    listing = {run: entry for run, entry in fake_study.plan.listing.items() if run in ids}
+    plan = replace(fake_study.plan, rows=tuple(rows), listing=listing)
     plan.dump(store.plan_path("fake_study"))
     with pytest.raises(FileNotFoundError, match="no plan of study 'other'"):
         report_study(store, "other")
@@ -633,14 +623,14 @@ def test_build_from_mlflow(made, tmp_path, monkeypatch):
     assert paths[0].parent == store.report_folder("fake_study")
 
 
-def test_behind_counts_each_run_once(made, frame):
-    assert count_out_of_date(made.store, frame) == 0
+def test_out_of_date_counts_each_run_once(fake_study, frame):
+    assert count_out_of_date(fake_study.store, frame) == 0
     lost = frame.copy()
     lost.loc[lost["label"] == "rkd", ["state", "accuracy"]] = ["missing", math.nan]
-    assert count_out_of_date(made.store, lost) == 5  # default and tuned are the same runs
+    assert count_out_of_date(fake_study.store, lost) == 5  # default and tuned are the same runs
     faint = frame.copy()
     faint.loc[faint["name"] == "kd seed 1", "agreement"] = math.nan
-    assert count_out_of_date(made.store, faint) == 2
+    assert count_out_of_date(fake_study.store, faint) == 2
 
 
 # -- what it costs
