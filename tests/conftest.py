@@ -8,11 +8,11 @@ import pytest
 import torch
 from filelock import FileLock
 from support import crash
-from support.world import NOISY, Noisy, World, small
 
 from kdbench.data import TrainingData, load
 from kdbench.models import MODELS
 from kdbench.records.store import Store
+from kdbench.testing.world import NOISY, Noisy, World, small
 
 
 @pytest.fixture(scope="session")

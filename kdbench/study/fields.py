@@ -3,7 +3,7 @@
 import re
 import reprlib
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from pydantic import BeforeValidator
@@ -33,12 +33,11 @@ def unknown_key(kind: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {kind} '{name}'{did_you_mean(name, known)}"
 
 
-def one_of(kind: str, known: Iterable[str]) -> BeforeValidator:
+def one_of(kind: str, known: Collection[str]) -> BeforeValidator:
     """A validator that takes one of `known` and otherwise says which is near."""
-    known = list(known)
 
     def check(value: Any) -> Any:
-        if value not in known:
+        if not isinstance(value, str) or value not in known:
             raise ValueError(f"unknown {kind} {SHORT.repr(value)}{did_you_mean(value, known)}")
         return value
 

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from support import method_fakes as fakes
 from torch.nn import functional as F
 
 from kdbench import losses
@@ -13,6 +12,7 @@ from kdbench.methods.base import Incompatible
 from kdbench.methods.networks import Frozen, Snapshot, Stage, Trained
 from kdbench.methods.types import Progress
 from kdbench.models.output import Output
+from kdbench.testing import fakes
 
 B, C = fakes.B, fakes.C
 

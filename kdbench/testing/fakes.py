@@ -1,19 +1,22 @@
-"""Random outputs of small pretended networks, for methods to compute losses on."""
+"""Random outputs of small networks that do not exist, for methods to compute losses on."""
 
 from fnmatch import fnmatchcase
 
 import torch
+from torch import Tensor, nn
 
 from kdbench.methods.base import Method
-from kdbench.methods.networks import Trained
+from kdbench.methods.networks import RoleModels, Trained
 from kdbench.methods.types import Batch, Progress, Shapes
 from kdbench.models.output import Output
 
+#: Batch size and classes.
 B, C = 8, 5
 STUDENT = {"stage1": (4, 8, 8), "stage2": (6, 4, 4), "embedding": (12,)}
+SAME = "same sizes"
 #: Teachers by what sets them apart from the student.
 TEACHERS = {
-    "same sizes": {"stage1": (4, 8, 8), "stage2": (6, 4, 4), "embedding": (12,)},
+    SAME: {"stage1": (4, 8, 8), "stage2": (6, 4, 4), "embedding": (12,)},
     "wider, larger, deeper": {
         "stage1": (8, 16, 16),
         "stage2": (10, 8, 8),
@@ -29,44 +32,51 @@ END = Progress(epoch=0.9, epoch_end=1.0, step=0.999)
 
 
 def with_pre(layers: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """The layers, and those before the activations."""
     return layers | {f"{name}_pre": size for name, size in layers.items() if "stage" in name}
 
 
-def shapes(method: Method, teacher: str = "same sizes", student=None) -> Shapes:
+def shapes(
+    method: Method, teacher: str = SAME, student: dict[str, tuple[int, ...]] | None = None
+) -> Shapes:
     """The layers that the method asked for, of every network of its run."""
     student = STUDENT if student is None else student
     models = {"student": student, "assistant": student, "teacher": TEACHERS[teacher]}
-    layers = {}
-    for role, source in method.networks().items():
-        slot = getattr(source, "slot", None) or getattr(
-            getattr(source, "run", None), "model", "student"
-        )
+    role_models = RoleModels(method.networks(), lambda slot: slot, lambda _, run: run.model)
+    layers: dict[str, dict[str, tuple[int, ...]]] = {}
+    for role in method.networks():
+        model = models[role_models.of_role(role)]
         layers[role] = {
             name: size
-            for name, size in with_pre(models[slot]).items()
+            for name, size in with_pre(model).items()
             if any(fnmatchcase(name, pattern) for pattern in method.layers())
         }
     return Shapes(classes=C, examples=100, features=layers)
 
 
 def outputs(
-    method: Method, sizes: Shapes, seed: int = 0, dtype=torch.float32, alike: bool = False
+    method: Method,
+    sizes: Shapes,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    alike: bool = False,
 ) -> dict[str, Output]:
     """An output by role, its tensors leaves that take a gradient."""
-    made = {}
+    by_role = {}
     for number, role in enumerate(method.networks()):
         g = torch.Generator().manual_seed(seed + (0 if alike else 100 * number))
 
-        def draw(*size, g=g):
+        def draw(*size: int, g: torch.Generator = g) -> Tensor:
             return torch.randn(B, *size, generator=g, dtype=dtype).requires_grad_()
 
         logits = draw(C)
         layers = {name: draw(*size) for name, size in sorted(sizes.features[role].items())}
-        made[role] = Output(logits, layers)
-    return made
+        by_role[role] = Output(logits, layers)
+    return by_role
 
 
 def batch(seed: int = 0, device: str = "cpu") -> Batch:
+    """A random batch of colour images."""
     g = torch.Generator().manual_seed(seed)
     return Batch(
         images=torch.randn(B, 3, 8, 8, generator=g).to(device),
@@ -76,11 +86,13 @@ def batch(seed: int = 0, device: str = "cpu") -> Batch:
     )
 
 
-def helpers(method: Method, sizes: Shapes, seed: int = 0) -> torch.nn.ModuleDict:
+def helpers(method: Method, sizes: Shapes, seed: int = 0) -> nn.ModuleDict:
+    """The method's helper modules with the first weights of a seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return method.helpers(sizes)
 
 
 def trained(method: Method) -> list[str]:
+    """The roles that the optimiser moves."""
     return [role for role, source in method.networks().items() if isinstance(source, Trained)]

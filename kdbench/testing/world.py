@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from kdbench.data import TrainingData
+from kdbench.methods import METHODS, Method
 from kdbench.records.spec import RunSpec
 from kdbench.records.store import Store
 from kdbench.study.compatibility import method_shapes
@@ -172,6 +173,7 @@ class World:
     def keep(self, job: TrainingJob) -> Outcome:
         """Train a run alone and write its record."""
         outcome = self.train(job)[job.spec.id]
+        assert outcome.finished is not None, outcome.failed
         record = self.store.record(job.spec.id)
         record.begin(job.spec)
         record.add_epochs(outcome.rows, outcome.checkpoint)
@@ -207,16 +209,12 @@ class World:
         return self.train(job)[job.spec.id]
 
 
-def _method(spec: RunSpec) -> Any:
-    from kdbench.methods import METHODS
-
+def _method(spec: RunSpec) -> Method:
     return METHODS[spec.method](**spec.hparams)
 
 
 def entry(method: str, hparams: Mapping[str, Any] | None = None) -> Entry:
     """A study's line; every slot beyond the usual two gets a model of middle size."""
-    from kdbench.methods import METHODS
-
     needed = slots_of(METHODS[method](**(hparams or {}))) - {"student", "teacher"}
     slots = dict.fromkeys(needed, "digits-cnn-medium")
     return Entry(method=method, label=method, hparams=dict(hparams or {}), slots=slots)
