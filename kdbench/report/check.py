@@ -101,25 +101,20 @@ def text_differences(text: str, expected: str, format_: str) -> list[str]:
     for kind, start, stop, expected_start, expected_stop in matcher.get_opcodes():
         if kind == "equal":
             continue
+        if stop - start == expected_stop - expected_start:
+            for index, expected_index in enumerate(range(expected_start, expected_stop), start):
+                of_line = line_differences(lines[index], expected_lines, expected_index, format_)
+                differences += [f"line {numbers[index]}{difference}" for difference in of_line]
+            continue
         place = f"line {numbers[min(start, len(numbers) - 1)]}"
-        pairs = range(expected_start, expected_stop)
-        if stop - start == len(pairs):
-            for offset, index in enumerate(pairs):
-                place = f"line {numbers[start + offset]}"
-                line = lines[start + offset]
-                differences += [
-                    f"{place}{d}" for d in line_differences(line, expected_lines, index, format_)
-                ]
-        elif kind == "insert":
-            missing = "\n".join(expected_lines[expected_start:expected_stop])
-            differences.append(f"{place}: {_shown(missing)} is missing before it")
+        part = _shown("\n".join(lines[start:stop]))
+        expected_part = _shown("\n".join(expected_lines[expected_start:expected_stop]))
+        if kind == "insert":
+            differences.append(f"{place}: {expected_part} is missing before it")
         elif kind == "delete":
-            surplus = "\n".join(lines[start:stop])
-            differences.append(f"{place}: {_shown(surplus)} should not be there")
+            differences.append(f"{place}: {part} should not be there")
         else:
-            part = "\n".join(lines[start:stop])
-            expected_part = "\n".join(expected_lines[expected_start:expected_stop])
-            differences.append(f"{place}: {_shown(part)}, should be {_shown(expected_part)}")
+            differences.append(f"{place}: {part}, should be {expected_part}")
     return differences
 
 
@@ -127,7 +122,10 @@ def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
     """The lines of a text with their numbers, without drawings: their bytes depend on the
     fonts and libraries that drew them. A row of the page's table takes several lines and is
     given as one."""
-    text = re.sub(r"<svg\b.*?</svg>", lambda m: "\0" * m[0].count("\n"), text, flags=re.DOTALL)
+    # A line break within a drawing or row becomes a null character, which is counted.
+    text = re.sub(
+        r"<svg\b.*?</svg>", lambda m: "<svg/>" + "\0" * m[0].count("\n"), text, flags=re.DOTALL
+    )
     text = re.sub(r"<tr\b.*?</tr>", lambda m: m[0].replace("\n", "\0"), text, flags=re.DOTALL)
     number = 1
     for line in text.split("\n"):
@@ -184,9 +182,9 @@ def _bare(text: str) -> str:
     return re.sub(r"\*\*|<[^>]*>|~\\cite\{.*?\}|\\[a-z]+\{|[\\}]", "", text)
 
 
-def _shown(text: str, at: int = 0, most: int = 300) -> str:
-    """`text` quoted, and where it is long, what stands around the position `at`."""
-    start = max(at - 100, 0) if len(text) > most else 0
+def _shown(text: str, position: int = 0, most: int = 300) -> str:
+    """`text` quoted, and where it is long, what stands around a `position`."""
+    start = max(position - 100, 0) if len(text) > most else 0
     part = text[start : start + most]
     return repr(f"{'...' * (start > 0)}{part}{'...' * (start + most < len(text))}")
 

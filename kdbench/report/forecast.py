@@ -54,8 +54,11 @@ class Forecast:
 
 
 def forecast_seeds(data: ReportData, difference: float) -> Forecast:
-    """The seeds and hours it takes to detect `difference` (points, positive) with the report's own test,
-    correction and power. Raises `TooFewRuns` where no comparison has two paired seeds."""
+    """The seeds and hours it takes to detect `difference` (points, positive) with the
+    report's own test, correction and power.
+
+    Raises `TooFewRuns` where no comparison has two paired seeds.
+    """
     board = leaderboard_of(data)
     family = board.family
     analysis, m = family.analysis, family.size

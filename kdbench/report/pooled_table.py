@@ -126,8 +126,9 @@ def _captions(table: PooledTable) -> Sequence[str]:
         )
     if table.best.best:
         sentences.append(
-            f"Bold: not significantly different from the highest mean ({table.best.best}) by the "
-            f"same test of all {table.best.comparisons} pairs, {analysis.correction_name}-corrected."
+            f"Bold: not significantly different from the highest mean ({table.best.best}) by "
+            f"the same test of all {table.best.comparisons} pairs, "
+            f"{analysis.correction_name}-corrected."
         )
     if family.size:
         sentences.append(_detectable(table.family))

@@ -158,7 +158,9 @@ def test_drawings_are_left_out_and_lines_counted_as_they_stand_in_the_file(repor
     text = re.sub(r"<svg\b.*?</svg>", "<svg>\nother\nfonts\n</svg>", path.read_text(), flags=re.S)
     path.write_text(text)
     assert check_report(path) == []
-    lines = [*text.split("\n")]
+    path.write_text(text.replace("<svg>\nother\nfonts\n</svg>", "", 1))
+    assert len(check_report(path)) == 1  # a drawing is missing
+    lines = text.split("\n")
     number = next(n for n, line in enumerate(lines, 1) if "Holm-corrected" in line)
     path.write_text(text.replace("Holm-corrected", "uncorrected", 1))
     (difference,) = check_report(path)

@@ -359,7 +359,8 @@ def test_paragraph_table_and_references_compile_together(frame, cited, tmp_path:
     document = "\n".join([
         r"\documentclass{article}\usepackage[utf8]{inputenc}",
         r"\usepackage{booktabs,graphicx,xcolor}\begin{document}", paragraph(board, cited),
-        to_latex(leaderboard_document(board, "0" * 16)), r"\bibliographystyle{plain}\bibliography{references}",
+        to_latex(leaderboard_document(board, "0" * 16)),
+        r"\bibliographystyle{plain}\bibliography{references}",
         r"\end{document}",
     ])  # fmt: skip
     (tmp_path / "t.tex").write_text(document)
