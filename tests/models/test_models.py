@@ -496,6 +496,7 @@ def test_a_plug_in_may_name_its_paper(monkeypatch):
 # --- the digits student learns ----------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_digits_student_learns():
     from kdbench.data import Views
     from kdbench.data.load import load, split
