@@ -32,27 +32,35 @@ class UnknownName(KdbenchError, KeyError, ValueError):
     """No entry has that name; the message says which is near."""
 
 
-def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """` (did you mean 'kd'?)`, or the known words where none is near."""
-    known = sorted(known)
+class BrokenPlugin(KdbenchError, ImportError, TypeError):
+    """A plug-in cannot be imported, or its object is of the wrong kind."""
+
+
+class NameClash(KdbenchError, ValueError):
+    """Two installed packages, or one and kdbench itself, claim one name."""
+
+
+def did_you_mean(word: object, names: Iterable[str]) -> str:
+    """` (did you mean 'kd'?)`, or all names where none is near."""
+    names = sorted(names)
     text = word[:100] if isinstance(word, str) else ""
-    near = difflib.get_close_matches(text, known, n=1, cutoff=0.5)
-    return f" (did you mean '{near[0]}'?)" if near else f"; known: {', '.join(known)}"
+    near = difflib.get_close_matches(text, names, n=1, cutoff=0.5)
+    return f" (did you mean '{near[0]}'?)" if near else f"; known: {', '.join(names)}"
 
 
 class Registry(MutableMapping[str, T]):
     """Entries of one kind by name; a plug-in is imported when it is first looked up.
 
     Not before: a plug-in imports kdbench, so loading it while kdbench is being imported
-    would meet it half-made, and a broken plug-in disturbs only those who ask for it.
+    would find it half imported, and a broken plug-in disturbs only those who ask for it.
 
     `kind` is what an entry is called in messages, `group` the entry-point group, `builtin`
     kdbench's own entries, and `check` says what is wrong with a plug-in's object, or None.
     `entries` replaces the installed entry points.
 
-    Raises `ValueError` where two entries claim one name. Looking a name up raises
-    `UnknownName` where nothing has it, and for a plug-in `ImportError` where it cannot be
-    imported and `TypeError` where `check` refuses it; each names the distribution.
+    Raises `NameClash` where two entries claim one name. Looking a name up raises `UnknownName`
+    where nothing has it, and `BrokenPlugin` where a plug-in cannot be imported or `check`
+    refuses it; both name the distribution.
     """
 
     def __init__(
@@ -60,7 +68,7 @@ class Registry(MutableMapping[str, T]):
         kind: str,
         group: str,
         builtin: Mapping[str, T],
-        check: Callable[[object], str | None] = lambda found: None,
+        check: Callable[[object], str | None] = lambda entry: None,
         entries: Iterable[EntryPoint] | None = None,
     ) -> None:
         self.kind, self.group, self.builtin = kind, group, dict(builtin)
@@ -99,27 +107,27 @@ class Registry(MutableMapping[str, T]):
     def _load(self, entry: EntryPoint) -> T:
         where = f"the {self.kind} {entry.name} of {_distribution(entry)} ({entry.value})"
         try:
-            found = entry.load()
+            loaded = entry.load()
         except Exception as error:
             kind = type(error).__name__
-            raise ImportError(f"{where} cannot be imported: {kind}: {error}") from error
-        if wrong := self._check(found):
-            raise TypeError(f"{where} {wrong}")
-        return found
+            raise BrokenPlugin(f"{where} cannot be imported: {kind}: {error}") from error
+        if wrong := self._check(loaded):
+            raise BrokenPlugin(f"{where} {wrong}")
+        return loaded
 
 
 def _by_name(entries: Iterable[EntryPoint], builtin: Mapping[str, object]) -> dict[str, EntryPoint]:
     """Entries by name, in an order that does not depend on the installation's."""
-    found: dict[str, EntryPoint] = {}
+    by_name: dict[str, EntryPoint] = {}
     for entry in sorted(entries, key=lambda e: (e.name, e.value, _distribution(e))):
-        if entry.name in builtin or entry.name in found:
-            first = _place(found[entry.name]) if entry.name in found else "kdbench itself"
-            raise ValueError(
+        if entry.name in builtin or entry.name in by_name:
+            first = _place(by_name[entry.name]) if entry.name in by_name else "kdbench itself"
+            raise NameClash(
                 f"the name {entry.name!r} is taken by {first} and by {_place(entry)}; "
                 "rename one or uninstall its package"
             )
-        found[entry.name] = entry
-    return found
+        by_name[entry.name] = entry
+    return by_name
 
 
 def _distribution(entry: EntryPoint) -> str:

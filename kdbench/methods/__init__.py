@@ -1,5 +1,9 @@
-"""The table of methods. The key is the only name a method has: its file (with `_` for
-`-`), study files, MLflow tags, test ids and table rows use it."""
+"""The registry of methods, and all that a method needs, also one of another package.
+
+The key is the only name that a method has: its file (with `_` for `-`), study files, MLflow
+tags, test ids and table rows use it. Other packages add methods through the entry-point group
+`kdbench.methods`: the name of the entry is the key, its object a subclass of `Method`.
+"""
 
 from kdbench.methods.ab import AB
 from kdbench.methods.at import AT
@@ -7,7 +11,7 @@ from kdbench.methods.ban import BAN
 from kdbench.methods.base import Incompatible, Method, Range, hparam
 from kdbench.methods.byot import BYOT
 from kdbench.methods.ce import CE
-from kdbench.methods.common import first_phase, scalar, total, weighted
+from kdbench.methods.common import common, first_phase, scalar, shape, stages, total, weighted
 from kdbench.methods.cosine import Cosine
 from kdbench.methods.dkd import DKD
 from kdbench.methods.dml import DML
@@ -62,8 +66,9 @@ BUILTIN: dict[str, type[Method]] = {
 }
 
 
-def _check(found: object) -> str | None:
-    if isinstance(found, type) and issubclass(found, Method):
+def _check(entry: object) -> str | None:
+    """Why an object is no method, or None if it is one."""
+    if isinstance(entry, type) and issubclass(entry, Method):
         return None
     return "is no subclass of kdbench.methods.Method"
 
@@ -87,10 +92,13 @@ __all__ = [
     "Snapshot",
     "Stage",
     "Trained",
+    "common",
     "first_phase",
     "hparam",
     "regressor",
     "scalar",
+    "shape",
+    "stages",
     "total",
     "weighted",
 ]

@@ -75,8 +75,8 @@ class AB(Method):
 
     def helpers(self, shapes):
         names = stages(shapes, self.networks(), self.stages)
-        ours, theirs = ({n: shape(shapes, r, n) for n in names} for r in ("student", "teacher"))
-        return nn.ModuleDict({n: regressor(ours[n], theirs[n]) for n in names})
+        student, teacher = ({n: shape(shapes, r, n) for n in names} for r in ("student", "teacher"))
+        return nn.ModuleDict({n: regressor(student[n], teacher[n]) for n in names})
 
     def loss_weights(self):
         return {

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from kdbench.errors import KdbenchError
 from kdbench.methods.networks import Source, Trained
 from kdbench.methods.types import Batch, Progress, Shapes
 from kdbench.models.output import Output
@@ -45,7 +46,7 @@ def hparam(
     return dataclasses.field(default=default, metadata={"hparam": Hparam(search, low, high, help)})
 
 
-class Incompatible(Exception):
+class Incompatible(KdbenchError):
     """A method cannot serve this pair of models; the message is the reason to print."""
 
 

@@ -65,8 +65,8 @@ class FeatureMSE(Method):
         return (self.layer,)
 
     def helpers(self, shapes):
-        ours, theirs = (shape(shapes, role, self.layer) for role in ("student", "teacher"))
-        return nn.ModuleDict({"regressor": regressor(ours, theirs)})
+        student, teacher = (shape(shapes, role, self.layer) for role in ("student", "teacher"))
+        return nn.ModuleDict({"regressor": regressor(student, teacher)})
 
     def loss_weights(self):
         return {

@@ -68,9 +68,9 @@ class FSP(Method):
     def helpers(self, shapes):
         differ = []
         for name in stages(shapes, self.networks(), "stage?", least=2):
-            ours, theirs = (shape(shapes, role, name)[0] for role in ("student", "teacher"))
-            if ours != theirs:
-                differ.append(f"{name}: {ours} in the student, {theirs} in the teacher")
+            student, teacher = (shape(shapes, role, name)[0] for role in ("student", "teacher"))
+            if student != teacher:
+                differ.append(f"{name}: {student} in the student, {teacher} in the teacher")
         if differ:
             raise Incompatible(f"needs equal channel counts ({'; '.join(differ)})")
         return super().helpers(shapes)

@@ -64,8 +64,8 @@ class Hint(Method):
         return (self.layer,)
 
     def helpers(self, shapes):
-        ours, theirs = (shape(shapes, role, self.layer) for role in ("student", "teacher"))
-        return nn.ModuleDict({"regressor": regressor(ours, theirs)})
+        student, teacher = (shape(shapes, role, self.layer) for role in ("student", "teacher"))
+        return nn.ModuleDict({"regressor": regressor(student, teacher)})
 
     def loss_weights(self):
         return {"task": self.task_weight, "representation": self.beta}

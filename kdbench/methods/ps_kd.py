@@ -13,7 +13,7 @@ from kdbench.methods.networks import Snapshot, Trained
 
 @dataclass(frozen=True)
 class PSKD(Method):
-    """The student learns from the labels mixed with what it said itself one epoch before.
+    """The student learns from the labels mixed with its own predictions of one epoch before.
 
     Formula:
         L = CE((1 - a_t) * y + a_t * p_prev, softmax(z_s))
@@ -31,7 +31,7 @@ class PSKD(Method):
 
     Differs from the paper:
         - the previous epoch's network, in eval mode, sees the present batch; the authors'
-          code stores what the network said in train mode while epoch t - 1 went on, on
+          code stores the network's outputs in train mode while epoch t - 1 went on, on
           images augmented otherwise
     """
 

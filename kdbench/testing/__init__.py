@@ -30,10 +30,10 @@ def check_method(method: "str | type[Method]") -> None:
 
     Raises `AssertionError`, and `UnknownName` for a key that is not registered.
     """
-    from kdbench.testing import methods, report, training
+    from kdbench.testing import losses, methods, report, training
 
     with methods.registered(method) as key:
-        checks = {**methods.declaration_checks(key), **methods.loss_checks(key)}
+        checks = {**methods.declaration_checks(key), **losses.loss_checks(key)}
         report.run_checks(f"method {key}", checks)
         with training.temporary_world() as world:
             report.run_checks(f"method {key}", training.training_checks(world, key))

@@ -10,7 +10,8 @@ import kdbench.methods
 from kdbench.methods import BUILTIN, METHODS, Incompatible
 from kdbench.models import MODELS, paper_of
 from kdbench.testing import fakes
-from kdbench.testing.methods import declaration_checks, loss_checks
+from kdbench.testing.losses import loss_checks
+from kdbench.testing.methods import declaration_checks
 from kdbench.testing.report import run_checks
 
 KEYS = list(METHODS)

@@ -1,8 +1,10 @@
 """What an outside package runs: sound components pass, and faults are named."""
 
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -154,3 +156,12 @@ def test_light_to_import():
         "import sys, kdbench.testing; sys.exit('torch' in sys.modules or 'pytest' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_method_of_the_documentation_passes(tmp_path, monkeypatch):
+    """docs/your-own-method.md, copied as it stands."""
+    page = Path(__file__).parents[2] / "docs" / "your-own-method.md"
+    code = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)[0]
+    (tmp_path / "pkt_kd.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    check_method(__import__("pkt_kd").PKT)

@@ -1,0 +1,185 @@
+"""What every method owes in its loss, on random outputs."""
+
+import dataclasses
+from collections.abc import Mapping
+from functools import partial
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+from kdbench.methods import METHODS
+from kdbench.methods.base import Incompatible
+from kdbench.methods.types import Progress
+from kdbench.models.output import Output
+from kdbench.testing import fakes
+from kdbench.testing.report import Checks, require
+
+PROGRESS = (fakes.START, fakes.MIDDLE, fakes.END)
+
+
+class Case:
+    """A method beside a teacher of some sizes: random outputs, helper modules, labels."""
+
+    def __init__(self, key: str, teacher: str, **hparams: object) -> None:
+        torch.manual_seed(0)
+        self.method = METHODS[key](**hparams)
+        self.sizes = fakes.shapes(self.method, teacher)
+        self.helpers = fakes.helpers(self.method, self.sizes)
+        self.out = fakes.outputs(self.method, self.sizes)
+
+    def terms(self, progress: Progress) -> dict[str, Tensor]:
+        """The terms of the loss on this case's outputs."""
+        return self.method.loss(self.out, fakes.batch(), self.helpers, progress)
+
+
+def check_terms(case: Case) -> None:
+    """Finite float32 scalars, named as the weights."""
+    for progress in PROGRESS:
+        terms = case.terms(progress)
+        names, weights = sorted(terms), sorted(case.method.loss_weights())
+        require(names == weights, f"loss() has the terms {names}, loss_weights() {weights}")
+        require("task" in terms, "no term is called `task`")
+        for name, term in terms.items():
+            require(term.shape == (), f"{name} has shape {tuple(term.shape)}, not that of a scalar")
+            require(term.dtype == torch.float32, f"{name} is {term.dtype}, not float32")
+            require(term.isfinite(), f"{name} is not finite")
+
+
+def check_gradients(case: Case) -> None:
+    """A gradient for every trained network and helper, none for a frozen one."""
+    for progress in (fakes.START, fakes.END):
+        _total(case.terms(progress)).backward()
+    for name, parameter in case.helpers.named_parameters():
+        require(_moved(parameter), f"no gradient reaches the helper {name}")
+    trained = fakes.trained(case.method)
+    for role, output in case.out.items():
+        features = list(output.features.values())
+        if role in trained:
+            gradient = output.logits.grad
+            require(_moved(output.logits), f"no gradient reaches the logits of the {role}")
+            assert gradient is not None
+            require(gradient.isfinite().all(), f"the gradient of the {role} is not finite")
+            require(
+                not features or any(map(_moved, features)),
+                f"no gradient reaches a feature of the {role}; layers() asks for them in vain",
+            )
+        else:
+            given = [tensor.grad is not None for tensor in (output.logits, *features)]
+            require(not any(given), f"a gradient reaches the {role}: detach what is frozen")
+
+
+def check_purity(case: Case) -> None:
+    """The loss is a function: it draws from no global stream and changes none of its arguments."""
+    tensors = [t for o in case.out.values() for t in (o.logits, *o.features.values())]
+    tensors += case.helpers.state_dict().values()
+    before, random = [t.clone() for t in tensors], torch.get_rng_state()
+    first, second = case.terms(fakes.MIDDLE), case.terms(fakes.MIDDLE)
+    require(
+        torch.equal(torch.get_rng_state(), random),
+        "loss() draws from torch's global generator; draw from batch.generator",
+    )
+    require(all(map(torch.equal, tensors, before)), "loss() changes outputs or helper modules")
+    for name in first:
+        require(torch.equal(first[name], second[name]), f"{name} differs when computed again")
+
+
+def check_no_values_read(case: Case) -> None:
+    """Nothing depends on values in Python: tensors on the meta device have none to read."""
+    bare = {
+        role: Output(o.logits.to("meta"), {n: t.to("meta") for n, t in o.features.items()})
+        for role, o in case.out.items()
+    }
+    share = torch.empty((), device="meta")
+    progress = Progress(share, share, share)
+    helpers = fakes.helpers(case.method, case.sizes).to("meta")
+    try:
+        terms = case.method.loss(bare, fakes.batch(device="meta"), helpers, progress)
+    except (RuntimeError, NotImplementedError) as error:
+        raise AssertionError(
+            "loss() reads a value back (`.item()`, `if tensor:`) or makes a tensor on another "
+            f"device, which a CUDA graph cannot capture: {error}"
+        ) from error
+    for name, term in terms.items():
+        require(term.is_meta and term.shape == (), f"{name} does not follow the logits' device")
+
+
+def check_tensor_progress(case: Case) -> None:
+    """Progress as tensors gives the same as progress as numbers."""
+    for progress in PROGRESS:
+        shares = {k: torch.tensor(v) for k, v in dataclasses.asdict(progress).items()}
+        plain, terms = case.terms(progress), case.terms(Progress(**shares))
+        for name, term in terms.items():
+            require(torch.equal(term, plain[name]), f"{name} differs where progress is a tensor")
+
+
+def check_loss_weights(case: Case) -> None:
+    """`loss_weights` doubled doubles every term, so no term takes its weight elsewhere."""
+    plain, weights = case.terms(fakes.END), case.method.loss_weights()
+    for name, weight in weights.items():
+        require(isinstance(weight, float), f"loss_weights()[{name!r}] is {weight!r}, no float")
+    doubled = {name: 2 * weight for name, weight in weights.items()}
+    with mock.patch.object(type(case.method), "loss_weights", return_value=doubled):
+        terms = case.terms(fakes.END)
+    for name, term in terms.items():
+        same = torch.allclose(term, 2 * plain[name], rtol=1.3e-6, atol=1e-5)
+        require(same, f"{name} does not use loss_weights()[{name!r}]; see kdbench.methods.weighted")
+
+
+def check_seeded_helpers(case: Case) -> None:
+    """First weights of helper modules come from torch's global generator alone."""
+    first, again, other = (
+        fakes.helpers(case.method, case.sizes, seed).state_dict() for seed in (3, 3, 4)
+    )
+    for name, value in first.items():
+        require(torch.equal(value, again[name]), f"the helper {name} differs at the same seed")
+        require(not torch.equal(value, other[name]), f"the helper {name} ignores torch's seed")
+
+
+LOSS = (
+    check_terms,
+    check_gradients,
+    check_purity,
+    check_no_values_read,
+    check_tensor_progress,
+    check_loss_weights,
+    check_seeded_helpers,
+)
+
+
+def check_loss(key: str, teacher: str) -> None:
+    """All checks of the loss beside one kind of teacher, and at the ends of the ranges.
+
+    A method may refuse a teacher of other sizes than the student's.
+    """
+    for check in LOSS:
+        try:
+            case = Case(key, teacher)
+        except Incompatible as reason:
+            require(teacher != fakes.SAME, f"refuses a teacher of the student's sizes: {reason}")
+            return
+        check(case)
+    for end in ("low", "high"):
+        hparams = {name: getattr(r, end) for name, r in METHODS[key].searched().items()}
+        for progress in (fakes.START, fakes.END):
+            case = Case(key, teacher, **hparams)
+            value = _total(case.terms(progress))
+            value.backward()
+            gradient = case.out["student"].logits.grad
+            finite = value.isfinite() and gradient is not None and gradient.isfinite().all()
+            require(finite, f"loss or gradient is not finite at {hparams}")
+
+
+def loss_checks(key: str) -> Checks:
+    """The checks of a method's loss, by the teacher beside it."""
+    return {
+        f"loss ({teacher} teacher)": partial(check_loss, key, teacher) for teacher in fakes.TEACHERS
+    }
+
+
+def _total(terms: Mapping[str, Tensor]) -> Tensor:
+    return torch.stack(list(terms.values())).sum()
+
+
+def _moved(tensor: Tensor) -> bool:
+    return tensor.grad is not None and bool(tensor.grad.abs().sum() > 0)
