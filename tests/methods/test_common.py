@@ -13,7 +13,7 @@ from kdbench.methods.types import Shapes
 side = st.integers(1, 12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(source=side, target=side, wide=st.booleans())
 def test_regressor_gives_the_shape_asked_for(source, target, wide):
     ratio = 2 if wide else 1
@@ -22,7 +22,7 @@ def test_regressor_gives_the_shape_asked_for(source, target, wide):
     assert out.shape == (2, 5, target, target * ratio)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(target=side, ratio=st.integers(1, 6))
 def test_regressor_skips_no_pixel(target, ratio):
     """Every pixel of the student's map can move some pixel of the prediction."""

@@ -21,8 +21,19 @@ KD = METHODS["kd"]
 
 def test_sound_components_pass():
     check_method("hint")
-    check_model("digits-cnn", (1, 8, 8))
     check_data("digits")
+
+
+#: Models of the kinds that others of their family show in less time.
+SLOW = re.compile(r"resnet(14|20|32|44|56|110)|resnet8x4|wrn|deepnn")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.long] * bool(SLOW.match(n))) for n in MODELS]
+)
+def test_every_model_passes(name):
+    shapes = {"digits": (1, 8, 8), "mnist": (1, 28, 28)}
+    check_model(name, shapes.get(name.split("-")[0], (3, 32, 32)))
 
 
 def test_a_class_need_not_be_registered():
