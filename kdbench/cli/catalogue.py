@@ -96,7 +96,8 @@ def markdown() -> str:
             lines += ["| hyperparameter | default | searched in | meaning |", "|---|---|---|---|"]
             default = kind()
             lines += [
-                f"| `{name}` | {_value(getattr(default, name))} | {searched(hparam)} | {hparam.help} |"
+                f"| `{name}` | {_value(getattr(default, name))} | {searched(hparam)} "
+                f"| {hparam.help} |"
                 for name, hparam in kind.hparams().items()
             ]
             lines.append("")

@@ -42,7 +42,7 @@ def hparam(
     high: float | None = None,
     help: str = "",
 ) -> Any:
-    """Declare a dataclass field as a hyperparameter: default, search range and limits in one place."""
+    """Declare a dataclass field as a hyperparameter: default, range and limits in one place."""
     return dataclasses.field(default=default, metadata={"hparam": Hparam(search, low, high, help)})
 
 

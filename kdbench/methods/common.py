@@ -54,7 +54,7 @@ def common(layers: Iterable[Mapping[str, Any]], pattern: str) -> list[str]:
 
 
 def stages(shapes: Shapes, roles: Iterable[str], pattern: str, least: int = 1) -> list[str]:
-    """The stage layers that all of `roles` have; `Incompatible` where they are fewer than `least`."""
+    """The stage layers that all of `roles` have. Raises `Incompatible` below `least` of them."""
     roles = list(roles)
     names = common((shapes.features.get(role, {}) for role in roles), pattern)
     if len(names) < least:

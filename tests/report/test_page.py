@@ -89,7 +89,8 @@ def fake_study(rows, classes=("cat", "dog<b>"), epochs=EPOCHS, **plan):
         label, kind = row["label"], row["row"]
         if row["incompatible"]:
             runs.append(run_line(label, kind, None, None, state="incompatible",
-                                 reason=row["incompatible"], accuracy=None, dirty=None, commit=None, test=None))  # fmt: skip
+                                 reason=row["incompatible"], accuracy=None, dirty=None,
+                                 commit=None, test=None))  # fmt: skip
         runs += [run_line(label, kind, int(s), name) for s, name in row["runs"].items()]
         if kind == "tuned":
             for number in range(3):
