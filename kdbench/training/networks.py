@@ -10,7 +10,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kdbench import models
 from kdbench.data import VIEWS
-from kdbench.methods.networks import Average, Frozen, Snapshot, Source, Trained
+from kdbench.methods.networks import Average, Frozen, RoleModels, Snapshot, Source, Trained
 from kdbench.methods.types import Shapes
 from kdbench.records.spec import uses_cache
 from kdbench.training import seeds
@@ -80,20 +80,24 @@ def build_networks(job: TrainingJob, context: TrainingContext) -> RunNetworks:
         for role, source in sources.items()
         if isinstance(source, Snapshot | Average)
     }
-    teachers: dict[str, tuple[TeacherNetwork, bool]] = {}
-    shapes: dict[str, dict[str, tuple[int, ...]]] = {}
     spec, data = job.spec, context.data
-    for role, source in sources.items():
-        if isinstance(source, Frozen):
-            teacher = context.teacher(spec, role)
-            shapes[role] = {layer: teacher.shapes[layer] for layer in job.layers}
-            views = VIEWS[spec.data.augment]
-            cached = uses_cache(spec, len(data.labels), views, shapes[role])
-            teachers[role] = (teacher, cached)
-        else:
-            slot = _trained_source(sources, role).slot
-            every = models.feature_shapes(spec.models[slot], data.shape, data.classes)
-            shapes[role] = {layer: every[layer] for layer in job.layers}
+    frozen = {
+        role: context.teacher(spec, role)
+        for role, source in sources.items()
+        if isinstance(source, Frozen)
+    }
+    role_models = RoleModels(
+        sources, spec.models.__getitem__, lambda role, _: frozen[role].model_name
+    )
+    shapes: dict[str, dict[str, tuple[int, ...]]] = {}
+    for role, model in role_models.by_role().items():
+        every = models.feature_shapes(model, data.shape, data.classes)
+        shapes[role] = {layer: every[layer] for layer in job.layers}
+    views = VIEWS[spec.data.augment]
+    teachers = {
+        role: (teacher, uses_cache(spec, len(data.labels), views, shapes[role]))
+        for role, teacher in frozen.items()
+    }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_seed(job, "helpers"))
         helpers = job.method.helpers(Shapes(data.classes, len(data.labels), shapes))
@@ -127,15 +131,6 @@ def _follower(source: Snapshot | Average, network: nn.Module) -> Any:
     else:
         follower = copy.deepcopy(network)
     return follower.eval().requires_grad_(False)
-
-
-def _trained_source(sources: dict[str, Source], role: str) -> Trained:
-    """The source of a trained network, or of the one that a follower follows."""
-    source = sources[role]
-    if isinstance(source, Snapshot | Average):
-        source = sources[source.of]
-    assert isinstance(source, Trained), f"{role} follows a network that is not trained"
-    return source
 
 
 def _inner(network: nn.Module) -> nn.Module:

@@ -87,7 +87,8 @@ class TeacherNetwork:
         self.model = models.to_device(model, views.device)
         spec = store.record(run_id).spec()
         assert spec is not None, "a run whose weights were loaded has a spec"
-        self.shapes = models.feature_shapes(spec.models["student"], data.shape, data.classes)
+        self.model_name = spec.models["student"]
+        self.shapes = models.feature_shapes(self.model_name, data.shape, data.classes)
         key = {
             "run": run_id,
             "weights": which,
