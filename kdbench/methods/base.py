@@ -46,6 +46,10 @@ def hparam(
     return dataclasses.field(default=default, metadata={"hparam": Hparam(search, low, high, help)})
 
 
+class UndeclaredField(KdbenchError, TypeError):
+    """A field of a method is not declared with `hparam`."""
+
+
 class Incompatible(KdbenchError):
     """A method cannot serve this pair of models; the message is the reason to print."""
 
@@ -106,7 +110,13 @@ class Method:
     @classmethod
     def hparams(cls) -> dict[str, Hparam]:
         """The method's hyperparameters by name, in the order they are declared."""
-        return {f.name: f.metadata["hparam"] for f in dataclasses.fields(cls)}
+        fields = dataclasses.fields(cls)
+        if plain := [field.name for field in fields if "hparam" not in field.metadata]:
+            raise UndeclaredField(
+                f"{cls.__name__}.{plain[0]} is not declared with hparam(): every field of a method "
+                "is a hyperparameter; what is none is a ClassVar"
+            )
+        return {field.name: field.metadata["hparam"] for field in fields}
 
     @classmethod
     def searched(cls) -> dict[str, Range]:
@@ -118,8 +128,9 @@ class Method:
 
         Raises `ValueError` that names the hyperparameter, the value and the limits.
         """
+        hparams = self.hparams()
         for field in dataclasses.fields(self):
-            spec: Hparam = field.metadata["hparam"]
+            spec = hparams[field.name]
             value = coerce(field.name, getattr(self, field.name), type(field.default))
             object.__setattr__(self, field.name, value)
             below = spec.low is not None and value < spec.low

@@ -1,11 +1,13 @@
 """Regressors, weighting and the lookup of layers."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdbench.methods.base import Incompatible
+from kdbench.methods.base import Incompatible, Method
 from kdbench.methods.common import common, stages, weighted
 from kdbench.methods.regressor import regressor
 from kdbench.methods.types import Shapes
@@ -71,3 +73,13 @@ def test_weights_and_terms_have_to_agree():
     assert terms == {"task": 2, "peer.task": 3}
     with pytest.raises(KeyError, match="do not match"):
         weighted({"task": 2.0, "soft": 3.0}, task=one)
+
+
+def test_a_field_that_is_no_hyperparameter_is_named():
+    @dataclass(frozen=True)
+    class Plain(Method):
+        power: float = 2.0
+
+    for act in (Plain, Plain.hparams):
+        with pytest.raises(TypeError, match=r"Plain.power is not declared with hparam\(\)"):
+            act()
