@@ -103,7 +103,9 @@ class GraphedStep:
     def _capture(self, run: TrainingRun) -> None:
         """Capture a run's step and leave the run as it was."""
         graph = CudaGraph(self.device)
-        before = [(tensor, tensor.clone()) for tensor in run.tensors()]
+        # Detached: a clone with a history would keep the parameters' gradient nodes on the
+        # stream of now, and a capture on another stream fails when the backward reaches them.
+        before = [(tensor, tensor.detach().clone()) for tensor in run.tensors()]
         draws = run.generator.get_state()
         self._synchronise()
         try:
