@@ -1,54 +1,101 @@
-"""A GPU's steps: captured against eager, throughput against cohort size, share of the card.
+"""A GPU's steps: captured against eager, throughput against cohort size, share of the card,
+and the ways to train many students at once that were weighed against captured steps.
 
-    python benchmarks/gpu.py [--seconds 1.0] [--sizes 1,2,4,8,16,32]
+    python benchmarks/gpu.py [--seconds 0.5] [--sizes 1,2,5,10,20] [--parts cohorts,layout,...]
 
-Prints one JSON line a measurement. Times are of whole steps, data and teacher outputs
-included, between two waits for the device.
+Prints one JSON line a measurement, then a table. Times are of whole steps, data and teacher
+outputs included, between two waits for the device. Images are noise: what a step costs does
+not depend on them.
 """
 
 import argparse
 import json
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from setting import Setting, noise, with_other_lr
+from stacked import Stacked
+from torch import nn
 
 from kdbench import models
+from kdbench.data import Views
 from kdbench.training.batches import SharedBatch, training_positions
 from kdbench.training.context import TrainingContext, TrainingJob
+from kdbench.training.cuda_graphs.graph import can_capture
 from kdbench.training.cuda_graphs.pool import GraphPool
 from kdbench.training.run import TrainingRun, batches_for
 
 DEVICE = "cuda"
+EPOCHS = 240
+MODELS = ("lightnn", "resnet8x4")
+ROWS: list[dict[str, Any]] = []
 
 
 def log(**what: object) -> None:
+    ROWS.append(what)
     print(json.dumps(what), flush=True)
 
 
 def matrix_rate(dtype: torch.dtype, size: int = 8192) -> float:
     """FLOP/s of a large matrix product on random values."""
     one, other = (torch.randn(size, size, device=DEVICE, dtype=dtype) for _ in range(2))
+    return 2 * size**3 / seconds_of(lambda: one @ other)
+
+
+def bandwidth(size: int = 1 << 32) -> float:
+    """Bytes/s of a large copy on the device, read and written bytes counted."""
+    one, other = (torch.empty(size, dtype=torch.uint8, device=DEVICE) for _ in range(2))
+    return 2 * size / seconds_of(lambda: one.copy_(other))
+
+
+def seconds_of(work: Callable[[], object], times: int = 10) -> float:
     for _ in range(3):
-        one @ other
+        work()
     torch.cuda.synchronize()
     started = time.perf_counter()
-    for _ in range(10):
-        one @ other
+    for _ in range(times):
+        work()
     torch.cuda.synchronize()
-    return 10 * 2 * size**3 / (time.perf_counter() - started)
+    return (time.perf_counter() - started) / times
+
+
+def values_moved(name: str, shape: tuple[int, int, int], classes: int) -> int:
+    """Values that a training step of one image moves through memory if each layer reads and
+    writes once: input and output forward; both gradients and the input again backward."""
+    moved = 0
+
+    def count(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        nonlocal moved
+        moved += 3 * inputs[0].numel() + 2 * output.numel()
+
+    network = models.build(name, shape, classes)
+    for module in network.modules():
+        if not list(module.children()):
+            module.register_forward_hook(count)
+    network(torch.zeros(2, *shape))
+    return moved // 2
 
 
 class Cohort:
     """Runs in lockstep over the batches of one epoch, round and round."""
 
-    def __init__(self, jobs: list[TrainingJob], context: TrainingContext, captured: bool) -> None:
+    def __init__(
+        self,
+        jobs: list[TrainingJob],
+        context: TrainingContext,
+        captured: bool = True,
+        change: Callable[[TrainingRun], None] = lambda run: None,
+    ) -> None:
         self.runs = [TrainingRun(job, context) for job in jobs]
         for run in self.runs:
             run.prepare(lambda: False)
+            change(run)
         fit, _ = training_positions(jobs[0].spec, context)
         # Whole batches only: the last one is smaller, and would be captured by itself.
         self.batches = batches_for(self.runs, context, fit, 0)[:-1]
@@ -57,6 +104,9 @@ class Cohort:
         started = time.perf_counter()
         self.steps(1)
         self.first = time.perf_counter() - started
+        reasons = [self.graphs.why_not_captured(run) for run in self.runs] if self.graphs else []
+        if failed := [reason for reason in reasons if reason]:
+            raise RuntimeError(f"{len(failed)} of {len(self.runs)} not captured: {failed[0]}")
 
     def steps(self, count: int) -> None:
         for run in self.runs:
@@ -92,76 +142,236 @@ def guarded(_: str, act: Callable[[TrainingRun], object], run: TrainingRun) -> b
     return True
 
 
+class Pair:
+    """One pair of models at one precision, and what is measured of it."""
+
+    def __init__(self, root: Path, name: str, precision: str, seconds: float) -> None:
+        self.name, self.precision, self.seconds = name, precision, seconds
+        sgd = {"optimizer": "sgd", "lr": 0.05, "weight_decay": 5e-4}
+        if name == "lightnn":
+            data, teacher = noise("cifar10", 10, 50_000, (3, 32, 32)), "deepnn"
+            recipe, augment = {"batch": 128}, "none"
+        else:
+            data, teacher = noise("cifar100", 100, 50_000, (3, 32, 32)), "resnet32x4"
+            recipe, augment = sgd, "crop-flip"
+        recipe = {**recipe, "precision": precision, "teacher_outputs": "live"}
+        self.made = Setting(root / name / precision, data, name, teacher, recipe, augment)
+        self.batch = self.made.recipe["batch"]
+
+    def cohort(self, count: int, method: str = "ce", **options: Any) -> Cohort:
+        jobs = with_other_lr(self.made.job(method), count)
+        return Cohort(jobs, self.made.context(DEVICE), **options)
+
+    def per_member(self, count: int, method: str = "ce", **options: Any) -> float:
+        """Seconds of a step of each of `count` runs."""
+        torch.cuda.empty_cache()
+        return self.cohort(count, method, **options).seconds_per_step(self.seconds) / count
+
+    def report(self, what: str, count: int, spent: float, **more: object) -> None:
+        steps = -(-len(self.made.data.labels) // self.batch) * EPOCHS
+        log(
+            model=self.name,
+            precision=self.precision,
+            what=what,
+            runs=count,
+            us_per_member=round(1e6 * spent, 1),
+            images_per_s=round(self.batch / spent),
+            s_per_240_epochs=round(spent * steps, 1),
+            **more,
+        )
+
+
+def cohorts(pair: Pair, sizes: list[int], rates: dict[str, float]) -> None:
+    """Captured steps against one eager run, and the share of the card."""
+    data = pair.made.data
+    flops = 6 * models.macs(pair.name, data.shape, data.classes) * pair.batch
+    width = {"fp32": 4, "bf16": 2}[pair.precision]
+    moved = values_moved(pair.name, data.shape, data.classes) * pair.batch * width
+    pair.report("eager", 1, pair.per_member(1, captured=False))
+    for count in sizes:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        cohort = pair.cohort(count)
+        spent = cohort.seconds_per_step(pair.seconds) / count
+        pair.report(
+            "captured",
+            count,
+            spent,
+            of_matrix_rate=round(flops / spent / rates[pair.precision], 3),
+            of_bandwidth=round(moved / spent / rates["bandwidth"], 3),
+            first_step_s=round(cohort.first, 1),
+            gib=round(torch.cuda.max_memory_allocated() / 2**30, 2),
+        )
+        del cohort
+    kd = pair.per_member(10, "kd")
+    pair.report("captured, kd with a live teacher", 10, kd)
+
+
+def layout(pair: Pair, rates: dict[str, float]) -> None:
+    """Captured steps with channels first instead of last."""
+    take = Views.take
+    Views.take = lambda *given: take(*given).contiguous()  # type: ignore[method-assign]
+    try:
+        spent = pair.per_member(
+            10,
+            change=lambda run: run.networks.trained["student"].to(
+                memory_format=torch.contiguous_format
+            ),
+        )
+    finally:
+        Views.take = take  # type: ignore[method-assign]
+    pair.report("captured, channels first", 10, spent)
+
+
+def compiled(pair: Pair, rates: dict[str, float]) -> None:
+    """The student's forward and backward compiled: within captured steps, and alone with
+    CUDA graphs of the compiler's own."""
+    for what, count, captured, mode in (
+        ("captured, student compiled", 10, True, None),
+        ("compiled, reduce-overhead", 1, False, "reduce-overhead"),
+    ):
+        made: list[Any] = []
+
+        def change(run: TrainingRun, made: list[Any] = made, mode: str | None = mode) -> None:
+            extractor = run.networks.extractors["student"]
+            if not made:
+                torch._dynamo.reset()
+                made.append(torch.compile(extractor._forwards[True], mode=mode))
+            extractor._forwards = {**extractor._forwards, True: made[0]}
+
+        started = time.perf_counter()
+        spent = pair.per_member(count, captured=captured, change=change)
+        graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        wall = round(time.perf_counter() - started, 1)
+        pair.report(what, count, spent, compiled_graphs=graphs, wall_s=wall)
+
+
+def stacked(pair: Pair, rates: dict[str, float]) -> None:
+    """Ten students as one network over stacked weights, whole step captured."""
+    data = pair.made.data
+    for count in (2, 10):
+        step = Stacked(pair.name, data, count, pair.batch, pair.precision)
+        pair.report("stacked, captured", count, seconds_of(step.replay, 30) / count)
+
+
+def processes(pair: Pair, rates: dict[str, float]) -> None:
+    """Several processes with ten captured runs each, at the same time."""
+    for count in (2, 4):
+        command = [sys.executable, "-W", "ignore", __file__, "--child", pair.name, pair.precision]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        started = [subprocess.Popen(command, **pipes) for _ in range(count)]
+        for child in started:
+            child.stdout.readline()  # it has captured
+        for child in started:
+            child.stdin.write("\n")
+            child.stdin.flush()
+        steps = [float(child.communicate()[0]) for child in started]
+        pair.report(f"captured, in {count} processes", 10 * count, 1 / sum(steps))
+
+
+def child(name: str, precision: str, seconds: float = 4.0) -> None:
+    """Capture ten runs, wait for a line, then print how many steps of a run are done a second."""
+    with tempfile.TemporaryDirectory() as root:
+        cohort = Pair(Path(root), name, precision, 1.0).cohort(10)
+        cohort.steps(20)
+        print("ready", flush=True)
+        sys.stdin.readline()
+        done, started = 0, time.perf_counter()
+        while time.perf_counter() - started < seconds:
+            cohort.steps(50)
+            done += 500
+        print(done / (time.perf_counter() - started), flush=True)
+
+
+def kernels(pair: Pair, rates: dict[str, float]) -> None:
+    """Where the device's time of one eager step goes."""
+    cohort = pair.cohort(1, captured=False)
+    cohort.steps(5)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiled:
+        cohort.steps(10)
+    events = [e for e in profiled.key_averages() if e.self_device_time_total > 0]
+    events.sort(key=lambda event: -event.self_device_time_total)
+    total = sum(event.self_device_time_total for event in events) / 10
+    pair.report(
+        "kernels of an eager step", 1, total / 1e6, kernels=sum(e.count for e in events) // 10
+    )
+    for event in events[:14]:
+        log(
+            kernel=event.key[:90],
+            us=round(event.self_device_time_total / 10, 1),
+            n=event.count / 10,
+        )
+
+
+def table(root: Path, seconds: float) -> None:
+    """A teacher's outputs over all 162 views, for few images."""
+    images = 2000
+    data = noise("cifar100", 100, images, (3, 32, 32))
+    made = Setting(root / "table", data, "resnet8x4", "resnet32x4", {}, "crop-flip")
+    made.recipe["teacher_outputs"] = "cache"
+    context = made.context(DEVICE)
+    run = TrainingRun(made.job("kd"), context)
+    started = time.perf_counter()
+    run.prepare(lambda: False)
+    spent = time.perf_counter() - started
+    log(what="table of resnet32x4", images=images, views=162, s_for_50000=round(spent * 25))
+
+
+PARTS = {
+    "layout": layout,
+    "stacked": stacked,
+    "processes": processes,
+    "compiled": compiled,
+    "kernels": kernels,
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=1.0)
-    parser.add_argument("--sizes", default="1,2,4,8,16,32")
+    parser.add_argument("--seconds", type=float, default=0.5)
+    parser.add_argument("--sizes", default="1,2,5,10,20")
+    parser.add_argument("--parts", default=",".join(["cohorts", "table", *PARTS]))
+    parser.add_argument(
+        "--pairs", default="lightnn:fp32,lightnn:bf16,resnet8x4:fp32,resnet8x4:bf16"
+    )
+    parser.add_argument("--child", nargs=2)
     options = parser.parse_args()
-    sizes = [int(size) for size in options.sizes.split(",")]
     torch.backends.cudnn.allow_tf32 = False
-    rates = {"fp32": matrix_rate(torch.float32), "bf16": matrix_rate(torch.bfloat16)}
+    if options.child:
+        child(*options.child)
+        return
+    rates = {
+        "fp32": matrix_rate(torch.float32),
+        "bf16": matrix_rate(torch.bfloat16),
+        "bandwidth": bandwidth(),
+    }
+    torch.cuda.empty_cache()
     log(
         card=torch.cuda.get_device_name(),
         torch=torch.__version__,
-        matrix_tflops={k: round(v / 1e12, 1) for k, v in rates.items()},
+        tera_per_s={k: round(v / 1e12, 2) for k, v in rates.items()},
+        can_capture=can_capture(torch.device(DEVICE)),
     )
-    cifar10 = noise("cifar10", 10, 50_000, (3, 32, 32))
-    cifar100 = noise("cifar100", 100, 50_000, (3, 32, 32))
-    sgd = {"optimizer": "sgd", "lr": 0.05, "weight_decay": 5e-4}
     with tempfile.TemporaryDirectory() as root:
-        for name, data, student, teacher, recipe, augment in (
-            ("lightnn", cifar10, "lightnn", "deepnn", {"batch": 128, "epochs": 10}, "none"),
-            ("resnet8x4", cifar100, "resnet8x4", "resnet32x4", sgd, "crop-flip"),
-        ):
-            flops = 6 * models.macs(student, data.shape, data.classes)
-            for precision in ("fp32", "bf16"):
-                made = Setting(
-                    Path(root, name),
-                    data,
-                    student,
-                    teacher,
-                    {**recipe, "precision": precision, "teacher_outputs": "live"},
-                    augment,
-                )
-                size = made.recipe["batch"]
-                jobs = with_other_lr(made.job("ce"), max(*sizes, 10))
-                eager = Cohort(jobs[:1], made.context(DEVICE), captured=False).seconds_per_step(
-                    options.seconds
-                )
-                for count in sizes:
-                    cohort = Cohort(jobs[:count], made.context(DEVICE), captured=True)
-                    spent = cohort.seconds_per_step(options.seconds)
-                    seconds = spent / count * len(cohort.batches) * made.recipe["epochs"]
-                    log(
-                        model=name,
-                        precision=precision,
-                        runs=count,
-                        eager_alone_us=round(1e6 * eager),
-                        step_us=round(1e6 * spent),
-                        us_per_member=round(1e6 * spent / count, 1),
-                        against_eager=round(eager * count / spent, 2),
-                        first_step_s=round(cohort.first, 3),
-                        seconds_per_run=round(seconds, 1),
-                        share_of_matrix_rate=round(
-                            flops * size * count / spent / rates[precision], 4
-                        ),
-                        gib=round(torch.cuda.max_memory_allocated() / 2**30, 2),
-                    )
-                    del cohort
-                    torch.cuda.empty_cache()
-                    torch.cuda.reset_peak_memory_stats()
-                kd = with_other_lr(made.job("kd"), 10)
-                ce, live = (
-                    Cohort(each, made.context(DEVICE), captured=True).seconds_per_step(
-                        options.seconds
-                    )
-                    for each in (jobs[:10], kd)
-                )
-                log(
-                    model=name,
-                    precision=precision,
-                    live_teacher_kd_over_ce_cohort_of_10=round(live / ce, 3),
-                )
+        parts = options.parts.split(",")
+        pairs = [
+            Pair(Path(root), *pair.split(":"), options.seconds) for pair in options.pairs.split(",")
+        ]
+        works: list[Callable[[], None]] = []
+        if "cohorts" in parts:
+            sizes = [int(size) for size in options.sizes.split(",")]
+            works += [lambda p=p: cohorts(p, sizes, rates) for p in pairs]
+        if "table" in parts:
+            works.append(lambda: table(Path(root), options.seconds))
+        for part in (part for part in PARTS if part in parts):
+            works += [lambda p=p, part=part: PARTS[part](p, rates) for p in pairs]
+        for work in works:
+            try:
+                work()
+            except Exception as error:
+                log(failed=f"{type(error).__name__}: {error}"[:300])
+    for row in ROWS:
+        print("  ".join(f"{key} {value}" for key, value in row.items()))
 
 
 if __name__ == "__main__":
