@@ -39,6 +39,7 @@ bench: venv
 	$(BIN)/python benchmarks/steps.py
 	$(BIN)/python benchmarks/study.py
 	$(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' \
+	  && $(BIN)/python -m pytest tests/training/test_cuda_graphs.py -m '' \
 	  && $(BIN)/python benchmarks/gpu.py || echo "no CUDA device: benchmarks/gpu.py left out"
 
 lint: venv

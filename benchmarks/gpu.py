@@ -1,7 +1,7 @@
 """A GPU's steps: captured against eager, throughput against cohort size, share of the card,
-and the ways to train many students at once that were weighed against captured steps.
+a teacher's table over all views.
 
-    python benchmarks/gpu.py [--seconds 0.5] [--sizes 1,2,5,10,20] [--parts cohorts,layout,...]
+    python benchmarks/gpu.py [--seconds 0.5] [--sizes 1,2,5,10,20] [--pairs resnet8x4:bf16,...]
 
 Prints one JSON line a measurement, then a table. Times are of whole steps, data and teacher
 outputs included, between two waits for the device. Images are noise: what a step costs does
@@ -10,8 +10,6 @@ not depend on them.
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,11 +18,9 @@ from typing import Any
 
 import torch
 from setting import Setting, noise, with_other_lr
-from stacked import Stacked
 from torch import nn
 
 from kdbench import models
-from kdbench.data import Views
 from kdbench.training.batches import SharedBatch, training_positions
 from kdbench.training.context import TrainingContext, TrainingJob
 from kdbench.training.cuda_graphs.graph import can_capture
@@ -33,7 +29,6 @@ from kdbench.training.run import TrainingRun, batches_for
 
 DEVICE = "cuda"
 EPOCHS = 240
-MODELS = ("lightnn", "resnet8x4")
 ROWS: list[dict[str, Any]] = []
 
 
@@ -86,16 +81,11 @@ class Cohort:
     """Runs in lockstep over the batches of one epoch, round and round."""
 
     def __init__(
-        self,
-        jobs: list[TrainingJob],
-        context: TrainingContext,
-        captured: bool = True,
-        change: Callable[[TrainingRun], None] = lambda run: None,
+        self, jobs: list[TrainingJob], context: TrainingContext, captured: bool = True
     ) -> None:
         self.runs = [TrainingRun(job, context) for job in jobs]
         for run in self.runs:
             run.prepare(lambda: False)
-            change(run)
         fit, _ = training_positions(jobs[0].spec, context)
         # Whole batches only: the last one is smaller, and would be captured by itself.
         self.batches = batches_for(self.runs, context, fit, 0)[:-1]
@@ -207,103 +197,7 @@ def cohorts(pair: Pair, sizes: list[int], rates: dict[str, float]) -> None:
     pair.report("captured, kd with a live teacher", 10, kd)
 
 
-def layout(pair: Pair, rates: dict[str, float]) -> None:
-    """Captured steps with channels first instead of last."""
-    take = Views.take
-    Views.take = lambda *given: take(*given).contiguous()  # type: ignore[method-assign]
-    try:
-        spent = pair.per_member(
-            10,
-            change=lambda run: run.networks.trained["student"].to(
-                memory_format=torch.contiguous_format
-            ),
-        )
-    finally:
-        Views.take = take  # type: ignore[method-assign]
-    pair.report("captured, channels first", 10, spent)
-
-
-def compiled(pair: Pair, rates: dict[str, float]) -> None:
-    """The student's forward and backward compiled: within captured steps, and alone with
-    CUDA graphs of the compiler's own."""
-    for what, count, captured, mode in (
-        ("captured, student compiled", 10, True, None),
-        ("compiled, reduce-overhead", 1, False, "reduce-overhead"),
-    ):
-        made: list[Any] = []
-
-        def change(run: TrainingRun, made: list[Any] = made, mode: str | None = mode) -> None:
-            extractor = run.networks.extractors["student"]
-            if not made:
-                torch._dynamo.reset()
-                made.append(torch.compile(extractor._forwards[True], mode=mode))
-            extractor._forwards = {**extractor._forwards, True: made[0]}
-
-        started = time.perf_counter()
-        spent = pair.per_member(count, captured=captured, change=change)
-        graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-        wall = round(time.perf_counter() - started, 1)
-        pair.report(what, count, spent, compiled_graphs=graphs, wall_s=wall)
-
-
-def stacked(pair: Pair, rates: dict[str, float]) -> None:
-    """Ten students as one network over stacked weights, whole step captured."""
-    data = pair.made.data
-    for count in (2, 10):
-        step = Stacked(pair.name, data, count, pair.batch, pair.precision)
-        pair.report("stacked, captured", count, seconds_of(step.replay, 30) / count)
-
-
-def processes(pair: Pair, rates: dict[str, float]) -> None:
-    """Several processes with ten captured runs each, at the same time."""
-    for count in (2, 4):
-        command = [sys.executable, "-W", "ignore", __file__, "--child", pair.name, pair.precision]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        started = [subprocess.Popen(command, **pipes) for _ in range(count)]
-        for child in started:
-            child.stdout.readline()  # it has captured
-        for child in started:
-            child.stdin.write("\n")
-            child.stdin.flush()
-        steps = [float(child.communicate()[0]) for child in started]
-        pair.report(f"captured, in {count} processes", 10 * count, 1 / sum(steps))
-
-
-def child(name: str, precision: str, seconds: float = 4.0) -> None:
-    """Capture ten runs, wait for a line, then print how many steps of a run are done a second."""
-    with tempfile.TemporaryDirectory() as root:
-        cohort = Pair(Path(root), name, precision, 1.0).cohort(10)
-        cohort.steps(20)
-        print("ready", flush=True)
-        sys.stdin.readline()
-        done, started = 0, time.perf_counter()
-        while time.perf_counter() - started < seconds:
-            cohort.steps(50)
-            done += 500
-        print(done / (time.perf_counter() - started), flush=True)
-
-
-def kernels(pair: Pair, rates: dict[str, float]) -> None:
-    """Where the device's time of one eager step goes."""
-    cohort = pair.cohort(1, captured=False)
-    cohort.steps(5)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiled:
-        cohort.steps(10)
-    events = [e for e in profiled.key_averages() if e.self_device_time_total > 0]
-    events.sort(key=lambda event: -event.self_device_time_total)
-    total = sum(event.self_device_time_total for event in events) / 10
-    pair.report(
-        "kernels of an eager step", 1, total / 1e6, kernels=sum(e.count for e in events) // 10
-    )
-    for event in events[:14]:
-        log(
-            kernel=event.key[:90],
-            us=round(event.self_device_time_total / 10, 1),
-            n=event.count / 10,
-        )
-
-
-def table(root: Path, seconds: float) -> None:
+def table(root: Path) -> None:
     """A teacher's outputs over all 162 views, for few images."""
     images = 2000
     data = noise("cifar100", 100, images, (3, 32, 32))
@@ -317,29 +211,15 @@ def table(root: Path, seconds: float) -> None:
     log(what="table of resnet32x4", images=images, views=162, s_for_50000=round(spent * 25))
 
 
-PARTS = {
-    "layout": layout,
-    "stacked": stacked,
-    "processes": processes,
-    "compiled": compiled,
-    "kernels": kernels,
-}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--sizes", default="1,2,5,10,20")
-    parser.add_argument("--parts", default=",".join(["cohorts", "table", *PARTS]))
     parser.add_argument(
         "--pairs", default="lightnn:fp32,lightnn:bf16,resnet8x4:fp32,resnet8x4:bf16"
     )
-    parser.add_argument("--child", nargs=2)
     options = parser.parse_args()
     torch.backends.cudnn.allow_tf32 = False
-    if options.child:
-        child(*options.child)
-        return
     rates = {
         "fp32": matrix_rate(torch.float32),
         "bf16": matrix_rate(torch.bfloat16),
@@ -352,24 +232,11 @@ def main() -> None:
         tera_per_s={k: round(v / 1e12, 2) for k, v in rates.items()},
         can_capture=can_capture(torch.device(DEVICE)),
     )
+    sizes = [int(size) for size in options.sizes.split(",")]
     with tempfile.TemporaryDirectory() as root:
-        parts = options.parts.split(",")
-        pairs = [
-            Pair(Path(root), *pair.split(":"), options.seconds) for pair in options.pairs.split(",")
-        ]
-        works: list[Callable[[], None]] = []
-        if "cohorts" in parts:
-            sizes = [int(size) for size in options.sizes.split(",")]
-            works += [lambda p=p: cohorts(p, sizes, rates) for p in pairs]
-        if "table" in parts:
-            works.append(lambda: table(Path(root), options.seconds))
-        for part in (part for part in PARTS if part in parts):
-            works += [lambda p=p, part=part: PARTS[part](p, rates) for p in pairs]
-        for work in works:
-            try:
-                work()
-            except Exception as error:
-                log(failed=f"{type(error).__name__}: {error}"[:300])
+        for pair in options.pairs.split(","):
+            cohorts(Pair(Path(root), *pair.split(":"), options.seconds), sizes, rates)
+        table(Path(root))
     for row in ROWS:
         print("  ".join(f"{key} {value}" for key, value in row.items()))
 
