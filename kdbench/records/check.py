@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from kdbench.records.readers import CorruptRecord, OtherFormat, T, read_rows, read_weights
+from kdbench.records.readers import CorruptRecord, OtherFormat, T, read_rows, verify
 from kdbench.records.store import Record
 
 
@@ -39,17 +39,20 @@ def _faults(record: Record) -> list[str]:
         faults.append("spec.json: it is missing")
     test = read(lambda: record.test)
     read(lambda: record.error)
-    rows, unreadable = read_rows(record.folder / "metrics.jsonl")
+    metrics = record.folder / "metrics.jsonl"
+    rows, unreadable = read(lambda: read_rows(metrics)) or ([], 0)
     if unreadable:
         faults.append(f"metrics.jsonl: {unreadable} of its lines cannot be read")
     if result is not None:
         if result["state"] not in ("done", "diverged"):
             faults.append(f"result.json: unknown state {result['state']!r}")
         if result["state"] == "done":
-            read(lambda: read_weights(record.weights_path))
+            read(record.state_dict)
             epochs = result.get("epochs")
             if not unreadable and type(epochs) is int and len(rows) != epochs:
                 faults.append(f"metrics.jsonl: {len(rows)} epochs of {epochs}")
+            elif not unreadable and metrics.is_file():
+                read(lambda: verify(metrics, metrics.read_bytes(), record.checksums))
     elif any(path.exists() for path in record.checkpoint_paths) and record.checkpoint() is None:
         faults.append("checkpoint.pt: no checkpoint is whole and has its metrics")
     if test is not None:

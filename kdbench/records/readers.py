@@ -1,6 +1,9 @@
 """Reading a record's files, and saying in plain words what is wrong with them. No torch here."""
 
+import hashlib
+import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +24,12 @@ RECORD_FORMAT = 2
 
 #: Keys that only the specs of formats 0 and 1 have.
 OLDER_SPEC_KEYS = {"knobs", "frozen", "weights"}
+
+
+#: Under this key a JSON object carries the SHA-256 of the rest of it.
+SEAL = "sha256"
+
+DIFFERS = "its content is not what was written: the checksum differs"
 
 
 class CorruptRecord(KdbenchError):
@@ -53,16 +62,56 @@ class OtherFormat(CorruptRecord):
         return f"{self.path} was {self.why}"
 
 
+def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object with the checksum of its content, which `read_object` verifies."""
+    return {**value, SEAL: _checksum_of_object(value)}
+
+
+def checksum(content: bytes) -> str:
+    """The SHA-256 of a file's content, in hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _checksum_of_object(value: Mapping[str, Any]) -> str:
+    # As it will be read: numbers that are keys become text, and sort differently.
+    read = json.loads(json.dumps(value))
+    return checksum(json.dumps(read, sort_keys=True).encode())
+
+
+def verify(path: Path, content: bytes, checksums: Mapping[str, str]) -> bytes:
+    """The content of a file, which must be the one that `checksums` names, by file name; one
+    that it does not name (a record of an earlier version) passes. Raises `CorruptRecord`."""
+    expected = checksums.get(path.name)
+    if expected is not None and checksum(content) != expected:
+        raise CorruptRecord(path, DIFFERS)
+    return content
+
+
 def read_object(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file, or None where there is no file. Raises `CorruptRecord`."""
+    """The JSON object in a file, or None where there is no file. A checksum in it (`sealed`)
+    is verified and taken out. Raises `CorruptRecord`."""
+    value = _parsed(path)
+    return None if value is None else _unsealed(path, value)
+
+
+def _parsed(path: Path) -> dict[str, Any] | None:
     try:
         value = json.loads(path.read_bytes().decode())
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise CorruptRecord(path, f"it cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
         raise CorruptRecord(path, f"it is not JSON ({error})") from error
     if not isinstance(value, dict):
         raise CorruptRecord(path, "it is not a JSON object")
+    return value
+
+
+def _unsealed(path: Path, value: dict[str, Any]) -> dict[str, Any]:
+    expected = value.pop(SEAL, None)
+    if expected is not None and expected != _checksum_of_object(value):
+        raise CorruptRecord(path, DIFFERS)
     return value
 
 
@@ -85,26 +134,31 @@ def read_spec(path: Path) -> RunSpec | None:
 
 
 def read_result(path: Path) -> dict[str, Any] | None:
-    """The result without its format, or None. Raises `CorruptRecord`, `OtherFormat`."""
-    raw = read_object(path)
+    """The result without its format, or None; under `checksums` those of the files that were
+    written before it. Raises `CorruptRecord`, `OtherFormat`."""
+    raw = _parsed(path)
     if raw is None:
         return None
-    number = raw.pop("format", 0)
+    number = raw.get("format", 0)
     if type(number) is not int:
         raise CorruptRecord(path, f"its format is {number!r}")
     if number != RECORD_FORMAT:
         raise OtherFormat(path, number)
+    del _unsealed(path, raw)["format"]
     if not isinstance(raw.get("state"), str):
         raise CorruptRecord(path, "it does not say how the training ended")
     return raw
 
 
 def read_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The rows of a metrics file in order of epochs, and how many lines cannot be read."""
+    """The rows of a metrics file in order of epochs, and how many lines cannot be read.
+    Raises `CorruptRecord` where there is something else than a file."""
     try:
         lines = path.read_bytes().splitlines()
     except FileNotFoundError:
         return [], 0
+    except OSError as error:
+        raise CorruptRecord(path, f"it cannot be read ({error.strerror})") from error
     rows: list[dict[str, Any]] = []
     for line in lines:
         try:
@@ -117,23 +171,25 @@ def read_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
     return rows, len(lines) - len(rows)
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(path: Path, checksums: Mapping[str, str]) -> dict[str, np.ndarray]:
     """The arrays of an npz file. Raises `CorruptRecord`, `FileNotFoundError`."""
     try:
-        with np.load(path) as arrays:
+        with np.load(io.BytesIO(verify(path, path.read_bytes(), checksums))) as arrays:
             return dict(arrays)
-    except FileNotFoundError:
+    except (FileNotFoundError, CorruptRecord):
         raise
     except Exception as error:
         # zipfile, zlib, pickle and numpy each raise their own on garbage.
         raise CorruptRecord(path, f"its arrays cannot be read ({error})") from error
 
 
-def read_weights(path: Path) -> bytes:
-    """A safetensors file whose header and length are right. Raises `CorruptRecord`."""
+def read_weights(path: Path, checksums: Mapping[str, str]) -> bytes:
+    """A safetensors file whose header, length and checksum are right. Raises `CorruptRecord`."""
     try:
         with safe_open(path, framework="numpy"):
-            return path.read_bytes()
+            return verify(path, path.read_bytes(), checksums)
+    except CorruptRecord:
+        raise
     except FileNotFoundError as error:
         raise CorruptRecord(path, "it is missing") from error
     except Exception as error:  # SafetensorError is an Exception and no more

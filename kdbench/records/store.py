@@ -10,7 +10,8 @@
               error.json         why the newest try failed
     runs/quarantine/<id>/        a damaged record, whole, and why it was moved there
 
-Every file appears whole or not at all: it is written beside its place and renamed. Nothing
+Every file appears whole or not at all: it is written beside its place and renamed. result.json
+and test.json carry a checksum of their own and those of the files written before them. Nothing
 here looks at a file's time: which checkpoint is newer follows from its name.
 """
 
@@ -37,6 +38,8 @@ from kdbench.records.files import (
 from kdbench.records.readers import RECORD_FORMAT, CorruptRecord
 from kdbench.records.spec import RunSpec
 
+#: Under this key result.json and test.json name the SHA-256 of the files written before them.
+FILES = "sha256_of_files"
 ID = re.compile("[0-9a-f]{12}")
 
 
@@ -70,12 +73,18 @@ class Record:
     @property
     def result(self) -> dict[str, Any] | None:
         """What the training gave (`state` is `done` or `diverged`), or None while unfinished."""
-        return readers.read_result(self.folder / "result.json")
+        return _without_checksums(readers.read_result(self.folder / "result.json"))
 
     @property
     def test(self) -> dict[str, Any] | None:
         """The test scores, or None while the run has not been scored."""
-        return readers.read_object(self.folder / "test.json")
+        return _without_checksums(readers.read_object(self.folder / "test.json"))
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 by name, of the files that the training wrote before its result; none in a
+        record of a version that wrote no checksums."""
+        return _checksums(readers.read_result(self.folder / "result.json"))
 
     @property
     def error(self) -> dict[str, Any] | None:
@@ -140,7 +149,14 @@ class Record:
         """Write the weights, then the result; after that the run is finished."""
         if weights is not None:
             atomic_write(self.weights_path, weights)
-        write_json(self.folder / "result.json", {**result, "format": RECORD_FORMAT})
+        metrics = self.folder / "metrics.jsonl"
+        contents = {
+            self.weights_path.name: weights,
+            metrics.name: metrics.read_bytes() if metrics.exists() else None,
+        }
+        checksums = {n: readers.checksum(c) for n, c in contents.items() if c is not None}
+        whole = {**result, "format": RECORD_FORMAT, FILES: checksums}
+        write_json(self.folder / "result.json", readers.sealed(whole))
         for path in self.checkpoint_paths:
             path.unlink(missing_ok=True)
         (self.folder / "error.json").unlink(missing_ok=True)
@@ -156,7 +172,7 @@ class Record:
 
     def state_dict(self) -> bytes:
         """The weights of a finished run. Raises `CorruptRecord` where they are not whole."""
-        return readers.read_weights(self.weights_path)
+        return readers.read_weights(self.weights_path, self.checksums)
 
     def score(self, test: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
         """Write the test scores, once: a second score of the same run is an error."""
@@ -165,14 +181,17 @@ class Record:
         content = io.BytesIO()
         np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
         atomic_write(self.folder / "test.npz", content.getvalue())
-        write_json(self.folder / "test.json", dict(test))
+        checksums = {"test.npz": readers.checksum(content.getvalue())}
+        whole = {**test, FILES: checksums}
+        write_json(self.folder / "test.json", readers.sealed(whole))
 
     def predictions(self) -> dict[str, np.ndarray]:
         """The arrays kept by `score`: `last` (and `best`) logits, images x classes, `labels`."""
         path = self.folder / "test.npz"
         if not path.exists() and self.test is not None:
             raise CorruptRecord(path, "it is missing, though the run has been scored")
-        return readers.read_arrays(path)
+        checksums = _checksums(readers.read_object(self.folder / "test.json"))
+        return readers.read_arrays(path, checksums)
 
     # -- locking
 
@@ -189,6 +208,17 @@ class Record:
             yield self
         finally:
             lock.release()
+
+
+def _checksums(value: Mapping[str, Any] | None) -> dict[str, str]:
+    found = (value or {}).get(FILES)
+    return found if isinstance(found, dict) else {}
+
+
+def _without_checksums(value: dict[str, Any] | None) -> dict[str, Any] | None:
+    if value is not None:
+        value.pop(FILES, None)
+    return value
 
 
 class Store:

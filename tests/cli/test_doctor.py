@@ -29,7 +29,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> FakeStudy:
                 [{"epoch": 1, "train.loss": 1.0}, {"epoch": 2, "train.loss": 0.5}], None
             )
         if record.result and record.result["state"] == "done":
-            record.weights_path.write_bytes(save({"last/w": study.rng.random(3)}))
+            record.finish(record.result, save({"last/w": study.rng.random(3)}))
     return study
 
 

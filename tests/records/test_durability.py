@@ -439,6 +439,68 @@ def test_a_file_cut_or_changed_is_read_or_a_damaged_record(
         spoil(record, name, before)
 
 
+def changed(content: bytes) -> bytes:
+    """One digit or one bit of a file changed, so that it is still of its kind."""
+    for old, new in (
+        (b'"train.loss": 0.0', b'"train.loss": 0.1'),
+        (b'"epochs": 2', b'"epochs": 3'),
+        (b'"last": {}', b'"lasu": {}'),
+    ):
+        if old in content:
+            return content.replace(old, new, 1)
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+@pytest.mark.parametrize(
+    "name", ["result.json", "test.json", "weights.safetensors", "metrics.jsonl"]
+)
+def test_one_changed_bit_or_digit_is_found(store: Store, name: str) -> None:
+    """What reads the file says so, and so does the check."""
+    record = finished(store)
+    path = record.folder / name
+    path.write_bytes(changed(path.read_bytes()))
+    if name in READERS:
+        with pytest.raises(CorruptRecord, match="the checksum differs") as caught:
+            READERS[name](record)
+        assert caught.value.path == path
+    faults = check_record(store.record(record.id))
+    assert [fault for fault in faults if fault.startswith(f"{name}: its content is not")]
+
+
+def test_the_arrays_of_other_scores_are_found(store: Store) -> None:
+    """A whole file of the right kind, but not the one that was written."""
+    record = finished(store)
+    np.savez_compressed(record.folder / "test.npz", **{**ARRAYS, "last": np.ones((3, 2))})
+    with pytest.raises(CorruptRecord, match=r"test\.npz.*the checksum differs"):
+        record.predictions()
+
+
+def test_a_record_of_a_version_without_checksums_is_read(store: Store) -> None:
+    record = finished(store)
+    for name in ("result.json", "test.json"):
+        raw = json.loads((record.folder / name).read_bytes())
+        write_json(
+            record.folder / name, {k: v for k, v in raw.items() if not k.startswith("sha256")}
+        )
+    assert record.checksums == {}
+    assert check_record(record) == []
+    assert record.state_dict() == WEIGHTS
+    assert np.array_equal(record.predictions()["labels"], ARRAYS["labels"])
+
+
+@pytest.mark.parametrize("name", [*READERS, "metrics.jsonl"])
+def test_a_folder_in_a_files_place_is_a_fault(store: Store, name: str) -> None:
+    record = finished(store)
+    path = record.folder / name
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    if name in READERS:
+        with pytest.raises(CorruptRecord) as caught:
+            READERS[name](record)
+        assert caught.value.path == path
+    assert [fault for fault in check_record(record) if fault.startswith(name)]
+
+
 @pytest.mark.parametrize(
     ("name", "fault"),
     [("weights.safetensors", "missing"), ("test.npz", "missing"), ("spec.json", "missing")],
@@ -495,6 +557,7 @@ def test_results_have_their_format_and_older_ones_are_told_apart(store: Store) -
     record = finished(store)
     path = record.folder / "result.json"
     raw = json.loads(path.read_bytes())
+    del raw["sha256"], raw["sha256_of_files"]  # no older version wrote them
     assert raw.pop("format") == RECORD_FORMAT == 2
     assert record.result == raw
     for older in (raw, raw | {"format": 1}):
@@ -710,11 +773,11 @@ def test_a_table_that_is_not_whole_is_filled_again(empty_world: Any, world: Any)
     # Other weights under the same id, as a teacher trained again on a GPU may have.
     tensors = load_tensors(new.state_dict())
     tensors = {k: v + 1 if v.dtype == np.float32 else v for k, v in tensors.items()}
-    new.weights_path.write_bytes(save_tensors(tensors))
+    new.finish(old.result, save_tensors(tensors))
     assert not torch.equal(teacher().cached(every, ()).logits, right.logits)
     new.weights_path.write_bytes(content)
     with pytest.raises(CorruptRecord, match=r"weights\.safetensors"):
         load_student(store, run_id, "last", data)
-    new.weights_path.write_bytes(save_tensors({"last/other": np.zeros(1, np.float32)}))
+    new.finish(old.result, save_tensors({"last/other": np.zeros(1, np.float32)}))
     with pytest.raises(CorruptRecord, match=r"weights\.safetensors"):
         load_student(store, run_id, "last", data)
