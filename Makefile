@@ -38,9 +38,10 @@ crash-test: venv
 bench: venv
 	$(BIN)/python benchmarks/steps.py
 	$(BIN)/python benchmarks/study.py
-	$(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' \
-	  && $(BIN)/python -m pytest tests/training/test_cuda_graphs.py -m '' \
-	  && $(BIN)/python benchmarks/gpu.py || echo "no CUDA device: benchmarks/gpu.py left out"
+	if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
+	  $(BIN)/python -m pytest tests/training/test_cuda_graphs.py -m '' \
+	  && $(BIN)/python benchmarks/gpu.py; \
+	else echo "no CUDA device: benchmarks/gpu.py left out"; fi
 
 lint: venv
 	$(BIN)/ruff check .

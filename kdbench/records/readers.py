@@ -134,7 +134,7 @@ def read_spec(path: Path) -> RunSpec | None:
 
 
 def read_result(path: Path) -> dict[str, Any] | None:
-    """The result without its format, or None; under `checksums` those of the files that were
+    """The result without its format, or None; still with the checksums of the files that were
     written before it. Raises `CorruptRecord`, `OtherFormat`."""
     raw = _parsed(path)
     if raw is None:

@@ -40,6 +40,7 @@ from kdbench.records.spec import RunSpec
 
 #: Under this key result.json and test.json name the SHA-256 of the files written before them.
 FILES = "sha256_of_files"
+
 ID = re.compile("[0-9a-f]{12}")
 
 
