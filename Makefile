@@ -33,6 +33,8 @@ crash-test: venv
 	$(BIN)/python tests/support/crash.py random --kills 30 --processes 2 --seed 1
 	$(BIN)/python tests/support/crash.py random --kills 30 --processes 4 --seed 2
 	$(BIN)/python tests/support/crash.py boundaries
+	PYTHONPATH=tests $(BIN)/python -m support.mixed_kills --kills 200
+	$(BIN)/python -m pytest -n auto --dist worksteal -m long tests/execution tests/tracking
 
 # On a machine with nothing else to do; CIFAR-10 is read from KDBENCH_DATA.
 bench: venv

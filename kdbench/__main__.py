@@ -1,6 +1,11 @@
 """The `kdbench` command, which a signal stops from its first line on."""
 
-from kdbench.execution.signals import exit_on_signals, ignore_signals
+from kdbench.execution.signals import (
+    STOPPED,
+    end_despite_threads,
+    exit_on_signals,
+    ignore_signals,
+)
 
 
 def main() -> None:
@@ -10,6 +15,11 @@ def main() -> None:
 
     try:
         run()
+    except SystemExit as end:
+        ignore_signals()
+        if end.code == STOPPED:
+            end_despite_threads()
+        raise
     finally:
         ignore_signals()
 

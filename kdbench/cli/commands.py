@@ -137,13 +137,19 @@ def sync(
     """Bring MLflow and Optuna up to date with the records of a study."""
 
     def run() -> int:
+        from rich.progress import Progress
+
         from kdbench import tracking
         from kdbench.records.store import Store
         from kdbench.tracking.optuna_log import OptunaLog
 
         uri = tracking.tracking_uri(root.resolve())
         store = Store(root.resolve())
-        counts = tracking.sync_study(store, name, uri)
+        with Progress(transient=True) as bar:
+            task = bar.add_task("runs", total=None)
+            counts = tracking.sync_study(
+                store, name, uri, lambda done, total: bar.update(task, completed=done, total=total)
+            )
         OptunaLog(store.root).write(name)
         print(", ".join(f"{count} {action}" for action, count in counts.items()))
         return 0

@@ -35,6 +35,12 @@ def examine(store: Store) -> Iterator[Finding]:
     yield from _records(store)
     yield from _part_files(store)
     yield from _plans(store)
+    if broken := tracking.broken_database(store):
+        path, fault = broken
+        what = f"the MLflow database {path} cannot be used: {fault}"
+        yield Finding(what, partial(_rebuild_database, store, path))
+        if tracking.broken_database(store):
+            return
     for study in studies(store):
         yield from _mlflow(store, study)
 
@@ -115,6 +121,11 @@ def _rename_damaged(path: Path, advice: str) -> str:
     target = path.with_name(f"{path.name}.damaged")
     path.rename(target)
     return f"moved to {target}; {advice}"
+
+
+def _rebuild_database(store: Store, path: Path) -> str:
+    aside = tracking.rebuild_database(store, path, studies(store))
+    return f"moved to {aside}, and a new one was written from the records"
 
 
 def _mlflow(store: Store, study: str) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from kdbench.records.store import Store
 from kdbench.report.check import check_report, data_differences, record_differences
 from kdbench.report.compare import compare_rows, comparison_sentences, comparison_table
 from kdbench.report.data import external
-from kdbench.report.data.collect import OutOfDate, collect_report_data, no_plan
+from kdbench.report.data.collect import collect_report_data, no_plan
 from kdbench.report.data.report_data import NoReportData, ReportData, load
 from kdbench.report.forecast import forecast_seeds, forecast_sentences, forecast_table
 from kdbench.report.leaderboard import Leaderboard
@@ -29,24 +30,25 @@ Content = dict[str, Any]
 
 
 def report_studies(root: Path, names: Sequence[str], console: Console) -> list[Content]:
-    """Write the reports of studies, from MLflow; two or more are also pooled.
+    """Write the reports of studies; two or more are also pooled.
 
     A study that never ran in this root but has a report in it (as in a fresh clone) is drawn
     again from the report's numbers.
     """
     store = Store(root)
+    say = partial(print_line, console)
     has_run = {name: store.plan_path(name).exists() for name in names}
     reports = {
-        name: collect_report_data(store, name) if has_run[name] else _kept(store, name)
+        name: collect_report_data(store, name, say) if has_run[name] else _kept(store, name)
         for name in names
     }
     contents = []
     for name, data in reports.items():
         folder = store.report_folder(name)
         contents.append(_publish(data, folder, console))
-        if has_run[name]:
+        if has_run[name] and not data.from_records:
             tracking.attach_report(store, name, tracking.tracking_uri(root), folder)
-        else:
+        elif not has_run[name]:
             print_line(console, "(no runs in this root: from the numbers that the report keeps)")
     if len(reports) > 1:
         name = "+".join(reports)
@@ -154,12 +156,7 @@ def check(path: Path, runs: bool, root: Path, console: Console) -> Content:
 def _check_runs(folder: Path, store: Store, console: Console) -> list[str]:
     kept = load(folder)
     study = kept.plan.study
-    try:
-        now = collect_report_data(store, study)
-    except OutOfDate as error:
-        print_line(console, f"{error} ... doing that first")
-        tracking.sync_study(store, study, tracking.tracking_uri(store.root))
-        now = collect_report_data(store, study)
+    now = collect_report_data(store, study, partial(print_line, console))
     plan = PlanFile.load(store.plan_path(study))
     assert plan is not None, "the report was made from it a moment ago"
     records = record_differences(now, store, plan)

@@ -32,12 +32,12 @@ def run_and_report(options: Options, progress: ProgressBar) -> int:
         show_plan(planner, console)
         return 0
     with interrupt_on_signals(), progress:
-        failures = train_study(planner, store, options, progress)
-        board, paths = publish_report(store, planner.study.name, progress)
+        outcome = train_study(planner, store, options, progress)
+        board, paths = publish_report(store, planner.study.name, progress, outcome.tracked)
     show_report(store, board, paths, console)
-    for name, error in failures.items():
+    for name, error in outcome.failures.items():
         print_line(console, f"failed  {name}: {error}")
-    return 1 if failures else 0
+    return 1 if outcome.failures else 0
 
 
 def show_report(

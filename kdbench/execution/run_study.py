@@ -17,19 +17,23 @@ from kdbench.execution.signals import StopRequest
 from kdbench.methods import METHODS
 from kdbench.records.store import Store
 from kdbench.registry import did_you_mean
-from kdbench.report.data.collect import OutOfDate
+from kdbench.report.data.collect import collect_report_data, data_from_records
 from kdbench.report.leaderboard import Leaderboard
-from kdbench.report.write import report_study
+from kdbench.report.write import write_report
 from kdbench.study.load import StudyError, changed_study, load_study
 from kdbench.study.planner import Planner
 from kdbench.study.schema import Study
 from kdbench.study.validation import slots_of
-from kdbench.tracking import BackgroundSync, sync_study, tracking_uri
+from kdbench.tracking import BackgroundSync, tracking_uri
 from kdbench.tracking.optuna_log import OptunaLog
 from kdbench.training import memory
 
-#: Seconds that MLflow gets at the end to catch up; `kdbench sync` does the rest.
-TRACKING_TIMEOUT = 600.0
+#: Seconds without a run brought up to date after which MLflow is left to `kdbench sync`; and
+#: after a stop was requested.
+TRACKING_TIMEOUT, STOPPED_TIMEOUT = 60.0, 5.0
+
+#: Seconds between two messages that MLflow is waited for.
+SAY_EVERY = 10.0
 
 
 @dataclass(frozen=True)
@@ -95,10 +99,10 @@ def run_study(
     )
     reporter = reporter or PrintReporter()
     planner, store = prepare(options)
-    failures = train_study(planner, store, options, reporter)
-    for name, message in failures.items():
+    outcome = train_study(planner, store, options, reporter)
+    for name, message in outcome.failures.items():
         reporter.log(f"failed  {name}: {message}")
-    publish_report(store, planner.study.name, reporter)
+    publish_report(store, planner.study.name, reporter, outcome.tracked)
     return store.report_folder(planner.study.name)
 
 
@@ -155,28 +159,57 @@ def planning_data(study: Study, options: Options) -> data.TrainingData:
     return images
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What has become of a study: the errors of the runs that failed, by name, and whether
+    MLflow shows all that the records hold."""
+
+    failures: Mapping[str, str]
+    tracked: bool
+
+
 def train_study(
     planner: Planner, store: Store, options: Options, reporter: ProgressReporter
-) -> dict[str, str]:
-    """Train and score all that the plan needs, and show it in MLflow; the failed runs' errors by
-    name. Raises `TeacherFailed` and `Interrupted`, both after MLflow has been brought up to
-    date."""
+) -> Outcome:
+    """Train and score all that the plan needs, and show it in MLflow. Raises `TeacherFailed` and
+    `Interrupted`, both after MLflow has been brought up to date as far as it can be."""
     study = planner.study.name
     tracker = BackgroundSync(store, study, tracking_uri(store.root), on_trouble=reporter.log)
+    stop = StopRequest()
     try:
-        with StopRequest() as stop:
-            tracker.open()
+        with stop:
+            tracker.open(stopped=lambda: stop.requested)
+            stop.check()
             tracker.start()
             driver = run_plan(planner, store, options, tracker, reporter, stop)
     finally:
-        reporter.log("bringing MLflow up to date ...")
-        if behind := tracker.close(TRACKING_TIMEOUT):
-            sync_command = shlex.join(["kdbench", "sync", study, "--root", str(store.root)])
+        behind = close_tracker(tracker, study, store, reporter, stop.requested)
+    return Outcome(driver.failures(), behind == 0)
+
+
+def close_tracker(
+    tracker: BackgroundSync, study: str, store: Store, reporter: ProgressReporter, stopped: bool
+) -> int:
+    """Bring MLflow up to date, and say how long it is waited for and what is left; how many runs
+    are left."""
+    reporter.log("bringing MLflow up to date ...")
+    said = 0.0
+
+    def say(left: int, waited: float) -> None:
+        nonlocal said
+        if waited - said >= SAY_EVERY:
+            said = waited
             reporter.log(
-                f"MLflow is {behind} runs behind the records; to bring it up to date: "
-                f"{sync_command}"
+                f"MLflow: {left} runs left after {waited:.0f} s; Ctrl-C leaves them to `kdbench "
+                f"sync {study}`"
             )
-    return driver.failures()
+
+    if behind := tracker.close(STOPPED_TIMEOUT if stopped else TRACKING_TIMEOUT, say):
+        command = shlex.join(["kdbench", "sync", study, "--root", str(store.root)])
+        reporter.log(
+            f"MLflow is {behind} runs behind the records; to bring it up to date: {command}"
+        )
+    return behind
 
 
 def run_plan(
@@ -205,19 +238,22 @@ def run_plan(
 
 
 def publish_report(
-    store: Store, study: str, reporter: ProgressReporter
+    store: Store, study: str, reporter: ProgressReporter, tracked: bool = True
 ) -> tuple[Leaderboard, tuple[Path, ...]]:
-    """Write the study's report from MLflow and attach it to the study's run there; the
-    leaderboard, and the paths of its files."""
-    uri = tracking_uri(store.root)
-    try:
-        board, paths = report_study(store, study)
-    except OutOfDate:
-        sync_study(store, study, uri)
-        board, paths = report_study(store, study)
-    BackgroundSync(store, study, uri, on_trouble=reporter.log).attach_report(
-        store.report_folder(study)
-    )
+    """Write the study's report; the leaderboard, and the paths of its files.
+
+    It is made from MLflow, and attached to the study's run there, unless MLflow cannot be asked
+    or has not taken all runs (`tracked` is False): then it is made from the records.
+    """
+    if tracked:
+        report_data = collect_report_data(store, study, reporter.log)
+    else:
+        report_data = data_from_records(store, study)
+        reporter.log("the report is made from the records")
+    board, paths = write_report(report_data, store.report_folder(study))
+    if not report_data.from_records:
+        tracker = BackgroundSync(store, study, tracking_uri(store.root), on_trouble=reporter.log)
+        tracker.attach_report(store.report_folder(study))
     return board, paths
 
 

@@ -3,7 +3,7 @@
 While runs are trained a signal asks the workers to finish their step (`StopRequest`). Before
 that, while there is nothing to put in order, the command line ends at once
 (`exit_on_signals`); after it, while MLflow and the report are brought up to date, it unwinds
-as Python does (`interrupt_on_signals`).
+as Python does (`interrupt_on_signals`). A second signal ends the process at once, everywhere.
 """
 
 import os
@@ -11,6 +11,7 @@ import shlex
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
@@ -21,6 +22,8 @@ from kdbench.execution.errors import Interrupted
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 #: The exit code of a process that was stopped.
 STOPPED = 130
+#: Seconds that threads get to end when the process was stopped.
+THREADS_TIMEOUT = 2.0
 
 _interrupted = False
 
@@ -42,7 +45,7 @@ class StopRequest:
         self._depth += 1
         if self._depth == 1 and threading.current_thread() is threading.main_thread():
             for kind in STOP_SIGNALS:
-                self._previous[kind] = signal.signal(kind, lambda *_: self.request())
+                self._previous[kind] = signal.signal(kind, self._on_signal)
         return self
 
     def __exit__(
@@ -55,6 +58,14 @@ class StopRequest:
             self._previous.clear()
             if kind is None:
                 self.check()  # a signal may have come after the last look
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if not self.requested:
+            self.request()
+        elif self._previous[number] is _interrupt:
+            _exit(number, frame)
+        else:  # in a script or a notebook, which must not be ended
+            raise KeyboardInterrupt
 
     def on_request(self, action: Callable[[], None]) -> None:
         """Call `action` when a stop is requested: in the signal handler, so it must not block."""
@@ -100,6 +111,19 @@ def was_interrupted() -> bool:
 def ignore_signals() -> None:
     """From now on signals do nothing: the process has an exit code and is ending."""
     _handle(signal.SIG_IGN)
+
+
+def end_despite_threads() -> None:
+    """End a stopped process now if threads are left that Python would wait for: one may be
+    waiting for the answer of a tracking server."""
+    deadline = time.monotonic() + THREADS_TIMEOUT
+    others = [t for t in threading.enumerate() if not (t.daemon or t is threading.main_thread())]
+    for thread in others:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    if any(thread.is_alive() for thread in others):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(STOPPED)
 
 
 def _handle(handler: Any) -> None:

@@ -1,16 +1,16 @@
 """The files of a report: the same bytes from the same numbers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from kdbench.records.files import atomic_write
-from kdbench.records.store import Store
-from kdbench.report.data.collect import collect_report_data
 from kdbench.report.data.report_data import ReportData
 from kdbench.report.figures import draw_figures
 from kdbench.report.leaderboard import Leaderboard, build_leaderboard
 from kdbench.report.page import render_page
+from kdbench.report.text.context import Sentence
 from kdbench.report.writers.bibtex import to_bibtex
 from kdbench.report.writers.cells import Document, leaderboard_document
 from kdbench.report.writers.latex import to_latex
@@ -18,6 +18,11 @@ from kdbench.report.writers.markdown import to_markdown
 from kdbench.report.writers.methods_section import paragraph
 
 PAGE = "index.html"
+
+FROM_RECORDS = Sentence(
+    "The numbers were read from the records of the runs, since MLflow could not be asked.",
+    "source",
+)
 
 
 def text_files(board: Leaderboard, data: ReportData) -> dict[str, bytes]:
@@ -49,7 +54,8 @@ def write_report(data: ReportData, folder: Path) -> tuple[Leaderboard, tuple[Pat
 
 def leaderboard_of(data: ReportData) -> Leaderboard:
     """The leaderboard of a report's data."""
-    return build_leaderboard(data.runs, data.plan, data.cost)
+    board = build_leaderboard(data.runs, data.plan, data.cost)
+    return replace(board, captions=(*board.captions, FROM_RECORDS)) if data.from_records else board
 
 
 def document_files(document: Document) -> dict[str, bytes]:
@@ -65,9 +71,3 @@ def leaderboard_csv(table: pd.DataFrame, digest: str) -> bytes:
     line the digest of what it was made from."""
     with_digest = table.assign(**{"made from": digest})
     return with_digest.to_csv(index=False, lineterminator="\n", float_format="%.10g").encode()
-
-
-def report_study(store: Store, study: str) -> tuple[Leaderboard, tuple[Path, ...]]:
-    """Write the report of a study from MLflow to its folder; returns as `write_report` does.
-    Raises what `collect_report_data` raises."""
-    return write_report(collect_report_data(store, study), store.report_folder(study))

@@ -5,20 +5,29 @@ sync_study(store, study, uri)       bring the experiment up to date with the rec
 search, curves                      what the experiment holds, as pandas frames
 attach_report                       attach a report's files to the study's own run
 stale_runs, repair_stale            find and repair what killed processes left in MLflow
+broken_database, rebuild_database   find and replace a database that cannot be read
 """
 
 from kdbench.tracking.artifacts import attach_report
 from kdbench.tracking.background import BackgroundSync
 from kdbench.tracking.client import safe_uri, tracking_uri, ui_command
 from kdbench.tracking.read import curves, search
-from kdbench.tracking.repair import StaleRun, repair_stale, stale_runs
+from kdbench.tracking.repair import (
+    StaleRun,
+    broken_database,
+    rebuild_database,
+    repair_stale,
+    stale_runs,
+)
 from kdbench.tracking.sync import sync_study
 
 __all__ = [
     "BackgroundSync",
     "StaleRun",
     "attach_report",
+    "broken_database",
     "curves",
+    "rebuild_database",
     "repair_stale",
     "safe_uri",
     "search",

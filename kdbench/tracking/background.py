@@ -1,12 +1,14 @@
 """A thread that keeps MLflow up to date while a study runs, and that nothing can stop.
 
 Training calls `touch` when a run's record has changed, and goes on at once. What MLflow
-raises is reported once, as a warning, and tried again with growing waits; whatever remains
-is left to `kdbench sync`, because the records hold all of it.
+raises is reported once, as a warning, and tried again with growing waits. At the end only
+errors that may pass are waited for; whatever remains is left to `kdbench sync`, because the
+records hold all of it.
 """
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,6 +20,8 @@ from kdbench.records.store import Store
 from kdbench.tracking.artifacts import attach_report
 from kdbench.tracking.client import redact, safe_uri
 from kdbench.tracking.experiment import StudyExperiment, SyncBusy
+from kdbench.tracking.failures import may_pass
+from kdbench.tracking.repair import end_dropped_runs
 from kdbench.tracking.sync import is_busy, sync_run
 
 #: Waits between tries in seconds: the first, and the longest.
@@ -28,6 +32,12 @@ FAILURES_IN_A_ROW = 3
 
 #: Seconds that one request may hold up the next caller.
 REQUEST_TIMEOUT = 60.0
+
+#: Stands for the experiment among the runs whose errors do not pass.
+EXPERIMENT = ""
+
+#: Seconds between two looks at the thread while it is waited for.
+LOOK_EVERY = 0.1
 
 
 class UnknownRun(KdbenchError, LookupError):
@@ -51,28 +61,33 @@ class BackgroundSync:
     ) -> None:
         self.experiment = StudyExperiment(store, study, uri)
         self._on_trouble = on_trouble
-        self._reported = False
+        self._reported: set[bool] = set()  # whether the error may pass
         self._waiting: dict[str, PlannedRun | None] = {}  # in the order of being touched
         self._touched: dict[str, PlannedRun | None] = {}
         self._syncing: set[str] = set()
         self._changed = threading.Condition()
         self._in_use = threading.Lock()  # the experiment is for one thread at a time
-        self._closing = False
-        self._deadline = float("inf")
+        self._in_vain: Counter[str] = Counter()  # tries in a row whose errors do not pass
+        self._dropped_runs_ended = False
+        self._closing = self._given_up = False
         self._thread: threading.Thread | None = None
 
     # -- called while training
 
-    def open(self, timeout: float = 60.0) -> bool:
+    def open(self, timeout: float = 20.0, stopped: Callable[[], bool] = lambda: False) -> bool:
         """Create the database and the experiment, before any worker starts.
 
-        Returns whether that worked within `timeout` seconds; if not, the thread tries again.
+        Returns whether that worked within `timeout` seconds, and before `stopped` said that
+        nobody waits any more; if not, the thread tries again.
         """
         opener = threading.Thread(target=self._attempt, args=(self._open,), daemon=True)
         opener.start()
-        opener.join(timeout)
-        if opener.is_alive():
-            self._report(TimeoutError(f"no answer within {timeout:g} s"))
+        end = time.monotonic() + timeout
+        while opener.is_alive() and not stopped():
+            if time.monotonic() >= end:
+                self._report(TimeoutError(f"no answer within {timeout:g} s"))
+                break
+            opener.join(min(timeout, LOOK_EVERY))
         return self.experiment.is_open
 
     def start(self) -> None:
@@ -109,21 +124,35 @@ class BackgroundSync:
 
         return self._attempt(attach)
 
-    def close(self, timeout: float = 60.0) -> int:
-        """Log what is left, for at most `timeout` seconds; how many runs stay out of date.
+    def close(
+        self, timeout: float = 60.0, on_wait: Callable[[int, float], None] | None = None
+    ) -> int:
+        """Log what is left; how many runs stay out of date.
 
-        Runs that are not finished are shown as interrupted from now on, unless another
-        process trains them, and finals get what became known after them: fidelity to the
-        teacher, the measured costs.
+        Ends when all is logged, when what fails does not pass by itself, or when no run was
+        brought up to date for `timeout` seconds. `on_wait` gets (runs left, seconds waited)
+        over and over. Runs that are not finished are shown as interrupted from now on, unless
+        another process trains them, and finals get what became known after them: fidelity to
+        the teacher, the measured costs.
         """
         with self._changed:
             for run_id, planned in self._touched.items():
                 self._waiting.setdefault(run_id, planned)
             self._closing = True
-            self._deadline = time.monotonic() + timeout
             self._changed.notify()
-        if self._thread is not None:
-            self._thread.join(timeout)
+        began = progressed = time.monotonic()
+        left = self.out_of_date()
+        while self._thread is not None and self._thread.is_alive():
+            self._thread.join(min(timeout, LOOK_EVERY))
+            now, before, left = time.monotonic(), left, self.out_of_date()
+            if left != before:
+                progressed = now
+            if now - progressed >= timeout:
+                break
+            if on_wait:
+                on_wait(left, now - began)
+        with self._changed:
+            self._given_up = True
         return self.out_of_date()
 
     # -- in the thread
@@ -136,8 +165,13 @@ class BackgroundSync:
                     self._changed.wait()
                 closing = self._closing
             succeeded = self._sync_waiting(live=not closing)
+            if succeeded and not self._dropped_runs_ended:
+                # By now the plan on disk is the study as it is.
+                self._dropped_runs_ended = self._attempt(self._end_dropped_runs)
             if closing and succeeded:
                 self._attempt(self.experiment.end_group_runs)
+                return
+            if closing and self._is_hopeless():
                 return
             wait = FIRST_WAIT if succeeded else min(2 * wait, LONGEST_WAIT)
             if not succeeded and not self._rest(0.2 if closing else wait):
@@ -150,22 +184,28 @@ class BackgroundSync:
             self._syncing = set(batch)
         failed: dict[str, PlannedRun | None] = {}
         in_a_row = 0
+        opened = not batch or self._attempt(self._open, EXPERIMENT)
         for run_id, planned in batch.items():
-            late = time.monotonic() > self._deadline
-            if in_a_row >= FAILURES_IN_A_ROW or late:
+            if not opened or in_a_row >= FAILURES_IN_A_ROW or self._given_up:
                 failed[run_id] = planned
                 continue
-            if self._attempt(partial(self._sync_run, run_id, planned, live)):
+            if self._attempt(partial(self._sync_run, run_id, planned, live), run_id):
                 in_a_row = 0
                 with self._changed:
                     self._syncing.discard(run_id)
             else:
-                in_a_row += 1
+                in_a_row += not self._in_vain[run_id]
                 failed[run_id] = planned
         with self._changed:
             self._syncing = set()
             self._waiting = failed | self._waiting
         return not failed
+
+    def _is_hopeless(self) -> bool:
+        """Whether waiting helps none of the runs that are left."""
+        # A run that was deleted in MLflow fails once, and is then created again.
+        hopeless = {run_id for run_id, tries in self._in_vain.items() if tries > 1}
+        return EXPERIMENT in hopeless or hopeless >= self._waiting.keys()
 
     def _rest(self, seconds: float) -> bool:
         """Wait, or until `close` is called; False when there is no time for another try."""
@@ -174,7 +214,7 @@ class BackgroundSync:
                 self._changed.wait(seconds)
             else:
                 self._changed.wait_for(lambda: self._closing, seconds)
-            return time.monotonic() < self._deadline
+            return not self._given_up
 
     def _open(self) -> None:
         if not self.experiment.is_open:
@@ -189,8 +229,13 @@ class BackgroundSync:
         live = live or is_busy(self.experiment.store.record(run_id))
         sync_run(self.experiment, run_id, planned, live)
 
-    def _attempt(self, work: Callable[[], Any]) -> bool:
-        """Do `work`; whether it raised nothing. The first error is reported."""
+    def _end_dropped_runs(self) -> None:
+        self._open()
+        end_dropped_runs(self.experiment)
+
+    def _attempt(self, work: Callable[[], Any], run_id: str | None = None) -> bool:
+        """Do `work`; whether it raised nothing. The first error of each kind is reported, and
+        those that do not pass are counted for `run_id`."""
         # A thread that still waits for an answer after `close` must not hold up a report.
         if not self._in_use.acquire(timeout=REQUEST_TIMEOUT):
             self._report(TimeoutError(f"no answer within {REQUEST_TIMEOUT:g} s"))
@@ -200,21 +245,27 @@ class BackgroundSync:
         except SyncBusy:
             return False  # another process does it just now, and this is tried again
         except Exception as error:
+            if run_id is not None:
+                self._in_vain[run_id] = 0 if may_pass(error) else self._in_vain[run_id] + 1
             self._report(error)
             return False
         finally:
             self._in_use.release()
+        if run_id is not None:
+            self._in_vain[run_id] = 0
         return True
 
     def _report(self, error: Exception) -> None:
-        if self._reported or self._on_trouble is None:
+        passing = may_pass(error)
+        if passing in self._reported or self._on_trouble is None:
             return
-        self._reported = True
+        self._reported.add(passing)
         uri = self.experiment.uri
         # Redacted before it is cut: half an address can hold a whole password.
-        why = redact(" ".join(str(error).split()), uri)[:200] or type(error).__name__
+        why = redact(" ".join(str(error).split()), uri)[:300] or type(error).__name__
+        sync = f"`kdbench sync {self.experiment.study}` brings MLflow up to date"
+        then = f"This is tried again, and {sync} later" if passing else f"Once it is mended, {sync}"
         self._on_trouble(
-            f"MLflow at {safe_uri(uri)} does not take what is logged ({why}). The training "
-            "goes on and the records are complete; this is tried again, and `kdbench sync "
-            f"{self.experiment.study}` brings MLflow up to date later."
+            f"MLflow at {safe_uri(uri)} does not take what is logged ({why}). The training goes "
+            f"on and the records are complete. {then}."
         )

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote
 
+from kdbench.tracking.database import sqlite_uri
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -32,7 +34,7 @@ LOGGERS = {
 
 def tracking_uri(root: Path) -> str:
     """`MLFLOW_TRACKING_URI` where set, else a SQLite database in `root`."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(root.resolve() / "mlflow.db")
 
 
 def safe_uri(uri: str) -> str:
@@ -78,11 +80,6 @@ def artifact_location(root: Path, study: str, uri: str) -> str | None:
     return None if is_served(uri) else (root.resolve() / "mlartifacts" / study).as_uri()
 
 
-def sqlite_path(uri: str) -> Path | None:
-    """The database file of a SQLite URI, else None."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
-
-
 def prepare() -> None:
     """Set MLflow's environment and loggers. Imports MLflow (a second)."""
     for name, value in ENVIRONMENT.items():
@@ -99,6 +96,15 @@ def client(uri: str) -> "MlflowClient":
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri)
+
+
+def close_connections(uri: str) -> None:
+    """Close the connections that MLflow keeps to a database: its file can then be moved."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    engine = SqlAlchemyStore._engine_map.get(uri)  # MLflow has no call for it
+    if engine is not None:
+        engine.dispose()
 
 
 def ui_command(root: Path, port: int) -> list[str]:

@@ -18,7 +18,8 @@ from filelock import FileLock, Timeout
 from kdbench.errors import KdbenchError
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Record, Store
-from kdbench.tracking.client import artifact_location, client, safe_uri, sqlite_path
+from kdbench.tracking.client import artifact_location, client, close_connections, safe_uri
+from kdbench.tracking.database import check_readable, create_database, is_missing, sqlite_path
 
 if TYPE_CHECKING:
     import mlflow.entities
@@ -65,9 +66,14 @@ class StudyExperiment:
         """Create the database and the experiment where missing, and list the runs.
 
         To be called before any worker starts: MLflow's database fails when several processes
-        create it at once, hence the lock. Raises what MLflow raises.
+        create it at once, hence the lock. Raises `BrokenDatabase` and what MLflow raises.
         """
+        path = sqlite_path(self.uri)
         with root_lock(self.store.root):
+            if path is not None and is_missing(path):
+                create_database(path, _make_tables)
+            elif path is not None:
+                check_readable(path)
             self.client = client(self.uri)
             experiment = self.client.get_experiment_by_name(self.study)
             if experiment is None:
@@ -172,11 +178,20 @@ class StudyExperiment:
                 self._groups[group] = (run, "FINISHED")
 
 
+def _make_tables(uri: str) -> None:
+    """Have MLflow make its tables in a new SQLite database, and let go of the file."""
+    client(uri).search_experiments(max_results=1)
+    close_connections(uri)
+
+
 def find_experiment(study: str, uri: str) -> tuple[Any, str]:
-    """A client, and the id of the study's experiment. Raises `UnknownExperiment`."""
+    """A client, and the id of the study's experiment. Raises `UnknownExperiment` and
+    `BrokenDatabase`."""
     path = sqlite_path(uri)
     # Asking a SQLite store that is not there would create it.
-    if path is None or path.exists():
+    if path is None or not is_missing(path):
+        if path is not None:
+            check_readable(path)
         connected = client(uri)
         experiment = connected.get_experiment_by_name(study)
         if experiment is not None:

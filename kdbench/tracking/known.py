@@ -44,9 +44,11 @@ def new_state(run: "Run") -> KnownRun:
 
 def read_state(experiment: StudyExperiment, record: Record) -> KnownRun | None:
     """What the record's mlflow.json says of this store and experiment, or None."""
-    known = _read_file(record).get(_key(experiment), {})
+    known = _read_file(record).get(_key(experiment))
     names = [part.name for part in fields(KnownRun)]
-    return KnownRun(**{n: known[n] for n in names}) if set(names) <= set(known) else None
+    if not (isinstance(known, dict) and set(names) <= set(known)):
+        return None
+    return KnownRun(**{name: known[name] for name in names})
 
 
 def write_state(experiment: StudyExperiment, record: Record, known: KnownRun) -> None:
@@ -157,6 +159,7 @@ def _key(experiment: StudyExperiment) -> str:
 def _read_file(record: Record) -> dict[str, Any]:
     """The record's mlflow.json; {} where it is missing or cannot be read, as MLflow knows."""
     try:
-        return read_json(record.folder / "mlflow.json") or {}
-    except ValueError:
+        content = read_json(record.folder / "mlflow.json")
+    except (ValueError, IsADirectoryError):
         return {}
+    return content if isinstance(content, dict) else {}

@@ -157,9 +157,10 @@ def scalars(record: Record, classes: Sequence[str] | None) -> dict[str, float]:
 
 
 def measured_costs(path: Path, label: str) -> dict[str, float]:
-    """The measured costs of a label, from their file; empty where there is none."""
+    """The measured costs of a label, from their file; empty where there is none, or where it
+    is damaged: `kdbench doctor` says so, and the next start measures again."""
     try:
-        row = json.loads(path.read_text())["rows"][label]
-    except (FileNotFoundError, KeyError):
+        row = dict(json.loads(path.read_text())["rows"][label])
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
     return {f"cost.{name}": float(value) for name, value in row.items() if finite(value)}

@@ -1,13 +1,16 @@
 """Find and repair what killed processes leave in MLflow: for `kdbench doctor`."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdbench.records import summary
 from kdbench.records.store import Record, Store
 from kdbench.tracking import payload
+from kdbench.tracking.client import client, close_connections, tracking_uri
+from kdbench.tracking.database import damage, is_missing, move_aside, sqlite_path
 from kdbench.tracking.experiment import (
     LOCK_TIMEOUT,
     StudyExperiment,
@@ -15,9 +18,11 @@ from kdbench.tracking.experiment import (
     find_experiment,
     preference,
     record_lock,
+    root_lock,
 )
+from kdbench.tracking.failures import may_pass
 from kdbench.tracking.known import invalidate
-from kdbench.tracking.sync import is_busy, sync_run
+from kdbench.tracking.sync import is_busy, sync_run, sync_study
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -38,6 +43,34 @@ class StaleRun:
     id: str | None
     repairable: bool
     text: str
+
+
+def broken_database(store: Store) -> tuple[Path, str] | None:
+    """The MLflow database of this root and what is wrong with it, where it cannot be read or
+    MLflow refuses it; None where nothing is wrong, or where another store is used."""
+    uri, path = tracking_uri(store.root), store.root.resolve() / "mlflow.db"
+    if sqlite_path(uri) != path or is_missing(path):
+        return None
+    if fault := damage(path):
+        return path, fault
+    try:
+        client(uri).search_experiments(max_results=1)
+    except Exception as error:
+        if not may_pass(error):
+            return path, " ".join(str(error).split())[:300]
+    return None
+
+
+def rebuild_database(store: Store, path: Path, studies: Iterable[str]) -> Path:
+    """Move a damaged database aside and write a new one from the records; where the old one is
+    now. Raises what `sync_study` raises."""
+    uri = tracking_uri(store.root)
+    close_connections(uri)
+    with root_lock(store.root):
+        aside = move_aside(path)
+    for study in studies:
+        sync_study(store, study, uri)
+    return aside
 
 
 def stale_runs(store: Store, study: str, uri: str) -> list[StaleRun]:
@@ -85,19 +118,35 @@ def repair_stale(store: Store, study: str, uri: str, stale: Sequence[StaleRun]) 
     return unchanged
 
 
+def end_dropped_runs(experiment: StudyExperiment) -> None:
+    """End the runs that MLflow shows as running, that an edit of the study has dropped, and that
+    no process trains. Raises what MLflow raises."""
+    planned = experiment.plan.listing if experiment.plan else {}
+    for run_id, run in list(experiment.runs.items()):
+        if run.info.status != "RUNNING" or run_id in planned:
+            continue
+        record = experiment.store.record(run_id)
+        if record.spec() is not None and not is_busy(record):
+            _end_dropped(experiment, record, run.info.run_id)
+
+
 def _end_interrupted(experiment: StudyExperiment, item: StaleRun) -> None:
     """Bring an interrupted run up to date with its record."""
     record = experiment.store.record(str(item.id))
     planned = experiment.plan.listing.get(record.id) if experiment.plan else None
-    if planned is not None:
-        invalidate(experiment, record)
-        sync_run(experiment, record.id, planned, live=is_busy(record))
+    if planned is None:
+        _end_dropped(experiment, record, item.run)
         return
-    # The study was edited and has no such run any more; nothing but the state is known.
+    invalidate(experiment, record)
+    sync_run(experiment, record.id, planned, live=is_busy(record))
+
+
+def _end_dropped(experiment: StudyExperiment, record: Record, run: str) -> None:
+    """End a run that the study has no more: nothing but its state is known."""
     with record_lock(record, experiment.patience):
         state, status = summary.state(record, live=False)
-        experiment.client.set_tag(item.run, "kdbench.state", state)
-        experiment.client.set_terminated(item.run, status, payload.end_of(record.result))
+        experiment.client.set_tag(run, "kdbench.state", state)
+        experiment.client.set_terminated(run, status, payload.end_of(record.result))
 
 
 def subject_of(run: "Run") -> tuple[str, str]:

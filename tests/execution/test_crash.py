@@ -5,9 +5,19 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import crash
+from support import crash, mixed_kills
 
 
+def test_a_study_that_is_stopped_in_several_ways_comes_out_the_same(
+    tmp_path: Path, reference_root: Path
+) -> None:
+    kinds = ("group", "driver", "SIGINT twice")
+    tally = mixed_kills.disturb(tmp_path, reference_root, 3, kinds=kinds, longest=4.0)
+    assert tally.kills == dict.fromkeys(kinds, 1)
+    assert tally.broken == []
+
+
+@pytest.mark.long
 def test_a_study_that_is_killed_at_a_random_moment_comes_out_the_same(
     tmp_path: Path, reference_root: Path
 ) -> None:

@@ -4,9 +4,10 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ class Start:
 
     root: Path
     number: int
+    variables: Mapping[str, str] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -28,7 +30,8 @@ class Start:
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
                 crash.command(self.root, 1),
-                env=crash.environment(), stdout=log, stderr=log, start_new_session=True,
+                env={**crash.environment(), **self.variables},
+                stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 
     @property
@@ -146,6 +149,54 @@ def test_a_signal_stops_a_study_and_the_next_start_goes_on(
     few = {"starting workers", "tuning"}
     moments = [moment for moment in MOMENTS if moment.name in few]
     interrupted_study(tmp_path / "a folder", reference_root, moments)
+
+
+@pytest.fixture
+def silent_server() -> Iterator[str]:
+    """The address of a server that takes every connection and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("word", "delay"),
+    [
+        pytest.param("", 6.0, id="opening"),
+        pytest.param("bringing MLflow", 1.0, id="catching up", marks=pytest.mark.long),
+    ],
+)
+def test_a_signal_does_not_wait_for_a_silent_server(
+    tmp_path: Path, reference_root: Path, silent_server: str, word: str, delay: float
+) -> None:
+    shutil.copy(reference_root.parent / "crash.yaml", tmp_path)
+    root = tmp_path / "root"
+    shutil.copytree(reference_root / "runs", root / "runs")  # finished: nothing to train
+    start = Start(root, 0, {"MLFLOW_TRACKING_URI": silent_server})
+    deadline = time.monotonic() + 120
+    while word not in start.log or time.monotonic() < start.began + delay:
+        assert time.monotonic() < deadline, start.log
+        time.sleep(0.05)
+    time.sleep(delay if word else 0.0)
+    os.kill(start.process.pid, signal.SIGINT)
+    assert start.process.wait(timeout=15) == 130, start.log
+    assert "To continue: " in start.log
+
+
+@pytest.mark.long
+def test_two_that_wait_for_each_other_are_stopped_at_once(
+    tmp_path: Path, reference_root: Path
+) -> None:
+    shutil.copy(reference_root.parent / "crash.yaml", tmp_path)
+    first, second = Start(tmp_path / "root", 0), Start(tmp_path / "root", 1)
+    deadline = time.monotonic() + 120
+    while not (waiting := [s for s in (first, second) if "waiting for" in s.log]):
+        assert time.monotonic() < deadline, first.log + second.log
+        time.sleep(0.005)
+    os.kill(waiting[0].process.pid, signal.SIGINT)
+    assert waiting[0].process.wait(timeout=15) == 130, waiting[0].log
+    for other in {first.number: first, second.number: second}.values():
+        if other is not waiting[0]:
+            assert other.process.wait(timeout=120) == 0, other.log
 
 
 @pytest.mark.long

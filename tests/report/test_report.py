@@ -19,11 +19,11 @@ from support.fake_study import COST, IMAGES, ODD, RIGHT, SEEDS
 
 from kdbench.records.plan_file import PlanRow
 from kdbench.records.store import Store
-from kdbench.report.data.collect import OutOfDate, count_out_of_date
+from kdbench.report.data.collect import OutOfDate, count_out_of_date, data_from_mlflow
 from kdbench.report.data.report_data import NoReportData, compress, load, tidy_curves
 from kdbench.report.data.runs import MixedRuns, records_frame, runs_frame, typed
 from kdbench.report.leaderboard import build_leaderboard
-from kdbench.report.write import report_study, write_report
+from kdbench.report.write import write_report
 from kdbench.report.writers import cells as cells_module
 from kdbench.report.writers import latex as latex_module
 from kdbench.report.writers import markdown as markdown_module
@@ -604,7 +604,7 @@ def test_build_from_mlflow(fake_study, tmp_path, monkeypatch):
     plan = replace(fake_study.plan, rows=tuple(rows), listing=listing)
     plan.dump(store.plan_path("fake_study"))
     with pytest.raises(FileNotFoundError, match="no plan of study 'other'"):
-        report_study(store, "other")
+        data_from_mlflow(store, "other")
     late = rows[1].runs["0"]
     hidden = store.record(late).folder
     hidden.rename(tmp_path / "hidden")
@@ -613,9 +613,10 @@ def test_build_from_mlflow(fake_study, tmp_path, monkeypatch):
     with pytest.raises(
         OutOfDate, match="behind the records of study 'fake_study' by 1 run: kdbench sy"
     ):
-        report_study(store, "fake_study")
+        data_from_mlflow(store, "fake_study")
     sync_study(store, "fake_study", tracking_uri(store.root))
-    board, paths = report_study(store, "fake_study")
+    data = data_from_mlflow(store, "fake_study")
+    board, paths = write_report(data, store.report_folder("fake_study"))
     expected = build_leaderboard(records_frame(store, plan, COST), plan, COST)
     pd.testing.assert_frame_equal(board.table, expected.table)
     assert board.captions == expected.captions

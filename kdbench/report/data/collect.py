@@ -1,5 +1,9 @@
 """The data of a study's report, collected from its plan, MLflow, the costs and the records."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import pandas as pd
 
 from kdbench.errors import KdbenchError
@@ -8,8 +12,16 @@ from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
 from kdbench.report.data.confusion import confusions_frame
 from kdbench.report.data.report_data import ReportData, tidy_curves, trials_frame
-from kdbench.report.data.runs import TEACHER, run_ids, runs_frame
-from kdbench.tracking import curves, search, tracking_uri
+from kdbench.report.data.runs import (
+    TEACHER,
+    records_curves,
+    records_frame,
+    run_ids,
+    runs_frame,
+)
+from kdbench.tracking import curves, safe_uri, search, sync_study, tracking_uri
+from kdbench.tracking.client import redact
+from kdbench.tracking.experiment import UnknownExperiment
 
 
 class OutOfDate(KdbenchError, RuntimeError):
@@ -23,31 +35,79 @@ class OutOfDate(KdbenchError, RuntimeError):
         )
 
 
+class NoPlan(KdbenchError, FileNotFoundError):
+    """The study never ran in this root."""
+
+
 def no_plan(store: Store, study: str) -> str:
     """The message about a study that never ran in a root."""
     return f"no plan of study '{study}' under {store.root}: run `kdbench study {study}` first"
 
 
-def collect_report_data(store: Store, study: str) -> ReportData:
+def collect_report_data(store: Store, study: str, log: Callable[[str], None]) -> ReportData:
     """Collect all that a study's report is made from: its plan, the runs and curves in MLflow,
     the measured costs and the records' predictions.
 
-    Raises `FileNotFoundError` where the study has no plan, `LookupError` where MLflow has
-    no such experiment, `OutOfDate` where MLflow lacks results that the records have.
+    Where MLflow is behind the records it is brought up to date first. Where it cannot be asked,
+    the same numbers are read from the records; `log` gets a sentence about either. Raises
+    `FileNotFoundError` where the study has no plan.
     """
-    plan = PlanFile.load(store.plan_path(study))
-    if plan is None:
-        raise FileNotFoundError(no_plan(store, study))
-    uri = tracking_uri(store.root)
-    cost = read_json(store.costs_path(study)) or {}
+    try:
+        try:
+            return data_from_mlflow(store, study)
+        except (OutOfDate, UnknownExperiment) as error:
+            log(f"{error} ... doing that first")
+            sync_study(store, study, tracking_uri(store.root))
+            return data_from_mlflow(store, study)
+    except NoPlan:
+        raise
+    except Exception as error:
+        # An error of a record comes again in the next line.
+        data = data_from_records(store, study)
+        uri = tracking_uri(store.root)
+        why = redact(" ".join(str(error).split()), uri)[:300] or type(error).__name__
+        log(f"MLflow at {safe_uri(uri)} cannot be asked ({why}): read from the records instead")
+        return data
+
+
+def data_from_mlflow(store: Store, study: str) -> ReportData:
+    """A report's data, with the runs and curves that MLflow has. Raises `NoPlan`, `OutOfDate`
+    where MLflow lacks results that the records have, `UnknownExperiment`, and what MLflow
+    raises."""
+    plan, cost, uri = _plan(store, study), _cost(store, study), tracking_uri(store.root)
     searched = search(study, uri, trials=False)
     frame = runs_frame(searched, plan, cost)
     count = count_out_of_date(store, frame)
     if count:
         raise OutOfDate(study, count)
-    metrics = tidy_curves(curves(study, uri, run_ids(plan), searched))
+    return _data(store, plan, cost, frame, curves(study, uri, run_ids(plan), searched))
+
+
+def data_from_records(store: Store, study: str) -> ReportData:
+    """The same data from the records alone. Raises `NoPlan` and `CorruptRecord`."""
+    plan, cost = _plan(store, study), _cost(store, study)
+    frame = records_frame(store, plan, cost)
+    data = _data(store, plan, cost, frame, records_curves(store, run_ids(plan)))
+    return replace(data, from_records=True)
+
+
+def _plan(store: Store, study: str) -> PlanFile:
+    plan = PlanFile.load(store.plan_path(study))
+    if plan is None:
+        raise NoPlan(no_plan(store, study))
+    return plan
+
+
+def _cost(store: Store, study: str) -> dict[str, Any]:
+    return read_json(store.costs_path(study)) or {}
+
+
+def _data(
+    store: Store, plan: PlanFile, cost: dict[str, Any], frame: pd.DataFrame, metrics: pd.DataFrame
+) -> ReportData:
     confusions = confusions_frame(store, plan, frame)
-    return ReportData(plan.without_runs(), cost, frame, metrics, trials_frame(plan), confusions)
+    trials = trials_frame(plan)
+    return ReportData(plan.without_runs(), cost, frame, tidy_curves(metrics), trials, confusions)
 
 
 def count_out_of_date(store: Store, frame: pd.DataFrame) -> int:

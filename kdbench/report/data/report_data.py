@@ -47,7 +47,8 @@ class ReportData:
     or teacher. `curves`: a metric of a run after an epoch. `trials`: the validation scores of
     tuning (fractions, nats), `chosen` marks the winner, `hparams` is JSON. `confusions`:
     counts of test images over a row's runs; `expected` is the true class (`against` = truth)
-    or the teacher's prediction (`against` = teacher), both as indices.
+    or the teacher's prediction (`against` = teacher), both as indices. `from_records`: MLflow
+    could not be asked for `runs` and `curves`, and they come from the records.
     """
 
     plan: PlanFile
@@ -56,10 +57,13 @@ class ReportData:
     curves: pd.DataFrame
     trials: pd.DataFrame
     confusions: pd.DataFrame
+    from_records: bool = False
 
     def files(self) -> dict[str, bytes]:
         """The files' contents by name: the same bytes from the same numbers."""
         study = {"format": FORMAT, "cost": self.cost, "plan": self.plan.to_dict(runs=False)}
+        if self.from_records:
+            study["from_records"] = True
         return {
             STUDY: (json.dumps(study, indent=1, sort_keys=True) + "\n").encode(),
             "runs.csv.gz": compress(csv(self.runs[list(COLUMNS)])),
@@ -108,7 +112,8 @@ def load(folder: Path) -> ReportData:
         )
     }
     frames["runs"] = typed(frames["runs"])
-    return ReportData(PlanFile.from_dict(study["plan"]), study["cost"], **frames)
+    plan, from_records = PlanFile.from_dict(study["plan"]), bool(study.get("from_records"))
+    return ReportData(plan, study["cost"], **frames, from_records=from_records)
 
 
 def read_study(folder: Path) -> dict[str, Any]:

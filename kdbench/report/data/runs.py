@@ -15,7 +15,9 @@ import pandas as pd
 from kdbench.errors import KdbenchError
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Record, Store
+from kdbench.records.summary import finite
 from kdbench.report.columns import run_columns
+from kdbench.tracking.payload import metric_name
 
 SCORES = ("accuracy", *run_columns("score"))
 COSTS = run_columns("cost")
@@ -74,6 +76,19 @@ def runs_frame(search: pd.DataFrame, plan: PlanFile, cost: Mapping[str, Any] | N
 def records_frame(store: Store, plan: PlanFile, cost: Mapping[str, Any] | None = None) -> Any:
     """The same frame from the records on disk."""
     return _frame(plan, cost, lambda line: _from_record(store, line, plan))
+
+
+def records_curves(store: Store, ids: Iterable[str]) -> pd.DataFrame:
+    """The metrics over epochs of the runs in `ids`, one row a value, as
+    `kdbench.tracking.curves` gives them."""
+    rows = [
+        (run, int(row["epoch"]), metric_name(key), float(value))
+        for run in ids
+        for row in store.record(run).epochs()
+        for key, value in row.items()
+        if key != "epoch" and finite(value)
+    ]
+    return pd.DataFrame(rows, columns=["id", "epoch", "metric", "value"])
 
 
 def run_ids(plan: PlanFile) -> list[str]:
