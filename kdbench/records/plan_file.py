@@ -48,7 +48,8 @@ class PlannedTrial:
     """A trial of a row's tuning: its runs, one a tuning seed, and their mean validation scores.
 
     `accuracy` is a fraction and `nll` is in nats; both are None until all runs have ended, and
-    where one diverged.
+    where one diverged. `confirmed` holds the validation accuracies of the second stage, one a
+    seed; `runs` names the runs of both stages.
     """
 
     number: int
@@ -56,6 +57,7 @@ class PlannedTrial:
     hparams: Mapping[str, Any]
     accuracy: float | None = None
     nll: float | None = None
+    confirmed: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,14 @@ class PlanData:
 
 
 @dataclass(frozen=True)
+class PlanConfirm:
+    """The second stage of tuning: how many points besides the default, and with which seeds."""
+
+    points: int
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class PlanTune:
     """The tuning budget of every row that is tuned."""
 
@@ -113,6 +123,7 @@ class PlanTune:
     epochs: int
     seeds: tuple[int, ...]
     sampler: str
+    confirm: PlanConfirm | None = None
 
 
 @dataclass(frozen=True)
@@ -155,7 +166,7 @@ class PlanFile:
         parts: dict[str, Any] = {
             "data": _part(PlanData, raw.get("data"), "classes", "shape"),
             "recipe": _part(Recipe, raw.get("recipe"), "milestones"),
-            "tune": _part(PlanTune, raw.get("tune"), "seeds"),
+            "tune": _tune(raw.get("tune")),
             "published": tuple(raw.get("published") or ()),
             "rows": tuple(_row(row) for row in raw.get("rows") or ()),
             "listing": listing,
@@ -169,8 +180,11 @@ class PlanFile:
         tables of their own.
         """
         plan = asdict(self)
+        # Younger than the first reports, which keep the digest that they had.
         if self.score is None:
             del plan["score"]
+        if self.tune and self.tune.confirm is None:
+            del plan["tune"]["confirm"]
         if not runs:
             del plan["listing"]
             for row in plan["rows"]:
@@ -204,8 +218,15 @@ def _part(kind: type[Any], raw: Mapping[str, Any] | None, *tuples: str) -> Any:
     return kind(**{**raw, **{key: tuple(raw[key]) for key in tuples if key in raw}})
 
 
+def _tune(raw: Mapping[str, Any] | None) -> PlanTune | None:
+    tune = _part(PlanTune, raw, "seeds")
+    return tune and replace(tune, confirm=_part(PlanConfirm, tune.confirm, "seeds"))
+
+
 def _row(raw: Mapping[str, Any]) -> PlanRow:
-    trials = tuple(_part(PlannedTrial, trial, "runs") for trial in raw.get("trials") or ())
+    trials = tuple(
+        _part(PlannedTrial, trial, "runs", "confirmed") for trial in raw.get("trials") or ()
+    )
     ranges = {name: SearchRange(**parts) for name, parts in (raw.get("ranges") or {}).items()}
     searched = tuple(raw.get("searched") or ())
     return PlanRow(**{**raw, "searched": searched, "trials": trials, "ranges": ranges})

@@ -29,7 +29,9 @@ class Trial:
     """A trial of a row's tuning: one run for each tuning seed.
 
     `score` is (validation accuracy as a fraction, validation NLL in nats), the means over its
-    runs; None until all are `finished`, and where one diverged.
+    runs; None until all are `finished`, and where one diverged. `confirmed` holds the
+    validation accuracies of the second stage, one a seed, whose runs are the last of `runs`;
+    None where there is none, and where one diverged.
     """
 
     number: int
@@ -37,6 +39,7 @@ class Trial:
     hparams: Mapping[str, Any]
     score: tuple[float, float] | None
     finished: bool
+    confirmed: tuple[float, ...] | None = None
 
 
 @dataclass

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from kdbench.records.plan_file import (
+    PlanConfirm,
     PlanData,
     PlanFile,
     PlannedTrial,
@@ -16,7 +17,7 @@ from kdbench.registry import Paper
 from kdbench.study import references
 from kdbench.study.plan import Node, Plan, Row, Trial
 from kdbench.study.planner import Planner
-from kdbench.study.schema import Study
+from kdbench.study.schema import Study, Tune
 
 #: Prose and copied numbers, which only the text of a report depends on: not hashed.
 NOT_HASHED: dict[str, Any] = {"question": True, "report": {"published": True, "sources": True}}
@@ -24,7 +25,7 @@ NOT_HASHED: dict[str, Any] = {"question": True, "report": {"published": True, "s
 
 def plan_file(planner: Planner, plan: Plan) -> PlanFile:
     """The plan file of a study as far as it is planned now."""
-    study, tune = planner.study, planner.tune
+    study = planner.study
     papers = references.references(study)
     data_paper = references.of_data(study)
     return PlanFile(
@@ -37,7 +38,7 @@ def plan_file(planner: Planner, plan: Plan) -> PlanFile:
         recipe=next(iter(plan.nodes.values())).spec.recipe,
         reference=study.report.reference,
         margin=study.report.margin,
-        tune=PlanTune(tune.trials, tune.epochs, tune.seeds, tune.sampler) if tune else None,
+        tune=_tune(planner.tune),
         teachers=plan.teachers,
         published=tuple(number.model_dump() for number in study.report.published),
         references={key: _fields(paper) for key, paper in papers.items()},
@@ -57,6 +58,8 @@ def _hashed(study: Study) -> dict[str, Any]:
     # Younger than the first reports: at their defaults a study keeps the hash it had.
     if study.recipe.storage == "fp32":
         del content["recipe"]["storage"]
+    if study.tune and study.tune.confirm is None:
+        del content["tune"]["confirm"]
     for entry in content["methods"]:
         if entry["precision"] is None:
             del entry["precision"]
@@ -75,6 +78,14 @@ def _data(planner: Planner) -> PlanData:
         images=len(data.labels),
         shape=tuple(data.shape),
     )
+
+
+def _tune(tune: Tune | None) -> PlanTune | None:
+    if tune is None:
+        return None
+    stage = tune.confirm
+    confirm = PlanConfirm(stage.points, stage.seeds) if stage else None
+    return PlanTune(tune.trials, tune.epochs, tune.seeds, tune.sampler, confirm)
 
 
 def _fields(paper: Paper) -> dict[str, Any]:
@@ -113,4 +124,5 @@ def _row(planner: Planner, plan: Plan, row: Row) -> PlanRow:
 
 def _trial(trial: Trial) -> PlannedTrial:
     accuracy, nll = trial.score or (None, None)
-    return PlannedTrial(trial.number, trial.runs, trial.hparams, accuracy, nll)
+    confirmed = trial.confirmed or ()
+    return PlannedTrial(trial.number, trial.runs, trial.hparams, accuracy, nll, confirmed)

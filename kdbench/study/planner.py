@@ -6,6 +6,7 @@ records.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from kdbench import models
@@ -127,9 +128,12 @@ class Planner:
             plan.open += 1
             return
         try:
-            row.best_trial = sampling.best(scores)
+            row.best_trial = self._best_trial(plan, entry, row, scores)
         except ValueError:
             row.incompatible = f"all {self.tune.trials} trials diverged"
+            return
+        if row.best_trial is None:
+            plan.open += 1
             return
         best = settings_of(entry, finished[row.best_trial][0])
         row.hparams = hparams_of(METHODS[entry.method](**best.hparams))
@@ -138,24 +142,56 @@ class Planner:
         row.runs = self._finals(plan, entry, best, default=False)
         row.incompatible = self._without_source(plan, row)
 
+    def _best_trial(
+        self, plan: Plan, entry: Entry, row: Row, scores: Mapping[int, sampling.Score | None]
+    ) -> int | None:
+        """The number of the trial to use, or None while the second stage is not finished. Raises
+        `ValueError` where all trials diverged."""
+        assert self.tune is not None
+        stage = self.tune.confirm
+        if stage is None:
+            return sampling.best(scores)
+        all_finished, confirmed = True, dict[int, tuple[float, ...] | None]()
+        for number in sampling.shortlist(scores, stage.points):
+            trial = row.trials[number]
+            runs, finished, scored = self._trained(
+                plan, entry, number, trial.hparams, self.tune.seeds + stage.seeds
+            )
+            again = scored[len(self.tune.seeds) :]
+            confirmed[number] = tuple(result["val.accuracy"] for result in again) or None
+            row.trials[number] = replace(trial, runs=runs, confirmed=confirmed[number])
+            all_finished &= finished
+        return sampling.confirmed_best(confirmed) if all_finished else None
+
     def _trial(self, plan: Plan, entry: Entry, number: int, values: Mapping[str, Any]) -> Trial:
         """Trial `number` at these values: its runs, and its validation score once it has one."""
         assert self.tune is not None
-        settings = settings_of(entry, values)
-        runs = []
-        for seed in self.tune.seeds:
-            of_seed = f" seed {seed}" if len(self.tune.seeds) > 1 else ""
+        runs, finished, scored = self._trained(plan, entry, number, values, self.tune.seeds)
+        score = (_mean(scored, "val.accuracy"), _mean(scored, "val.nll")) if scored else None
+        return Trial(number, runs, dict(values), score, finished)
+
+    def _trained(
+        self,
+        plan: Plan,
+        entry: Entry,
+        number: int,
+        values: Mapping[str, Any],
+        seeds: Sequence[int],
+    ) -> tuple[tuple[str, ...], bool, Sequence[Mapping[str, float]]]:
+        """The runs of a trial with these seeds, whether all have ended, and their validation
+        scores; no scores where not all are done."""
+        assert self.tune is not None
+        settings, runs = settings_of(entry, values), []
+        for seed in seeds:
+            of_seed = f" seed {seed}" if len(seeds) > 1 else ""
             name = f"{entry.label} trial {number}{of_seed}"
             epochs = self.tune.epochs
             runs.append(self.graph.run(plan, entry, settings, seed, "fit", name, number, epochs))
         results = [self.graph.diverged_source(plan, run) or self.graph.result(run) for run in runs]
         ended = [r for r in results if r is not None]
         finished = len(ended) == len(runs)
-        score = None
-        if finished and all(r["state"] == "done" for r in ended):
-            scored = [r[self.study.final.epoch] for r in ended]
-            score = (_mean(scored, "val.accuracy"), _mean(scored, "val.nll"))
-        return Trial(number, tuple(runs), dict(values), score, finished)
+        done = finished and all(r["state"] == "done" for r in ended)
+        return tuple(runs), finished, [r[self.study.final.epoch] for r in ended] if done else []
 
     def _finals(
         self, plan: Plan, entry: Entry, settings: Settings, default: bool

@@ -28,6 +28,9 @@ ROUND = 4
 DIGITS = 6
 
 
+#: Validation accuracy (a fraction) and validation NLL (nats) of a trial.
+Score = tuple[float, float]
+
 #: Finished trials by number: their hyperparameters, and their score (None: diverged).
 Finished = Mapping[int, tuple[Mapping[str, float], float | None]]
 
@@ -133,7 +136,44 @@ def distribution(interval: Interval) -> "optuna.distributions.FloatDistribution"
 # -- choice
 
 
-def best(finished: Mapping[int, tuple[float, float] | None]) -> int:
+def shortlist(scores: Mapping[int, Score | None], points: int) -> list[int]:
+    """The numbers of the trials that tuning trains again: the default (trial 0) and the best
+    `points` others; those that diverged are left out."""
+    left = {number: score for number, score in scores.items() if _has_score(score)}
+    default = [0] if left.pop(0, None) is not None else []
+    others: list[int] = []
+    while left and len(others) < points:
+        others.append(best(left))
+        del left[others[-1]]
+    return default + others
+
+
+def confirmed_best(confirmed: Mapping[int, Sequence[float] | None]) -> int:
+    """The number of the trial to use after the second stage, whose scores by trial these are:
+    validation accuracies, one a seed, the same seeds for all.
+
+    The trial with the highest mean, if it beats the default (trial 0) by more than one standard
+    error of their paired differences; else the default: what the first stage saw may have been
+    luck (the one-standard-error rule of Breiman et al., Classification and Regression Trees,
+    1984, applied to paired scores). A trial whose scores are None diverged. Raises `ValueError`
+    where no trial is left.
+    """
+    left = {number: scores for number, scores in confirmed.items() if scores is not None}
+    if not left:
+        raise ValueError(f"none of {len(confirmed)} trials can be chosen: all diverged")
+    first = min(left, key=lambda number: (-float(np.mean(left[number])), number))
+    if 0 not in left or first == 0:
+        return first
+    differences = np.subtract(left[first], left[0])
+    error = differences.std(ddof=1) / math.sqrt(len(differences))
+    return first if differences.mean() > error else 0
+
+
+def _has_score(score: Score | None) -> bool:
+    return score is not None and math.isfinite(score[0])
+
+
+def best(finished: Mapping[int, Score | None]) -> int:
     """The number of the best trial: highest accuracy, then lower NLL, then lower number.
 
     Scores are (validation accuracy as a fraction, validation NLL in nats). A trial whose score
@@ -143,7 +183,7 @@ def best(finished: Mapping[int, tuple[float, float] | None]) -> int:
     order = {
         number: (-score[0], score[1] if math.isfinite(score[1]) else math.inf, number)
         for number, score in finished.items()
-        if score is not None and math.isfinite(score[0])
+        if score is not None and _has_score(score)
     }
     if not order:
         raise ValueError(f"none of {len(finished)} trials can be chosen: all diverged")

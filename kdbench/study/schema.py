@@ -119,6 +119,15 @@ class Shared(Part):
     lr: LrRange | None = None
 
 
+class Confirm(Part):
+    """The second stage of tuning: the default and the best `points` of the first stage are
+    trained with these seeds, and the default is kept unless a point beats it by more than one
+    standard error of their paired differences."""
+
+    points: Count
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=2)]
+
+
 class Tune(Part):
     """The budget that every method with hyperparameters gets, on validation data."""
 
@@ -128,6 +137,7 @@ class Tune(Part):
     sampler: Annotated[str, one_of("sampler", ("random", "tpe"))] = "random"
     seed: Seed = 0
     shared: Shared = Shared()
+    confirm: Confirm | None = None
 
 
 class Final(Part):

@@ -125,9 +125,11 @@ def check(study: Study) -> list[str]:
     labels = [entry.label for entry in study.methods if isinstance(entry.label, str)]
     for label in sorted(x for x, times in Counter(labels).items() if times > 1):
         faults.append(f"methods: two entries are called '{label}'; give one of them a label")
+    confirm = tune.confirm if tune else None
     for place, numbers in (
         ("final.seeds", final.seeds if final else ()),
         ("tune.seeds", tune.seeds if tune else ()),
+        ("tune.confirm.seeds", confirm.seeds if confirm else ()),
     ):
         for double in sorted(n for n, times in Counter(numbers).items() if times > 1):
             faults.append(f"{place}: seed {double} stands there twice")
@@ -138,6 +140,18 @@ def check(study: Study) -> list[str]:
                 f"tune.seeds and final.seeds share {both}: a seed that chose the hyperparameters "
                 "cannot judge them; take other seeds for one of the two"
             )
+        if confirm:
+            used = {*tune.seeds, *(final.seeds if final else ())}
+            if both := sorted(used & set(confirm.seeds)):
+                faults.append(
+                    f"tune.confirm.seeds: {both} stand in tune.seeds or final.seeds as well; the "
+                    "second stage needs seeds of its own"
+                )
+            if confirm.points >= tune.trials:
+                faults.append(
+                    f"tune.confirm.points: {confirm.points} of {tune.trials} trials would be all "
+                    "but the default; take fewer points or more trials"
+                )
         lr = tune.shared.lr
         if lr and lr.low >= lr.high:
             faults.append(f"tune.shared.lr: low {lr.low:g} is not below high {lr.high:g}")

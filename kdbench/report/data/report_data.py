@@ -21,6 +21,8 @@ from kdbench.report.data.runs import COLUMNS, TEXTS, typed
 
 CURVES = ("id", "epoch", "metric", "value")
 TRIALS = ("label", "number", "runs", "accuracy", "nll", "chosen", "hparams")
+CONFIRMED = "confirmed"
+"""A column of the trials of a tuning in two stages: the mean accuracy in the second."""
 CONFUSIONS = ("label", "row", "against", "expected", "predicted", "count")
 STUDY = "study.json"
 FORMAT = 2
@@ -162,8 +164,11 @@ def trials_frame(plan: PlanFile) -> pd.DataFrame:
         for row in plan.rows
         for trial in row.trials
     ]
-    frame = pd.DataFrame(lines, columns=list(TRIALS))
-    return frame.astype({"accuracy": float, "nll": float})
+    frame = pd.DataFrame(lines, columns=list(TRIALS)).astype({"accuracy": float, "nll": float})
+    if plan.tune and plan.tune.confirm:
+        again = [trial.confirmed for row in plan.rows for trial in row.trials]
+        frame[CONFIRMED] = [sum(a) / len(a) if a else float("nan") for a in again]
+    return frame
 
 
 def tidy_curves(curves: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from kdbench.records.plan_file import PlanRow
 from kdbench.report.columns import COLUMNS
-from kdbench.report.data.report_data import ReportData
+from kdbench.report.data.report_data import CONFIRMED, ReportData
 from kdbench.report.data.runs import PUBLISHED, TEACHER
 from kdbench.report.leaderboard import Leaderboard
 from kdbench.report.page.matrix import ConfusionMatrix, confusion_matrix
@@ -184,6 +184,7 @@ def _trials(trials: pd.DataFrame, label: str) -> Table | None:
         return None
     tried = [json.loads(text) for text in trials["hparams"]]
     names = sorted({name for hparams in tried for name in hparams})
+    two_stages = CONFIRMED in trials
 
     def rows() -> Iterator[tuple[str, ...]]:
         for trial, hparams in zip(trials.to_dict("records"), tried, strict=True):
@@ -192,10 +193,12 @@ def _trials(trials: pd.DataFrame, label: str) -> Table | None:
                 *(_text(hparams[n]) if n in hparams else MISSING for n in names),
                 _number(trial["accuracy"], 100, 2),
                 _number(trial["nll"], 1, 3),
+                *((_number(trial[CONFIRMED], 100, 2),) if two_stages else ()),
                 "yes" if trial["chosen"] else "no",
             )
 
-    ends = ("validation accuracy, %", "validation NLL, nats", "chosen")
+    again = ("validation accuracy in the second stage, %",) if two_stages else ()
+    ends = ("validation accuracy, %", "validation NLL, nats", *again, "chosen")
     return Table(("trial", *names, *ends), tuple(rows()))
 
 

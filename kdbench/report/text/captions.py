@@ -137,11 +137,19 @@ def _tuning(plan: PlanFile) -> str:
             "Nothing was tuned: every method has its published default hyperparameters or those "
             "shown."
         )
+    stage = tune.confirm
+    confirm = (
+        f" The default and the {count(stage.points, 'best point', 'best points')} were then "
+        f"trained with seeds {_listed(stage.seeds)}; the default is kept unless a point beats it "
+        "by more than one standard error of their paired differences."
+        if stage
+        else ""
+    )
     return (
         "Every method with hyperparameters was tuned at the same budget, "
         f"{count(tune.trials, 'trial')} of {count(tune.epochs, 'epoch')} "
         f"({tune.sampler} sampler, seeds {_listed(tune.seeds)}), scored on validation "
-        "data; trial 0 is the published default. Final runs have fresh seeds."
+        f"data; trial 0 is the published default.{confirm} Final runs have fresh seeds."
     )
 
 
