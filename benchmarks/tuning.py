@@ -81,13 +81,14 @@ def true_scores(root: Path, points: dict[str, list[dict[str, Any]]]) -> dict[str
     final = {"seeds": list(range(SEEDS)), "train_on": "all"}
     store, plan = trained(root, study("truth", 200, entries, final=final))
     rows = {row.label: row for row in plan.rows}
+
+    def accuracies(label: str) -> list[float]:
+        return [store.record(run).test["last"]["accuracy"] for run in rows[label].runs.values()]  # type: ignore[index]
+
     return {
-        method: np.array([
-            [store.record(run).test["last"]["accuracy"] for run in rows[f"{method}-{n}"].runs.values()]  # type: ignore[index]
-            for n in range(len(tried))
-        ])
+        method: np.array([accuracies(f"{method}-{number}") for number in range(len(tried))])
         for method, tried in points.items()
-    }  # fmt: skip
+    }
 
 
 @dataclass(frozen=True)
