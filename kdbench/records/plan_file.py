@@ -75,7 +75,8 @@ class PlanRow:
 
     `row` is `default`, `tuned`, `pinned` or `only`; `searched` names what its tuning moved, and
     `ranges` gives where; `incompatible` says why it has no runs; `outputs` says, for each role
-    that another run fills, whether its outputs come from the `cache` or are computed `live`.
+    that another run fills, whether its outputs come from the `cache` or are computed `live`;
+    `at_edge` names what the chosen trial has at an end of its range.
     """
 
     label: str
@@ -90,6 +91,7 @@ class PlanRow:
     incompatible: str | None = None
     outputs: Mapping[str, str] = field(default_factory=dict)
     ranges: Mapping[str, SearchRange] = field(default_factory=dict)
+    at_edge: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,9 @@ class PlanFile:
             del plan["score"]
         if self.tune and self.tune.confirm is None:
             del plan["tune"]["confirm"]
+        for row in plan["rows"]:
+            if not row["at_edge"]:
+                del row["at_edge"]
         if not runs:
             del plan["listing"]
             for row in plan["rows"]:
@@ -228,5 +233,5 @@ def _row(raw: Mapping[str, Any]) -> PlanRow:
         _part(PlannedTrial, trial, "runs", "confirmed") for trial in raw.get("trials") or ()
     )
     ranges = {name: SearchRange(**parts) for name, parts in (raw.get("ranges") or {}).items()}
-    searched = tuple(raw.get("searched") or ())
-    return PlanRow(**{**raw, "searched": searched, "trials": trials, "ranges": ranges})
+    names = {key: tuple(raw.get(key) or ()) for key in ("searched", "at_edge")}
+    return PlanRow(**{**raw, **names, "trials": trials, "ranges": ranges})

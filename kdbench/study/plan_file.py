@@ -1,8 +1,10 @@
 """From a plan to the plan file, for reports and for people."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from kdbench.methods.base import Range
 from kdbench.records.plan_file import (
     PlanConfirm,
     PlanData,
@@ -14,7 +16,7 @@ from kdbench.records.plan_file import (
 )
 from kdbench.records.spec import digest
 from kdbench.registry import Paper
-from kdbench.study import references
+from kdbench.study import references, sampling
 from kdbench.study.plan import Node, Plan, Row, Trial
 from kdbench.study.planner import Planner
 from kdbench.study.schema import Study, Tune
@@ -119,7 +121,15 @@ def _row(planner: Planner, plan: Plan, row: Row) -> PlanRow:
         incompatible=row.incompatible,
         outputs=dict(planner.outputs.access(plan, runs[0])) if runs else {},
         ranges={name: SearchRange(r.low, r.high, r.log) for name, r in ranges.items()},
+        at_edge=_at_edge(row, ranges),
     )
+
+
+def _at_edge(row: Row, ranges: Mapping[str, Range]) -> tuple[str, ...]:
+    """What a trial that was chosen has at an end of its range; the default needs no range."""
+    if not row.best_trial:
+        return ()
+    return tuple(name for name, r in ranges.items() if sampling.is_at_edge(row.hparams[name], r))
 
 
 def _trial(trial: Trial) -> PlannedTrial:

@@ -24,6 +24,9 @@ SAMPLERS = ("random", "tpe")
 #: Trials that TPE suggests together: their scores are known only to the next round.
 ROUND = 4
 
+#: The share of an interval at each of its ends that counts as its edge.
+EDGE = 0.05
+
 #: Digits kept of a hyperparameter, so that tables and specs stay readable.
 DIGITS = 6
 
@@ -131,6 +134,14 @@ def distribution(interval: Interval) -> "optuna.distributions.FloatDistribution"
     import optuna
 
     return optuna.distributions.FloatDistribution(interval.low, interval.high, log=interval.log)
+
+
+def is_at_edge(value: float, interval: Interval) -> bool:
+    """Whether `value` lies in the first or last `EDGE` of the interval, in the interval's scale."""
+    scale = math.log if interval.log else float
+    low, high = scale(interval.low), scale(interval.high)
+    share = (scale(value) - low) / (high - low)
+    return not EDGE <= share <= 1 - EDGE
 
 
 # -- choice

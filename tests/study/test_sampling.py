@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from kdbench.study.sampling import ROUND, SAMPLERS, best, draw, suggest
+from kdbench.methods import METHODS
+from kdbench.study.sampling import ROUND, SAMPLERS, best, draw, is_at_edge, suggest
 
 
 @dataclass(frozen=True)
@@ -194,3 +195,26 @@ def test_no_trial_beats_the_best(finished) -> None:
     accuracy, nll = alive[chosen]
     for number, (other, loss) in alive.items():
         assert (other, -loss, -number) <= (accuracy, -nll, -chosen)
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "at_edge"),
+    [
+        (0.04, Range(0.0, 1.0), True),
+        (0.06, Range(0.0, 1.0), False),
+        (0.96, Range(0.0, 1.0), True),
+        (1.0, Range(0.0, 1.0), True),
+        (0.01, Range(0.001, 1000.0, log=True), False),  # a sixth of the decades
+        (0.0019, Range(0.001, 1000.0, log=True), True),
+        (10.0, Range(0.001, 1000.0, log=True), False),
+    ],
+)
+def test_what_lies_at_an_edge(value: float, interval: Range, at_edge: bool) -> None:
+    assert is_at_edge(value, interval) == at_edge
+
+
+@pytest.mark.parametrize("key", METHODS)
+def test_every_search_range_contains_the_default(key: str) -> None:
+    method = METHODS[key]()
+    for name, searched in type(method).searched().items():
+        assert searched.low <= getattr(method, name) <= searched.high, name

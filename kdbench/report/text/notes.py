@@ -11,8 +11,8 @@ def write_notes(context: Context) -> tuple[str, ...]:
     """The notes; empty where there is nothing to say."""
     return (
         *_incomplete(context), *_few_seeds(context), *_unscored(context),
-        *_default_chosen(context), *_constant(context), *_seeds_in_common(context),
-        *_mixed_origins(context),
+        *_default_chosen(context), *_at_edge(context), *_constant(context),
+        *_seeds_in_common(context), *_mixed_origins(context),
     )  # fmt: skip
 
 
@@ -48,6 +48,16 @@ def _default_chosen(context: Context) -> Iterable[str]:
                     f"{row.label}: tuning chose the published defaults (trial 0), so both its "
                     "rows are the same runs."
                 )
+
+
+def _at_edge(context: Context) -> Iterable[str]:
+    for row in context.rows:
+        if row.plan.at_edge:
+            values = ", ".join(f"{name} = {row.plan.hparams[name]:g}" for name in row.plan.at_edge)
+            yield (
+                f"{_name(row)}: the best trial lies at an end of what was searched ({values}), so "
+                "better values may lie outside."
+            )
 
 
 def _constant(context: Context) -> Iterable[str]:
