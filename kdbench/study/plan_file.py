@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+from kdbench.masking import mask
 from kdbench.records.plan_file import (
     PlanData,
     PlanFile,
@@ -30,7 +31,7 @@ def plan_file(planner: Planner, plan: Plan) -> PlanFile:
     return PlanFile(
         study=study.name,
         selection=study.final.epoch,
-        question=study.question,
+        question=mask(study.question),
         hash=digest(_hashed(study)),
         data=_data(planner),
         models={"student": study.student.model, "teacher": study.teacher.model},

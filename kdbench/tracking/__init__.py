@@ -9,7 +9,7 @@ stale_runs, repair_stale            find and repair what killed processes left i
 
 from kdbench.tracking.artifacts import attach_report
 from kdbench.tracking.background import BackgroundSync
-from kdbench.tracking.client import safe_uri, tracking_uri, ui_command
+from kdbench.tracking.client import tracking_uri, ui_command
 from kdbench.tracking.read import curves, search
 from kdbench.tracking.repair import StaleRun, repair_stale, stale_runs
 from kdbench.tracking.sync import sync_study
@@ -20,7 +20,6 @@ __all__ = [
     "attach_report",
     "curves",
     "repair_stale",
-    "safe_uri",
     "search",
     "stale_runs",
     "sync_study",

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from kdbench.errors import KdbenchError
+from kdbench.masking import mask, safe_uri
 from kdbench.records.plan_file import PlannedRun
 from kdbench.records.store import Store
 from kdbench.tracking.artifacts import attach_report
-from kdbench.tracking.client import redact, safe_uri
 from kdbench.tracking.experiment import StudyExperiment, SyncBusy
 from kdbench.tracking.sync import is_busy, sync_run
 
@@ -211,8 +211,8 @@ class BackgroundSync:
             return
         self._reported = True
         uri = self.experiment.uri
-        # Redacted before it is cut: half an address can hold a whole password.
-        why = redact(" ".join(str(error).split()), uri)[:200] or type(error).__name__
+        # Masked before it is cut: half an address can hold a whole password.
+        why = mask(" ".join(str(error).split()))[:200] or type(error).__name__
         self._on_trouble(
             f"MLflow at {safe_uri(uri)} does not take what is logged ({why}). The training "
             "goes on and the records are complete; this is tried again, and `kdbench sync "

@@ -1,4 +1,4 @@
-"""Where MLflow's store is, how to print it without secrets, and a quiet client."""
+"""Where MLflow's store is, and a quiet client."""
 
 import logging
 import os
@@ -6,7 +6,8 @@ import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, unquote
+
+from kdbench.masking import remember, safe_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,39 +34,6 @@ LOGGERS = {
 def tracking_uri(root: Path) -> str:
     """`MLFLOW_TRACKING_URI` where set, else a SQLite database in `root`."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
-
-
-def safe_uri(uri: str) -> str:
-    """`uri` as it may be printed: without user, password and query."""
-    scheme, who, where, query = pieces(uri)
-    if not (who or query):
-        return uri
-    return f"{scheme}://{'***@' if who else ''}{where}"
-
-
-def redact(text: str, uri: str) -> str:
-    """`text` with `uri` made safe, and with its secrets cut out wherever they occur."""
-    _, who, _, query = pieces(uri)
-    secrets = {who.partition(":")[2], query, *(value for _, value in parse_qsl(query))}
-    secrets |= {unquote(secret) for secret in secrets}
-    text = text.replace(uri, safe_uri(uri))
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return re.sub(r"://[^/\s]*@", "://***@", text)
-
-
-def pieces(uri: str) -> tuple[str, str, str, str]:
-    """Scheme, user and password, host and path, query.
-
-    A password with a slash in it is no proper address, but is not printed either; a file's
-    path, on the other hand, may hold an @.
-    """
-    scheme, _, rest = uri.partition("://")
-    rest, _, query = rest.partition("?")
-    if scheme.startswith(("sqlite", "file")) or not rest:
-        return scheme, "", rest, query
-    who, _, where = rest.rpartition("@")
-    return scheme, who, where, query
 
 
 def is_served(uri: str) -> bool:
@@ -96,6 +64,7 @@ def prepare() -> None:
 def client(uri: str) -> "MlflowClient":
     """A client of the store at `uri`; the first one creates a SQLite database (1 to 3 s)."""
     prepare()
+    remember(uri)
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri)

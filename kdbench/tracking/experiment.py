@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from kdbench.errors import KdbenchError
+from kdbench.masking import safe_uri
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Record, Store
-from kdbench.tracking.client import artifact_location, client, safe_uri, sqlite_path
+from kdbench.tracking.client import artifact_location, client, sqlite_path
 
 if TYPE_CHECKING:
     import mlflow.entities
