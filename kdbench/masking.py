@@ -24,8 +24,9 @@ SECRET_VARIABLE = re.compile(r"(PASSWORD|PASSWD|TOKEN|SECRET|SECRET_ACCESS_KEY|A
 ADDRESS_VARIABLE = re.compile(r"(URI|URL|STORAGE|DSN)$")
 
 #: User and password before the last @ of an address, in characters of the class `{0}`. A number
-#: and a slash after the colon are a port and a path, which may hold an @ as well.
-USERINFO = r"(?:(?:(?![:/@?#]){0})*:(?!\d+[/?#]){0}*|(?:(?![:/@?#]){0})+)@"
+#: and a slash after the colon are a port and a path, which may hold an @ as well. Not longer than
+#: a token is, so that no text takes long to search.
+USERINFO = r"(?:(?:(?![:/@?#]){0}){{0,100}}:(?!\d+[/?#]){0}{{0,400}}|(?:(?![:/@?#]){0}){{1,400}})@"
 #: At the start of an address, and in a text, which goes on after an address.
 AT_START = re.compile(USERINFO.format("."), re.DOTALL)
 IN_TEXT = re.compile(

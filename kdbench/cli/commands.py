@@ -195,8 +195,12 @@ def ui(
         # Read, as the server would print the address of its store with the password in it.
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         with subprocess.Popen(command, text=True, **pipes) as server:
-            for line in server.stdout or ():
-                print(line, end="", flush=True)
+            try:
+                for line in server.stdout or ():
+                    print(line, end="", flush=True)
+            except BaseException:  # as `subprocess.call` does
+                server.kill()
+                raise
         return server.returncode
 
     exit_with(run, traceback)
