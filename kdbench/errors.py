@@ -1,4 +1,7 @@
-"""The base class of every error that is meant for the user."""
+"""The base class of every error that is meant for the user, and any error in one line."""
+
+#: Characters of another project's message that are shown.
+LONGEST = 300
 
 
 class KdbenchError(Exception):
@@ -10,3 +13,9 @@ class KdbenchError(Exception):
     def __str__(self) -> str:
         # A KeyError among the bases would print the message quoted, as it prints a key.
         return Exception.__str__(self)
+
+
+def one_line(error: BaseException) -> str:
+    """`TypeError: ...`: the type and the message of an error in one line."""
+    message = " ".join(str(error).split())[:LONGEST]
+    return f"{type(error).__name__}{': ' if message else ''}{message}"

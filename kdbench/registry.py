@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
 
-from kdbench.errors import KdbenchError
+from kdbench.errors import KdbenchError, one_line
 
 T = TypeVar("T")
 
@@ -104,13 +104,22 @@ class Registry(MutableMapping[str, T]):
         """`kdbench` for an entry of its own, `distribution==version` for a plug-in's."""
         return _distribution(self._entries[name]) if name in self._entries else "kdbench"
 
+    def usable(self) -> tuple[dict[str, T], dict[str, str]]:
+        """The entries that can be used, and why the others cannot, both by name."""
+        usable, broken = {}, {}
+        for name in self:
+            try:
+                usable[name] = self[name]
+            except BrokenPlugin as error:
+                broken[name] = str(error)
+        return usable, broken
+
     def _load(self, entry: EntryPoint) -> T:
         where = f"the {self.kind} {entry.name} of {_distribution(entry)} ({entry.value})"
         try:
             loaded = entry.load()
-        except Exception as error:
-            kind = type(error).__name__
-            raise BrokenPlugin(f"{where} cannot be imported: {kind}: {error}") from error
+        except (Exception, SystemExit) as error:  # a script that ends when it is imported
+            raise BrokenPlugin(f"{where} cannot be imported: {one_line(error)}") from error
         if wrong := self._check(loaded):
             raise BrokenPlugin(f"{where} {wrong}")
         return loaded

@@ -63,6 +63,8 @@ def test_a_paper_that_gives_no_bibtex_entry_is_refused(changes, message):
 class Plugin(Method):
     """A method of another package."""
 
+    paper = Paper(key="other2020", authors="Other, A.", title="T", venue="V", year=2020)
+
 
 def entry(name, load=lambda: Plugin, dist=("other-kd", "2.1")):
     return SimpleNamespace(
@@ -129,6 +131,60 @@ def test_a_plugin_that_is_no_method_names_its_distribution():
     )
     with pytest.raises(BrokenPlugin, match=r"other-kd==2\.1 .*is no subclass"):
         table["other"]
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (type("Bare", (Method,), {}), "has no attribute `paper`, a kdbench.methods.Paper"),
+        (
+            dataclass(frozen=True)(
+                type("Wide", (Plugin,), {"__annotations__": {"width": int}, "width": 3})
+            ),
+            "cannot be used: Wide.width is not declared with hparam(): every field of a method is "
+            "a hyperparameter; what is none is a ClassVar",
+        ),
+    ],
+)
+def test_a_method_without_what_every_method_has_is_broken(found, message):
+    table = Registry(
+        "method", "kdbench.methods", BUILTIN, methods._check, [entry("other", lambda: found)]
+    )
+    usable, broken = table.usable()
+    assert usable == BUILTIN
+    where = "the method other of other-kd==2.1 (other_kd:Plugin)"
+    assert broken == {"other": f"{where} {message}"}
+
+
+def test_a_broken_plugin_is_listed_with_its_reason_and_the_rest_work(monkeypatch):
+    from support.command_line import output
+
+    from kdbench.cli import catalogue, listing
+    from kdbench.data.builtin import BUILTIN as DATA
+    from kdbench.models.zoo import MODELS as ZOO
+
+    def broken():
+        raise SystemExit("not a module to import")
+
+    entries = [entry("other", broken)]
+    table = Registry("method", "kdbench.methods", BUILTIN, methods._check, entries)
+    zoo = Registry("model", "kdbench.models", ZOO.builtin, entries=entries)
+    data = Registry("data set", "kdbench.data", DATA, entries=entries)
+    monkeypatch.setattr(catalogue, "METHODS", table)
+    monkeypatch.setattr(listing, "MODELS", zoo)
+    monkeypatch.setattr(listing, "DATASETS", data)
+    reason = "cannot be imported: SystemExit: not a module to import"
+    for command in (("list", "methods"), ("list", "models"), ("list", "data"), ("methods",)):
+        lines = " ".join(output(*command).replace("│", " ").split())
+        assert "broken: the" in lines, command
+        assert "SystemExit" in lines, command
+    listed = catalogue.methods_content()
+    assert [item["key"] for item in listed] == [*BUILTIN, "other"]
+    assert listed[-1] == {
+        "key": "other",
+        "from": "other-kd==2.1",
+        "broken": f"the method other of other-kd==2.1 (other_kd:Plugin) {reason}",
+    }
 
 
 def test_an_installed_plugin_is_found_whichever_is_imported_first(tmp_path):

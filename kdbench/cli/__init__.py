@@ -2,6 +2,7 @@
 
 import os
 
+from kdbench import masking
 from kdbench.cli import commands, list_commands, report_commands
 from kdbench.cli.app import app
 
@@ -12,7 +13,8 @@ COMMANDS = (commands, report_commands, list_commands)
 
 
 def main() -> None:
-    """The `kdbench` command."""
+    """The `kdbench` command. It prints and logs no secret from here on."""
+    masking.install()
     # Set before any library that reads it is loaded.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     app()

@@ -1,6 +1,7 @@
 """The registry as pages for a person: all methods, or one with its formula and hyperparameters."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -14,11 +15,19 @@ from kdbench.methods.base import Hparam
 def overview() -> Table:
     """One line a method: key, what the student learns from, paper."""
     table = Table("method", "the student learns from", "paper", "hparams")
-    for key, kind in METHODS.items():
+    usable, broken = METHODS.usable()
+    for key, kind in usable.items():
         first = inspect.getdoc(kind).split("\n\n")[0].replace("\n", " ")  # type: ignore[union-attr]
         hparams = ", ".join(kind.hparams())
         table.add_row(key, first, f"{kind.paper.venue} {kind.paper.year}", hparams)
+    add_broken(table, broken)
     return table
+
+
+def add_broken(table: Table, broken: Mapping[str, str]) -> None:
+    """Add a row for each plug-in that cannot be used, with the reason."""
+    for name, reason in broken.items():
+        table.add_row(name, Text(f"broken: {reason}"))
 
 
 def page(key: str) -> RenderableType:
@@ -51,7 +60,11 @@ def page(key: str) -> RenderableType:
 
 def methods_content() -> list[dict[str, Any]]:
     """All methods for `kdbench methods --json`."""
-    return [method_content(key) for key in METHODS]
+    usable, broken = METHODS.usable()
+    return [
+        *(method_content(key) for key in usable),
+        *({"key": key, "from": METHODS.origin(key), "broken": why} for key, why in broken.items()),
+    ]
 
 
 def method_content(key: str) -> dict[str, Any]:

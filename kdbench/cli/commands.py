@@ -2,7 +2,7 @@
 
 import subprocess
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -197,6 +197,16 @@ def ui(
     def run() -> int:
         from kdbench import tracking
 
-        return subprocess.call(tracking.ui_command(root.resolve(), port))
+        command = tracking.ui_command(root.resolve(), port)
+        # Read, as the server would print the address of its store with the password in it.
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        with subprocess.Popen(command, text=True, **pipes) as server:
+            try:
+                for line in server.stdout or ():
+                    print(line, end="", flush=True)
+            except BaseException:  # as `subprocess.call` does
+                server.kill()
+                raise
+        return server.returncode
 
     exit_with(run, traceback)

@@ -15,7 +15,6 @@ from kdbench.records.files import stale_part_files
 from kdbench.records.plan_file import CorruptPlan, PlanFile
 from kdbench.records.readers import CorruptRecord, OtherFormat
 from kdbench.records.store import RecordBusy, Store
-from kdbench.tracking.client import redact
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def _mlflow(store: Store, study: str) -> Iterator[Finding]:
     except LookupError:
         return
     except Exception as error:
-        yield Finding(f"MLflow's store of {study} cannot be read: {redact(str(error), uri)}")
+        yield Finding(f"MLflow's store of {study} cannot be read: {error}")
         return
     for item in stale:
         what = f"MLflow, {study}, {item.name}: {item.text}"

@@ -39,18 +39,22 @@ def methods_table() -> Table:
 def models_table() -> Table:
     """One line a model: its paper, and the package it comes from."""
     table = Table("model", "paper", "from")
-    for name in MODELS:
+    usable, broken = MODELS.usable()
+    for name in usable:
         paper = paper_of(name)
         source = f"{paper.title}. {paper.venue}, {paper.year}" if paper else ""
         table.add_row(name, Text(source), MODELS.origin(name))
+    catalogue.add_broken(table, broken)
     return table
 
 
 def data_table() -> Table:
     """One line a data set: how many classes, its paper, and the package it comes from."""
     table = Table("data set", "classes", "paper", "from")
-    for name, dataset in DATASETS.items():
+    usable, broken = DATASETS.usable()
+    for name, dataset in usable.items():
         paper = dataset.paper
         source = f"{paper.title}. {paper.venue}, {paper.year}" if paper else ""
         table.add_row(name, str(len(dataset.class_names)), Text(source), DATASETS.origin(name))
+    catalogue.add_broken(table, broken)
     return table

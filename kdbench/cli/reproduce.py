@@ -11,7 +11,7 @@ from kdbench.cli.progress import ProgressBar, print_line
 from kdbench.cli.shell import shown_path
 from kdbench.errors import KdbenchError
 from kdbench.execution.protocols import NullTracker
-from kdbench.execution.run_study import Options, pick_device, planning_data, run_plan
+from kdbench.execution.run_study import Options, pick_device, planning_data, probe_plan, run_plan
 from kdbench.execution.signals import interrupt_on_signals
 from kdbench.records.store import Store
 from kdbench.report.data.report_data import ReportData, load
@@ -71,6 +71,7 @@ def reproduce_cell(
     if store.record(run).test is not None:
         record = shown_path(store.record(run).folder)
         print_line(progress.console, f"trained here before; remove {record} to train it once more")
+    probe_plan(planner, options)
     with interrupt_on_signals(), progress:
         driver = run_plan(planner, store, options, NullTracker(), progress)
     for label, error in driver.failures().items():

@@ -8,7 +8,7 @@ final runs imports `kdbench.data.test_set`.
 from kdbench.data.augment import VIEWS, Views
 from kdbench.data.datasets import DATASETS
 from kdbench.data.files import Arrays, DataError, DataSet, File, Part, data_folder
-from kdbench.data.load import TrainingData, load, split, verify_test_files
+from kdbench.data.load import TrainingData, check_test_shape, load, split, verify_test_files
 from kdbench.registry import Paper
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Part",
     "TrainingData",
     "Views",
+    "check_test_shape",
     "data_folder",
     "load",
     "split",

@@ -26,6 +26,10 @@ Arrays = tuple[np.ndarray, np.ndarray]
 DOWNLOAD_TIMEOUT = 10.0
 
 
+#: The channels that images have (RGBA); more of them in fewer columns are channels that come last.
+MOST_CHANNELS = 4
+
+
 class DataError(KdbenchError):
     """A data set that is missing or damaged; the message says what, where and what to do."""
 
@@ -98,6 +102,12 @@ def _checked(images: Any, labels: Any, classes: int, part: Part) -> Arrays:
         raise ValueError(
             f"the {part} part should be uint8 images of 4 dimensions with a label each; found "
             f"{images.dtype} {images.shape} and labels {labels.shape}"
+        )
+    channels, width = images.shape[1], images.shape[3]
+    if channels > MOST_CHANNELS >= width:
+        raise ValueError(
+            f"images of the {part} part should be images x channels x height x width; found "
+            f"{images.shape}, which has the channels last: images.transpose(0, 3, 1, 2)"
         )
     # A cast would cut 1.7 to 1.
     if len(labels) and labels.dtype.kind not in "iu":

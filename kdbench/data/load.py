@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kdbench.data.datasets import DATASETS
-from kdbench.data.files import DataSet, arrays, check, data_folder
+from kdbench.data.files import DataError, DataSet, arrays, check, data_folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +98,20 @@ def verify_test_files(name: str, folder: Path | str | None = None) -> None:
     Called at the start of a study, so that a damaged test file does not show at its end.
     """
     check(name, DATASETS[name], "test", data_folder(folder))
+
+
+def check_test_shape(data: TrainingData, folder: Path | str | None = None) -> None:
+    """Raise `DataError` where the test images have another shape than those of `data`.
+
+    The whole test part is read for it, and only the shape of its images is looked at.
+    """
+    images, _ = arrays(data.name, DATASETS[data.name], "test", folder)
+    if images.shape[1:] != data.shape:
+        found, expected = ("x".join(map(str, shape)) for shape in (images.shape[1:], data.shape))
+        raise DataError(
+            f"data set {data.name}: its test images are {found}, its training images {expected} "
+            "(channels x height x width): have both parts read in one shape"
+        )
 
 
 def split(labels: Tensor, validation: int, seed: int) -> tuple[Tensor, Tensor]:

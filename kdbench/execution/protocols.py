@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from kdbench.masking import mask
 from kdbench.records.plan_file import PlannedRun
 
 
@@ -48,4 +49,4 @@ class PrintReporter:
 
     def log(self, text: str) -> None:
         """Print a message."""
-        print(text, flush=True)
+        print(mask(text), flush=True)

@@ -22,6 +22,7 @@ from kdbench.report.leaderboard import Leaderboard
 from kdbench.report.write import write_report
 from kdbench.study.load import StudyError, changed_study, load_study
 from kdbench.study.planner import Planner
+from kdbench.study.probe import probe_methods
 from kdbench.study.schema import Study
 from kdbench.study.validation import slots_of
 from kdbench.tracking import BackgroundSync, tracking_uri
@@ -114,7 +115,20 @@ def prepare(options: Options) -> tuple[Planner, Store]:
     study = chosen_study(options)
     pick_device(options.device)  # an unusable one is an error before the data is read
     store = Store(options.root)
-    return Planner(study, planning_data(study, options), store, tune=options.tune), store
+    planner = Planner(study, planning_data(study, options), store, tune=options.tune)
+    probe_plan(planner, options)
+    return planner, store
+
+
+def probe_plan(planner: Planner, options: Options) -> None:
+    """Try what the plan's unfinished runs use, before the first of them starts: every method on
+    two images, and the shape of the test images. Raises `StudyError` and `DataError`."""
+    plan = planner.plan()
+    unfinished = [node for node in plan.nodes.values() if planner.graph.result(node.id) is None]
+    if unfinished:
+        data.check_test_shape(planner.data, options.data_dir)
+        probe_methods(planner, plan, unfinished)
+        memory.trim()
 
 
 def chosen_study(options: Options) -> Study:

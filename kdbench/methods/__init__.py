@@ -8,7 +8,7 @@ tags, test ids and table rows use it. Other packages add methods through the ent
 from kdbench.methods.ab import AB
 from kdbench.methods.at import AT
 from kdbench.methods.ban import BAN
-from kdbench.methods.base import Incompatible, Method, Range, hparam
+from kdbench.methods.base import Incompatible, Method, Range, UndeclaredField, hparam
 from kdbench.methods.byot import BYOT
 from kdbench.methods.ce import CE
 from kdbench.methods.common import common, first_phase, scalar, shape, stages, total, weighted
@@ -68,9 +68,15 @@ BUILTIN: dict[str, type[Method]] = {
 
 def _check(entry: object) -> str | None:
     """Why an object is no method, or None if it is one."""
-    if isinstance(entry, type) and issubclass(entry, Method):
-        return None
-    return "is no subclass of kdbench.methods.Method"
+    if not (isinstance(entry, type) and issubclass(entry, Method)):
+        return "is no subclass of kdbench.methods.Method"
+    if not isinstance(getattr(entry, "paper", None), Paper):
+        return "has no attribute `paper`, a kdbench.methods.Paper"
+    try:
+        entry.hparams()
+    except UndeclaredField as error:
+        return f"cannot be used: {error}"
+    return None
 
 
 #: All methods by key, those of the entry-point group `kdbench.methods` included.

@@ -19,11 +19,12 @@ from kdbench.models.features import (
     with_features,
 )
 from kdbench.models.output import Output
-from kdbench.models.zoo import MODELS, Builder, ImageShape, build, paper_of
+from kdbench.models.zoo import MODELS, BrokenModel, Builder, ImageShape, build, paper_of
 from kdbench.registry import Paper
 
 __all__ = [
     "MODELS",
+    "BrokenModel",
     "Builder",
     "FeatureModel",
     "ImageShape",

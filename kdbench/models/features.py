@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdbench.errors import KdbenchError, one_line
 from kdbench.models.output import Output
-from kdbench.models.zoo import ImageShape, _triple, build
+from kdbench.models.zoo import BrokenModel, ImageShape, _triple, build
 
 Forward = Callable[[nn.Module, Tensor], dict[str, Tensor]]
 
@@ -76,7 +77,8 @@ def feature_shapes(name: str, image_shape: ImageShape, classes: int) -> dict[str
     out: channels x height x width for feature maps, (width,) for vectors.
 
     Allocates no weights and draws no random numbers: the model is built on the meta device.
-    Raises `ValueError` as `build` does.
+    Raises `BrokenModel` as `build` does, and where the model fails on two such images or
+    returns anything but their logits.
     """
     return dict(_shapes(name, _triple(image_shape), classes))
 
@@ -131,12 +133,41 @@ def _forwards(
 def _shapes(
     name: str, image_shape: ImageShape, classes: int
 ) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    skeleton = _skeleton(name, image_shape, classes)
-    nodes: dict[str, str] = skeleton.nodes  # type: ignore[assignment]
-    layers = sorted(set(nodes) - {"logits"})
-    with torch.no_grad():
-        output = with_features(skeleton, layers)(torch.zeros(1, *image_shape, device="meta"))
+    size = "x".join(map(str, image_shape))
+    try:
+        skeleton = _skeleton(name, image_shape, classes)
+        nodes: dict[str, str] = skeleton.nodes  # type: ignore[assignment]
+        layers = sorted(set(nodes) - {"logits"})
+        images = torch.zeros(2, *image_shape, device="meta")
+        with torch.no_grad():
+            logits = skeleton(images)
+            output = with_features(skeleton, layers)(images)
+    except KdbenchError:
+        raise
+    except Exception as error:  # the code of another package can raise anything
+        raise BrokenModel(
+            f"model {name} fails on images of {size} (channels x height x width): {one_line(error)}"
+        ) from error
+    for source, found in (("", logits), (" at the node of `logits`", output.logits)):
+        if wrong := _wrong_logits(found, classes):
+            raise BrokenModel(f"model {name} returns {wrong}{source}")
     return tuple((layer, tuple(output.features[layer].shape[1:])) for layer in layers)
+
+
+def _wrong_logits(logits: object, classes: int) -> str | None:
+    """What a model returns for two images where it is not their logits, and what is expected."""
+    if not isinstance(logits, Tensor):
+        kind = type(logits).__name__
+        return f"a {kind} and not a tensor: let forward() return the logits alone"
+    if logits.dim() != 2 or len(logits) != 2:
+        found = "x".join(map(str, logits.shape)) or "no dimension"
+        return f"a tensor of {found} for 2 images: let forward() return images x classes"
+    if logits.shape[1] != classes:
+        return (
+            f"{logits.shape[1]} logits for an image, but the data has {classes} classes: give it "
+            "as many outputs as it is built with `classes`"
+        )
+    return None
 
 
 @cache

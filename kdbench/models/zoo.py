@@ -9,6 +9,7 @@ from functools import partial
 
 from torch import nn
 
+from kdbench.errors import KdbenchError
 from kdbench.models import resnet, tutorial, wrn
 from kdbench.models.digits import DigitsCNN, DigitsCNNSmall
 from kdbench.models.mnist import MnistCNN, MnistMLP
@@ -21,6 +22,11 @@ from kdbench.registry import Paper, Registry
 ImageShape = tuple[int, int, int]
 #: A function from the shape of an image and the number of classes to a model.
 Builder = Callable[[ImageShape, int], nn.Module]
+
+
+class BrokenModel(KdbenchError, ValueError):
+    """A model that cannot be used for these images and classes; the message says why."""
+
 
 #: The channels of the x4 residual networks.
 _X4 = (32, 64, 128, 256)
@@ -42,7 +48,11 @@ def _model(side: int, builder: Callable[..., nn.Module], paper: Paper | None = N
 
 def _check(builder: object) -> str | None:
     """Why an object is no model builder, or None if it is one."""
-    return None if callable(builder) else "is not callable: (image_shape, classes) -> nn.Module"
+    if not callable(builder):
+        return "is not callable: (image_shape, classes) -> nn.Module"
+    if not isinstance(getattr(builder, "paper", None), Paper | None):
+        return "has an attribute `paper` that is no kdbench.models.Paper"
+    return None
 
 
 #: All models by name, with those of the entry-point group `kdbench.models`.
@@ -87,20 +97,22 @@ def paper_of(name: str) -> Paper | None:
 def build(name: str, image_shape: ImageShape, classes: int) -> nn.Module:
     """The model `name` with fresh weights from torch's global generator.
 
-    `image_shape` is channels x height x width in pixels. Raises `UnknownName`, and `ValueError`
-    for fewer than 2 classes and for images that the model cannot take.
+    `image_shape` is channels x height x width in pixels. Raises `UnknownName`, and `BrokenModel`
+    (a `ValueError`) for fewer than 2 classes and for images that the model cannot take.
     """
     builder = MODELS[name]
     if classes < 2:
-        raise ValueError(f"model {name} needs at least 2 classes; given {classes}")
+        raise BrokenModel(f"model {name} needs at least 2 classes; given {classes}")
     shape = _triple(image_shape)
     try:
         model = builder(shape, classes)
     except ValueError as error:
         given = "x".join(map(str, shape))
-        raise ValueError(f"model {name} cannot take images of {given}: {error}") from error
+        raise BrokenModel(f"model {name} cannot take images of {given}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise BrokenModel(f"model {name} is built as a {type(model).__name__}, not an nn.Module")
     if "logits" not in getattr(model, "nodes", {}):
-        raise ValueError(f"model {name} has no attribute `nodes` that names at least `logits`")
+        raise BrokenModel(f"model {name} has no attribute `nodes` that names at least `logits`")
     model.built_as = (name, shape, classes)  # type: ignore[assignment]
     return model
 

@@ -4,6 +4,7 @@ import torch
 
 from kdbench import models
 from kdbench.data.load import TrainingData
+from kdbench.errors import one_line
 from kdbench.methods import METHODS
 from kdbench.methods.base import Incompatible, Method
 from kdbench.methods.layers import resolve_layers
@@ -36,7 +37,27 @@ def incompatible(study: Study, data: TrainingData, entry: Entry) -> str | None:
             method.helpers(shapes)
     except Incompatible as reason:
         return str(reason)
+    except Exception as error:  # the code of another package can raise anything
+        fault = f"methods ({entry.label}): helpers() raises {one_line(error)}"
+        raise StudyError(study.name, [fault]) from error
     return None
+
+
+def check_models(study: Study, data: TrainingData) -> None:
+    """Raise `StudyError` with a line for each model of the study that fails on the data's images
+    or does not return their logits."""
+    places = {"student.model": study.student.model, "teacher.model": study.teacher.model}
+    for entry in study.methods:
+        for slot, model in entry.slots.items():
+            places[f"methods ({entry.label}).{slot}.model"] = model
+    faults = []
+    for place, model in places.items():
+        try:
+            models.feature_shapes(model, data.shape, data.classes)
+        except models.BrokenModel as error:
+            faults.append(f"{place}: {error} (data: {data.name})")
+    if faults:
+        raise StudyError(study.name, faults)
 
 
 def method_shapes(study: Study, data: TrainingData, entry: Entry, method: Method) -> Shapes:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from kdbench.masking import mask
 from kdbench.methods.base import Range
 from kdbench.records.plan_file import (
     PlanConfirm,
@@ -33,7 +34,7 @@ def plan_file(planner: Planner, plan: Plan) -> PlanFile:
     return PlanFile(
         study=study.name,
         selection=study.final.epoch,
-        question=study.question,
+        question=mask(study.question),
         hash=digest(_hashed(study)),
         data=_data(planner),
         models={"student": study.student.model, "teacher": study.teacher.model},

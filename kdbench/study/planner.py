@@ -16,7 +16,7 @@ from kdbench.methods.base import Range
 from kdbench.records.spec import RunSpec
 from kdbench.records.store import Store
 from kdbench.study import sampling
-from kdbench.study.compatibility import incompatible
+from kdbench.study.compatibility import check_models, incompatible
 from kdbench.study.graph import SPLIT_SEED, Graph
 from kdbench.study.load import StudyError
 from kdbench.study.plan import Plan, Row, Settings, Trial, hparams_of, settings_of
@@ -25,7 +25,8 @@ from kdbench.study.teacher_outputs import TeacherOutputs
 
 
 class Planner:
-    """Expands one study. Raises `StudyError` where a layer or a split cannot be had."""
+    """Expands one study. Raises `StudyError` where a layer or a split cannot be had, and for a
+    model that cannot be used."""
 
     def __init__(self, study: Study, data: TrainingData, store: Store, tune: bool = True) -> None:
         self.study = study
@@ -37,6 +38,7 @@ class Planner:
             split(data.labels, study.data.validation, SPLIT_SEED)
         except ValueError as error:
             raise StudyError(study.name, [f"data.validation: {error}"]) from None
+        check_models(study, data)
         self.incompatible = {
             entry.label: incompatible(study, data, entry) for entry in study.methods
         }

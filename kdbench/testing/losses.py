@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kdbench.methods import METHODS
 from kdbench.methods.base import Incompatible
+from kdbench.methods.terms import wrong_terms, wrong_weights
 from kdbench.methods.types import Progress
 from kdbench.models.output import Output
 from kdbench.testing import fakes
@@ -37,11 +38,12 @@ def check_terms(case: Case) -> None:
     """Finite float32 scalars, named as the weights."""
     for progress in PROGRESS:
         terms = case.terms(progress)
+        wrong = wrong_terms(terms) or wrong_weights(case.method.loss_weights())
+        require(not wrong, str(wrong))
         names, weights = sorted(terms), sorted(case.method.loss_weights())
         require(names == weights, f"loss() has the terms {names}, loss_weights() {weights}")
         require("task" in terms, "no term is called `task`")
         for name, term in terms.items():
-            require(term.shape == (), f"{name} has shape {tuple(term.shape)}, not that of a scalar")
             require(term.dtype == torch.float32, f"{name} is {term.dtype}, not float32")
             require(term.isfinite(), f"{name} is not finite")
 

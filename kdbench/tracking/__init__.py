@@ -10,7 +10,7 @@ broken_database, rebuild_database   find and replace a database that cannot be r
 
 from kdbench.tracking.artifacts import attach_report
 from kdbench.tracking.background import BackgroundSync
-from kdbench.tracking.client import safe_uri, tracking_uri, ui_command
+from kdbench.tracking.client import tracking_uri, ui_command
 from kdbench.tracking.read import curves, search
 from kdbench.tracking.repair import (
     StaleRun,
@@ -29,7 +29,6 @@ __all__ = [
     "curves",
     "rebuild_database",
     "repair_stale",
-    "safe_uri",
     "search",
     "stale_runs",
     "sync_study",

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from kdbench.errors import KdbenchError
+from kdbench.masking import mask, safe_uri
 from kdbench.records.plan_file import PlannedRun
 from kdbench.records.store import Store
 from kdbench.tracking.artifacts import attach_report
-from kdbench.tracking.client import redact, safe_uri
 from kdbench.tracking.experiment import StudyExperiment, SyncBusy
 from kdbench.tracking.failures import may_pass
 from kdbench.tracking.repair import end_dropped_runs
@@ -261,8 +261,8 @@ class BackgroundSync:
             return
         self._reported.add(passing)
         uri = self.experiment.uri
-        # Redacted before it is cut: half an address can hold a whole password.
-        why = redact(" ".join(str(error).split()), uri)[:300] or type(error).__name__
+        # Masked before it is cut: half an address can hold a whole password.
+        why = mask(" ".join(str(error).split()))[:300] or type(error).__name__
         sync = f"`kdbench sync {self.experiment.study}` brings MLflow up to date"
         then = f"This is tried again, and {sync} later" if passing else f"Once it is mended, {sync}"
         self._on_trouble(

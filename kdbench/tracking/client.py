@@ -1,4 +1,4 @@
-"""Where MLflow's store is, how to print it without secrets, and a quiet client."""
+"""Where MLflow's store is, and a quiet client."""
 
 import logging
 import os
@@ -6,8 +6,9 @@ import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, unquote
 
+from kdbench.errors import KdbenchError
+from kdbench.masking import remember, safe_uri
 from kdbench.tracking.database import sqlite_uri
 
 if TYPE_CHECKING:
@@ -37,39 +38,6 @@ def tracking_uri(root: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(root.resolve() / "mlflow.db")
 
 
-def safe_uri(uri: str) -> str:
-    """`uri` as it may be printed: without user, password and query."""
-    scheme, who, where, query = pieces(uri)
-    if not (who or query):
-        return uri
-    return f"{scheme}://{'***@' if who else ''}{where}"
-
-
-def redact(text: str, uri: str) -> str:
-    """`text` with `uri` made safe, and with its secrets cut out wherever they occur."""
-    _, who, _, query = pieces(uri)
-    secrets = {who.partition(":")[2], query, *(value for _, value in parse_qsl(query))}
-    secrets |= {unquote(secret) for secret in secrets}
-    text = text.replace(uri, safe_uri(uri))
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return re.sub(r"://[^/\s]*@", "://***@", text)
-
-
-def pieces(uri: str) -> tuple[str, str, str, str]:
-    """Scheme, user and password, host and path, query.
-
-    A password with a slash in it is no proper address, but is not printed either; a file's
-    path, on the other hand, may hold an @.
-    """
-    scheme, _, rest = uri.partition("://")
-    rest, _, query = rest.partition("?")
-    if scheme.startswith(("sqlite", "file")) or not rest:
-        return scheme, "", rest, query
-    who, _, where = rest.rpartition("@")
-    return scheme, who, where, query
-
-
 def is_served(uri: str) -> bool:
     """Whether a server answers at `uri`, and so decides where artifacts go."""
     return not re.match(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?:", uri)
@@ -93,6 +61,7 @@ def prepare() -> None:
 def client(uri: str) -> "MlflowClient":
     """A client of the store at `uri`; the first one creates a SQLite database (1 to 3 s)."""
     prepare()
+    remember(uri)
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri)
@@ -107,15 +76,19 @@ def close_connections(uri: str) -> None:
         engine.dispose()
 
 
+class AlreadyServed(KdbenchError, ValueError):
+    """A server has MLflow's pages already."""
+
+
 def ui_command(root: Path, port: int) -> list[str]:
     """The command that serves MLflow's pages for the store of `root` on this machine only.
 
     An address with secrets goes into the environment, as arguments are shown to everybody
-    on the machine. Raises `ValueError` with the address where a server has them already.
+    on the machine. Raises `AlreadyServed` with the address.
     """
     uri = tracking_uri(root)
     if is_served(uri):
-        raise ValueError(f"MLflow is served already: open {safe_uri(uri)}")
+        raise AlreadyServed(f"MLflow is served already: open {safe_uri(uri)}")
     command = [sys.executable, "-m", "mlflow", "ui"]
     if safe_uri(uri) == uri:
         command += ["--backend-store-uri", uri]

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from kdbench.errors import KdbenchError
+from kdbench.masking import safe_uri
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Record, Store
-from kdbench.tracking.client import artifact_location, client, close_connections, safe_uri
+from kdbench.tracking.client import artifact_location, client, close_connections
 from kdbench.tracking.database import check_readable, create_database, is_missing, sqlite_path
 
 if TYPE_CHECKING:

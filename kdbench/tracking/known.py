@@ -5,11 +5,11 @@ import hashlib
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from kdbench.masking import safe_uri
 from kdbench.records import summary
 from kdbench.records.files import read_json, write_json
 from kdbench.records.store import Record
 from kdbench.tracking import payload
-from kdbench.tracking.client import safe_uri
 from kdbench.tracking.experiment import StudyExperiment, record_lock
 
 if TYPE_CHECKING:

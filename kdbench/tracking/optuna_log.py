@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from kdbench.masking import mask, pieces, safe_uri
 from kdbench.records.files import atomic_write
 from kdbench.records.plan_file import CorruptPlan, PlanFile, PlannedTrial, PlanRow
 from kdbench.records.store import Store
-from kdbench.tracking.client import pieces, redact, safe_uri, tracking_uri
+from kdbench.tracking.client import tracking_uri
 from kdbench.tracking.optuna_storage import MemoryJournal, database, experimental, quieten
 
 if TYPE_CHECKING:
@@ -70,8 +71,7 @@ class OptunaLog:
             with FileLock(self.path.with_name(".optuna.lock"), timeout=LOCK_TIMEOUT):
                 self._write(study)
         except Exception as error:
-            why = " ".join(str(error).split()) or type(error).__name__
-            why = redact(why, self.url) if self.url else why
+            why = mask(" ".join(str(error).split())) or type(error).__name__
             if not self._reported:
                 self._reported = True
                 self._on_trouble(

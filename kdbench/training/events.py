@@ -4,6 +4,8 @@ import traceback
 from dataclasses import dataclass
 from typing import Any
 
+from kdbench.masking import mask
+
 
 @dataclass(frozen=True)
 class Epochs:
@@ -35,9 +37,10 @@ Event = Epochs | Finished | Failed
 
 
 def cause(error: BaseException) -> dict[str, Any]:
-    """What is kept of an error: a message, the traceback, and the system's number for it."""
+    """What is kept of an error, without secrets: a message, the traceback, and the system's
+    number for it."""
     return {
-        "message": f"{type(error).__name__}: {error}",
-        "traceback": "".join(traceback.format_exception(error)),
+        "message": mask(f"{type(error).__name__}: {error}"),
+        "traceback": mask("".join(traceback.format_exception(error))),
         "errno": getattr(error, "errno", None),
     }

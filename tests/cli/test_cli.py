@@ -245,7 +245,11 @@ def test_a_teacher_that_diverges_is_one_message_and_exit_2(tiny: Path, tmp_path:
 def test_failed_runs_are_named_and_the_exit_code_says_so(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def loss(*_: Any) -> Any:
+    sound = METHODS["kd"].loss
+
+    def loss(method: Any, out: Any, batch: Any, *rest: Any) -> Any:
+        if len(batch.labels) == 2:  # what is wrong with two images stops the study at its start
+            return sound(method, out, batch, *rest)
         raise RuntimeError("[/no] such thing")
 
     monkeypatch.setattr(METHODS["kd"], "loss", loss)

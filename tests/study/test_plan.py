@@ -715,3 +715,10 @@ def test_planning_twice_gives_the_same(desk: Desk) -> None:
     first, second = desk.plan(study), desk.plan(study)
     assert list(first.nodes) == list(second.nodes)
     assert first.rows == second.rows
+
+
+def test_a_question_with_an_address_is_kept_without_its_password(
+    tmp_path: Path, images: TrainingData
+) -> None:
+    planner = Desk(tmp_path, images).planner(study_of(question="As at http://me:hush@host/x?"))
+    assert plan_file(planner, planner.plan()).question == "As at http://***@host/x?"

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from support.mlflow_root import STUDY, MlflowRoot, until
 
+from kdbench.masking import mask, remember, safe_uri
 from kdbench.records.store import Store
 from kdbench.tracking import (
     BackgroundSync,
@@ -28,7 +29,6 @@ from kdbench.tracking import (
     stale_runs,
     sync_study,
 )
-from kdbench.tracking.client import redact, safe_uri
 from kdbench.tracking.experiment import StudyExperiment, record_lock
 from kdbench.tracking.sync import sync_run
 
@@ -460,7 +460,8 @@ def test_secrets_are_in_no_mapping_and_no_message(root: MlflowRoot, server: Serv
     ],
 )
 def test_odd_secrets_are_cut_out_too(uri: str, secrets: tuple[str, ...]) -> None:
-    text = redact(f"no way to {uri}, {uri}/api or {' '.join(secrets)}", uri) + safe_uri(uri)
+    remember(uri)
+    text = mask(f"no way to {uri}, {uri}/api or {' '.join(secrets)}") + safe_uri(uri)
     assert "//" in text
     assert "h" in safe_uri(uri)
     assert not any(secret in text for secret in secrets)

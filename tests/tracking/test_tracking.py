@@ -18,19 +18,19 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from support.mlflow_root import STUDY, MlflowRoot, until
 
+from kdbench.masking import mask, remember, safe_uri
 from kdbench.records.fidelity import agreement, kl
 from kdbench.records.files import write_json
 from kdbench.tracking import (
     BackgroundSync,
     curves,
     payload,
-    safe_uri,
     search,
     sync_study,
     tracking_uri,
     ui_command,
 )
-from kdbench.tracking.client import artifact_location, redact
+from kdbench.tracking.client import artifact_location
 from kdbench.tracking.experiment import StudyExperiment
 from kdbench.tracking.sync import sync_run
 
@@ -520,7 +520,8 @@ def test_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_secrets_are_never_printed(uri: str) -> None:
     assert "pa" not in safe_uri(uri).removesuffix("/path")
     assert "host" in safe_uri(uri)
-    assert "pa" not in redact(f"cannot reach {uri} or postgresql+x://u:pa@host/db", uri)
+    remember(uri)
+    assert "pa" not in mask(f"cannot reach {uri} or postgresql+x://u:pa@host/db")
 
 
 def test_mlflow_is_quiet_and_tells_nobody(tmp_path: Path) -> None:

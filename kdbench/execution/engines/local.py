@@ -11,6 +11,7 @@ from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from kdbench import masking
 from kdbench.execution.engines.protocol import Idle, Message, Task, WorkerLost, WorkerSettings
 from kdbench.execution.errors import WorkerCannotStart
 from kdbench.training.events import Failed
@@ -186,6 +187,7 @@ def serve(pipe: Connection, stop_flag: Any, settings: WorkerSettings) -> None:
     # Ctrl-C reaches the whole process group; the driver alone decides, and sets the flag.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    masking.install()
     import torch
 
     from kdbench.execution.engines.worker import Worker

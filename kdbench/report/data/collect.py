@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from kdbench.errors import KdbenchError
+from kdbench.masking import mask, safe_uri
 from kdbench.records.files import read_json
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
@@ -19,8 +20,7 @@ from kdbench.report.data.runs import (
     run_ids,
     runs_frame,
 )
-from kdbench.tracking import curves, safe_uri, search, sync_study, tracking_uri
-from kdbench.tracking.client import redact
+from kdbench.tracking import curves, search, sync_study, tracking_uri
 from kdbench.tracking.experiment import UnknownExperiment
 
 
@@ -65,7 +65,7 @@ def collect_report_data(store: Store, study: str, log: Callable[[str], None]) ->
         # An error of a record comes again in the next line.
         data = data_from_records(store, study)
         uri = tracking_uri(store.root)
-        why = redact(" ".join(str(error).split()), uri)[:300] or type(error).__name__
+        why = mask(" ".join(str(error).split()))[:300] or type(error).__name__
         log(f"MLflow at {safe_uri(uri)} cannot be asked ({why}): read from the records instead")
         return data
 
