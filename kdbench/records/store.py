@@ -29,6 +29,7 @@ from filelock import FileLock, Timeout
 
 from kdbench.errors import KdbenchError
 from kdbench.records import readers
+from kdbench.records.bounded import MOST_WEIGHTS
 from kdbench.records.checkpoint import Checkpoint, pack, unpack
 from kdbench.records.files import (
     atomic_write,
@@ -136,8 +137,8 @@ class Record:
     def _usable(self, path: Path, written: Sequence[Mapping[str, Any]]) -> Checkpoint | None:
         """The checkpoint at `path` if it is whole and the rows `written` hold its metrics."""
         try:
-            checkpoint = unpack(path.read_bytes())
-        except OSError:  # none there, or a disk that cannot give it back
+            checkpoint = unpack(readers.read_content(path, MOST_WEIGHTS))
+        except (OSError, CorruptRecord):  # none there, or a disk that cannot give it back
             return None
         if checkpoint is None:
             return None
@@ -194,11 +195,18 @@ class Record:
         checksums = _checksums(readers.read_object(self.folder / "test.json"))
         return readers.read_arrays(path, checksums)
 
+    def path(self, name: str) -> Path:
+        """Where a file of the record is, for those who copy it. Raises `CorruptRecord` where it
+        leads out of the folder of all records."""
+        return readers.file_of_record(self.folder / name)
+
     # -- locking
 
     @contextmanager
     def writing(self) -> Iterator["Record"]:
-        """Lock the record. Raises `RecordBusy` where another process has it locked."""
+        """Lock the record. Raises `RecordBusy` where another process has it locked, and
+        `CorruptRecord` where its folder is a link to somewhere else."""
+        readers.file_of_record(self.folder / ".lock")
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / ".lock")
         try:
