@@ -73,11 +73,13 @@ def report_results(
     name = results.stem
     rows = external.read_results(results)
     settings = external.split_settings(rows, results.name, reference, margin)
-    home = Store(root).report_folder(name)
+    store = Store(root)
+    home = store.report_folder(name)
     if len(settings) == 1:
         return [_publish(next(iter(settings.values())), home, console)]
     places = _folders(settings)
-    contents = [_publish(data, home / places[name], console) for name, data in settings.items()]
+    folders = {setting: store.report_folder(name, place) for setting, place in places.items()}
+    contents = [_publish(data, folders[setting], console) for setting, data in settings.items()]
     return [*contents, _pool(name, settings, shared, home, places, console)]
 
 

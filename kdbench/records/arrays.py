@@ -3,6 +3,7 @@
 import io
 import math
 import zipfile
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -27,6 +28,18 @@ def unpack_arrays(content: bytes) -> dict[str, np.ndarray]:
         if sum(member.file_size for member in members) > MOST_ARRAYS:
             raise ValueError(f"they have more than {MOST_ARRAYS:,} bytes")
         return {m.filename.removesuffix(".npy"): _array(archive, m) for m in members}
+
+
+def check_predictions(arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise `ValueError` unless there are labels (images) and logits (images x classes)."""
+    shapes = {name: a.shape for name, a in arrays.items() if name != "labels"}
+    labels = arrays.get("labels")
+    if labels is None or labels.ndim != 1 or labels.dtype.kind not in "iu" or "last" not in shapes:
+        raise ValueError("there are no labels, or no logits of the last epoch")
+    if len({*shapes.values()}) != 1 or len(shapes["last"]) != 2 or shapes["last"][1] == 0:
+        raise ValueError(f"the logits are not alike and images x classes: {shapes}")
+    if shapes["last"][0] != len(labels):
+        raise ValueError(f"there are {len(labels)} labels for logits of {shapes['last']}")
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:

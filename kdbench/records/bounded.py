@@ -1,4 +1,4 @@
-"""Reading files of a folder that somebody else may have made. No torch here.
+"""Reading files of a folder that somebody else may have made, and printing what they say.
 
 Only regular files are read, only inside their folder, and only up to a size: a symbolic link
 that leads out, a pipe, a sparse file or compressed zeros end in `Refused`, not in another
@@ -7,9 +7,12 @@ file's content, a process that hangs or a full memory.
 
 import errno
 import os
+import re
 import stat
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from kdbench.errors import KdbenchError
 
@@ -17,6 +20,9 @@ from kdbench.errors import KdbenchError
 MOST_TEXT = 32 << 20
 #: Bytes of a file of weights, or of a checkpoint: two billion parameters in float32.
 MOST_WEIGHTS = 8 << 30
+#: Control characters, which a terminal may obey, and halves of surrogate pairs, which no file
+#: can hold; but no tab and no line break.
+CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class Refused(KdbenchError, OSError):
@@ -74,3 +80,19 @@ def gunzip(path: Path, content: bytes, most: int) -> bytes:
     if not decompressor.eof or decompressor.unused_data:
         raise Refused(path, "it is not whole gzip data")
     return whole
+
+
+def refuse_control(value: Any) -> None:
+    """Raise `ValueError` where a text in a JSON value holds a control character."""
+    if isinstance(value, str) and CONTROL.search(value):
+        raise ValueError(f"{value[:60]!a} holds a control character")
+    if isinstance(value, Mapping):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        for part in value:
+            refuse_control(part)
+
+
+def printable(text: str) -> str:
+    """The text with its control characters written out, as `\\x1b`."""
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

@@ -10,7 +10,7 @@ import numpy as np
 from safetensors import safe_open
 
 from kdbench.errors import KdbenchError
-from kdbench.records.arrays import MOST_ARRAYS, unpack_arrays
+from kdbench.records.arrays import MOST_ARRAYS, check_predictions, unpack_arrays
 from kdbench.records.bounded import MOST_TEXT, MOST_WEIGHTS, Refused, inside, read_bounded
 from kdbench.records.spec import RunSpec
 
@@ -190,11 +190,14 @@ def read_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
     return rows, len(lines) - len(rows)
 
 
-def read_arrays(path: Path, checksums: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """The arrays of an npz file, read-only. Raises `CorruptRecord`, `FileNotFoundError`."""
+def read_predictions(path: Path, checksums: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """The labels and logits of an npz file, read-only. Raises `CorruptRecord`,
+    `FileNotFoundError`."""
     content = verify(path, read_content(path, MOST_ARRAYS), checksums)
     try:
-        return unpack_arrays(content)
+        arrays = unpack_arrays(content)
+        check_predictions(arrays)
+        return arrays
     except Exception as error:
         # zipfile, zlib and numpy each raise their own on garbage.
         raise CorruptRecord(path, f"its arrays cannot be read ({error})") from error

@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 
 from kdbench.errors import KdbenchError
 from kdbench.records import readers
-from kdbench.records.bounded import MOST_WEIGHTS
+from kdbench.records.bounded import MOST_WEIGHTS, inside
 from kdbench.records.checkpoint import Checkpoint, pack, unpack
 from kdbench.records.files import (
     atomic_write,
@@ -193,7 +193,7 @@ class Record:
         if not path.exists() and self.test is not None:
             raise CorruptRecord(path, "it is missing, though the run has been scored")
         checksums = _checksums(readers.read_object(self.folder / "test.json"))
-        return readers.read_arrays(path, checksums)
+        return readers.read_predictions(path, checksums)
 
     def path(self, name: str) -> Path:
         """Where a file of the record is, for those who copy it. Raises `CorruptRecord` where it
@@ -287,6 +287,9 @@ class Store:
         """The measured costs of a study's methods on this machine."""
         return self.root / "runs" / "plans" / f"{study}.cost.json"
 
-    def report_folder(self, study: str) -> Path:
-        """Where the study's report is written."""
-        return self.root / "reports" / study
+    def report_folder(self, *parts: str) -> Path:
+        """Where a study's report is written, or a part of it. Raises `Refused` where a link
+        leads out of `reports/`."""
+        folder = self.root.joinpath("reports", *parts)
+        inside(folder, self.root / "reports")
+        return folder

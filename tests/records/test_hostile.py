@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save as save_tensors
 from support.run_spec import SPEC, row
 
@@ -24,6 +25,7 @@ from kdbench.records.plan_file import CorruptPlan, PlanFile
 from kdbench.records.readers import CorruptRecord, checksum, sealed
 from kdbench.records.store import FILES, Record, Store
 from kdbench.tracking.artifacts import gather
+from kdbench.training.state import PackedCheckpoint, load_checkpoint, pack_state
 
 WEIGHTS = save_tensors({"last/w": np.arange(6, dtype=np.float32)})
 ARRAYS: dict[str, np.ndarray] = {"labels": np.arange(3), "last": np.zeros((3, 2), np.float32)}
@@ -174,6 +176,15 @@ def test_a_plan_and_costs_that_are_links_out(store: Store, tmp_path: Path) -> No
         read_json(store.costs_path("s"))
 
 
+def test_a_plan_that_a_terminal_would_obey(store: Store) -> None:
+    path = store.plan_path("s")
+    path.parent.mkdir(parents=True)
+    for text in ("\x1b]0;owned\x07", "\x9b2J", "\x7f"):
+        path.write_text(json.dumps({"study": "s", "selection": "last", "question": text}))
+        with pytest.raises(CorruptPlan, match="holds a control character"):
+            PlanFile.load(path)
+
+
 # -- what is no file, or too large
 
 
@@ -274,6 +285,18 @@ def test_a_zip_bomb_is_refused(
     put(record, "test.npz", BOMBS[bomb]())
     with bounded(40 << 20), pytest.raises(CorruptRecord, match="arrays cannot be read"):
         record.predictions()
+
+
+def test_a_compressed_checkpoint_is_refused() -> None:
+    state = pack_state({"weights": torch.zeros(1 << 24)})
+    content = {i: zipfile.ZipFile(io.BytesIO(state)).read(i) for i in names(state)}
+    assert load_checkpoint(state, torch.device("cpu"))["weights"].shape == (1 << 24,)
+    with bounded(), pytest.raises(PackedCheckpoint):
+        load_checkpoint(zipped(content), torch.device("cpu"))
+
+
+def names(content: bytes) -> list[str]:
+    return zipfile.ZipFile(io.BytesIO(content)).namelist()
 
 
 def test_json_that_is_deep_or_long(record: Record) -> None:
