@@ -68,7 +68,11 @@ def leaderboard_csv(table: pd.DataFrame, digest: str) -> bytes:
     """The table with ten digits, which no rounding of another machine moves, and on every
     line the digest of what it was made from; no text is a formula for a spreadsheet."""
     with_digest = table.assign(**{"made from": digest})
-    return escape_formulas(with_digest).to_csv(index=False, lineterminator="\n", float_format="%.10g").encode()
+    return (
+        escape_formulas(with_digest)
+        .to_csv(index=False, lineterminator="\n", float_format="%.10g")
+        .encode()
+    )
 
 
 def report_study(store: Store, study: str) -> tuple[Leaderboard, tuple[Path, ...]]:

@@ -123,9 +123,7 @@ def test_a_record_that_is_a_link_out_is_neither_read_nor_written(
     assert sorted(elsewhere.rglob("*")) == before
 
 
-def test_a_lock_that_is_a_link_does_not_empty_what_it_names(
-    record: Record, tmp_path: Path
-) -> None:
+def test_a_lock_that_is_a_link_does_not_empty_what_it_names(record: Record, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("kept")
     (record.folder / ".lock").symlink_to(precious)
@@ -278,9 +276,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_a_zip_bomb_is_refused(
-    record: Record, bomb: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_zip_bomb_is_refused(record: Record, bomb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kdbench.records.arrays.MOST_ARRAYS", 32 << 20)
     put(record, "test.npz", BOMBS[bomb]())
     with bounded(40 << 20), pytest.raises(CorruptRecord, match="arrays cannot be read"):

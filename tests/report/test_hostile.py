@@ -158,9 +158,7 @@ CONFUSIONS = "label,row,against,expected,predicted,count"
         ("trials", [TRIALS, "kd,99999999999999999999,r,0.5,0.5,True,{}"], "number in its trials"),
     ],
 )
-def test_numbers_that_ask_for_too_much(
-    report: Path, name: str, lines: list[str], why: str
-) -> None:
+def test_numbers_that_ask_for_too_much(report: Path, name: str, lines: list[str], why: str) -> None:
     (report / f"{name}.csv.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
     assert why in refused(report)
 

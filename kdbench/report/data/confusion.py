@@ -60,7 +60,9 @@ def _classes(
     except FileNotFoundError:
         return None
     labels, logits = arrays["labels"], arrays.get(rule, arrays["last"])
-    if logits.shape[1] > classes or (len(labels) and not 0 <= labels.min() <= labels.max() < classes):
+    if logits.shape[1] > classes or (
+        len(labels) and not 0 <= labels.min() <= labels.max() < classes
+    ):
         raise CorruptRecord(record.path("test.npz"), f"it has other classes than the {classes}")
     return labels, logits.argmax(axis=1)
 
