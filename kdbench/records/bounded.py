@@ -26,13 +26,14 @@ CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class Refused(KdbenchError, OSError):
-    """A file that is not read; `filename` and `strerror` say which and why."""
+    """A file that is not read; `filename` and `why` say more."""
 
-    def __init__(self, path: Path, why: str, number: int = errno.EPERM) -> None:
-        super().__init__(number, why, str(path))
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(errno.EPERM, why, str(path))
+        self.why = why
 
     def __str__(self) -> str:
-        return f"{self.filename}: {self.strerror}"
+        return f"{self.filename}: {self.why}"
 
 
 def inside(path: Path, within: Path) -> Path:

@@ -193,7 +193,7 @@ class PlanFile:
         except FileNotFoundError:
             return None
         except Refused as error:
-            raise CorruptPlan(path, error.strerror) from error
+            raise CorruptPlan(path, error.why) from error
         except (AttributeError, RecursionError, TypeError, ValueError) as error:
             raise CorruptPlan(path, str(error)) from error
 

@@ -96,7 +96,7 @@ def file_of_record(path: Path) -> Path:
     try:
         inside(path, path.parent.parent)
     except Refused as error:
-        raise CorruptRecord(path, error.strerror) from error
+        raise CorruptRecord(path, error.why) from error
     return path
 
 

@@ -66,7 +66,7 @@ def check_report(path: Path) -> list[str]:
         except FileNotFoundError:
             differences.append(f"{name}: the file is missing")
         except Refused as error:
-            differences.append(f"{name}: {error.strerror}")
+            differences.append(f"{name}: {error.why}")
         except UnicodeDecodeError:
             differences.append(f"{name}: the file is not UTF-8 text")
         else:
@@ -108,7 +108,7 @@ def pooled_places(study: Mapping[str, Any], folder: Path) -> dict[str, Path]:
         for place in pooled.values():
             inside(folder / place, folder.absolute().parent)
     except Refused as error:
-        raise UnreadableReport(f"{path} cannot be read: {place}: {error.strerror}") from error
+        raise UnreadableReport(f"{path} cannot be read: {place}: {error.why}") from error
     return {name: folder / place for name, place in pooled.items()}
 
 

@@ -27,11 +27,11 @@ from typer.testing import CliRunner
 from kdbench.cli import app
 from kdbench.records.readers import CorruptRecord
 from kdbench.records.store import Store
+from kdbench.report import figures
 from kdbench.report.check import check_report
 from kdbench.report.data.confusion import confusions_frame
 from kdbench.report.data.formulas import escape_formula, unescape_formula
 from kdbench.report.data.report_data import UnreadableReport, load
-from kdbench.report.figures import draw_figures
 from kdbench.report.write import leaderboard_of, text_files, write_report
 
 REPORTS = Path(__file__).parents[2] / "reports"
@@ -330,6 +330,15 @@ def files(hostile, board) -> dict[str, str]:
     return {name: content.decode() for name, content in text_files(board, hostile).items()}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def draw_what_shows_names():
+    """Of the figures those with methods, hyperparameters and classes: drawing takes seconds."""
+    some = {name: figures.PREPARE[name] for name in ("forest", "tuning", "confusion")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "PREPARE", some)
+        yield
+
+
 @pytest.fixture(scope="module")
 def written(hostile, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("hostile")
@@ -338,9 +347,11 @@ def written(hostile, tmp_path_factory) -> Path:
 
 
 ELEMENTS = set(
-    "html head meta title link style script body header h1 h2 h3 p nav a main section div table "
-    "caption thead tbody tr th td span strong code details summary ul li figure figcaption footer "
-    "img svg g path defs use text tspan clippath rect image lineargradient stop".split()
+    """
+    a body caption clippath code defs details div figcaption figure footer g h1 h2 h3 head
+    header html image img li lineargradient link main meta nav p path rect script section
+    span stop strong style summary svg table tbody td text th thead title tr tspan ul use
+    """.split()  # noqa: SIM905
 )
 
 
@@ -393,10 +404,12 @@ def test_the_page_in_a_browser(written: Path) -> None:
 
 #: What the table and the paragraph may use of LaTeX.
 COMMANDS = set(
-    r"\begin \end \centering \caption \label \resizebox \textwidth \toprule \midrule \bottomrule "
-    r"\par \smallskip \footnotesize \textbf \textcolor \cite \pm \Delta \dagger \times "
-    r"\textbackslash \textasciitilde \textasciicircum \textless \textgreater \textbar "
-    r"\{ \} \_ \% \& \# \$ \\".split()
+    r"""
+    \# \$ \% \& \Delta \\ \_ \begin \bottomrule \caption \centering \cite \dagger \end
+    \footnotesize \label \midrule \par \pm \resizebox \smallskip \textasciicircum
+    \textasciitilde \textbackslash \textbar \textbf \textcolor \textgreater \textless
+    \textwidth \times \toprule \{ \}
+    """.split()  # noqa: SIM905
 )
 MATHS = {"$-$", r"$\pm$", r"$\Delta$", r"$\dagger$", r"$\times$"}
 
@@ -519,7 +532,7 @@ def test_a_terminal_is_told_nothing(tmp_path: Path) -> None:
 
 
 def test_drawing_takes_no_name_for_mathematics(hostile, board) -> None:
-    drawn = draw_figures(board, hostile)
+    drawn = figures.draw_figures(board, hostile)
     for svg in drawn.svg.values():
         assert "<script" not in svg
         assert "onerror=" not in re.sub(r">[^<]*<", "><", re.sub(r'"[^"]*"', '""', svg))

@@ -10,8 +10,10 @@ from typer.testing import CliRunner
 from kdbench.cli import app
 from kdbench.cli.app import UsageError
 from kdbench.cli.parsing import parse_columns
+from kdbench.report.check import check_report
 from kdbench.report.data.delimited import WrongResults
 from kdbench.report.data.external import lookalikes, read_results
+from kdbench.report.data.report_data import load
 
 HEAD = "method,setting,seed,score\n"
 PLAIN = HEAD + "ce,a,0,70.5\nkd,a,0,71\n"
@@ -50,36 +52,49 @@ RIGHT = {
     "Windows line ends": (PLAIN.replace("\n", "\r\n"), {}),
     "old Mac line ends": (PLAIN.replace("\n", "\r"), {}),
     "quotes everywhere": (
-        '"method","setting","seed","score"\n"ce","a","0","70.5"\n"kd","a","0","71"\n', {},
+        '"method","setting","seed","score"\n"ce","a","0","70.5"\n"kd","a","0","71"\n',
+        {},
     ),
-    "capitals and spaces in the header": (PLAIN.replace("method", " Method ").replace("score", "SCORE"), {}),
+    "capitals and spaces in the header": (
+        PLAIN.replace("method", " Method ").replace("score", "SCORE"),
+        {},
+    ),
     "an index of pandas": (",method,setting,seed,score\n0,ce,a,0,70.5\n1,kd,a,0,71\n", {}),
     "an index of pandas, twice": (
-        "Unnamed: 0.1,Unnamed: 0,method,setting,seed,score\n0,0,ce,a,0,70.5\n1,1,kd,a,0,71\n", {},
+        "Unnamed: 0.1,Unnamed: 0,method,setting,seed,score\n0,0,ce,a,0,70.5\n1,1,kd,a,0,71\n",
+        {},
     ),
     "seeds that pandas made floats": (PLAIN.replace(",0,", ",0.0,"), {}),
-    "comments and empty lines": (f"# by hand\n\n{PLAIN}\n  # the end, \"\n,,,\n", {}),
+    "comments and empty lines": (f'# by hand\n\n{PLAIN}\n  # the end, "\n,,,\n', {}),
     "tabs": (PLAIN.replace(",", "\t"), {}),
     "semicolons": (PLAIN.replace(",", ";"), {}),
     "semicolons and decimal commas": (PLAIN.replace(",", ";").replace("70.5", "70,5"), {}),
     "tabs and decimal commas": (PLAIN.replace(",", "\t").replace("70.5", "70,5"), {}),
     "exponents": (PLAIN.replace("70.5", "7.05e1").replace("71", "+71."), {}),
     "fractions that are said to be": (
-        PLAIN.replace("70.5", "0.705").replace("71", "0.71"), {"fractions": True},
+        PLAIN.replace("70.5", "0.705").replace("71", "0.71"),
+        {"fractions": True},
     ),
     "no setting": (
-        "method,seed,score\nce,0,70.5\nkd,0,71\n", {"setting": "a"},
+        "method,seed,score\nce,0,70.5\nkd,0,71\n",
+        {"setting": "a"},
     ),
     "MLflow": (
-        MLFLOW, {
-            "columns": {"method": "params.method", "seed": "params.seed", "score": "metrics.test_acc"},
+        MLFLOW,
+        {
+            "columns": {
+                "method": "params.method",
+                "seed": "params.seed",
+                "score": "metrics.test_acc",
+            },
             "setting": "a",
         },
     ),
     "a column of another name beside one of the right name": (
-        "method,setting,seed,score,test\nce,a,0,1,70.5\nkd,a,0,1,71\n", {"columns": {"score": "test"}},
+        "method,setting,seed,score,test\nce,a,0,1,70.5\nkd,a,0,1,71\n",
+        {"columns": {"score": "test"}},
     ),
-}  # fmt: skip
+}
 MARKED = {
     "UTF-16, little end first": codecs.BOM_UTF16_LE,
     "UTF-16, big end first": codecs.BOM_UTF16_BE,
@@ -119,27 +134,39 @@ NUMBER = "is no number from 0 to 100 (percent)"
 ODD: dict[str, tuple[str | bytes, str]] = {
     "underscores": (HEAD + "kd,a,0,7_3.4\n", f": wrong rows\n  line 2: the score '7_3.4' {NUMBER}"),
     "full-width digits": (
-        HEAD + "kd,a,0,７３\n", f": wrong rows\n  line 2: the score '７３' {NUMBER}",
+        HEAD + "kd,a,0,７３\n",
+        f": wrong rows\n  line 2: the score '７３' {NUMBER}",
     ),
     "Arabic digits": (
         HEAD + "kd,a,٣,73\n",
         ": wrong rows\n  line 2: the seed '٣' is no whole number from 0 to 9223372036854775807",
     ),
-    "a percent sign": (HEAD + "kd,a,0,73 %\n", f": wrong rows\n  line 2: the score '73 %' {NUMBER}"),
+    "a percent sign": (
+        HEAD + "kd,a,0,73 %\n",
+        f": wrong rows\n  line 2: the score '73 %' {NUMBER}",
+    ),
     "not a number": (HEAD + "kd,a,0,NaN\n", f": wrong rows\n  line 2: the score 'NaN' {NUMBER}"),
     "infinity": (HEAD + "kd,a,0,inf\n", f": wrong rows\n  line 2: the score 'inf' {NUMBER}"),
     "hexadecimal": (HEAD + "kd,a,0,0x49\n", f": wrong rows\n  line 2: the score '0x49' {NUMBER}"),
     "a mean with its deviation": (
-        HEAD + "kd,a,0,73.1 ± 0.2\n", f": wrong rows\n  line 2: the score '73.1 ± 0.2' {NUMBER}",
+        HEAD + "kd,a,0,73.1 ± 0.2\n",
+        f": wrong rows\n  line 2: the score '73.1 ± 0.2' {NUMBER}",
     ),
-    "more than all": (HEAD + "kd,a,0,100.01\n", f": wrong rows\n  line 2: the score '100.01' {NUMBER}"),
-    "less than nothing": (HEAD + "kd,a,0,-0.5\n", f": wrong rows\n  line 2: the score '-0.5' {NUMBER}"),
+    "more than all": (
+        HEAD + "kd,a,0,100.01\n",
+        f": wrong rows\n  line 2: the score '100.01' {NUMBER}",
+    ),
+    "less than nothing": (
+        HEAD + "kd,a,0,-0.5\n",
+        f": wrong rows\n  line 2: the score '-0.5' {NUMBER}",
+    ),
     "a decimal comma between commas": (
         HEAD + "kd,a,0,73,4\n",
         ": wrong rows\n  line 2: 1 more cells than the header has columns",
     ),
     "a quoted decimal comma between commas": (
-        HEAD + 'kd,a,0,"73,4"\n', f": wrong rows\n  line 2: the score '73,4' {NUMBER}{POINT}",
+        HEAD + 'kd,a,0,"73,4"\n',
+        f": wrong rows\n  line 2: the score '73,4' {NUMBER}{POINT}",
     ),
     "decimal commas and points": (
         "method;setting;seed;score\nkd;a;0;73,4\nkd;a;1;73.4\n",
@@ -179,7 +206,10 @@ ODD: dict[str, tuple[str | bytes, str]] = {
         HEAD + "kd,a,0,73\nkd,a,1\n",
         ": wrong rows\n  line 3: 1 fewer cells than the header has columns",
     ),
-    "a row with nothing but its index": (",method,setting,seed,score\n0,,,,\n", ": wrong rows\n  it holds no row"),
+    "a row with nothing but its index": (
+        ",method,setting,seed,score\n0,,,,\n",
+        ": wrong rows\n  it holds no row",
+    ),
     "a control character": (
         HEAD + "k\x1b[2Jd,a,0,73\n",
         ": wrong rows\n  line 2: the method 'k\\x1b[2Jd' holds a control character",
@@ -259,7 +289,7 @@ ODD: dict[str, tuple[str | bytes, str]] = {
         "--map seed=COLUMN\n  line 1: the column 'score' is missing; name the file's own with "
         "--map score=COLUMN\n  line 1: the columns are none",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -269,6 +299,19 @@ def test_refused_with_line_and_reason(tmp_path: Path, name: str) -> None:
     with pytest.raises(WrongResults) as error:
         read_results(path)
     assert str(error.value) == f"{path}{message}"
+
+
+def test_names_that_look_like_values(tmp_path: Path) -> None:
+    names = ["NA", "None", "nan", "1", "1.0", "true", "'", "'=1", "+", "-", '"', "a,b"]
+    lines = [f'"{name.replace(chr(34), chr(34) * 2)}",a,0,{70 + k}' for k, name in enumerate(names)]
+    path = written(tmp_path, HEAD + "\n".join(lines))
+    shown = [name.removeprefix("'") if name == "'=1" else name for name in names]
+    assert list(read_results(path)["method"]) == shown
+    done = CliRunner().invoke(app, ["report", "--from", str(path), "--root", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    kept = load(tmp_path / "reports" / "r")
+    assert list(kept.runs["label"]) == shown
+    assert check_report(tmp_path / "reports" / "r" / "leaderboard.csv") == []
 
 
 def test_options_that_do_not_fit_the_file(tmp_path: Path) -> None:

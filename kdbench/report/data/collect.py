@@ -9,6 +9,7 @@ from kdbench.records.store import Store
 from kdbench.report.data.confusion import confusions_frame
 from kdbench.report.data.report_data import ReportData, tidy_curves, trials_frame
 from kdbench.report.data.runs import TEACHER, run_ids, runs_frame
+from kdbench.report.data.validation import UnreadableReport, checked_cost, checked_plan, reason
 from kdbench.tracking import curves, search, tracking_uri
 
 
@@ -33,13 +34,20 @@ def collect_report_data(store: Store, study: str) -> ReportData:
     the measured costs and the records' predictions.
 
     Raises `FileNotFoundError` where the study has no plan, `LookupError` where MLflow has
-    no such experiment, `OutOfDate` where MLflow lacks results that the records have.
+    no such experiment, `OutOfDate` where MLflow lacks results that the records have,
+    `UnreadableReport` where plan or costs are not what kdbench writes.
     """
-    plan = PlanFile.load(store.plan_path(study))
-    if plan is None:
+    path = store.plan_path(study)
+    loaded = PlanFile.load(path)
+    if loaded is None:
         raise FileNotFoundError(no_plan(store, study))
+    try:
+        plan = checked_plan(loaded.to_dict())
+        path = store.costs_path(study)
+        cost = checked_cost(read_json(path) or {})
+    except ValueError as error:
+        raise UnreadableReport(f"{path} cannot be read: {reason(error)}") from error
     uri = tracking_uri(store.root)
-    cost = read_json(store.costs_path(study)) or {}
     searched = search(study, uri, trials=False)
     frame = runs_frame(searched, plan, cost)
     count = count_out_of_date(store, frame)

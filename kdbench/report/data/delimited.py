@@ -104,13 +104,13 @@ def _text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise WrongResults(
-            f"{path}: not readable as CSV: line {line}: byte 0x{content[error.start]:02x} is not {encoding.upper()}: "
-            "save the file as UTF-8"
+            f"{path}: not readable as CSV: line {line}: byte 0x{content[error.start]:02x} is not "
+            f"{encoding.upper()}: save the file as UTF-8"
         ) from None
     if "\0" in text:
         raise WrongResults(
-            f"{path}: not readable as CSV: it holds null characters: is it UTF-16 without a byte order mark? Save it as "
-            "UTF-8"
+            f"{path}: not readable as CSV: it holds null characters: is it UTF-16 without a byte "
+            "order mark? Save it as UTF-8"
         )
     return text
 
