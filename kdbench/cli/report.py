@@ -67,7 +67,7 @@ def _kept(store: Store, study: str) -> ReportData:
 
 
 @dataclass(frozen=True)
-class External:
+class ResultsFile:
     """A file of results, and how it is to be read: as `external.read_results` takes it."""
 
     path: Path
@@ -77,7 +77,7 @@ class External:
 
 
 def report_results(
-    root: Path, source: External, reference: str, margin: float, shared: bool, console: Console
+    root: Path, source: ResultsFile, reference: str, margin: float, shared: bool, console: Console
 ) -> list[Content]:
     """Write the reports of external results: one a setting, and a pooled one of two or more.
 

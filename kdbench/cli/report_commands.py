@@ -57,7 +57,7 @@ def report(
 
         from kdbench.cli.as_json import print_json
         from kdbench.cli.parsing import parse_columns
-        from kdbench.cli.report import External, report_results, report_studies
+        from kdbench.cli.report import ResultsFile, report_results, report_studies
 
         if bool(names) == bool(results):
             raise UsageError("name one or more studies, or a file of results with --from")
@@ -65,7 +65,7 @@ def report(
         if results is None:
             contents = report_studies(home, names or [], console)
         else:
-            source = External(results, parse_columns(columns), setting.strip(), fractions)
+            source = ResultsFile(results, parse_columns(columns), setting.strip(), fractions)
             contents = report_results(home, source, reference, margin, shared_seeds, console)
         if as_json:
             print_json(contents)

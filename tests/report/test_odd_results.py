@@ -51,6 +51,10 @@ RIGHT = {
     "UTF-32": (PLAIN.encode("utf-32"), {}),
     "Windows line ends": (PLAIN.replace("\n", "\r\n"), {}),
     "old Mac line ends": (PLAIN.replace("\n", "\r"), {}),
+    "old Mac line ends and decimal commas": (
+        PLAIN.replace(",", ";").replace("70.5", "70,5").replace("\n", "\r"),
+        {},
+    ),
     "quotes everywhere": (
         '"method","setting","seed","score"\n"ce","a","0","70.5"\n"kd","a","0","71"\n',
         {},
@@ -175,6 +179,10 @@ ODD: dict[str, tuple[str | bytes, str]] = {
     "thousands": (
         "method;setting;seed;score\nkd;a;0;1.073,4\n",
         f": wrong rows\n  line 2: the score '1.073,4' {NUMBER}{POINT}",
+    ),
+    "thousands of a cost": (
+        "method;setting;seed;score;cost\nkd;a;0;73;999\nkd;a;1;73;1,200\n",
+        f": wrong rows\n  line 3: the cost '1,200' is no positive number{POINT}",
     ),
     "a seed below zero": (
         HEAD + "kd,a,-1,73\n",

@@ -9,7 +9,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,7 +117,7 @@ def _text(path: Path) -> str:
 
 def _separator(path: Path, text: str) -> str:
     """What separates the names in the header. Raises `WrongResults` where that is not certain."""
-    lines = enumerate(_uncommented(io.StringIO(text)), start=1)
+    lines = enumerate(_uncommented(text), start=1)
     line, header = next(((n, line) for n, line in lines if line.strip()), (1, ""))
     unquoted = re.sub(r'"[^"]*"', "", header)
     found = [separator for separator in SEPARATORS if separator in unquoted]
@@ -130,10 +130,10 @@ def _separator(path: Path, text: str) -> str:
     return found[0] if found else ","
 
 
-def _uncommented(lines: Iterable[str]) -> Iterator[str]:
-    """The lines, comments made empty. Within quotes no line is a comment."""
+def _uncommented(text: str) -> Iterator[str]:
+    """The lines with their ends, comments made empty. Within quotes no line is a comment."""
     quoted = False
-    for line in lines:
+    for line in io.StringIO(text, newline=""):
         if not quoted and line.lstrip().startswith("#"):
             yield "\n"
             continue
@@ -143,8 +143,7 @@ def _uncommented(lines: Iterable[str]) -> Iterator[str]:
 
 def _records(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
     """The number of the first line, and the cells, of each row that is not empty."""
-    lines = _uncommented(io.StringIO(text, newline=""))
-    reader = csv.reader(lines, delimiter=separator, strict=True)
+    reader = csv.reader(_uncommented(text), delimiter=separator, strict=True)
     while True:
         line = reader.line_num + 1
         try:

@@ -74,12 +74,11 @@ def read_results(
 
 
 def _decimal(read: Rows) -> str:
-    """The decimal sign of the file: a comma only where no comma separates cells, and where
-    none of its numbers has a point."""
-    numbers = [row.cells.get(column, "") for row in read.rows for column in ("score", "cost")]
-    commas = any("," in number for number in numbers)
-    points = any("." in number for number in numbers)
-    return "," if read.separator != "," and commas and not points else "."
+    """The decimal sign of the file: a comma where scores have one, commas do not separate cells,
+    and no number has a point. (A cost alone may have commas between its thousands.)"""
+    scores = "".join(row.cells["score"] for row in read.rows)
+    costs = "".join(row.cells.get("cost", "") for row in read.rows)
+    return "," if read.separator != "," and "," in scores and "." not in scores + costs else "."
 
 
 def _values(row: Row, decimal: str, most: int) -> tuple[dict[str, Any], list[str]]:
