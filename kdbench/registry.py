@@ -26,6 +26,8 @@ KINDS = {
 }
 #: What a citation key may look like: it is written into LaTeX as it stands.
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._/+-]{0,63}")
+#: An address of a source, which is written into BibTeX as it stands.
+URL = r"^https?://[^\s{}\\]+$"
 
 
 class UnknownName(KdbenchError, KeyError, ValueError):
@@ -172,6 +174,8 @@ class Paper:
             raise ValueError(f"{self.key}: unknown kind {self.kind!r}; known: {', '.join(KINDS)}")
         if not balanced(self.authors):
             raise ValueError(f"{self.key}: the braces of its authors do not pair up")
+        if self.url is not None and not re.fullmatch(URL, self.url):
+            raise ValueError(f"{self.key}: {self.url!r} is no address")
 
 
 def balanced(text: str) -> bool:

@@ -11,6 +11,7 @@ import kdbench
 from kdbench.cli.shell import repeated_command
 from kdbench.errors import KdbenchError
 from kdbench.execution.signals import STOPPED, was_interrupted
+from kdbench.records.bounded import printable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -80,11 +81,13 @@ def exit_with(command: Callable[[], int], traceback: bool) -> None:
         if traceback:
             raise
         if isinstance(error, (KdbenchError, LookupError, OSError)):
-            print(f"kdbench: {error}", file=sys.stderr)
+            print(printable(f"kdbench: {error}"), file=sys.stderr)
         else:
             kind = type(error).__name__
             print(
-                f"kdbench: unexpected {kind}: {error}\n(--traceback shows where; please report it)",
+                printable(f"kdbench: unexpected {kind}: {error}"),
+                "(--traceback shows where; please report it)",
+                sep="\n",
                 file=sys.stderr,
             )
         code = 2

@@ -86,6 +86,8 @@ def _quarantine(store: Store, run: str, why: str) -> str:
         return f"moved to {store.quarantine(run, why)}; the next start trains it again"
     except RecordBusy:
         return "left alone: a process is writing it just now"
+    except CorruptRecord as error:
+        return f"left alone: {error.path}: {error.why}; remove the link by hand"
 
 
 def _part_files(store: Store) -> Iterator[Finding]:

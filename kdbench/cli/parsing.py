@@ -1,5 +1,6 @@
 """Options of the command line that have a syntax of their own."""
 
+import re
 from typing import Any
 
 from kdbench.cli.app import UsageError
@@ -28,6 +29,24 @@ def parse_seeds(text: str) -> tuple[int, ...]:
             raise UsageError(f"--seeds {text}: {part} is more than {MOST_SEEDS} seeds")
         seeds += range(int(first), int(last) + 1)
     return tuple(seeds)
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """`score=test/acc,method=Name` as the file's own name of each column. Raises `UsageError` on
+    anything else."""
+    from kdbench.report.data.delimited import ALLOWED
+
+    columns: dict[str, str] = {}
+    # A name may hold a comma, but not one with `score=` behind it.
+    for part in re.split(rf",(?=\s*(?:{'|'.join(ALLOWED)})\s*=)", text) if text else ():
+        column, sign, name = (end.strip() for end in part.partition("="))
+        if not sign or not name or column not in ALLOWED or column in columns:
+            raise UsageError(
+                f"--map {text}: write COLUMN=NAME, as in score=test/acc,method=Name; COLUMN is one "
+                f"of {', '.join(ALLOWED)}, each once"
+            )
+        columns[column] = name
+    return columns
 
 
 def parse_change(text: str) -> tuple[str, Any]:

@@ -15,13 +15,16 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from kdbench.records.bounded import printable
+
 #: Seconds between two lines of progress where there is no terminal.
 LINE_EVERY = 15.0
 
 
 def print_line(console: Console, text: str) -> None:
-    """Print `text` on one line as it is: no markup in it is read, and no path is broken."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    """Print `text` on one line as it is: no markup in it is read, no path is broken, and a
+    control character is written out."""
+    console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 class TimeLeftColumn(ProgressColumn):

@@ -1,7 +1,9 @@
 """What the commands on reports do; each prints to `console` and returns what `--json` prints."""
 
 import re
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from kdbench import tracking
 from kdbench.cli.app import UsageError
 from kdbench.cli.progress import print_line
 from kdbench.cli.shell import shown_path
+from kdbench.records.bounded import printable
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
 from kdbench.report.check import check_report, data_differences, record_differences
@@ -65,21 +68,35 @@ def _kept(store: Store, study: str) -> ReportData:
         raise FileNotFoundError(no_plan(store, study)) from None
 
 
+@dataclass(frozen=True)
+class ResultsFile:
+    """A file of results, and how it is to be read: as `external.read_results` takes it."""
+
+    path: Path
+    columns: Mapping[str, str]
+    setting: str
+    fractions: bool | None
+
+
 def report_results(
-    root: Path, results: Path, reference: str, margin: float, shared: bool, console: Console
+    root: Path, source: ResultsFile, reference: str, margin: float, shared: bool, console: Console
 ) -> list[Content]:
     """Write the reports of external results: one a setting, and a pooled one of two or more.
 
-    `results` is a CSV file, `shared` whether a seed means the same random streams in all settings.
+    `shared`: whether a seed means the same random streams in all settings.
     """
-    name = results.stem
-    rows = external.read_results(results)
-    settings = external.split_settings(rows, results.name, reference, margin)
-    home = Store(root).report_folder(name)
+    name = printable(source.path.stem)
+    rows = external.read_results(source.path, source.columns, source.setting, source.fractions)
+    for warning in external.lookalikes(rows):
+        print(printable(warning), file=sys.stderr)
+    settings = external.split_settings(rows, printable(source.path.name), reference, margin)
+    store = Store(root)
+    home = store.report_folder(name)
     if len(settings) == 1:
         return [_publish(next(iter(settings.values())), home, console)]
     places = _folders(settings)
-    contents = [_publish(data, home / places[name], console) for name, data in settings.items()]
+    folders = {setting: store.report_folder(name, place) for setting, place in places.items()}
+    contents = [_publish(data, folders[setting], console) for setting, data in settings.items()]
     return [*contents, _pool(name, settings, shared, home, places, console)]
 
 

@@ -23,6 +23,19 @@ def report(
         Path | None,
         typer.Option("--from", help="A CSV file instead: method, setting, seed, score[, cost]."),
     ] = None,
+    columns: Annotated[
+        str,
+        typer.Option(
+            "--map", metavar="COLUMN=NAME,...", help="With --from: the file's own column names."
+        ),
+    ] = "",
+    setting: Annotated[
+        str, typer.Option(help="With --from: the setting of all rows, where no column names it.")
+    ] = "",
+    fractions: Annotated[
+        bool | None,
+        typer.Option(help="With --from: whether scores go from 0 to 1, instead of to 100."),
+    ] = None,
     reference: Annotated[
         str, typer.Option(help="With --from: what to compare with (default: its first method).")
     ] = "",
@@ -43,7 +56,8 @@ def report(
         from rich.console import Console
 
         from kdbench.cli.as_json import print_json
-        from kdbench.cli.report import report_results, report_studies
+        from kdbench.cli.parsing import parse_columns
+        from kdbench.cli.report import ResultsFile, report_results, report_studies
 
         if bool(names) == bool(results):
             raise UsageError("name one or more studies, or a file of results with --from")
@@ -51,7 +65,8 @@ def report(
         if results is None:
             contents = report_studies(home, names or [], console)
         else:
-            contents = report_results(home, results, reference, margin, shared_seeds, console)
+            source = ResultsFile(results, parse_columns(columns), setting.strip(), fractions)
+            contents = report_results(home, source, reference, margin, shared_seeds, console)
         if as_json:
             print_json(contents)
         return 0

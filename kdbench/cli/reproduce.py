@@ -13,7 +13,7 @@ from kdbench.errors import KdbenchError
 from kdbench.execution.protocols import NullTracker
 from kdbench.execution.run_study import Options, pick_device, planning_data, probe_plan, run_plan
 from kdbench.execution.signals import interrupt_on_signals
-from kdbench.records.store import Store
+from kdbench.records.store import Record, Store
 from kdbench.report.data.report_data import ReportData, load
 from kdbench.report.rows import TableRow, find_row
 from kdbench.stats import lies_within, prediction_interval
@@ -22,6 +22,11 @@ from kdbench.study.planner import Planner
 from kdbench.study.schema import Entry, Study
 
 LEVEL = 0.95
+#: What a run that learns from another one needs of its record.
+SOURCE_FILES = (
+    *("spec.json", "metrics.jsonl", "weights.safetensors"),
+    *("result.json", "test.json", "test.npz"),
+)
 #: Below this many published seeds (the new one left out) there is no interval.
 FEWEST_SEEDS = 2
 
@@ -138,8 +143,17 @@ def copy_sources(source: Store, target: Store, planner: Planner, run: str) -> No
         if needed != run and record.result is not None and not copy.folder.exists():
             part = copy.folder.with_name(f".{needed}.part")
             shutil.rmtree(part, ignore_errors=True)
-            shutil.copytree(record.folder, part)
+            part.mkdir(parents=True)
+            copy_files(record, part)
             part.rename(copy.folder)
+
+
+def copy_files(record: Record, folder: Path) -> None:
+    """Copy the files of a finished record, those that are there. Raises `CorruptRecord` where
+    one is a link that leads out of the records: what it names would be copied."""
+    for name in SOURCE_FILES:
+        if (source := record.path(name)).exists():
+            shutil.copyfile(source, folder / name)
 
 
 def score_of(store: Store, run: str, rule: str) -> float:

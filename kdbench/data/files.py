@@ -152,6 +152,8 @@ def _differs(file: File, path: Path) -> tuple[str, str]:
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, "Is a directory", str(path))
+    if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, a device has no end
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
     size = status.st_size
     if file.size is not None and size != file.size:
         return f"{size:,} bytes", f"{file.size:,} bytes"

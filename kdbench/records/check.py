@@ -2,7 +2,15 @@
 
 from collections.abc import Callable
 
-from kdbench.records.readers import CorruptRecord, OtherFormat, T, read_rows, verify
+from kdbench.records.readers import (
+    CorruptRecord,
+    OtherFormat,
+    T,
+    file_of_record,
+    read_content,
+    read_rows,
+    verify,
+)
 from kdbench.records.store import Record
 
 
@@ -30,6 +38,8 @@ def _faults(record: Record) -> list[str]:
             faults.append(f"{error.path.name}: {error.why}")
             return None
 
+    if read(lambda: file_of_record(record.folder / ".lock")) is None:
+        return faults
     result = read(lambda: record.result)
     begun = any(path.name != ".lock" for path in record.folder.glob("*"))
     spec = read(record.spec)
@@ -40,7 +50,7 @@ def _faults(record: Record) -> list[str]:
     test = read(lambda: record.test)
     read(lambda: record.error)
     metrics = record.folder / "metrics.jsonl"
-    rows, unreadable = read(lambda: read_rows(metrics)) or ([], 0)
+    rows, unreadable = read(lambda: read_rows(metrics)) or (None, 0)
     if unreadable:
         faults.append(f"metrics.jsonl: {unreadable} of its lines cannot be read")
     if result is not None:
@@ -49,10 +59,12 @@ def _faults(record: Record) -> list[str]:
         if result["state"] == "done":
             read(record.state_dict)
             epochs = result.get("epochs")
-            if not unreadable and type(epochs) is int and len(rows) != epochs:
+            if rows is None or unreadable:
+                pass  # said already
+            elif type(epochs) is int and len(rows) != epochs:
                 faults.append(f"metrics.jsonl: {len(rows)} epochs of {epochs}")
-            elif not unreadable and metrics.is_file():
-                read(lambda: verify(metrics, metrics.read_bytes(), record.checksums))
+            elif metrics.is_file():
+                read(lambda: verify(metrics, read_content(metrics), record.checksums))
     elif any(path.exists() for path in record.checkpoint_paths) and record.checkpoint() is None:
         faults.append("checkpoint.pt: no checkpoint is whole and has its metrics")
     if test is not None:

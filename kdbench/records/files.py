@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from kdbench.errors import KdbenchError
+from kdbench.records.bounded import MOST_TEXT, read_bounded
 
 #: Part files: of this version, and of kdbench 0.1.
 PART = re.compile(
@@ -78,9 +79,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The file's JSON, or None where there is no file."""
+    """The JSON of a file that is at most two folders deep in `runs/`, or None where there is no
+    file. Raises `ValueError`, and `Refused` where it is a link that leads out or too large."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(read_bounded(path, path.parent.parent, MOST_TEXT))
     except FileNotFoundError:
         return None
 
@@ -110,7 +112,7 @@ def stale_part_files(root: Path) -> list[Path]:
 
 def _lock(part: Path) -> int | None:
     """A handle that locks the file until it is closed; None where it is locked already."""
-    handle = os.open(part, os.O_RDONLY)
+    handle = os.open(part, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would be waited for
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kdbench.errors import KdbenchError
+from kdbench.records.bounded import MOST_TEXT, Refused, read_bounded, refuse_control
 from kdbench.records.files import write_json
 from kdbench.records.spec import Recipe
 
@@ -205,9 +206,13 @@ class PlanFile:
     def load(path: Path) -> "PlanFile | None":
         """The plan in a file, or None where there is no file. Raises `CorruptPlan`."""
         try:
-            return PlanFile.from_dict(json.loads(path.read_bytes()))
+            raw = json.loads(read_bounded(path, path.parent.parent, MOST_TEXT))
+            refuse_control(raw)
+            return PlanFile.from_dict(raw)
         except FileNotFoundError:
             return None
+        except Refused as error:
+            raise CorruptPlan(path, error.why) from error
         except (AttributeError, RecursionError, TypeError, ValueError) as error:
             raise CorruptPlan(path, str(error)) from error
 

@@ -1,7 +1,6 @@
 """Reading a record's files, and saying in plain words what is wrong with them. No torch here."""
 
 import hashlib
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,8 @@ import numpy as np
 from safetensors import safe_open
 
 from kdbench.errors import KdbenchError
+from kdbench.records.arrays import MOST_ARRAYS, check_predictions, unpack_arrays
+from kdbench.records.bounded import MOST_TEXT, MOST_WEIGHTS, Refused, inside, read_bounded
 from kdbench.records.spec import RunSpec
 
 T = TypeVar("T")
@@ -28,6 +29,9 @@ OLDER_SPEC_KEYS = {"knobs", "frozen", "weights"}
 
 #: Under this key a JSON object carries the SHA-256 of the rest of it.
 SEAL = "sha256"
+
+#: Bytes of the header of a safetensors file; a network of ten thousand tensors takes one million.
+MOST_HEADER = 8 << 20
 
 DIFFERS = "its content is not what was written: the checksum differs"
 
@@ -87,6 +91,25 @@ def verify(path: Path, content: bytes, checksums: Mapping[str, str]) -> bytes:
     return content
 
 
+def file_of_record(path: Path) -> Path:
+    """The path, unless it leads out of the folder of all records. Raises `CorruptRecord`."""
+    try:
+        inside(path, path.parent.parent)
+    except Refused as error:
+        raise CorruptRecord(path, error.why) from error
+    return path
+
+
+def read_content(path: Path, most: int = MOST_TEXT) -> bytes:
+    """The bytes of a record's file. Raises `CorruptRecord`, `FileNotFoundError`."""
+    try:
+        return read_bounded(path, path.parent.parent, most)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise CorruptRecord(path, f"it cannot be read ({error.strerror})") from error
+
+
 def read_object(path: Path) -> dict[str, Any] | None:
     """The JSON object in a file, or None where there is no file. A checksum in it (`sealed`)
     is verified and taken out. Raises `CorruptRecord`."""
@@ -96,11 +119,9 @@ def read_object(path: Path) -> dict[str, Any] | None:
 
 def _parsed(path: Path) -> dict[str, Any] | None:
     try:
-        value = json.loads(path.read_bytes().decode())
+        value = json.loads(read_content(path).decode())
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise CorruptRecord(path, f"it cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
         raise CorruptRecord(path, f"it is not JSON ({error})") from error
     if not isinstance(value, dict):
@@ -154,11 +175,9 @@ def read_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
     """The rows of a metrics file in order of epochs, and how many lines cannot be read.
     Raises `CorruptRecord` where there is something else than a file."""
     try:
-        lines = path.read_bytes().splitlines()
+        lines = read_content(path).splitlines()
     except FileNotFoundError:
         return [], 0
-    except OSError as error:
-        raise CorruptRecord(path, f"it cannot be read ({error.strerror})") from error
     rows: list[dict[str, Any]] = []
     for line in lines:
         try:
@@ -171,23 +190,28 @@ def read_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
     return rows, len(lines) - len(rows)
 
 
-def read_arrays(path: Path, checksums: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """The arrays of an npz file. Raises `CorruptRecord`, `FileNotFoundError`."""
+def read_predictions(path: Path, checksums: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """The labels and logits of an npz file, read-only. Raises `CorruptRecord`,
+    `FileNotFoundError`."""
+    content = verify(path, read_content(path, MOST_ARRAYS), checksums)
     try:
-        with np.load(io.BytesIO(verify(path, path.read_bytes(), checksums))) as arrays:
-            return dict(arrays)
-    except (FileNotFoundError, CorruptRecord):
-        raise
+        arrays = unpack_arrays(content)
+        check_predictions(arrays)
+        return arrays
     except Exception as error:
-        # zipfile, zlib, pickle and numpy each raise their own on garbage.
+        # zipfile, zlib and numpy each raise their own on garbage.
         raise CorruptRecord(path, f"its arrays cannot be read ({error})") from error
 
 
 def read_weights(path: Path, checksums: Mapping[str, str]) -> bytes:
     """A safetensors file whose header, length and checksum are right. Raises `CorruptRecord`."""
     try:
+        content = read_content(path, MOST_WEIGHTS)
+        header = int.from_bytes(content[:8], "little")
+        if header > MOST_HEADER:
+            raise CorruptRecord(path, f"it is not whole (its header says it has {header:,} bytes)")
         with safe_open(path, framework="numpy"):
-            return verify(path, path.read_bytes(), checksums)
+            return verify(path, content, checksums)
     except CorruptRecord:
         raise
     except FileNotFoundError as error:

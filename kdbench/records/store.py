@@ -29,6 +29,7 @@ from filelock import FileLock, Timeout
 
 from kdbench.errors import KdbenchError
 from kdbench.records import readers
+from kdbench.records.bounded import MOST_WEIGHTS, inside
 from kdbench.records.checkpoint import Checkpoint, pack, unpack
 from kdbench.records.files import (
     atomic_write,
@@ -136,8 +137,8 @@ class Record:
     def _usable(self, path: Path, written: Sequence[Mapping[str, Any]]) -> Checkpoint | None:
         """The checkpoint at `path` if it is whole and the rows `written` hold its metrics."""
         try:
-            checkpoint = unpack(path.read_bytes())
-        except OSError:  # none there, or a disk that cannot give it back
+            checkpoint = unpack(readers.read_content(path, MOST_WEIGHTS))
+        except (OSError, CorruptRecord):  # none there, or a disk that cannot give it back
             return None
         if checkpoint is None:
             return None
@@ -192,13 +193,20 @@ class Record:
         if not path.exists() and self.test is not None:
             raise CorruptRecord(path, "it is missing, though the run has been scored")
         checksums = _checksums(readers.read_object(self.folder / "test.json"))
-        return readers.read_arrays(path, checksums)
+        return readers.read_predictions(path, checksums)
+
+    def path(self, name: str) -> Path:
+        """Where a file of the record is, for those who copy it. Raises `CorruptRecord` where it
+        leads out of the folder of all records."""
+        return readers.file_of_record(self.folder / name)
 
     # -- locking
 
     @contextmanager
     def writing(self) -> Iterator["Record"]:
-        """Lock the record. Raises `RecordBusy` where another process has it locked."""
+        """Lock the record. Raises `RecordBusy` where another process has it locked, and
+        `CorruptRecord` where its folder is a link to somewhere else."""
+        readers.file_of_record(self.folder / ".lock")
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / ".lock")
         try:
@@ -279,6 +287,9 @@ class Store:
         """The measured costs of a study's methods on this machine."""
         return self.root / "runs" / "plans" / f"{study}.cost.json"
 
-    def report_folder(self, study: str) -> Path:
-        """Where the study's report is written."""
-        return self.root / "reports" / study
+    def report_folder(self, *parts: str) -> Path:
+        """Where a study's report is written, or a part of it. Raises `Refused` where a link
+        leads out of `reports/`."""
+        folder = self.root.joinpath("reports", *parts)
+        inside(folder, self.root / "reports")
+        return folder

@@ -4,17 +4,25 @@ import csv
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from kdbench.errors import KdbenchError
+from kdbench.records.bounded import MOST_TEXT, Refused, inside, read_bounded
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
-from kdbench.report.data.report_data import STUDY, ReportData, load, read_study
+from kdbench.report.data.report_data import (
+    STUDY,
+    ReportData,
+    UnreadableReport,
+    load,
+    read_study,
+)
 from kdbench.report.data.runs import records_frame
 from kdbench.report.figures import draw_figures
 from kdbench.report.page import render_page
@@ -54,9 +62,11 @@ def check_report(path: Path) -> list[str]:
             checkable = ", ".join(expected)
             raise Uncheckable(f"{path}: can check {checkable} (or the folder), not {name}")
         try:
-            text = (folder / name).read_text(encoding="utf-8")
+            text = read_bounded(folder / name, folder, MOST_TEXT).decode()
         except FileNotFoundError:
             differences.append(f"{name}: the file is missing")
+        except Refused as error:
+            differences.append(f"{name}: {error.why}")
         except UnicodeDecodeError:
             differences.append(f"{name}: the file is not UTF-8 text")
         else:
@@ -73,7 +83,7 @@ def expected_files(folder: Path) -> dict[str, Callable[[], bytes]]:
     is called, since the figures of the page take seconds. Raises as `load` does."""
     study = read_study(folder)
     if "pooled" in study:
-        settings = {name: load(folder / place) for name, place in study["pooled"].items()}
+        settings = {name: load(place) for name, place in pooled_places(study, folder).items()}
         contents = pooled_files(pool_settings(study["name"], settings, study["shared"]))
         return {name: partial(bytes, content) for name, content in contents.items()}
     data = load(folder)
@@ -84,6 +94,22 @@ def expected_files(folder: Path) -> dict[str, Callable[[], bytes]]:
 
     contents = text_files(board, data)
     return {**{name: partial(bytes, content) for name, content in contents.items()}, PAGE: page}
+
+
+def pooled_places(study: Mapping[str, Any], folder: Path) -> dict[str, Path]:
+    """The folders of the reports that were pooled. Raises `UnreadableReport` where one leads
+    out of the folder that holds this one, or the pooled report is not described whole."""
+    path, pooled = folder / STUDY, study["pooled"]
+    if not isinstance(pooled, dict) or not all(isinstance(v, str) for v in pooled.values()):
+        raise UnreadableReport(f"{path} cannot be read: it does not say what was pooled")
+    if not isinstance(study.get("name"), str) or "shared" not in study or len(pooled) < 2:
+        raise UnreadableReport(f"{path} cannot be read: it lacks its name, seeds or settings")
+    try:
+        for place in pooled.values():
+            inside(folder / place, folder.absolute().parent)
+    except Refused as error:
+        raise UnreadableReport(f"{path} cannot be read: {place}: {error.why}") from error
+    return {name: folder / place for name, place in pooled.items()}
 
 
 # -- the text of a file

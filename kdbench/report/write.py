@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from kdbench.records.bounded import inside
 from kdbench.records.files import atomic_write
+from kdbench.report.data.formulas import escape_formulas
 from kdbench.report.data.report_data import ReportData
 from kdbench.report.figures import draw_figures
 from kdbench.report.leaderboard import Leaderboard, build_leaderboard
@@ -38,7 +40,8 @@ def text_files(board: Leaderboard, data: ReportData) -> dict[str, bytes]:
 
 def write_report(data: ReportData, folder: Path) -> tuple[Leaderboard, tuple[Path, ...]]:
     """Write all files of a report: tables, page, figures, BibTeX, the paragraph on methods,
-    and the data beside them. Returns the leaderboard and the files' paths."""
+    and the data beside them. Returns the leaderboard and the files' paths. Raises `Refused`
+    where a link leads out of the folder."""
     board = leaderboard_of(data)
     drawn = draw_figures(board, data)
     contents: dict[str, bytes] = {
@@ -47,6 +50,7 @@ def write_report(data: ReportData, folder: Path) -> tuple[Leaderboard, tuple[Pat
         **data.files(),
         **{f"figures/{name}": content for name, content in drawn.files().items()},
     }
+    inside(folder / "figures", folder)
     for name, content in contents.items():
         atomic_write(folder / name, content)
     return board, tuple(folder / name for name in contents)
@@ -68,6 +72,10 @@ def document_files(document: Document) -> dict[str, bytes]:
 
 def leaderboard_csv(table: pd.DataFrame, digest: str) -> bytes:
     """The table with ten digits, which no rounding of another machine moves, and on every
-    line the digest of what it was made from."""
+    line the digest of what it was made from; no text is a formula for a spreadsheet."""
     with_digest = table.assign(**{"made from": digest})
-    return with_digest.to_csv(index=False, lineterminator="\n", float_format="%.10g").encode()
+    return (
+        escape_formulas(with_digest)
+        .to_csv(index=False, lineterminator="\n", float_format="%.10g")
+        .encode()
+    )

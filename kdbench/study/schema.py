@@ -11,7 +11,7 @@ from kdbench.data.datasets import DATASETS
 from kdbench.methods import METHODS
 from kdbench.methods.networks import TEACHER
 from kdbench.records.spec import Recipe
-from kdbench.registry import KINDS, Paper, balanced
+from kdbench.registry import KINDS, URL, Paper, balanced
 from kdbench.study.fields import cite_key, number, one_of, readable, safe_name
 
 Name = Annotated[str, BeforeValidator(safe_name)]
@@ -170,7 +170,7 @@ class CitedSource(Part):
     venue: Text
     year: Annotated[int, Field(ge=1900, le=2100, strict=True)]
     kind: Annotated[str, one_of("kind", KINDS)] = "misc"
-    url: Annotated[str, Field(pattern=r"^https?://[^\s{}\\]+$")] | None = None
+    url: Annotated[str, Field(pattern=URL)] | None = None
 
     @field_validator("authors")
     @classmethod

@@ -17,9 +17,12 @@ NUMBERED = 20
 
 
 def gather(record: Record, folder: Path, selection: str, classes: Sequence[str] | None) -> None:
-    """Put a finished run's files into `folder`; those the record lacks are left out."""
+    """Put a finished run's files into `folder`; those the record lacks are left out.
+
+    Raises `CorruptRecord` where one is a link that leads out of the records.
+    """
     for name in ("spec.json", "result.json", "test.json", "test.npz", "weights.safetensors"):
-        source = record.folder / name
+        source = record.path(name)
         if not source.exists():
             continue
         try:

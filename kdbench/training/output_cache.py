@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from filelock import FileLock, Timeout
 
+from kdbench.records.bounded import inside
 from kdbench.records.files import atomic_open
 from kdbench.records.spec import TYPES, digest
 
@@ -68,12 +69,13 @@ class OutputCache:
     def is_complete(self, name: str) -> bool:
         """Whether the output is there with the right header and length.
 
-        Its content is not looked at: that would read gigabytes at every start.
+        Its content is not looked at: that would read gigabytes at every start. Raises `Refused`
+        where it is a link that leads out of the folder.
         """
         head = self._header(name)
         rows = self.views * self.images
         try:
-            with self.path(name).open("rb") as file:
+            with inside(self.path(name), self.folder).open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 return size == len(head) + rows * self._row(name) and file.read(len(head)) == head
         except FileNotFoundError:

@@ -3,6 +3,7 @@
 import copy
 import io
 import time
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from safetensors.torch import save as save_tensors
 
 from kdbench import models
 from kdbench.data import TrainingData
+from kdbench.errors import KdbenchError
 from kdbench.training.context import TrainingJob
 from kdbench.training.events import Epochs, Finished
 from kdbench.training.networks import RunNetworks
@@ -19,6 +21,16 @@ from kdbench.training.optim import load_state
 
 #: Seconds between two checkpoints of a run on disk; a clean stop always keeps the last epoch.
 CHECKPOINT_EVERY = 5.0
+
+
+class PackedCheckpoint(KdbenchError):
+    """A checkpoint is compressed, so its size does not say how much memory it takes."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the checkpoint is compressed, which kdbench never does: remove checkpoint.pt and "
+            "checkpoint.previous.pt from the folder of the run, and it starts from its first epoch"
+        )
 
 
 @dataclass
@@ -70,8 +82,11 @@ def restore_state(
     history: History,
     device: torch.device,
 ) -> None:
-    """Load the bytes of a checkpoint into a run's networks, optimiser and history."""
-    state = torch.load(io.BytesIO(checkpoint), map_location=device, weights_only=True)
+    """Load the bytes of a checkpoint into a run's networks, optimiser and history.
+
+    Raises `PackedCheckpoint` where they are compressed.
+    """
+    state = load_checkpoint(checkpoint, device)
     for role, network in networks.trained.items():
         network.load_state_dict(state["trained"][role])
     for role, network in networks.followers.items():
@@ -80,6 +95,14 @@ def restore_state(
     load_state(optimizer, state["optimizer"])
     history.epoch, history.seconds = state["epoch"], state["seconds"]
     history.best = state["best"]
+
+
+def load_checkpoint(checkpoint: bytes, device: torch.device) -> Any:
+    """The state that `pack_state` packed. Raises `PackedCheckpoint` where it is compressed."""
+    with zipfile.ZipFile(io.BytesIO(checkpoint)) as archive:
+        if sum(member.file_size for member in archive.infolist()) > len(checkpoint):
+            raise PackedCheckpoint
+    return torch.load(io.BytesIO(checkpoint), map_location=device, weights_only=True)
 
 
 def pack_state(state: Mapping[str, Any]) -> bytes:

@@ -461,6 +461,14 @@ def test_verifying_a_folder_in_place_of_a_file(fake, monkeypatch):
         kd.verify_test_files("mnist", folder)
 
 
+def test_verifying_a_pipe_in_place_of_a_file(fake):
+    folder, path = fake("mnist"), "MNIST/raw/t10k-labels-idx1-ubyte"
+    (folder / path).unlink()
+    os.mkfifo(folder / path)
+    with pytest.raises(DataError, match=r"cannot read .*t10k-labels.*: Not a regular file"):
+        kd.verify_test_files("mnist", folder)
+
+
 def test_a_reader_of_another_package_that_fails(monkeypatch):
     def read(part, folder):
         raise AssertionError("of\nits own")

@@ -1,6 +1,6 @@
 """The data of a study's report, collected from its plan, MLflow, the costs and the records."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from kdbench.report.data.runs import (
     run_ids,
     runs_frame,
 )
+from kdbench.report.data.validation import UnreadableReport, checked_cost, checked_plan, reason
 from kdbench.tracking import curves, search, sync_study, tracking_uri
 from kdbench.tracking.experiment import UnknownExperiment
 
@@ -50,7 +51,7 @@ def collect_report_data(store: Store, study: str, log: Callable[[str], None]) ->
 
     Where MLflow is behind the records it is brought up to date first. Where it cannot be asked,
     the same numbers are read from the records; `log` gets a sentence about either. Raises
-    `FileNotFoundError` where the study has no plan.
+    `NoPlan`, and `UnreadableReport` where plan or costs are not what kdbench writes.
     """
     try:
         try:
@@ -59,7 +60,7 @@ def collect_report_data(store: Store, study: str, log: Callable[[str], None]) ->
             log(f"{error} ... doing that first")
             sync_study(store, study, tracking_uri(store.root))
             return data_from_mlflow(store, study)
-    except NoPlan:
+    except (NoPlan, UnreadableReport):
         raise
     except Exception as error:
         # An error of a record comes again in the next line.
@@ -92,18 +93,26 @@ def data_from_records(store: Store, study: str) -> ReportData:
 
 
 def _plan(store: Store, study: str) -> PlanFile:
-    plan = PlanFile.load(store.plan_path(study))
+    path = store.plan_path(study)
+    plan = PlanFile.load(path)
     if plan is None:
         raise NoPlan(no_plan(store, study))
-    return plan
+    try:
+        return checked_plan(plan.to_dict())
+    except ValueError as error:
+        raise UnreadableReport(f"{path} cannot be read: {reason(error)}") from error
 
 
-def _cost(store: Store, study: str) -> dict[str, Any]:
-    return read_json(store.costs_path(study)) or {}
+def _cost(store: Store, study: str) -> Mapping[str, Any]:
+    path = store.costs_path(study)
+    try:
+        return checked_cost(read_json(path) or {})
+    except ValueError as error:
+        raise UnreadableReport(f"{path} cannot be read: {reason(error)}") from error
 
 
 def _data(
-    store: Store, plan: PlanFile, cost: dict[str, Any], frame: pd.DataFrame, metrics: pd.DataFrame
+    store: Store, plan: PlanFile, cost: Mapping[str, Any], frame: pd.DataFrame, metrics: pd.DataFrame
 ) -> ReportData:
     confusions = confusions_frame(store, plan, frame)
     trials = trials_frame(plan)

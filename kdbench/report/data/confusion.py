@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from kdbench.records.plan_file import PlanFile
+from kdbench.records.readers import CorruptRecord
 from kdbench.records.store import Store
 from kdbench.report.data.report_data import CONFUSIONS
 from kdbench.report.data.runs import TEACHER
@@ -25,7 +26,7 @@ def confusions_frame(store: Store, plan: PlanFile, runs: pd.DataFrame) -> pd.Dat
     for (label, row), group in done.groupby(["label", "row"], sort=False):
         counts = {against: np.zeros((classes, classes), int) for against in (TRUTH, TEACHER)}
         for run, teacher in zip(group["id"], group["teacher"], strict=True):
-            classes_of_run = _classes(store, run, rule)
+            classes_of_run = _classes(store, run, rule, classes)
             if classes_of_run is None:
                 continue
             labels, predicted = classes_of_run
@@ -33,7 +34,7 @@ def confusions_frame(store: Store, plan: PlanFile, runs: pd.DataFrame) -> pd.Dat
             if teacher is None or row == TEACHER:
                 continue
             if teacher not in teachers:
-                classes_of_teacher = _classes(store, teacher, rule)
+                classes_of_teacher = _classes(store, teacher, rule, classes)
                 teachers[teacher] = classes_of_teacher and classes_of_teacher[1]
             if (expected := teachers[teacher]) is not None:
                 counts[TEACHER] += _pairs(expected, predicted, classes)
@@ -48,14 +49,22 @@ def _pairs(expected: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndar
     return counts.reshape(classes, classes)
 
 
-def _classes(store: Store, run: str, rule: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """The true and the predicted class of every test image, or None."""
+def _classes(
+    store: Store, run: str, rule: str, classes: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The true and the predicted class of every test image, or None. Raises `CorruptRecord`
+    where they are none of the `classes`."""
+    record = store.record(run)
     try:
-        with np.load(store.record(run).folder / "test.npz") as arrays:
-            kept = rule if rule in arrays else "last"
-            return arrays["labels"], arrays[kept].argmax(axis=1)
+        arrays = record.predictions()
     except FileNotFoundError:
         return None
+    labels, logits = arrays["labels"], arrays.get(rule, arrays["last"])
+    if logits.shape[1] > classes or (
+        len(labels) and not 0 <= labels.min() <= labels.max() < classes
+    ):
+        raise CorruptRecord(record.path("test.npz"), f"it has other classes than the {classes}")
+    return labels, logits.argmax(axis=1)
 
 
 def _lines(label: str, row: str, against: str, table: np.ndarray) -> Iterable[tuple[Any, ...]]:

@@ -7,100 +7,141 @@
 `method` and `setting` are names; `seed` a whole number that pairs the methods of a
 setting; `score` in percent (0 to 100, higher is better), empty for a run that failed;
 `cost` (optional) a positive number in any unit, the same for all rows.
+
+Scores of a setting that all lie between 0 and 1 are refused until the user says what they are:
+taken for percent they would be judged against a margin a hundred times too wide, and taken for
+fractions a true 0.5 % would become 50 %. Neither mistake shows in the table.
 """
 
-import csv
 import hashlib
 import math
-from collections.abc import Iterator
+import re
+import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from kdbench.errors import KdbenchError
+from kdbench.records.bounded import CONTROL
 from kdbench.records.plan_file import PlanFile, PlanRow
+from kdbench.report.data.delimited import ALLOWED, Row, Rows, WrongResults, listing, read_rows
+from kdbench.report.data.formulas import unescape_formula
 from kdbench.report.data.report_data import CONFUSIONS, CURVES, TRIALS, ReportData
 from kdbench.report.data.runs import COLUMNS, typed
 
-REQUIRED = ("method", "setting", "seed", "score")
-ALLOWED = (*REQUIRED, "cost")
-MOST = 20
-"""Wrong rows named at the most; the rest are counted."""
+#: Numbers in ASCII: Python's `float` also reads `7_3.4` and digits of other scripts.
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+#: A seed, also as pandas writes it in a column that lacks one somewhere.
+SEED = re.compile(r"(\d{1,25})(\.0*)?", re.ASCII)
+MOST_SEED = 2**63 - 1
 
 
-class WrongResults(KdbenchError):
-    """A file of results that cannot be read; the message lists its wrong rows."""
-
-
-def read_results(path: Path) -> pd.DataFrame:
+def read_results(
+    path: Path,
+    columns: Mapping[str, str] | None = None,
+    setting: str = "",
+    fractions: bool | None = None,
+) -> pd.DataFrame:
     """The rows of a file of results, checked: `line` and the columns `ALLOWED`.
+
+    `columns` and `setting` are as `read_rows` takes them. `fractions`: whether scores go from
+    0 to 1 instead of to 100; None: to 100, and a setting without a score above 1 is refused.
 
     Raises `WrongResults` with every wrong row by its line number.
     """
-    rows, faults = _read(path)
-    faults = [f"  {f}" for f in faults] or [f"  line {n}: {f}" for n, f in _faults(rows)]
-    if not rows and not faults:
-        faults = ["  it holds no row"]
-    if faults:
-        more = [f"  ... and {len(faults) - MOST} more"] if len(faults) > MOST else []
-        raise WrongResults("\n".join([f"{path}: wrong rows", *faults[:MOST], *more]))
+    read = read_rows(path, columns or {}, setting)
+    most = 1 if fractions else 100
+    rows, faults = [], []
+    decimal = _decimal(read)
+    seen: dict[tuple[str, str, int | str], int] = {}
+    for row in read.rows:
+        values, wrong = _values(row, decimal, most)
+        key = (values["method"], values["setting"], values["seed"])
+        if key in seen:
+            wrong.append(f"{key[0]}, {key[1]}, seed {key[2]} stands in line {seen[key]} already")
+        seen.setdefault(key, row.line)
+        faults += [f"line {row.line}: {fault}" for fault in wrong]
+        rows.append({"line": row.line, **values})
+    if faults or not rows:
+        raise WrongResults(listing(path, faults or ["it holds no row"]))
     table = pd.DataFrame(rows, columns=["line", *ALLOWED])
-    table["seed"] = table["seed"].astype(int)
     for column in ("score", "cost"):
         table[column] = pd.to_numeric(table[column])
-    return table
+    if fractions is None:
+        _refuse_fractions(path, table)
+    return table.assign(score=table["score"] * (100 / most))
 
 
-def _read(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """The rows as texts with their line numbers, and faults of the file as a whole."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restkey="more", restval="", strict=True)
-            headers = [str(h).strip() for h in reader.fieldnames or ()]
-            faults = [f"line 1: the column {c!r} is missing" for c in REQUIRED if c not in headers]
-            faults += [
-                f"line 1: the column {c!r} is unknown; there are {', '.join(ALLOWED)}"
-                for c in headers
-                if c not in ALLOWED
-            ]
-            reader.fieldnames = headers
-            rows = [{"cost": ""} | row | {"line": reader.line_num} for row in reader]
-    except FileNotFoundError:
-        raise WrongResults(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise WrongResults(f"{path}: not readable as CSV: {reason}") from None
-    texts = [{k: v.strip() if isinstance(v, str) else v for k, v in row.items()} for row in rows]
-    return [row for row in texts if any(row.get(c) for c in ALLOWED)], faults
+def _decimal(read: Rows) -> str:
+    """The decimal sign of the file: a comma where scores have one, commas do not separate cells,
+    and no number has a point. (A cost alone may have commas between its thousands.)"""
+    scores = "".join(row.cells["score"] for row in read.rows)
+    costs = "".join(row.cells.get("cost", "") for row in read.rows)
+    return "," if read.separator != "," and "," in scores and "." not in scores + costs else "."
 
 
-def _faults(rows: list[dict[str, Any]]) -> Iterator[tuple[int, str]]:
-    seen: dict[tuple[str, str, str], int] = {}
-    for row in rows:
-        line = row["line"]
-        if "more" in row:
-            yield line, f"{len(row['more'])} more cells than the header has columns"
-        for name in ("method", "setting"):
-            if not row[name]:
-                yield line, f"the {name} is empty"
-        if not row["seed"].isdecimal():
-            yield line, f"the seed {row['seed']!r} is no whole number from 0 on"
-        if row["score"] and not 0 <= _number(row["score"]) <= 100:
-            yield line, f"the score {row['score']!r} is no number from 0 to 100 (percent)"
-        if row["cost"] and not 0 < _number(row["cost"]) < math.inf:
-            yield line, f"the cost {row['cost']!r} is no positive number"
-        key = (row["method"], row["setting"], row["seed"])
-        if key in seen:
-            yield line, f"{key[0]}, {key[1]}, seed {key[2]} stands in line {seen[key]} already"
-        seen.setdefault(key, line)
+def _values(row: Row, decimal: str, most: int) -> tuple[dict[str, Any], list[str]]:
+    """The values of a row, and what is wrong with them."""
+    values: dict[str, Any] = {}
+    faults = [row.wrong] if row.wrong else []
+    for name in ("method", "setting"):
+        values[name] = unescape_formula(row.cells[name])
+        if not values[name]:
+            faults.append(f"the {name} is empty")
+        if CONTROL.search(values[name]):
+            faults.append(f"the {name} {values[name]!a} holds a control character")
+    seed = SEED.fullmatch(row.cells["seed"])
+    values["seed"] = int(seed[1]) if seed else row.cells["seed"]
+    if not seed or values["seed"] > MOST_SEED:
+        faults.append(f"the seed {row.cells['seed']!r} is no whole number from 0 to {MOST_SEED}")
+    score, cost = row.cells["score"], row.cells.get("cost", "")
+    values["score"] = _number(score, decimal) if score else None
+    values["cost"] = _number(cost, decimal) if cost else None
+    if score and not 0 <= values["score"] <= most:
+        unit = "a fraction" if most == 1 else "percent"
+        faults.append(f"the score {score!r} is no number from 0 to {most} ({unit}){_hint(score)}")
+    if cost and not 0 < values["cost"] < math.inf:
+        faults.append(f"the cost {cost!r} is no positive number{_hint(cost)}")
+    return values, faults
 
 
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
+def _number(text: str, decimal: str) -> float:
+    if decimal == ",":
+        text = text.replace(",", ".")
+    return float(text) if NUMBER.fullmatch(text) else math.nan
+
+
+def _hint(text: str) -> str:
+    return "; write decimals with a point in all rows" if "," in text else ""
+
+
+def _refuse_fractions(path: Path, table: pd.DataFrame) -> None:
+    for setting, scores in table.dropna(subset="score").groupby("setting", sort=False):
+        if scores["score"].max() <= 1:
+            line, score = scores["line"].iloc[0], scores["score"].iloc[0]
+            raise WrongResults(
+                f"{path}: line {line}: the score {score:g}, and no score of setting {setting!r} is "
+                "above 1. Say what they are: --fractions (0.73 is 73 %) or --no-fractions (0.73 "
+                "is 0.73 %)"
+            )
+
+
+def lookalikes(rows: pd.DataFrame) -> list[str]:
+    """A warning for methods, and settings, whose names differ only in capitals, spaces or
+    width: they are judged as different."""
+    warnings = []
+    for column in ("method", "setting"):
+        alike: dict[str, list[str]] = {}
+        for name in rows[column].unique():
+            folded = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+            alike.setdefault(folded, []).append(name)
+        warnings += [
+            f"warning: {' and '.join(map(repr, names))} count as {len(names)} {column}s"
+            for names in alike.values()
+            if len(names) > 1
+        ]
+    return warnings
 
 
 def split_settings(

@@ -17,13 +17,33 @@ import pandas as pd
 
 from kdbench.errors import KdbenchError
 from kdbench.records.plan_file import PlanFile
+from kdbench.report.data.formulas import escape_formulas
 from kdbench.report.data.runs import COLUMNS, TEXTS, typed
+from kdbench.report.data.validation import (
+    UnreadableReport,
+    check_runs,
+    check_tables,
+    checked_cost,
+    checked_plan,
+    parse_json,
+    read_table,
+    reason,
+)
 
 CURVES = ("id", "epoch", "metric", "value")
 TRIALS = ("label", "number", "runs", "accuracy", "nll", "chosen", "hparams")
 CONFIRMED = "confirmed"
 """A column of the trials of a tuning in two stages: the mean accuracy in the second."""
 CONFUSIONS = ("label", "row", "against", "expected", "predicted", "count")
+TABLES = {"runs": COLUMNS, "curves": CURVES, "trials": TRIALS, "confusions": CONFUSIONS}
+"""The tables that a report keeps and their columns."""
+TEXTS_OF = {
+    "runs": tuple(c for c in TEXTS if c != "dirty"),
+    "curves": ("id", "metric"),
+    "trials": ("label", "runs", "hparams"),
+    "confusions": ("label", "row", "against"),
+}
+"""Their columns that hold texts, also where a text looks like a number."""
 STUDY = "study.json"
 FORMAT = 2
 """The format of a report, in its `study.json`: raised with every change of these files that a
@@ -34,10 +54,6 @@ WALL_CLOCK = ("seconds",)
 
 class NoReportData(KdbenchError, FileNotFoundError):
     """A folder lacks the numbers that its tables were made from."""
-
-
-class UnreadableReport(KdbenchError):
-    """The files of a report cannot be read, or are of another format."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +112,7 @@ def load(folder: Path) -> ReportData:
     """The data in a report's folder.
 
     Raises `NoReportData` where a file is missing, and `UnreadableReport` where the report is
-    of another format or pooled from other reports.
+    of another format, pooled from other reports, or not what kdbench writes.
     """
     study = read_study(folder)
     if "pooled" in study:
@@ -104,36 +120,43 @@ def load(folder: Path) -> ReportData:
         raise UnreadableReport(
             f"{folder} is pooled from the reports of {parts}, which have the data: name one of them"
         )
-    frames = {
-        name: pd.read_csv(_file(folder, f"{name}.csv.gz"), dtype=dtypes)
-        for name, dtypes in (
-            ("runs", {c: str for c in TEXTS if c != "dirty"}),
-            ("curves", {"id": str}),
-            ("trials", {"label": str, "runs": str}),
-            ("confusions", {"label": str}),
-        )
-    }
-    frames["runs"] = typed(frames["runs"])
-    plan, from_records = PlanFile.from_dict(study["plan"]), bool(study.get("from_records"))
-    return ReportData(plan, study["cost"], **frames, from_records=from_records)
+    place = folder / STUDY
+    try:
+        plan, cost = checked_plan(study.get("plan")), checked_cost(study.get("cost"))
+        frames = {}
+        tables = dict(TABLES)
+        if plan.tune and plan.tune.confirm:
+            tables["trials"] = (*TRIALS, CONFIRMED)
+        for name, columns in tables.items():
+            place = _file(folder, f"{name}.csv.gz")
+            frames[name] = read_table(place, folder, columns, dict.fromkeys(TEXTS_OF[name], str))
+        frames["runs"] = typed(frames["runs"])
+        place = folder
+        check_runs(frames["runs"])
+        check_tables(plan, frames["curves"], frames["trials"], frames["confusions"])
+    except NoReportData:
+        raise
+    except (OSError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise UnreadableReport(f"{place} cannot be read: {reason(error)}") from error
+    return ReportData(plan, cost, **frames, from_records=bool(study.get("from_records")))
 
 
 def read_study(folder: Path) -> dict[str, Any]:
     """The content of a report's `study.json`. Raises as `load` does."""
     path = _file(folder, STUDY)
     try:
-        study = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UnreadableReport(f"{path} cannot be read: {error}") from None
+        study = parse_json(path, folder)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UnreadableReport(f"{path} cannot be read: {reason(error)}") from None
     number = study.get("format") if isinstance(study, dict) else None
-    if number != FORMAT:
-        version = "an earlier" if number is None or number < FORMAT else "a later"
+    if type(number) is not int or number != FORMAT:
+        version = "a later" if type(number) is int and number > FORMAT else "an earlier"
         raise UnreadableReport(
             f"{path} was written by {version} version of kdbench (report format {number}, this one "
             f"reads {FORMAT}): write the report again with `kdbench report`, or check it with "
             "the version that its runs.csv.gz names by commit"
         )
-    return study
+    return dict(study)
 
 
 def _file(folder: Path, name: str) -> Path:
@@ -183,8 +206,9 @@ def tidy_curves(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def csv(frame: pd.DataFrame) -> bytes:
-    """A frame as CSV, with all digits that reading back needs and the same line ends everywhere."""
-    return frame.to_csv(index=False, lineterminator="\n").encode()
+    """A frame as CSV, with all digits that reading back needs and the same line ends everywhere,
+    and without a text that a spreadsheet would take for a formula."""
+    return escape_formulas(frame).to_csv(index=False, lineterminator="\n").encode()
 
 
 def compress(content: bytes) -> bytes:

@@ -15,6 +15,8 @@ MARKS = {
     "\u0307": ".", "\u0308": '"', "\u030a": "r", "\u030b": "H", "\u030c": "v", "\u0327": "c",
     "\u0328": "k",
 }  # fmt: skip
+#: BibTeX counts braces also behind a backslash.
+ESCAPED = SPECIAL | {"{": r"\textbraceleft{}", "}": r"\textbraceright{}"}
 LETTERS = {"ß": "ss", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "æ": "ae", "Æ": "AE", "ı": "i"}
 
 
@@ -47,7 +49,7 @@ def protect(title: str) -> str:
 def _text(text: str) -> str:
     """Text escaped for LaTeX, in ASCII where LaTeX has a command: BibTeX reads bytes, and
     would split a letter when it shortens a first name."""
-    return "".join(SPECIAL.get(c) or _letter(c) for c in unicodedata.normalize("NFC", text))
+    return "".join(ESCAPED.get(c) or _letter(c) for c in unicodedata.normalize("NFC", text))
 
 
 def _letter(char: str) -> str:
