@@ -129,13 +129,15 @@ class TeacherNetwork:
     ) -> None:
         """Open the cached logits and features of `layers`, filling the cache where it is not
         complete; the features of `others`, which other runs will read, in the same forwards.
+        What is damaged is removed first, and so filled again.
 
-        Leaves the cache as it is where `stopping` turns true. Raises `WrongCache` where it
-        does not agree with a live forward.
+        Stops filling where `stopping` turns true. Raises `WrongCache` where the cache does not
+        agree with a live forward.
         """
         names = [name for name in ("logits", *layers) if name not in self._cached]
         if not names:
             return
+        self.cache.remove_damaged(names)
         if not all(self.cache.is_complete(name) for name in names):
             every = tuple(dict.fromkeys((*names, *others)))
             if not self.cache.fill(every, self._compute, stopping):
@@ -161,7 +163,8 @@ class TeacherNetwork:
         return computed
 
     def _spot_check(self, opened: Mapping[str, Tensor]) -> None:
-        """Compute a few rows, others each time, once more. Raises `WrongCache`."""
+        """Compute a few rows, others each time, once more: the file may be what was written, and
+        the network's code or libraries others since. Raises `WrongCache`."""
         rows = self.views.count * self.images
         row = torch.from_numpy(np.random.default_rng().integers(rows, size=SPOTS))
         position, view = row % self.images, row // self.images

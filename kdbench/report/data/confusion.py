@@ -51,11 +51,10 @@ def _pairs(expected: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndar
 def _classes(store: Store, run: str, rule: str) -> tuple[np.ndarray, np.ndarray] | None:
     """The true and the predicted class of every test image, or None."""
     try:
-        with np.load(store.record(run).folder / "test.npz") as arrays:
-            kept = rule if rule in arrays else "last"
-            return arrays["labels"], arrays[kept].argmax(axis=1)
+        arrays = store.record(run).predictions()
     except FileNotFoundError:
         return None
+    return arrays["labels"], arrays.get(rule, arrays["last"]).argmax(axis=1)
 
 
 def _lines(label: str, row: str, against: str, table: np.ndarray) -> Iterable[tuple[Any, ...]]:
