@@ -87,8 +87,10 @@ def status(
         from rich.console import Console
 
         from kdbench.cli.status import read_status, show_status
+        from kdbench.records.layout import require_layout
         from kdbench.records.store import Store
 
+        require_layout(root.resolve(), copies=False)
         show_status(read_status(Store(root.resolve()), name), Console())
         return 0
 
@@ -138,11 +140,15 @@ def sync(
 
     def run() -> int:
         from kdbench import tracking
+        from kdbench.records.costs import read_costs
+        from kdbench.records.layout import require_layout
         from kdbench.records.store import Store
         from kdbench.tracking.optuna_log import OptunaLog
 
+        require_layout(root.resolve())
         uri = tracking.tracking_uri(root.resolve())
         store = Store(root.resolve())
+        read_costs(store.costs_path(name))  # damaged ones are named before MLflow is asked
         counts = tracking.sync_study(store, name, uri)
         OptunaLog(store.root).write(name)
         print(", ".join(f"{count} {action}" for action, count in counts.items()))

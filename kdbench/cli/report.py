@@ -11,6 +11,9 @@ from kdbench import tracking
 from kdbench.cli.app import UsageError
 from kdbench.cli.progress import print_line
 from kdbench.cli.shell import shown_path
+from kdbench.records.check import check_record
+from kdbench.records.checksummed import damaged_files
+from kdbench.records.layout import require_layout
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
 from kdbench.report.check import check_report, data_differences, record_differences
@@ -34,6 +37,7 @@ def report_studies(root: Path, names: Sequence[str], console: Console) -> list[C
     A study that never ran in this root but has a report in it (as in a fresh clone) is drawn
     again from the report's numbers.
     """
+    require_layout(root)
     store = Store(root)
     has_run = {name: store.plan_path(name).exists() for name in names}
     reports = {
@@ -154,16 +158,26 @@ def check(path: Path, runs: bool, root: Path, console: Console) -> Content:
 def _check_runs(folder: Path, store: Store, console: Console) -> list[str]:
     kept = load(folder)
     study = kept.plan.study
+    require_layout(store.root)
+    plan = PlanFile.load(store.plan_path(study))
+    if plan and (damage := _damage(store, plan)):
+        return damage  # and so nothing that could be compared
     try:
         now = collect_report_data(store, study)
     except OutOfDate as error:
         print_line(console, f"{error} ... doing that first")
         tracking.sync_study(store, study, tracking.tracking_uri(store.root))
         now = collect_report_data(store, study)
-    plan = PlanFile.load(store.plan_path(study))
     assert plan is not None, "the report was made from it a moment ago"
-    records = record_differences(now, store, plan)
-    return [*data_differences(kept, now), *records]
+    return [*data_differences(kept, now), *record_differences(now, store, plan)]
+
+
+def _damage(store: Store, plan: PlanFile) -> list[str]:
+    """What is damaged of a plan's records and of the root's cached outputs. Reads all of them."""
+    faults = {run: check_record(store.record(run)) for run in plan.listing}
+    damage = [f"record {run}: {fault}" for run, found in faults.items() for fault in found]
+    damage += [f"{path}: its checksum differs" for path in damaged_files(store.output_cache)]
+    return [f"{line} (`kdbench doctor` moves what is damaged)" for line in damage]
 
 
 def compare(root: Path, study: str, first: str, second: str, console: Console) -> Content:

@@ -54,9 +54,8 @@ def _faults(record: Record) -> list[str]:
                 faults.append(f"metrics.jsonl: {len(rows)} epochs of {epochs}")
         if not any(fault.startswith(metrics.name) for fault in faults):
             read(record.epochs)
-    elif any(path.exists() for path in record.checkpoint_paths):
-        if read(record.checkpoint) is None:
-            faults.append("checkpoint.pt: no checkpoint is whole and has its metrics")
+    elif any(path.exists() for path in record.checkpoint_paths) and not read(record.checkpoint):
+        faults.append("checkpoint.pt: no checkpoint is whole and has its metrics")
     if test is not None:
         read(record.predictions)
     return faults

@@ -64,3 +64,10 @@ def is_intact(path: Path) -> bool:
     except CorruptFile:
         return False
     return True
+
+
+def damaged_files(folder: Path) -> list[Path]:
+    """The cached outputs in a folder, and parts of them, that are not what was written. Reads all
+    of them."""
+    paths = [path for path in folder.glob("*") if path.suffix in (".npy", ".shard")]
+    return [path for path in sorted(paths) if path.is_file() and not is_intact(path)]

@@ -247,7 +247,7 @@ class Store:
         try:
             with os.scandir(self.root / "runs") as entries:
                 return sorted(e.name for e in entries if ID.fullmatch(e.name) and e.is_dir())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def quarantine(self, run_id: str, why: str) -> Path:

@@ -57,6 +57,8 @@ def check_report(path: Path) -> list[str]:
             text = (folder / name).read_text(encoding="utf-8")
         except FileNotFoundError:
             differences.append(f"{name}: the file is missing")
+        except OSError as error:
+            differences.append(f"{name}: it cannot be read ({error.strerror})")
         except UnicodeDecodeError:
             differences.append(f"{name}: the file is not UTF-8 text")
         else:

@@ -6,7 +6,6 @@ cohort. The two agree only to rounding, so the choice follows from the spec alon
 (`records.spec.uses_cache`), and a cache that is opened is held against a live forward.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from kdbench.data import Views
 from kdbench.data.load import TrainingData
 from kdbench.errors import KdbenchError
 from kdbench.models.output import Output
-from kdbench.records.readers import CorruptRecord
+from kdbench.records.readers import CorruptRecord, checksum
 from kdbench.records.spec import TYPES
 from kdbench.records.store import Store
 from kdbench.training.memory import trim
@@ -81,7 +80,7 @@ class TeacherNetwork:
         views: Views,
         storage: str = "fp32",
     ) -> None:
-        self.views = views
+        self.run_id, self.views = run_id, views
         self.images = len(data.labels)
         model = load_student(store, run_id, which, data)
         self.model = models.to_device(model, views.device)
@@ -89,11 +88,12 @@ class TeacherNetwork:
         assert spec is not None, "a run whose weights were loaded has a spec"
         self.model_name = spec.models["student"]
         self.shapes = models.feature_shapes(self.model_name, data.shape, data.classes)
+        #: The SHA-256 of the weights: a teacher trained again on a GPU is another network.
+        self.checksum = checksum(store.record(run_id).state_dict())
         key = {
             "run": run_id,
             "weights": which,
-            # The weights' content too: a teacher trained again on a GPU is another network.
-            "content": hashlib.sha256(store.record(run_id).state_dict()).hexdigest(),
+            "content": self.checksum,
             "data": data.checksum,
             "views": views.augment,
             "compute": "fp32",

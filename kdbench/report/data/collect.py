@@ -3,7 +3,7 @@
 import pandas as pd
 
 from kdbench.errors import KdbenchError
-from kdbench.records.files import read_json
+from kdbench.records.costs import read_costs
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
 from kdbench.report.data.confusion import confusions_frame
@@ -33,13 +33,14 @@ def collect_report_data(store: Store, study: str) -> ReportData:
     the measured costs and the records' predictions.
 
     Raises `FileNotFoundError` where the study has no plan, `LookupError` where MLflow has
-    no such experiment, `OutOfDate` where MLflow lacks results that the records have.
+    no such experiment, `OutOfDate` where MLflow lacks results that the records have, and
+    `CorruptPlan`, `CorruptCosts` or `CorruptRecord` for a damaged file.
     """
     plan = PlanFile.load(store.plan_path(study))
     if plan is None:
         raise FileNotFoundError(no_plan(store, study))
     uri = tracking_uri(store.root)
-    cost = read_json(store.costs_path(study)) or {}
+    cost = read_costs(store.costs_path(study))
     searched = search(study, uri, trials=False)
     frame = runs_frame(searched, plan, cost)
     count = count_out_of_date(store, frame)

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import io
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,14 @@ FORMAT = 2
 reader of the other format would misread."""
 WALL_CLOCK = ("seconds",)
 """Metrics over epochs that two equal runs may differ in."""
+DTYPES: tuple[tuple[str, Mapping[str, type]], ...] = (
+    ("runs", {c: str for c in TEXTS if c != "dirty"}),
+    ("curves", {"id": str}),
+    ("trials", {"label": str, "runs": str}),
+    ("confusions", {"label": str}),
+)
+"""The tables of a report's data, and the types of their columns where pandas would guess wrong."""
+AGAIN = "`kdbench report` writes it again from MLflow"
 
 
 class NoReportData(KdbenchError, FileNotFoundError):
@@ -98,17 +107,20 @@ def load(folder: Path) -> ReportData:
         raise UnreadableReport(
             f"{folder} is pooled from the reports of {parts}, which have the data: name one of them"
         )
-    frames = {
-        name: pd.read_csv(_file(folder, f"{name}.csv.gz"), dtype=dtypes)
-        for name, dtypes in (
-            ("runs", {c: str for c in TEXTS if c != "dirty"}),
-            ("curves", {"id": str}),
-            ("trials", {"label": str, "runs": str}),
-            ("confusions", {"label": str}),
-        )
-    }
-    frames["runs"] = typed(frames["runs"])
-    return ReportData(PlanFile.from_dict(study["plan"]), study["cost"], **frames)
+    frames = {name: _frame(_file(folder, f"{name}.csv.gz"), types) for name, types in DTYPES}
+    try:
+        plan, cost = PlanFile.from_dict(study["plan"]), study["cost"]
+        frames["runs"] = typed(frames["runs"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UnreadableReport(f"{folder} cannot be read: {error!r}. {AGAIN}") from None
+    return ReportData(plan, cost, **frames)
+
+
+def _frame(path: Path, dtypes: Mapping[str, type]) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, dtype=dict(dtypes))
+    except (EOFError, OSError, ValueError, zlib.error) as error:
+        raise UnreadableReport(f"{path} cannot be read: {error}. {AGAIN}") from None
 
 
 def read_study(folder: Path) -> dict[str, Any]:
@@ -117,10 +129,12 @@ def read_study(folder: Path) -> dict[str, Any]:
     try:
         study = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UnreadableReport(f"{path} cannot be read: {error}") from None
-    number = study.get("format") if isinstance(study, dict) else None
+        raise UnreadableReport(f"{path} cannot be read: {error}. {AGAIN}") from None
+    if not isinstance(study, dict):
+        raise UnreadableReport(f"{path} cannot be read: it is not a JSON object. {AGAIN}")
+    number = study.get("format")
     if number != FORMAT:
-        version = "an earlier" if number is None or number < FORMAT else "a later"
+        version = "a later" if isinstance(number, int) and number > FORMAT else "an earlier"
         raise UnreadableReport(
             f"{path} was written by {version} version of kdbench (report format {number}, this one "
             f"reads {FORMAT}): write the report again with `kdbench report`, or check it with "
