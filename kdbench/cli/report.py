@@ -174,8 +174,8 @@ def _check_runs(folder: Path, store: Store, console: Console) -> list[str]:
 
 def _damage(store: Store, plan: PlanFile) -> list[str]:
     """What is damaged of a plan's records and of the root's cached outputs. Reads all of them."""
-    faults = {run: check_record(store.record(run)) for run in plan.listing}
-    damage = [f"record {run}: {fault}" for run, found in faults.items() for fault in found]
+    records = store.records(plan.listing)
+    damage = [f"{record.folder}/{fault}" for record in records for fault in check_record(record)]
     damage += [f"{path}: its checksum differs" for path in damaged_files(store.output_cache)]
     return [f"{line} (`kdbench doctor` moves what is damaged)" for line in damage]
 

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -145,6 +146,8 @@ def read_study(folder: Path) -> dict[str, Any]:
 
 def _file(folder: Path, name: str) -> Path:
     path = folder / name
+    if not path.is_file() and os.path.lexists(path):
+        raise UnreadableReport(f"{path} is no file: move it away. {AGAIN}")
     if not path.is_file():
         raise NoReportData(
             f"{folder} holds no {name}: a table can be checked only beside the numbers it was "
