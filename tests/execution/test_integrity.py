@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from support.inline_study import SMALL, InlineStudy, Recorder, run_contents
 
+from kdbench.data.load import TrainingData
 from kdbench.execution.integrity import report_outdated, set_damaged_aside
 from kdbench.records.check import check_record
 from kdbench.records.files import write_json
@@ -27,10 +30,13 @@ def finished(study: InlineStudy, trained: Path) -> InlineStudy:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, digits) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory, digits: TrainingData) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("trained")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
     InlineStudy(root, digits, changes=SMALL).run()
-    return root
+    yield root
+    torch.set_num_threads(before)
 
 
 def records(study: InlineStudy) -> tuple[Record, list[Record]]:
