@@ -87,8 +87,10 @@ def status(
         from rich.console import Console
 
         from kdbench.cli.status import read_status, show_status
+        from kdbench.records.layout import require_layout
         from kdbench.records.store import Store
 
+        require_layout(root.resolve(), copies=False)
         show_status(read_status(Store(root.resolve()), name), Console())
         return 0
 
@@ -140,11 +142,15 @@ def sync(
         from rich.progress import Progress
 
         from kdbench import tracking
+        from kdbench.records.costs import read_costs
+        from kdbench.records.layout import require_layout
         from kdbench.records.store import Store
         from kdbench.tracking.optuna_log import OptunaLog
 
+        require_layout(root.resolve())
         uri = tracking.tracking_uri(root.resolve())
         store = Store(root.resolve())
+        read_costs(store.costs_path(name))  # damaged ones are named before MLflow is asked
         with Progress(transient=True) as bar:
             task = bar.add_task("runs", total=None)
             counts = tracking.sync_study(

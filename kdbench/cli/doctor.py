@@ -1,9 +1,11 @@
 """Find and repair what killed processes and broken disks leave behind.
 
-Only half-written files of processes that are gone are deleted. A record that cannot be read
-is moved to `runs/quarantine/`, whole, and the next start trains the run again.
+Only half-written files of processes that are gone and damaged cached outputs are deleted. A
+damaged record is moved to `runs/quarantine/`, whole, and the next start trains the run again;
+anything else that is damaged, or stands in the place of something else, is renamed.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -11,9 +13,13 @@ from pathlib import Path
 
 from kdbench import tracking
 from kdbench.records.check import check_record
-from kdbench.records.files import stale_part_files
+from kdbench.records.checksummed import damaged_files
+from kdbench.records.costs import CorruptCosts, read_costs
+from kdbench.records.files import set_aside, stale_part_files
+from kdbench.records.layout import Misplaced, misplaced
+from kdbench.records.lineage import learners, outdated, outdated_sentence
 from kdbench.records.plan_file import CorruptPlan, PlanFile
-from kdbench.records.readers import CorruptRecord, OtherFormat
+from kdbench.records.readers import CorruptRecord, OtherFormat, read_object
 from kdbench.records.store import RecordBusy, Store
 
 
@@ -29,10 +35,13 @@ class Finding:
 def examine(store: Store) -> Iterator[Finding]:
     """Everything that is wrong in a root; nothing is changed until a finding is repaired.
 
-    Records come first: MLflow is compared with them.
+    What is of the wrong kind comes first, since nothing can be read below it, and records
+    before MLflow, which is compared with them.
     """
+    yield from _misplaced(store)
     yield from _records(store)
     yield from _part_files(store)
+    yield from _output_cache(store)
     yield from _plans(store)
     if broken := tracking.broken_database(store):
         path, fault = broken
@@ -50,7 +59,26 @@ def studies(store: Store) -> list[str]:
     return sorted(p.stem for p in folder.glob("*.json") if not p.name.endswith(".cost.json"))
 
 
+def _misplaced(store: Store) -> Iterator[Finding]:
+    """Things of the wrong kind, those in records left out."""
+    runs = store.root / "runs"
+    for found in misplaced(store.root):
+        if found.path.parent.parent != runs or found.path.parent.name in ("plans", "output_cache"):
+            yield _moved(found)
+
+
+def _moved(found: Misplaced) -> Finding:
+    return Finding(f"{found.path} {found.why}", partial(_set_aside, found.path))
+
+
+def _set_aside(path: Path, advice: str = "") -> str:
+    return f"moved to {set_aside(path)}{advice}"
+
+
 def _records(store: Store) -> Iterator[Finding]:
+    inside: dict[str, list[Misplaced]] = defaultdict(list)
+    for found in misplaced(store.root, copies=False):
+        inside[found.path.parent.name].append(found)
     planned: set[str] | None = set()
     for study in studies(store):
         plan = _plan(store, study)
@@ -60,7 +88,10 @@ def _records(store: Store) -> Iterator[Finding]:
         faults = check_record(store.record(run))
         if faults:
             yield _damaged(store, run, faults)
-        elif planned is not None and run not in planned:
+            continue
+        yield from map(_moved, inside[run])
+        yield from _mlflow_file(store, run)
+        if planned is not None and run not in planned:
             orphans.append(run)
     if orphans:
         some = ", ".join(orphans[:4]) + (", ..." if len(orphans) > 4 else "")
@@ -68,6 +99,8 @@ def _records(store: Store) -> Iterator[Finding]:
             f"{len(orphans)} records belong to no study as it is now ({some}): kept, since an "
             "edit of a study file may want them again; remove their folders by hand if not"
         )
+    for source, runs in outdated(store, store.ids()).items():
+        yield Finding(outdated_sentence(source, runs))
 
 
 def _damaged(store: Store, run: str, faults: list[str]) -> Finding:
@@ -78,6 +111,11 @@ def _damaged(store: Store, run: str, faults: list[str]) -> Finding:
         return Finding(what)
     except CorruptRecord:
         pass
+    if learned := learners(store, store.ids()).get(run):
+        what += (
+            f". {len(learned)} finished runs learned from it: before it was damaged, since damaged "
+            "weights are never read, and so they stay as they are"
+        )
     return Finding(what, partial(_quarantine, store, run, "; ".join(faults)))
 
 
@@ -90,38 +128,57 @@ def _quarantine(store: Store, run: str, why: str) -> str:
         return f"left alone: {error.path}: {error.why}; remove the link by hand"
 
 
+def _mlflow_file(store: Store, run: str) -> Iterator[Finding]:
+    path = store.record(run).folder / "mlflow.json"
+    if not path.is_file():
+        return
+    try:
+        known = read_object(path) or {}
+        why = "" if all(isinstance(state, dict) for state in known.values()) else "no object in it"
+    except CorruptRecord as error:
+        why = error.why
+    if why:
+        advice = "; MLflow is asked for what it holds"
+        yield Finding(f"{path} cannot be read: {why}", partial(_set_aside, path, advice))
+
+
 def _part_files(store: Store) -> Iterator[Finding]:
     for part in stale_part_files(store.root):
         what = f"{part} was left half-written by a process that is gone"
         yield Finding(what, partial(_remove, part))
 
 
-def _remove(part: Path) -> str:
-    part.unlink(missing_ok=True)
-    return "removed"
+def _output_cache(store: Store) -> Iterator[Finding]:
+    for path in damaged_files(store.output_cache):
+        what = f"{path} is not what was written: the checksum at its end differs"
+        yield Finding(what, partial(_remove, path, "; it is made again when it is needed"))
+
+
+def _remove(path: Path, advice: str = "") -> str:
+    path.unlink(missing_ok=True)
+    return f"removed{advice}"
 
 
 def _plan(store: Store, study: str) -> PlanFile | None:
     try:
         return PlanFile.load(store.plan_path(study))
-    except (OSError, CorruptPlan):
+    except CorruptPlan:
         return None
 
 
 def _plans(store: Store) -> Iterator[Finding]:
     for study in studies(store):
-        if _plan(store, study) is None:
-            path = store.plan_path(study)
-            what = f"the plan {path} cannot be read"
-            yield Finding(
-                what, partial(_rename_damaged, path, f"`kdbench study {study}` writes it anew")
-            )
-
-
-def _rename_damaged(path: Path, advice: str) -> str:
-    target = path.with_name(f"{path.name}.damaged")
-    path.rename(target)
-    return f"moved to {target}; {advice}"
+        plan, costs = store.plan_path(study), store.costs_path(study)
+        if plan.is_file() and _plan(store, study) is None:
+            advice = f"; `kdbench study {study}` writes it anew"
+            yield Finding(f"the plan {plan} cannot be read", partial(_set_aside, plan, advice))
+        try:
+            read_costs(costs)
+        except CorruptCosts as error:
+            if costs.is_file():
+                advice = f"; `kdbench study {study}` measures them again"
+                what = f"the measured costs {costs} cannot be read: {error.why}"
+                yield Finding(what, partial(_set_aside, costs, advice))
 
 
 def _rebuild_database(store: Store, path: Path) -> str:

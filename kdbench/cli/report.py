@@ -15,6 +15,9 @@ from kdbench.cli.app import UsageError
 from kdbench.cli.progress import print_line
 from kdbench.cli.shell import shown_path
 from kdbench.records.bounded import printable
+from kdbench.records.check import check_record
+from kdbench.records.checksummed import damaged_files
+from kdbench.records.layout import require_layout
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
 from kdbench.report.check import check_report, data_differences, record_differences
@@ -38,6 +41,7 @@ def report_studies(root: Path, names: Sequence[str], console: Console) -> list[C
     A study that never ran in this root but has a report in it (as in a fresh clone) is drawn
     again from the report's numbers.
     """
+    require_layout(root)
     store = Store(root)
     say = partial(print_line, console)
     has_run = {name: store.plan_path(name).exists() for name in names}
@@ -173,11 +177,21 @@ def check(path: Path, runs: bool, root: Path, console: Console) -> Content:
 def _check_runs(folder: Path, store: Store, console: Console) -> list[str]:
     kept = load(folder)
     study = kept.plan.study
-    now = collect_report_data(store, study, partial(print_line, console))
+    require_layout(store.root)
     plan = PlanFile.load(store.plan_path(study))
+    if plan and (damage := _damage(store, plan)):
+        return damage  # and so nothing that could be compared
+    now = collect_report_data(store, study, partial(print_line, console))
     assert plan is not None, "the report was made from it a moment ago"
-    records = record_differences(now, store, plan)
-    return [*data_differences(kept, now), *records]
+    return [*data_differences(kept, now), *record_differences(now, store, plan)]
+
+
+def _damage(store: Store, plan: PlanFile) -> list[str]:
+    """What is damaged of a plan's records and of the root's cached outputs. Reads all of them."""
+    records = store.records(plan.listing)
+    damage = [f"{record.folder}/{fault}" for record in records for fault in check_record(record)]
+    damage += [f"{path}: its checksum differs" for path in damaged_files(store.output_cache)]
+    return [f"{line} (`kdbench doctor` moves what is damaged)" for line in damage]
 
 
 def compare(root: Path, study: str, first: str, second: str, console: Console) -> Content:

@@ -4,7 +4,7 @@ from typing import Any
 
 from kdbench.execution.engines.protocol import CostsMeasured, Engine, Task
 from kdbench.execution.state import StudyState
-from kdbench.records.files import read_json, write_json
+from kdbench.records.costs import read_costs, write_costs
 from kdbench.records.provenance import provenance
 
 #: The name of the lock that the process holds which measures.
@@ -42,7 +42,7 @@ class CostMeasurement:
         }
         reference = self.study.report.reference
         path = state.store.costs_path(self.study.name)
-        measured = read_json(path) or {}
+        measured = read_costs(path)
         here = measured.get("machine") == self.machine
         if reference not in specs or (here and set(specs) <= set(measured["rows"])):
             return False
@@ -65,7 +65,7 @@ class CostMeasurement:
         self._end()
         if message.rows:
             path = self.state.store.costs_path(self.study.name)
-            write_json(path, {"machine": self.machine, "rows": message.rows})
+            write_costs(path, self.machine, message.rows)
         for node in self.state.plan.nodes.values():
             if node.listing.kind == "final":
                 self.state.tracker.touch(node.id, node.listing)

@@ -12,9 +12,11 @@ from kdbench.execution.driver import StudyDriver
 from kdbench.execution.engines import ENGINES
 from kdbench.execution.engines.protocol import WorkerSettings
 from kdbench.execution.errors import InvalidOption
+from kdbench.execution.integrity import report_outdated, set_damaged_aside
 from kdbench.execution.protocols import PrintReporter, ProgressReporter, RunTracker
 from kdbench.execution.signals import StopRequest
 from kdbench.methods import METHODS
+from kdbench.records.layout import require_layout
 from kdbench.records.store import Store
 from kdbench.registry import did_you_mean
 from kdbench.report.data.collect import collect_report_data, data_from_records
@@ -110,9 +112,11 @@ def run_study(
 def prepare(options: Options) -> tuple[Planner, Store]:
     """The planner of the study that `options` choose, and the store of its records.
 
-    Raises `StudyError`, `DataError` and `InvalidOption`.
+    Raises `StudyError`, `DataError` and `InvalidOption`, and `Misplaced` where something of
+    another kind stands in the place of a file or folder of the root.
     """
     study = chosen_study(options)
+    require_layout(options.root)
     pick_device(options.device)  # an unusable one is an error before the data is read
     store = Store(options.root)
     planner = Planner(study, planning_data(study, options), store, tune=options.tune)
@@ -185,9 +189,13 @@ class Outcome:
 def train_study(
     planner: Planner, store: Store, options: Options, reporter: ProgressReporter
 ) -> Outcome:
-    """Train and score all that the plan needs, and show it in MLflow. Raises `TeacherFailed` and
-    `Interrupted`, both after MLflow has been brought up to date as far as it can be."""
+    """Train and score all that the plan needs, damaged records again, and show it in MLflow.
+
+    Raises `TeacherFailed` and `Interrupted`, both after MLflow has been brought up to date as
+    far as it can be.
+    """
     study = planner.study.name
+    set_damaged_aside(planner, store, reporter)
     tracker = BackgroundSync(store, study, tracking_uri(store.root), on_trouble=reporter.log)
     stop = StopRequest()
     try:
@@ -198,6 +206,7 @@ def train_study(
             driver = run_plan(planner, store, options, tracker, reporter, stop)
     finally:
         behind = close_tracker(tracker, study, store, reporter, stop.requested)
+    report_outdated(planner, store, reporter)
     return Outcome(driver.failures(), behind == 0)
 
 

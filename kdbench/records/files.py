@@ -87,6 +87,17 @@ def read_json(path: Path) -> Any:
         return None
 
 
+def set_aside(path: Path) -> Path:
+    """Rename a file, folder or link to a name that says it is damaged; its new path."""
+    target, number = path.with_name(f"{path.name}.damaged"), 1
+    while os.path.lexists(target):
+        number += 1
+        target = path.with_name(f"{path.name}.damaged-{number}")
+    path.rename(target)
+    sync_folder(path.parent)
+    return target
+
+
 def sync_folder(folder: Path) -> None:
     """Write the folder's names to the disk: without it a power cut can undo a rename."""
     handle = os.open(folder, os.O_RDONLY)

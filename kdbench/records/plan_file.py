@@ -1,18 +1,18 @@
 """The plan file of a study: its settings, rows and runs, as one typed object.
 
 `kdbench.study` makes it; the driver keeps it as JSON in `runs/plans/`; reports, MLflow and the
-command line read it. Standard library only.
+command line read it. No torch here.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from kdbench.errors import KdbenchError
-from kdbench.records.bounded import MOST_TEXT, Refused, read_bounded, refuse_control
+from kdbench.records.bounded import refuse_control
 from kdbench.records.files import write_json
+from kdbench.records.readers import CorruptRecord, read_object, sealed
 from kdbench.records.spec import Recipe
 
 
@@ -21,7 +21,8 @@ class CorruptPlan(KdbenchError):
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(
-            f"the plan {path} cannot be read: {why}. `kdbench study {path.stem}` writes it anew."
+            f"the plan {path} cannot be read: {why}. `kdbench study {path.stem}` writes it anew; "
+            "`kdbench doctor` moves it aside."
         )
 
 
@@ -206,19 +207,17 @@ class PlanFile:
     def load(path: Path) -> "PlanFile | None":
         """The plan in a file, or None where there is no file. Raises `CorruptPlan`."""
         try:
-            raw = json.loads(read_bounded(path, path.parent.parent, MOST_TEXT))
+            raw = read_object(path)
             refuse_control(raw)
-            return PlanFile.from_dict(raw)
-        except FileNotFoundError:
-            return None
-        except Refused as error:
+            return None if raw is None else PlanFile.from_dict(raw)
+        except CorruptRecord as error:
             raise CorruptPlan(path, error.why) from error
         except (AttributeError, RecursionError, TypeError, ValueError) as error:
             raise CorruptPlan(path, str(error)) from error
 
     def dump(self, path: Path) -> None:
-        """Write the plan as JSON, whole or not at all."""
-        write_json(path, self.to_dict())
+        """Write the plan as JSON with a checksum, whole or not at all."""
+        write_json(path, sealed(self.to_dict()))
 
 
 def _part(kind: type[Any], raw: Mapping[str, Any] | None, *tuples: str) -> Any:

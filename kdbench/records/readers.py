@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -27,8 +28,9 @@ RECORD_FORMAT = 2
 OLDER_SPEC_KEYS = {"knobs", "frozen", "weights"}
 
 
-#: Under this key a JSON object carries the SHA-256 of the rest of it.
-SEAL = "sha256"
+#: Under these keys a JSON object carries the SHA-256 of the rest of it, and those of the files
+#: that were written before it, by name.
+SEAL, FILES = "sha256", "sha256_of_files"
 
 #: Bytes of the header of a safetensors file; a network of ten thousand tensors takes one million.
 MOST_HEADER = 8 << 20
@@ -117,11 +119,22 @@ def read_object(path: Path) -> dict[str, Any] | None:
     return None if value is None else _unsealed(path, value)
 
 
-def _parsed(path: Path) -> dict[str, Any] | None:
+def _content(path: Path) -> bytes | None:
+    """What is in a file, or None where there is none. Raises `CorruptRecord`."""
     try:
-        value = json.loads(read_content(path).decode())
+        return read_content(path)
     except FileNotFoundError:
+        if path.is_symlink():
+            raise CorruptRecord(path, "it is a link to nothing") from None
         return None
+
+
+def _parsed(path: Path) -> dict[str, Any] | None:
+    content = _content(path)
+    if content is None:
+        return None
+    try:
+        value = json.loads(content.decode())
     except (ValueError, RecursionError) as error:
         raise CorruptRecord(path, f"it is not JSON ({error})") from error
     if not isinstance(value, dict):
@@ -131,13 +144,14 @@ def _parsed(path: Path) -> dict[str, Any] | None:
 
 def _unsealed(path: Path, value: dict[str, Any]) -> dict[str, Any]:
     expected = value.pop(SEAL, None)
-    if expected is not None and expected != _checksum_of_object(value):
+    sealed = expected is not None or FILES in value
+    if sealed and expected != _checksum_of_object(value):
         raise CorruptRecord(path, DIFFERS)
     return value
 
 
-def read_spec(path: Path) -> RunSpec | None:
-    """The spec in a file, or None. Raises `CorruptRecord`, `OtherFormat`."""
+def read_spec(path: Path, run_id: str) -> RunSpec | None:
+    """The spec of run `run_id` in a file, or None. Raises `CorruptRecord`, `OtherFormat`."""
     raw = read_object(path)
     if raw is None:
         return None
@@ -145,12 +159,14 @@ def read_spec(path: Path) -> RunSpec | None:
         raise OtherFormat(path, RECORD_FORMAT - 1)
     try:
         spec = RunSpec.from_dict(raw)
-        spec.canonical()
+        found = spec.id
         for part in (spec.models, spec.hparams, spec.frozen_runs):
             if not isinstance(part, dict):
                 raise TypeError(f"{part!r} is not a mapping")
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptRecord(path, f"it is not a run's spec ({error!r})") from error
+    if found != run_id:
+        raise CorruptRecord(path, f"it is the spec of run {found}, not of {run_id}")
     return spec
 
 
@@ -171,13 +187,15 @@ def read_result(path: Path) -> dict[str, Any] | None:
     return raw
 
 
-def read_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
+def read_rows(
+    path: Path, checksums: Mapping[str, str] = MappingProxyType({})
+) -> tuple[list[dict[str, Any]], int]:
     """The rows of a metrics file in order of epochs, and how many lines cannot be read.
-    Raises `CorruptRecord` where there is something else than a file."""
-    try:
-        lines = read_content(path).splitlines()
-    except FileNotFoundError:
-        return [], 0
+    Raises `CorruptRecord` where it is not the file of `checksums`, or no file."""
+    content = _content(path)
+    if content is None and path.name in checksums:
+        raise CorruptRecord(path, "it is missing")
+    lines = verify(path, content or b"", checksums).splitlines()
     rows: list[dict[str, Any]] = []
     for line in lines:
         try:

@@ -33,14 +33,12 @@ from kdbench.records.bounded import MOST_WEIGHTS, inside
 from kdbench.records.checkpoint import Checkpoint, pack, unpack
 from kdbench.records.files import (
     atomic_write,
+    set_aside,
     sync_folder,
     write_json,
 )
-from kdbench.records.readers import RECORD_FORMAT, CorruptRecord
+from kdbench.records.readers import FILES, RECORD_FORMAT, CorruptRecord
 from kdbench.records.spec import RunSpec
-
-#: Under this key result.json and test.json name the SHA-256 of the files written before them.
-FILES = "sha256_of_files"
 
 ID = re.compile("[0-9a-f]{12}")
 
@@ -52,8 +50,9 @@ class RecordBusy(KdbenchError, RuntimeError):
 class Record:
     """One run's folder. The state is read from the disk each time, never remembered.
 
-    Reading a file that cannot be what was written raises `CorruptRecord`, and one of
-    another version's format `OtherFormat`; of metrics and checkpoints what is whole is read.
+    Reading a file that cannot be what was written raises `CorruptRecord`, and one of another
+    version's format `OtherFormat`; of an unfinished run's metrics and checkpoints what is whole
+    is read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -69,8 +68,9 @@ class Record:
             sync_folder(self.folder.parent)
 
     def spec(self) -> RunSpec | None:
-        """The spec, or None where the record has not been begun."""
-        return readers.read_spec(self.folder / "spec.json")
+        """The spec, or None where the record has not been begun; it is the one that the record's
+        id was made from."""
+        return readers.read_spec(self.folder / "spec.json", self.id)
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -118,8 +118,9 @@ class Record:
         atomic_write(newest, pack(Checkpoint(epoch, len(written), checkpoint)))
 
     def epochs(self) -> list[dict[str, Any]]:
-        """One mapping an epoch, in order; lines that cannot be read are left out."""
-        return readers.read_rows(self.folder / "metrics.jsonl")[0]
+        """One mapping an epoch, in order. Until the run is finished, lines that cannot be read
+        are left out; after that the file is the one that its checksum was made from."""
+        return readers.read_rows(self.folder / "metrics.jsonl", self.checksums)[0]
 
     @property
     def checkpoint_paths(self) -> tuple[Path, Path]:
@@ -165,7 +166,7 @@ class Record:
 
     def fail(self, error: Mapping[str, Any]) -> None:
         """Keep why this try failed; the next start tries again."""
-        write_json(self.folder / "error.json", dict(error))
+        write_json(self.folder / "error.json", readers.sealed(error))
 
     @property
     def weights_path(self) -> Path:
@@ -202,13 +203,18 @@ class Record:
 
     # -- locking
 
+    @property
+    def lock_path(self) -> Path:
+        """The file that is locked while the record is written."""
+        return self.folder / ".lock"
+
     @contextmanager
     def writing(self) -> Iterator["Record"]:
         """Lock the record. Raises `RecordBusy` where another process has it locked, and
         `CorruptRecord` where its folder is a link to somewhere else."""
         readers.file_of_record(self.folder / ".lock")
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / ".lock")
+        lock = FileLock(self.lock_path)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -249,7 +255,7 @@ class Store:
         try:
             with os.scandir(self.root / "runs") as entries:
                 return sorted(e.name for e in entries if ID.fullmatch(e.name) and e.is_dir())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def quarantine(self, run_id: str, why: str) -> Path:
@@ -261,6 +267,8 @@ class Store:
         if not record.folder.is_dir():
             raise FileNotFoundError(f"there is no record of run {run_id} in {self.root}")
         quarantine = self.root / "runs" / "quarantine"
+        if record.lock_path.is_symlink() or record.lock_path.is_dir():
+            set_aside(record.lock_path)  # nobody can hold it
         with record.writing():
             quarantine.mkdir(exist_ok=True)
             target, number = quarantine / run_id, 1

@@ -67,6 +67,8 @@ def check_report(path: Path) -> list[str]:
             differences.append(f"{name}: the file is missing")
         except Refused as error:
             differences.append(f"{name}: {error.why}")
+        except OSError as error:
+            differences.append(f"{name}: it cannot be read ({error.strerror})")
         except UnicodeDecodeError:
             differences.append(f"{name}: the file is not UTF-8 text")
         else:

@@ -207,6 +207,10 @@ class Graph:
             self._results[run_id] = result
         return self._results[run_id]
 
+    def forget(self, run_id: str) -> None:
+        """Forget a run's result, since its record was moved away."""
+        self._results.pop(run_id, None)
+
 
 def _add(plan: Plan, node: Node) -> str:
     """Add a run, or say of one already there that it may be scored too."""

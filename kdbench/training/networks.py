@@ -44,6 +44,10 @@ class RunNetworks:
         modules = [*self.trained.values(), *self.followers.values(), self.helpers]
         return [t for m in modules for t in (*m.parameters(), *m.buffers())]
 
+    def learned_from(self) -> dict[str, str]:
+        """The SHA-256 of each teacher's weights, by its run."""
+        return {teacher.run_id: teacher.checksum for teacher, _ in self.teachers.values()}
+
     def train(self) -> None:
         """Put trained networks and helpers into train mode; followers stay in eval mode."""
         for role, network in self.trained.items():

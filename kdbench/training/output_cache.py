@@ -4,24 +4,31 @@ An output (the logits, or a layer's features) is one file with a row for every v
 image: view after view, images in index order. It is computed in blocks of one size, whichever
 process asks, so that its bits do not depend on the process. Blocks are grouped into shards;
 every process takes shards that no other works on, and the shards of one that is killed stay.
-The last process joins the shards.
+The last process joins the shards. Outputs and shards end in a checksum of their own.
 """
 
 import io
+import logging
 import math
 import mmap
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from kdbench.records.bounded import inside
+from kdbench.records.checksummed import (
+    CHECKSUM_SIZE,
+    ChecksumWriter,
+    CorruptFile,
+    is_intact,
+    read_chunks,
+)
 from kdbench.records.files import atomic_open
 from kdbench.records.spec import TYPES, digest
 
@@ -33,6 +40,8 @@ SHARDS = 8
 LOCKS = 16
 #: Seconds between two tries to take a shard that another process has.
 RETRY = 0.2
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,19 +76,28 @@ class OutputCache:
         return self.folder / f"{self._address(name)}.npy"
 
     def is_complete(self, name: str) -> bool:
-        """Whether the output is there with the right header and length.
-
-        Its content is not looked at: that would read gigabytes at every start. Raises `Refused`
-        where it is a link that leads out of the folder.
-        """
+        """Whether the output is there with the right header and length. Raises `Refused` where it
+        is a link that leads out of the folder."""
         head = self._header(name)
-        rows = self.views * self.images
         try:
             with inside(self.path(name), self.folder).open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
-                return size == len(head) + rows * self._row(name) and file.read(len(head)) == head
+                return size == self._size(name) and file.read(len(head)) == head
         except FileNotFoundError:
             return False
+
+    def remove_damaged(self, names: Sequence[str]) -> None:
+        """Remove the outputs that are not what was written, with a warning; `fill` makes them
+        again. Reads all of them."""
+        for name in names:
+            path = self.path(name)
+            if not self.is_complete(name) or is_intact(path):
+                continue
+            with self._lock("join"):
+                # Once more: another process may have made it again meanwhile.
+                if self.is_complete(name) and not is_intact(path):
+                    log.warning("%s; it is made again", CorruptFile(path))
+                    path.unlink()
 
     def open(self, name: str) -> np.ndarray:
         """The output, (views * images) x row, mapped and shared: copy-on-write, since torch
@@ -95,7 +113,8 @@ class OutputCache:
         """Compute the outputs that are missing, with the help of other processes; False where
         `stopping` turned true first.
 
-        Raises `DiskFull` where there is no room.
+        Raises `DiskFull` where there is no room, `CorruptFile` where a shard was damaged since
+        it was written; it is removed.
         """
         absent = [name for name in names if not self.is_complete(name)]
         if not absent:
@@ -122,27 +141,36 @@ class OutputCache:
         if not lacking:
             return
         with ExitStack() as written:
-            files: dict[str, BinaryIO] = {}
+            files: dict[str, ChecksumWriter] = {}
             for name in lacking:
-                size = _rows(blocks) * self._row(name)
-                files[name] = written.enter_context(atomic_open(self._shard(name, blocks), size))
+                shard, size = self._shard(name, blocks), self._shard_size(name, blocks)
+                files[name] = ChecksumWriter(written.enter_context(atomic_open(shard, size)))
             for block in blocks:
                 computed = compute(block, lacking)
                 for name in lacking:
                     files[name].write(np.ascontiguousarray(computed[name]).data)
+            for file in files.values():
+                file.finish()
 
     def _join(self, name: str) -> None:
         shards = [self._shard(name, blocks) for blocks in self._shards()]
         if not self.is_complete(name):
-            head = self._header(name)
-            size = len(head) + self.views * self.images * self._row(name)
-            with atomic_open(self.path(name), size) as file:
-                file.write(head)
+            with atomic_open(self.path(name), self._size(name)) as opened:
+                file = ChecksumWriter(opened)
+                file.write(self._header(name))
                 for shard in shards:
-                    with shard.open("rb") as part:
-                        shutil.copyfileobj(part, file, 1 << 24)
+                    self._copy(shard, file)
+                file.finish()
         for shard in shards:
             shard.unlink(missing_ok=True)
+
+    def _copy(self, shard: Path, file: ChecksumWriter) -> None:
+        try:
+            for chunk in read_chunks(shard):
+                file.write(chunk)
+        except CorruptFile:
+            shard.unlink()
+            raise
 
     # -- names, sizes, locks
 
@@ -163,11 +191,18 @@ class OutputCache:
         return self.folder / f"{self._address(name)}.{first}-{first + _rows(blocks)}.shard"
 
     def _has(self, name: str, blocks: Sequence[Block]) -> bool:
+        shard = self._shard(name, blocks)
         try:
-            size = self._shard(name, blocks).stat().st_size
+            return shard.stat().st_size == self._shard_size(name, blocks) and is_intact(shard)
         except FileNotFoundError:
             return False
-        return size == _rows(blocks) * self._row(name)
+
+    def _size(self, name: str) -> int:
+        rows = self.views * self.images * self._row(name)
+        return len(self._header(name)) + rows + CHECKSUM_SIZE
+
+    def _shard_size(self, name: str, blocks: Sequence[Block]) -> int:
+        return _rows(blocks) * self._row(name) + CHECKSUM_SIZE
 
     def _row(self, name: str) -> int:
         return TYPES[self.storage].itemsize * math.prod(self.shapes[name])

@@ -14,6 +14,7 @@ from safetensors.torch import save as save_tensors
 from kdbench import models
 from kdbench.data import TrainingData
 from kdbench.errors import KdbenchError
+from kdbench.records.lineage import LEARNED_FROM
 from kdbench.training.context import TrainingJob
 from kdbench.training.events import Epochs, Finished
 from kdbench.training.networks import RunNetworks
@@ -72,6 +73,7 @@ def copy_state(
     }
     # The best weights are a copy already, and replaced, never changed.
     kept = {"epoch": history.epoch, "seconds": history.seconds, "best": history.best}
+    kept[LEARNED_FROM] = networks.learned_from()
     return {**copy.deepcopy(state), **kept}
 
 
@@ -82,11 +84,15 @@ def restore_state(
     history: History,
     device: torch.device,
 ) -> None:
-    """Load the bytes of a checkpoint into a run's networks, optimiser and history.
+    """Load the bytes of a checkpoint into a run's networks, optimiser and history; nothing of one
+    that was made with other weights of a teacher, so that the run starts again.
 
     Raises `PackedCheckpoint` where they are compressed.
     """
     state = load_checkpoint(checkpoint, device)
+    learned_from = networks.learned_from()
+    if state.get(LEARNED_FROM, learned_from) != learned_from:
+        return
     for role, network in networks.trained.items():
         network.load_state_dict(state["trained"][role])
     for role, network in networks.followers.items():
@@ -134,6 +140,7 @@ def finished(
         "last": {name: last[name] for name in ("val.accuracy", "val.nll") if name in last},
         "best": best,
         "loss_weights": job.method.loss_weights(),
+        LEARNED_FROM: networks.learned_from(),
         "parameters": sum(p.numel() for p in networks.trainable()),
         "student_parameters": sum(p.numel() for p in student.parameters()),
         "macs": models.macs(job.spec.models["student"], data.shape, data.classes),

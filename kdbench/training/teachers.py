@@ -6,7 +6,6 @@ cohort. The two agree only to rounding, so the choice follows from the spec alon
 (`records.spec.uses_cache`), and a cache that is opened is held against a live forward.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from kdbench.data import Views
 from kdbench.data.load import TrainingData
 from kdbench.errors import KdbenchError
 from kdbench.models.output import Output
-from kdbench.records.readers import CorruptRecord
+from kdbench.records.readers import CorruptRecord, checksum
 from kdbench.records.spec import TYPES
 from kdbench.records.store import Store
 from kdbench.training.memory import trim
@@ -81,7 +80,7 @@ class TeacherNetwork:
         views: Views,
         storage: str = "fp32",
     ) -> None:
-        self.views = views
+        self.run_id, self.views = run_id, views
         self.images = len(data.labels)
         model = load_student(store, run_id, which, data)
         self.model = models.to_device(model, views.device)
@@ -89,11 +88,12 @@ class TeacherNetwork:
         assert spec is not None, "a run whose weights were loaded has a spec"
         self.model_name = spec.models["student"]
         self.shapes = models.feature_shapes(self.model_name, data.shape, data.classes)
+        #: The SHA-256 of the weights: a teacher trained again on a GPU is another network.
+        self.checksum = checksum(store.record(run_id).state_dict())
         key = {
             "run": run_id,
             "weights": which,
-            # The weights' content too: a teacher trained again on a GPU is another network.
-            "content": hashlib.sha256(store.record(run_id).state_dict()).hexdigest(),
+            "content": self.checksum,
             "data": data.checksum,
             "views": views.augment,
             "compute": "fp32",
@@ -129,13 +129,15 @@ class TeacherNetwork:
     ) -> None:
         """Open the cached logits and features of `layers`, filling the cache where it is not
         complete; the features of `others`, which other runs will read, in the same forwards.
+        What is damaged is removed first, and so filled again.
 
-        Leaves the cache as it is where `stopping` turns true. Raises `WrongCache` where it
-        does not agree with a live forward.
+        Stops filling where `stopping` turns true. Raises `WrongCache` where the cache does not
+        agree with a live forward.
         """
         names = [name for name in ("logits", *layers) if name not in self._cached]
         if not names:
             return
+        self.cache.remove_damaged(names)
         if not all(self.cache.is_complete(name) for name in names):
             every = tuple(dict.fromkeys((*names, *others)))
             if not self.cache.fill(every, self._compute, stopping):
@@ -161,7 +163,8 @@ class TeacherNetwork:
         return computed
 
     def _spot_check(self, opened: Mapping[str, Tensor]) -> None:
-        """Compute a few rows, others each time, once more. Raises `WrongCache`."""
+        """Compute a few rows, others each time, once more: the file may be what was written, and
+        the network's code or libraries others since. Raises `WrongCache`."""
         rows = self.views.count * self.images
         row = torch.from_numpy(np.random.default_rng().integers(rows, size=SPOTS))
         position, view = row % self.images, row // self.images

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from kdbench.cli import app
 from kdbench.cli.doctor import examine
+from kdbench.records.checksummed import ChecksumWriter
 from kdbench.records.store import Store
 from kdbench.tracking import search, sync_study, tracking_uri
 
@@ -74,6 +75,51 @@ def test_a_damaged_record_is_moved_to_quarantine_whole(made: FakeStudy) -> None:
     assert before.items() <= everything(quarantine).items()
     assert "result.json" in (quarantine / "quarantine.txt").read_text()
     assert doctor(made.store.root)[1] == "nothing is wrong"
+
+
+def teach(study: FakeStudy, run: str, checksum: str) -> None:
+    """Write into a finished run's result that it learned from the teacher's weights."""
+    record = study.store.record(run)
+    assert record.result
+    learned = {"learned_from": {study.teacher: checksum}}
+    record.finish(record.result | learned, record.state_dict())
+
+
+def test_what_learned_from_a_damaged_record_is_counted_and_stays(made: FakeStudy) -> None:
+    teacher, run = made.store.record(made.teacher), made.plan.rows[1].runs["0"]
+    teach(made, run, teacher.checksums["weights.safetensors"])
+    assert doctor(made.store.root)[1] == "nothing is wrong"
+    content = teacher.weights_path.read_bytes()
+    teacher.weights_path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    code, output = doctor(made.store.root)
+    assert code == 0
+    assert "1 finished runs learned from it: before it was damaged" in output
+    assert made.store.record(run).result is not None
+
+
+def test_runs_that_learned_from_other_weights_are_named(made: FakeStudy) -> None:
+    run = made.plan.rows[1].runs["0"]
+    teach(made, run, "0" * 64)
+    (finding,) = examine(made.store)
+    assert finding.repair is None
+    assert f"learned from earlier weights of run {made.teacher}" in finding.what
+    assert run in finding.what
+
+
+def test_a_damaged_cached_table_is_removed(made: FakeStudy) -> None:
+    folder = made.store.output_cache
+    folder.mkdir(parents=True)
+    with (folder / "0123456789ab.npy").open("wb") as file:
+        writer = ChecksumWriter(file)
+        writer.write(b"outputs")
+        writer.finish()
+    assert doctor(made.store.root)[1] == "nothing is wrong"
+    path = folder / "0123456789ab.npy"
+    path.write_bytes(path.read_bytes().replace(b"outputs", b"output5"))
+    code, output = doctor(made.store.root)
+    assert code == 0
+    assert "the checksum at its end differs" in output
+    assert not path.exists()
 
 
 def test_a_spec_that_is_not_the_runs_own(made: FakeStudy) -> None:

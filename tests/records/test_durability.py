@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
+from support.records import ARRAYS, READERS, WEIGHTS, begun, finished, payload
 from support.run_spec import SPEC, row
 
 from kdbench.data import Views
@@ -33,43 +33,10 @@ from kdbench.records.store import Record, RecordBusy, Store
 from kdbench.training import teachers as frozen
 from kdbench.training.teachers import TeacherNetwork, load_student
 
-WEIGHTS = save_tensors({"last/w": np.arange(6, dtype=np.float32)})
-ARRAYS: dict[str, np.ndarray] = {"labels": np.arange(3), "last": np.zeros((3, 2), np.float32)}
-READERS: dict[str, Callable[[Record], Any]] = {
-    "spec.json": Record.spec,
-    "result.json": lambda record: record.result,
-    "test.json": lambda record: record.test,
-    "error.json": lambda record: record.error,
-    "weights.safetensors": Record.state_dict,
-    "test.npz": Record.predictions,
-}
-
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path)
-
-
-def begun(store: Store, *epochs: int) -> Record:
-    """A record with a checkpoint after each of these epochs; its payload is the number."""
-    record = store.record(SPEC.id)
-    record.begin(SPEC)
-    done = 0
-    for epoch in epochs:
-        record.add_epochs([row(e) for e in range(done + 1, epoch + 1)], payload(epoch))
-        done = epoch
-    return record
-
-
-def payload(epoch: int) -> bytes:
-    return b"%d" % epoch * 400
-
-
-def finished(store: Store, epochs: int = 2) -> Record:
-    record = begun(store, epochs)
-    record.finish({"state": "done", "epochs": epochs}, WEIGHTS)
-    record.score({"last": {}}, ARRAYS)
-    return record
 
 
 def go_on(record: Record, until: int) -> None:
@@ -439,65 +406,15 @@ def test_a_file_cut_or_changed_is_read_or_a_damaged_record(
         spoil(record, name, before)
 
 
-def changed(content: bytes) -> bytes:
-    """One digit or one bit of a file changed, so that it is still of its kind."""
-    for old, new in (
-        (b'"train.loss": 0.0', b'"train.loss": 0.1'),
-        (b'"epochs": 2', b'"epochs": 3'),
-        (b'"last": {}', b'"lasu": {}'),
-    ):
-        if old in content:
-            return content.replace(old, new, 1)
-    return content[:-1] + bytes([content[-1] ^ 1])
-
-
-@pytest.mark.parametrize(
-    "name", ["result.json", "test.json", "weights.safetensors", "metrics.jsonl"]
-)
-def test_one_changed_bit_or_digit_is_found(store: Store, name: str) -> None:
-    """What reads the file says so, and so does the check."""
-    record = finished(store)
-    path = record.folder / name
-    path.write_bytes(changed(path.read_bytes()))
-    if name in READERS:
-        with pytest.raises(CorruptRecord, match="the checksum differs") as caught:
-            READERS[name](record)
-        assert caught.value.path == path
-    faults = check_record(store.record(record.id))
-    assert [fault for fault in faults if fault.startswith(f"{name}: its content is not")]
-
-
-def test_the_arrays_of_other_scores_are_found(store: Store) -> None:
-    """A whole file of the right kind, but not the one that was written."""
-    record = finished(store)
-    np.savez_compressed(record.folder / "test.npz", **{**ARRAYS, "last": np.ones((3, 2))})
-    with pytest.raises(CorruptRecord, match=r"test\.npz.*the checksum differs"):
-        record.predictions()
-
-
-def test_a_record_of_a_version_without_checksums_is_read(store: Store) -> None:
-    record = finished(store)
-    for name in ("result.json", "test.json"):
-        raw = json.loads((record.folder / name).read_bytes())
-        write_json(
-            record.folder / name, {k: v for k, v in raw.items() if not k.startswith("sha256")}
-        )
-    assert record.checksums == {}
-    assert check_record(record) == []
-    assert record.state_dict() == WEIGHTS
-    assert np.array_equal(record.predictions()["labels"], ARRAYS["labels"])
-
-
-@pytest.mark.parametrize("name", [*READERS, "metrics.jsonl"])
+@pytest.mark.parametrize("name", READERS)
 def test_a_folder_in_a_files_place_is_a_fault(store: Store, name: str) -> None:
     record = finished(store)
     path = record.folder / name
     path.unlink(missing_ok=True)
     path.mkdir()
-    if name in READERS:
-        with pytest.raises(CorruptRecord) as caught:
-            READERS[name](record)
-        assert caught.value.path == path
+    with pytest.raises(CorruptRecord) as caught:
+        READERS[name](record)
+    assert caught.value.path == path
     assert [fault for fault in check_record(record) if fault.startswith(name)]
 
 
@@ -522,25 +439,6 @@ def test_what_a_kill_leaves_is_no_fault(store: Store) -> None:
     assert check_record(store.record("0" * 12)) == []
     with store.record("0" * 12).writing():
         assert check_record(store.record("0" * 12)) == []
-
-
-def test_a_spec_of_another_run_is_a_fault(store: Store) -> None:
-    record = finished(store)
-    other = replace(SPEC, seed=1)
-    write_json(record.folder / "spec.json", json.loads(other.canonical()))
-    (fault,) = check_record(store.record(record.id))
-    assert other.id in fault
-
-
-def test_lost_lines_of_metrics_are_a_fault(store: Store) -> None:
-    record = finished(store)
-    metrics = record.folder / "metrics.jsonl"
-    lines = metrics.read_bytes().splitlines(keepends=True)
-    metrics.write_bytes(lines[0])
-    assert check_record(store.record(record.id)) == ["metrics.jsonl: 1 epochs of 2"]
-    metrics.write_bytes(lines[0] + lines[1][:5])
-    assert check_record(store.record(record.id)) == ["metrics.jsonl: 1 of its lines cannot be read"]
-    assert record.epochs() == [row(1)]
 
 
 def test_a_damaged_spec_is_not_trained_upon(store: Store) -> None:

@@ -1,5 +1,6 @@
 """Frozen networks: tables and live forwards say the same, and nothing is half-written."""
 
+import io
 import itertools
 import os
 import time
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from kdbench.data import VIEWS, Views
+from kdbench.records.checksummed import ChecksumWriter
 from kdbench.records.spec import CACHE_LIMIT, uses_cache
 from kdbench.training import output_cache as storage
 from kdbench.training.teachers import TeacherNetwork, WrongCache, load_student
@@ -38,6 +40,16 @@ def network(world, run_id: str, augment: str = "none") -> TeacherNetwork:
 def tables(world) -> dict[str, bytes]:
     folder = world.store.output_cache
     return {p.name: p.read_bytes() for p in folder.glob("*.npy")} if folder.exists() else {}
+
+
+def write_table(path: Path, rows: np.ndarray) -> None:
+    """A table as another kdbench would have written it: whole, with its checksum."""
+    content = io.BytesIO()
+    np.save(content, rows)
+    with path.open("wb") as file:
+        writer = ChecksumWriter(file)
+        writer.write(content.getvalue())
+        writer.finish()
 
 
 def test_table_rows_are_a_direct_forward_in_index_order(teachers):
@@ -400,13 +412,13 @@ def test_a_table_that_says_something_else_is_an_error(teachers):
     network(world, run_id).prepare(("stage1",))
     path = network(world, run_id).cache.path("stage1")
     rows = np.load(path)
-    np.save(path, np.roll(rows, 1, axis=0))
+    write_table(path, np.roll(rows, 1, axis=0))
     with pytest.raises(WrongCache, match=r"the stage1 of image \d+ in view 0.*Remove the file"):
         network(world, run_id).prepare(("stage1",))
-    np.save(path, np.full_like(rows, np.nan))
+    write_table(path, np.full_like(rows, np.nan))
     with pytest.raises(WrongCache):
         network(world, run_id).prepare(("stage1",))
-    np.save(path, rows)
+    write_table(path, rows)
     network(world, run_id).prepare(("stage1",))
 
 
@@ -418,7 +430,7 @@ def test_a_wrong_table_fails_its_runs_and_no_other(world, empty_world):
     new.finish(old.result, old.weights_path.read_bytes())
     over(empty_world, run_id, job.spec.data.augment).prepare(())
     (path,) = empty_world.store.output_cache.glob("*.npy")
-    np.save(path, -np.load(path))
+    write_table(path, -np.load(path))
     outcomes = empty_world.train(job, alone)
     assert "is wrong" in outcomes[job.spec.id].failed.error["message"]
     assert outcomes[alone.spec.id].finished is not None

@@ -8,7 +8,7 @@ import pandas as pd
 
 from kdbench.errors import KdbenchError
 from kdbench.masking import mask, safe_uri
-from kdbench.records.files import read_json
+from kdbench.records.costs import read_costs
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
 from kdbench.report.data.confusion import confusions_frame
@@ -106,13 +106,17 @@ def _plan(store: Store, study: str) -> PlanFile:
 def _cost(store: Store, study: str) -> Mapping[str, Any]:
     path = store.costs_path(study)
     try:
-        return checked_cost(read_json(path) or {})
+        return checked_cost(read_costs(path))
     except ValueError as error:
         raise UnreadableReport(f"{path} cannot be read: {reason(error)}") from error
 
 
 def _data(
-    store: Store, plan: PlanFile, cost: Mapping[str, Any], frame: pd.DataFrame, metrics: pd.DataFrame
+    store: Store,
+    plan: PlanFile,
+    cost: Mapping[str, Any],
+    frame: pd.DataFrame,
+    metrics: pd.DataFrame,
 ) -> ReportData:
     confusions = confusions_frame(store, plan, frame)
     trials = trials_frame(plan)

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,7 @@ FORMAT = 2
 reader of the other format would misread."""
 WALL_CLOCK = ("seconds",)
 """Metrics over epochs that two equal runs may differ in."""
+AGAIN = "`kdbench report` writes it again from MLflow"
 
 
 class NoReportData(KdbenchError, FileNotFoundError):
@@ -137,7 +139,7 @@ def load(folder: Path) -> ReportData:
     except NoReportData:
         raise
     except (OSError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise UnreadableReport(f"{place} cannot be read: {reason(error)}") from error
+        raise UnreadableReport(f"{place} cannot be read: {reason(error)}. {AGAIN}") from error
     return ReportData(plan, cost, **frames, from_records=bool(study.get("from_records")))
 
 
@@ -147,8 +149,10 @@ def read_study(folder: Path) -> dict[str, Any]:
     try:
         study = parse_json(path, folder)
     except (OSError, ValueError, RecursionError) as error:
-        raise UnreadableReport(f"{path} cannot be read: {reason(error)}") from None
-    number = study.get("format") if isinstance(study, dict) else None
+        raise UnreadableReport(f"{path} cannot be read: {reason(error)}. {AGAIN}") from None
+    if not isinstance(study, dict):
+        raise UnreadableReport(f"{path} cannot be read: it is not a JSON object. {AGAIN}")
+    number = study.get("format")
     if type(number) is not int or number != FORMAT:
         version = "a later" if type(number) is int and number > FORMAT else "an earlier"
         raise UnreadableReport(
@@ -161,6 +165,8 @@ def read_study(folder: Path) -> dict[str, Any]:
 
 def _file(folder: Path, name: str) -> Path:
     path = folder / name
+    if not path.is_file() and os.path.lexists(path):
+        raise UnreadableReport(f"{path} is no file: move it away. {AGAIN}")
     if not path.is_file():
         raise NoReportData(
             f"{folder} holds no {name}: a table can be checked only beside the numbers it was "
