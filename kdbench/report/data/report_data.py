@@ -131,9 +131,7 @@ def read_study(folder: Path) -> dict[str, Any]:
         study = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UnreadableReport(f"{path} cannot be read: {error}. {AGAIN}") from None
-    if not isinstance(study, dict):
-        raise UnreadableReport(f"{path} cannot be read: it is not a JSON object. {AGAIN}")
-    number = study.get("format")
+    number = study.get("format") if isinstance(study, dict) else None
     if number != FORMAT:
         version = "a later" if isinstance(number, int) and number > FORMAT else "an earlier"
         raise UnreadableReport(
