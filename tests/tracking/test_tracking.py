@@ -256,6 +256,7 @@ def test_sync_replaces_a_run_whose_curve_is_not_the_records(root: MlflowRoot) ->
     rows = record.epochs()
     rows[2]["train.loss"] = 0.25
     record.add_epochs(rows[2:], None)
+    root.finish(record)
     assert sync_study(root.store, STUDY, root.uri)["updated"] == 1
     assert root.run(record).data.metrics["train.loss"] == 0.25
     (held,) = [v for name, v in root.content().items() if name == "kd seed 0"]

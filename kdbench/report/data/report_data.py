@@ -150,9 +150,7 @@ def read_study(folder: Path) -> dict[str, Any]:
         study = parse_json(path, folder)
     except (OSError, ValueError, RecursionError) as error:
         raise UnreadableReport(f"{path} cannot be read: {reason(error)}. {AGAIN}") from None
-    if not isinstance(study, dict):
-        raise UnreadableReport(f"{path} cannot be read: it is not a JSON object. {AGAIN}")
-    number = study.get("format")
+    number = study.get("format") if isinstance(study, dict) else None
     if type(number) is not int or number != FORMAT:
         version = "a later" if type(number) is int and number > FORMAT else "an earlier"
         raise UnreadableReport(
