@@ -1,13 +1,13 @@
 """From a study and its options to finished runs and a report. The command line only prints."""
 
 import os
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kdbench import data
+from kdbench.execution.close_tracker import close_tracker
 from kdbench.execution.driver import StudyDriver
 from kdbench.execution.engines import ENGINES
 from kdbench.execution.engines.protocol import WorkerSettings
@@ -30,13 +30,6 @@ from kdbench.study.validation import slots_of
 from kdbench.tracking import BackgroundSync, tracking_uri
 from kdbench.tracking.optuna_log import OptunaLog
 from kdbench.training import memory
-
-#: Seconds without a run brought up to date after which MLflow is left to `kdbench sync`; and
-#: after a stop was requested.
-TRACKING_TIMEOUT, STOPPED_TIMEOUT = 60.0, 5.0
-
-#: Seconds between two messages that MLflow is waited for.
-SAY_EVERY = 10.0
 
 
 @dataclass(frozen=True)
@@ -208,31 +201,6 @@ def train_study(
         behind = close_tracker(tracker, study, store, reporter, stop.requested)
     report_outdated(planner, store, reporter)
     return Outcome(driver.failures(), behind == 0)
-
-
-def close_tracker(
-    tracker: BackgroundSync, study: str, store: Store, reporter: ProgressReporter, stopped: bool
-) -> int:
-    """Bring MLflow up to date, and say how long it is waited for and what is left; how many runs
-    are left."""
-    reporter.log("bringing MLflow up to date ...")
-    said = 0.0
-
-    def say(left: int, waited: float) -> None:
-        nonlocal said
-        if waited - said >= SAY_EVERY:
-            said = waited
-            reporter.log(
-                f"MLflow: {left} runs left after {waited:.0f} s; Ctrl-C leaves them to `kdbench "
-                f"sync {study}`"
-            )
-
-    if behind := tracker.close(STOPPED_TIMEOUT if stopped else TRACKING_TIMEOUT, say):
-        command = shlex.join(["kdbench", "sync", study, "--root", str(store.root)])
-        reporter.log(
-            f"MLflow is {behind} runs behind the records; to bring it up to date: {command}"
-        )
-    return behind
 
 
 def run_plan(

@@ -27,13 +27,12 @@ RECORD_FILES = {
     ".lock",
     ".sync.lock",
 }
-#: What is made from the records: files and folders of the root.
-COPIES = ("mlflow.db", "optuna.journal", ".mlflow.lock", ".optuna.lock")
+#: What is made from the records: files and folders of the root. MLflow's database is not among
+#: them, as nothing waits for it: `kdbench.tracking` says what is wrong with it.
+COPIES = ("optuna.journal", ".mlflow.lock", ".optuna.lock")
 COPY_FOLDERS = ("runs/output_cache", "reports", "mlartifacts")
 #: Files of a report end so.
 REPORT_SUFFIXES = {".html", ".md", ".csv", ".tex", ".bib", ".json", ".gz", ".svg", ".pdf", ".png"}
-
-SQLITE = b"SQLite format 3\0"
 
 
 class Misplaced(KdbenchError):
@@ -77,12 +76,6 @@ def misplaced(root: Path, copies: bool = True) -> Iterator[Misplaced]:
     for place in places:
         if why := place.wrong():
             yield Misplaced(place.path, why)
-    database = root / "mlflow.db"
-    if copies and database.is_file():
-        with database.open("rb") as file:
-            head = file.read(len(SQLITE))
-        if head not in (b"", SQLITE):
-            yield Misplaced(database, "is no SQLite database, as MLflow's store should be")
 
 
 def _of_runs(root: Path) -> Iterator[Place]:

@@ -14,7 +14,7 @@ import pytest
 import typer.main
 
 from kdbench import cli, masking, tracking
-from kdbench.execution import run_study
+from kdbench.execution import close_tracker
 from kdbench.execution.engines import ENGINES
 from kdbench.tracking.optuna_log import STORAGE
 
@@ -99,7 +99,7 @@ def at(root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
     monkeypatch.setattr(mlflow.store.db.utils, "MAX_RETRY_COUNT", 0)
-    monkeypatch.setattr(run_study, "TRACKING_TIMEOUT", 0.1)
+    monkeypatch.setattr(close_tracker, "TRACKING_TIMEOUT", 0.1)
     monkeypatch.setattr(masking, "_remembered", set())
     monkeypatch.setitem(ENGINES, "local", ENGINES["inline"])
     monkeypatch.chdir(root)

@@ -10,9 +10,13 @@ from support.inline_study import run_contents
 
 from kdbench import tracking
 from kdbench.cli import report as report_command
+from kdbench.records.files import atomic_write
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
-from kdbench.report.data.report_data import load
+from kdbench.report.data import collect
+from kdbench.report.data.report_data import ReportData, load
+from kdbench.report.leaderboard import Leaderboard
+from kdbench.report.write import leaderboard_of, text_files
 
 #: What was in the place before, or stands there now, and must not be lost.
 PRECIOUS = b"somebody's only copy"
@@ -76,9 +80,23 @@ def root(tiny_root: Path, tmp_path: Path, inside: None, monkeypatch: pytest.Monk
     """A copy of the finished study; its tables are not computed again, and MLflow holds nothing
     and is not asked."""
     monkeypatch.setattr(tracking, "sync_study", lambda *_: {"up to date": 12})
+    monkeypatch.setattr(collect, "sync_study", not_asked)
     monkeypatch.setattr(report_command, "check_report", read_report)
+    monkeypatch.setattr(report_command, "write_report", write_texts)
     shutil.copytree(tiny_root, tmp_path, dirs_exist_ok=True)
     return tmp_path
+
+
+def not_asked(*_: object) -> None:
+    raise ConnectionError("MLflow is not asked")
+
+
+def write_texts(data: ReportData, folder: Path) -> tuple[Leaderboard, tuple[Path, ...]]:
+    """What `write_report` does, without drawing."""
+    board = leaderboard_of(data)
+    for name, content in text_files(board, data).items():
+        atomic_write(folder / name, content)
+    return board, (folder / "index.html",)
 
 
 def read_report(path: Path) -> list[str]:
@@ -119,7 +137,8 @@ def test_each_command_names_it_or_goes_on_and_the_doctor_mends_it(
         text = " ".join(result.output.split())
         for word in ("Errno", "unexpected", "Traceback"):
             assert word not in text, (command, text)
-        goes_on = result.exit_code == 0 or "no MLflow experiment" in text
+        # The report of this root was made without MLflow, and its costs and curves are others.
+        goes_on = result.exit_code == 0 or text.endswith("differs from its runs")
         assert goes_on or (str(path) in text and "`kdbench " in text), (command, text)
     assert kdbench("doctor", "--root", root).exit_code == 0
     (*_, last) = kdbench("doctor", "--root", root).output.splitlines()
