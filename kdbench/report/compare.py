@@ -44,7 +44,7 @@ def compare_rows(data: ReportData, first: str, second: str) -> Pair:
     """
     analysis = leaderboard_of(data).family.analysis
     one, other = find_row(data, first), find_row(data, second)
-    difference = paired_difference(one.scores, other.scores, analysis.level)
+    difference = paired_difference(one.scores, other.scores, analysis.level, analysis.image)
     family = judge({"pair": difference}, analysis)
     return Pair(
         study=data.plan.study,

@@ -90,7 +90,7 @@ def build_leaderboard(
     refuse_mixture(frame)
     images = frame["images"].dropna()
     image = 100 / int(images.iloc[0]) if len(images) else 0.0
-    analysis = analysis or Analysis(margin=max(plan.margin, image))
+    analysis = analysis or Analysis(margin=max(plan.margin, image), image=image)
     lines = table_rows(frame, plan)
     primary = primary_rows(lines)
     reference = plan.reference
@@ -169,7 +169,7 @@ def _sorted(lines: list[TableRow], primary: Mapping[str, TableRow]) -> list[Tabl
 
 
 def _difference(line: TableRow, base: Mapping[int, float], analysis: Analysis) -> Difference:
-    return paired_difference(line.scores, base, analysis.level)
+    return paired_difference(line.scores, base, analysis.level, analysis.image)
 
 
 def _estimate(name: str, interval: Interval) -> dict[str, Any]:

@@ -10,12 +10,14 @@ class Analysis:
     """The choices that are fixed before the numbers are seen.
 
     `margin`: two methods closer than this are practically equal (the scores' unit).
+    `image`: what one test image counts in the scores, 0 if the test set's size is unknown.
     `alpha`: family-wise error. `level`: coverage of the printed intervals. `power`: that
     of the smallest detectable difference. Raises `ValueError` where the correction is
     unknown, the margin not positive, or a share not between 0 and 1.
     """
 
     margin: float
+    image: float = 0.0
     alpha: float = 0.05
     level: float = 0.95
     power: float = 0.8

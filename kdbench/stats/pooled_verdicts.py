@@ -113,10 +113,12 @@ def best_set_pooled(
     settings: Sequence[str],
     shared: bool,
     analysis: Analysis,
+    images: Mapping[str, float] | None = None,
 ) -> BestSet:
     """`best_set` by the mean over the settings, from each method's scores by setting:
     all pairs, by the test of `judge_pooled`. Methods with fewer than 3 scored seeds in
-    any of `settings` are left out. Raises `ValueError` if there is no setting."""
+    any of `settings` are left out. `images`: what one test image counts, by setting. Raises
+    `ValueError` if there is no setting."""
     if not settings:
         raise ValueError("there are no settings to pool")
     complete = {k: {s: drop_missing(v.get(s, {})) for s in settings} for k, v in scores.items()}
@@ -127,7 +129,12 @@ def best_set_pooled(
     }
     pairs = {}
     for a, b in combinations(complete, 2):
-        differences = {s: paired_difference(complete[a][s], complete[b][s]) for s in settings}
+        differences = {
+            s: paired_difference(
+                complete[a][s], complete[b][s], analysis.level, (images or {}).get(s, 0.0)
+            )
+            for s in settings
+        }
         pair = _pool(differences, settings, shared, analysis)
         # Flips can only withdraw a rejection, and there are many pairs.
         pairs[a, b] = (

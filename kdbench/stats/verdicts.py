@@ -177,7 +177,10 @@ def best_set(scores: Mapping[str, Scores], analysis: Analysis) -> BestSet:
     by_seed = {k: v for k, v in by_seed.items() if len(v) >= FEWEST_SEEDS}
     means = {k: float(np.mean(list(v.values()))) for k, v in by_seed.items()}
     pairs = combinations(by_seed, 2)
-    differences = {(a, b): paired_difference(by_seed[a], by_seed[b]) for a, b in pairs}
+    differences = {
+        (a, b): paired_difference(by_seed[a], by_seed[b], analysis.level, analysis.image)
+        for a, b in pairs
+    }
     return best_of(means, differences, analysis)
 
 

@@ -53,8 +53,15 @@ def _scores(context: Context) -> str:
         f"{context.plan.score or 'Test accuracy'} is given in %, as the mean over "
         f"{count(len(seeds), 'seed')} ({_listed(seeds)})"
         f"{f' of the weights of {rule}' if rule else ''}, with a {level} Student t interval. "
-        "Differences are in percentage points, paired by seed, with intervals of the same kind."
+        "Differences are in percentage points, paired by seed, with intervals of the same kind"
+        f"{_least_deviation(context.family.analysis.image)}."
     )
+
+
+def _least_deviation(image: float) -> str:
+    if not image:
+        return ""
+    return f"; their standard deviation is at least one test image ({image:.2g} points)"
 
 
 def _test(context: Context) -> str:
@@ -115,7 +122,9 @@ def _apart(context: Context) -> str:
     scores = {label: context.primary[label].scores for label in labels}
     means = {k: mean_interval(v).mean for k, v in scores.items() if len(v) >= FEWEST_SEEDS}
     second = max((k for k in means if k != best.best), key=lambda k: means[k])
-    difference = paired_difference(scores[best.best], scores[second], analysis.level)
+    difference = paired_difference(
+        scores[best.best], scores[second], analysis.level, analysis.image
+    )
     if second not in best.members or difference.n < 2 or difference.mean == 0:
         return ""
     needed = seeds_to_tell_apart(difference, analysis, best.comparisons)
