@@ -105,7 +105,7 @@ def forecast_sentences(forecast: Forecast) -> Iterable[str]:
     """The seeds and hours that are needed, in words."""
     a = forecast.analysis
     yield (
-        f"To detect {forecast.difference:g} points at {100 * a.power:g} % power ({a.test}, "
+        f"To detect {forecast.difference:g} points at {100 * a.power:g} % power ({a.test_name}, "
         f"family-wise error {100 * a.alpha:g} %, {forecast.comparisons} comparisons):"
     )
     if forecast.typical is None:

@@ -3,12 +3,12 @@ set of best methods over the settings."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 
-from kdbench.stats.analysis import Analysis
+from kdbench.stats.analysis import PAIRED, Analysis
 from kdbench.stats.paired import FEWEST_SEEDS, Difference, Scores, drop_missing, paired_difference
 from kdbench.stats.pooled import (
     Pooled,
@@ -46,7 +46,7 @@ class PooledFamily:
     def test(self) -> str:
         """The verdicts' test, as captions print it."""
         if len(self.settings) == 1:
-            return self.family.analysis.test
+            return self.family.analysis.test_name
         if self.shared:
             return "two-sided paired t test of the means by seed over the settings"
         return (
@@ -86,14 +86,16 @@ def judge_pooled(
     pooled value (NaN, n = 0), since a mean over fewer settings is not comparable with
     those of the others; it still counts in the family's size. Where the pooled t test is
     approximate, sign flips must confirm it (`confirmed_by_flips`), so an interval may
-    exclude 0 without a verdict. Raises `ValueError` if a method has a setting that was
-    not declared, and if none was.
+    exclude 0 without a verdict. Variances are not moderated, whatever the analysis' test:
+    over several settings there are seeds enough. Raises `ValueError` if a method has a
+    setting that was not declared, and if none was.
     """
     undeclared = sorted({s for one in differences.values() for s in one} - set(settings))
     if undeclared:
         raise ValueError(f"settings that were not declared: {', '.join(undeclared)}")
     if not settings:
         raise ValueError("there are no settings to pool")
+    analysis = replace(analysis, test=PAIRED)
     pooled = {k: _pool(one, settings, shared, analysis) for k, one in differences.items()}
     m, alpha, correction = max(len(pooled), 1), analysis.alpha, analysis.correction
     flip_ps = {k: sign_flip_p(d) for k, d in pooled.items()}
@@ -140,7 +142,7 @@ def best_set_pooled(
         pairs[a, b] = (
             confirmed_by_flips(pair, sign_flip_p(pair)) if pair.p <= analysis.alpha else pair
         )
-    return best_of(means, pairs, analysis)
+    return best_of(means, pairs, replace(analysis, test=PAIRED))
 
 
 def _pool(

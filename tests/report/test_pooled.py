@@ -83,7 +83,7 @@ def test_the_words_follow_the_analysis(report_data, monkeypatch):
 
     class Swapped(Analysis):
         def __init__(self, **parts):
-            super().__init__(**parts, correction="bonferroni")
+            super().__init__(**{**parts, "correction": "bonferroni"})
 
     monkeypatch.setattr(board_module, "Analysis", Swapped)
     swapped = " ".join(pooled_document(pool_settings("both", parts)).captions)

@@ -364,8 +364,8 @@ def test_paragraph_table_and_references_compile_together(frame, cited, tmp_path:
         r"\end{document}",
     ])  # fmt: skip
     (tmp_path / "t.tex").write_text(document)
-    full = {**cited["references"], "hinton2015": FIELDS}
-    (tmp_path / "references.bib").write_text(to_bibtex({"references": full}))
+    full = {**cited.references, "hinton2015": FIELDS}
+    (tmp_path / "references.bib").write_text(to_bibtex(replace(cited, references=full)))
     commands = (["pdflatex", "-halt-on-error", "t"], ["bibtex", "t"])
     for command in (commands[0], commands[1], commands[0], commands[0]):
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

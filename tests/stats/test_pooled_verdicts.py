@@ -295,7 +295,7 @@ def test_family_is_judged_by_the_pooled_test(shared):
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_family_in_one_setting_is_judged_as_without_pooling(shared):
     one = judge_pooled(methods("ab", settings=1), ["s0"], shared, ANALYSIS)
-    assert one.test == ANALYSIS.test
+    assert one.test == ANALYSIS.test_name
     plain = judge({k: v["s0"] for k, v in methods("ab", settings=1).items()}, ANALYSIS)
     for name, verdict in plain.verdicts.items():
         pooled = one.family.verdicts[name]

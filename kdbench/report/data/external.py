@@ -22,6 +22,7 @@ from kdbench.errors import KdbenchError
 from kdbench.records.plan_file import PlanFile, PlanRow
 from kdbench.report.data.report_data import CONFUSIONS, CURVES, TRIALS, ReportData
 from kdbench.report.data.runs import COLUMNS, typed
+from kdbench.stats import MODERATED
 
 REQUIRED = ("method", "setting", "seed", "score")
 ALLOWED = (*REQUIRED, "cost")
@@ -144,6 +145,7 @@ def _report_data(
         hash=_hash(group),
         reference=reference,
         margin=margin,
+        test=MODERATED,
         complete=True,
         rows=tuple(rows),
         score="Score",
