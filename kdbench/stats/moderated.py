@@ -6,12 +6,12 @@ variances are of a size, and together they are known well. A method is significa
 two tests agree:
 
 - the moderated t test, corrected over the family: its variance is the larger of the
-  method's own and of that shrunk towards the mean of the family, with `PRIOR_DF` more
+  method's own and of that shrunk towards the family's common one, with `PRIOR_DF` more
   degrees of freedom;
 - its own paired t test at a third of the family-wise error (`OWN_TEST`), not corrected.
 
 The second bounds what a method can do that is far noisier than the family, which the first
-alone would call better or worse in up to 12 % of studies with 3 seeds (`docs/verdict.md`).
+alone would call better or worse in more than 5 % of studies (`docs/verdict.md`).
 """
 
 from collections.abc import Hashable, Mapping
@@ -23,7 +23,7 @@ import numpy as np
 from kdbench.stats.analysis import MODERATED, Analysis
 from kdbench.stats.paired import Difference, interval_at
 
-PRIOR_DF = 6
+PRIOR_DF = 3
 """The degrees of freedom that the common variance counts for."""
 OWN_TEST = 3
 """A method's own t test is corrected as if there were this many comparisons at most."""
@@ -36,12 +36,21 @@ def moderated_variances(own: np.ndarray, common: np.ndarray, df: np.ndarray) -> 
     return np.maximum(own, (PRIOR_DF * common + df * own) / (PRIOR_DF + df))
 
 
+def log_variances(own: np.ndarray, df: np.ndarray) -> np.ndarray:
+    """Unbiased estimates of the logarithms of variances, from positive samples of them."""
+    from scipy.special import digamma
+
+    return np.asarray(np.log(own) - digamma(df / 2) + np.log(df / 2))
+
+
 def common_variance(differences: Mapping[Key, Difference]) -> float:
-    """The mean of the differences' variances, weighted by degrees of freedom; 0 if none has
-    a variance."""
-    weighted = [(d.df, d.sd**2) for d in differences.values() if d.n > 1]
-    total = sum(df for df, _ in weighted)
-    return sum(df * variance for df, variance in weighted) / total if total else 0.0
+    """The geometric mean of the differences' variances (Smyth 2004), which a few noisy
+    methods hardly raise; 0 if there are not two."""
+    found = [(d.sd**2, d.df) for d in differences.values() if d.n > 1 and d.sd]
+    if len(found) < 2:
+        return 0.0
+    own, df = np.array(found).T
+    return float(np.exp(log_variances(own, df).mean()))
 
 
 def own_comparisons(analysis: Analysis, comparisons: int) -> int:

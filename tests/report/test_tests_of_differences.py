@@ -41,7 +41,7 @@ def test_a_plan_that_names_no_test_was_judged_by_the_paired_t_test(report_data):
 def test_captions_name_the_moderated_test_and_its_condition(board):
     text = "\n".join(board.captions)
     assert "p values are those of the two-sided moderated t test against ce" in text
-    assert "shrunk towards the mean over the comparisons (Smyth 2004; 6 prior" in text
+    assert "shrunk towards the geometric mean over the comparisons (Smyth 2004; 3 prior" in text
     assert "own paired t test must agree at an uncorrected 1.67 %" in text
     assert "by two-sided moderated t tests of" in text
     assert "Holm-corrected over 6 comparisons" in text
@@ -59,7 +59,7 @@ def test_the_paired_p_stays_beside_it(report_data, board):
 
 def test_the_papers_are_cited(moderated, board):
     text = paragraph(board, moderated.plan)
-    assert r"(Smyth 2004~\cite{smyth2004linear}; 6 prior" in text
+    assert r"(Smyth 2004~\cite{smyth2004linear}; 3 prior" in text
     assert "two-sided moderated t test against ce" in text
     files = text_files(board, moderated)
     assert b"@article{smyth2004linear," in files["references.bib"]

@@ -20,7 +20,7 @@ import pandas as pd
 from scipy import special
 from scipy import stats as scipy_stats
 
-from kdbench.stats.moderated import OWN_TEST, PRIOR_DF, moderated_variances
+from kdbench.stats.moderated import OWN_TEST, PRIOR_DF, log_variances, moderated_variances
 
 REPORTS = Path(__file__).parents[2] / "reports"
 ALPHA = 0.05
@@ -28,6 +28,7 @@ SEEDS = (3, 5, 10, 20)
 METHODS = (3, 8, 20, 50)
 MARGIN = 20.0
 """In standard deviations, where scores are not counts: so wide that one side decides."""
+TINY = 1e-12
 IMAGES = 597
 IMAGE_MARGIN = 0.2 * IMAGES / 100
 """0.2 points in images of the smallest test set among the shipped studies."""
@@ -114,6 +115,12 @@ def noisy_method(m: int) -> tuple[np.ndarray, float]:
     return own, reference
 
 
+def noisy_half(m: int) -> tuple[np.ndarray, float]:
+    own, reference = equal_spreads(m)
+    own[: m // 2] *= 5
+    return own, reference
+
+
 def noisy_reference(m: int) -> tuple[np.ndarray, float]:
     own, reference = equal_spreads(m)
     return own, 5 * reference
@@ -129,6 +136,7 @@ NOISES: dict[str, Noise | Disagreements] = {
     "equal variances": Noise(equal_spreads),
     "those of the reports": Noise(spreads_of_reports),
     "one method five times noisier": Noise(noisy_method),
+    "half of the methods five times noisier": Noise(noisy_half),
     "the reference five times noisier": Noise(noisy_reference),
     "t3 tails": Noise(equal_spreads, t3),
     "images, equal variances": Noise(equal_spreads, counts=True),
@@ -155,6 +163,9 @@ class Sample:
         variance = np.maximum(values.var(axis=-1, ddof=1), image**2)
         return Sample(values, values.mean(axis=-1), variance)
 
+    def first(self, repetitions: int) -> "Sample":
+        return Sample(*(part[:repetitions] for part in vars(self).values()))
+
     @property
     def m(self) -> int:
         return self.values.shape[1]
@@ -175,7 +186,8 @@ def paired(sample: Sample, alpha: float) -> np.ndarray:
 
 def moderated_alone(sample: Sample, alpha: float) -> np.ndarray:
     """The moderated t test without the method's own."""
-    common = sample.variance.mean(axis=-1, keepdims=True)
+    logs = log_variances(np.maximum(sample.variance, TINY), np.array(sample.n - 1))
+    common = np.exp(logs.mean(axis=-1, keepdims=True))
     variance = moderated_variances(sample.variance, common, np.array(sample.n - 1))
     return t_half(alpha / sample.m, sample.n - 1 + PRIOR_DF, variance, sample.n)
 
@@ -189,7 +201,7 @@ def moderated(sample: Sample, alpha: float) -> np.ndarray:
 def estimated_prior(sample: Sample, alpha: float) -> np.ndarray:
     """Smyth's own test: prior variance and degrees of freedom fitted to log variances."""
     df = sample.n - 1
-    logs = np.log(np.maximum(sample.variance, 1e-12)) - special.digamma(df / 2) + math.log(df / 2)
+    logs = log_variances(np.maximum(sample.variance, TINY), np.array(df))
     excess = logs.var(axis=-1, ddof=1, keepdims=True) - special.polygamma(1, df / 2)
     prior_df = 2 * inverse_trigamma(np.maximum(excess, 1e-4))
     prior = np.exp(
@@ -248,25 +260,27 @@ def westfall_young(sample: Sample, alpha: float) -> np.ndarray:
     critical = []
     for values, total in zip(sample.values, squares, strict=True):
         means = flips @ values.T / n
-        variance = np.maximum((total - n * means**2) / (n - 1), 1e-12)
+        variance = np.maximum((total - n * means**2) / (n - 1), TINY)
         largest = np.abs(means / np.sqrt(variance / n)).max(axis=-1)
         allowed = math.floor(2 * alpha * len(flips))  # that may reach a significant statistic
         critical.append(np.sort(largest)[::-1][allowed] if allowed else np.inf)
-    half = np.array(critical)[:, None] * np.sqrt(np.maximum(sample.variance, 1e-12) / n)
+    half = np.array(critical)[:, None] * np.sqrt(np.maximum(sample.variance, TINY) / n)
     return np.asarray(half * (1 + 1e-9))
 
 
+PAIRED, CHOSEN = "paired t, Holm", "moderated t, Holm, and own t"
+"""The tests that a study can name."""
 #: Each from a sample and a one-sided error.
 TESTS: dict[str, Callable[[Sample, float], np.ndarray]] = {
-    "paired t, Holm": paired,
+    PAIRED: paired,
     "moderated t, Holm": moderated_alone,
-    "moderated t, Holm, and own t": moderated,
+    CHOSEN: moderated,
     "moderated t, estimated prior, Holm": estimated_prior,
     "Dunnett, blocked": dunnett,
     "Westfall-Young, sign flips": westfall_young,
 }
-SLOW = {westfall_young: 1000}
-"""The repetitions at the most of tests that take long."""
+OTHERS = 1000
+"""The repetitions at the most of the tests that were not taken."""
 
 
 # -- what is measured
@@ -276,7 +290,8 @@ SLOW = {westfall_young: 1000}
 class Rates:
     """Percentages of studies in which some method is wrongly called better or worse
     (`differs`) or equal; the `coverage` of the 95 % interval of the method where it is
-    lowest; and the difference that is detected with 80 % power, in standard deviations."""
+    lowest; and the difference of a method that is detected with 80 % power, in its own
+    standard deviations: the median over the methods."""
 
     differs: float
     equal: float
@@ -297,23 +312,30 @@ def left_out(noise: str, k: int, n: int, repetitions: int) -> float:
     return 100 * float((np.abs(sample.mean) > half).any(axis=-1).mean())
 
 
+@functools.lru_cache(maxsize=1)
+def drawn(noise: str, k: int, n: int, repetitions: int) -> tuple[Sample, Sample]:
+    """Studies of equal methods, and of methods a margin above the reference."""
+    study = NOISES[noise]
+    rng = np.random.default_rng([len(noise), k, n])
+    shifts, image = (0.0, study.margin), 1.0 if study.counts else 0.0
+    values = [study.differences(rng, repetitions, k - 1, n, shift) for shift in shifts]
+    equal, apart = (Sample.of(v, image) for v in values)
+    return equal, apart
+
+
 def rates(name: str, noise: str, k: int, n: int, repetitions: int) -> Rates:
     """Of a test with k methods on n seeds."""
-    test, study = TESTS[name], NOISES[noise]
-    repetitions = min(repetitions, SLOW.get(test, repetitions))
-    rng = np.random.default_rng([len(noise), k, n])
-    image, margin = (1.0 if study.counts else 0.0), study.margin
-    sample = Sample.of(study.differences(rng, repetitions, k - 1, n, 0.0), image)
+    test, margin = TESTS[name], NOISES[noise].margin
+    count = repetitions if name in (PAIRED, CHOSEN) else min(repetitions, OTHERS)
+    sample, apart = (part.first(count) for part in drawn(noise, k, n, repetitions))
     half = test(sample, ALPHA / 2)
-    detected = half[:, -1] - sample.mean[:, -1]
     interval = t_half(ALPHA / 2, n - 1, sample.variance, n)
     covered = (np.abs(sample.mean) <= interval).mean(axis=0).min()
     differs = (np.abs(sample.mean) > half).any(axis=-1).mean()
-    apart = Sample.of(study.differences(rng, repetitions, k - 1, n, margin), image)
     equal = equal_rate(apart, test, margin)
-    spread = float(sample.values[:, -1].std()) or math.nan
-    least = float(np.sort(detected)[math.ceil(0.8 * repetitions) - 1]) / spread
-    return Rates(100 * differs, 100 * equal, 100 * covered, least)
+    detected = np.sort(half - sample.mean, axis=0)[math.ceil(0.8 * count) - 1]
+    spread = np.maximum(sample.values.std(axis=(0, 2)), TINY)
+    return Rates(100 * differs, 100 * equal, 100 * covered, float(np.median(detected / spread)))
 
 
 def equal_rate(sample: Sample, test: Callable[[Sample, float], np.ndarray], margin: float) -> float:
@@ -340,29 +362,39 @@ def tables(repetitions: int) -> str:
     """What docs/verdict.md holds."""
     measured = {
         (name, noise, n, k): rates(name, noise, k, n, repetitions)
-        for name in TESTS
         for noise in NOISES
         for n in SEEDS
         for k in METHODS
+        for name in TESTS
     }
-    parts = [f"{repetitions:,} repetitions a cell (Westfall-Young: {SLOW[westfall_young]})."]
+    parts = [
+        f"{repetitions:,} repetitions a cell, {min(OTHERS, repetitions):,} for the tests that "
+        "were not taken."
+    ]
     lines = {}
     for name in TESTS:
         cells = [v for (test, *_), v in measured.items() if test == name]
-        power = {f"{n} seeds": " / ".join(
-            f"{measured[name, 'equal variances', n, k].detectable:.2f}".replace("inf", "–")
-            for k in METHODS
-        ) for n in SEEDS}  # fmt: skip
         lines[name] = {
             "wrongly better or worse, worst cell": f"{max(c.differs for c in cells):.1f} %",
             "wrongly equal, worst cell": f"{max(c.equal for c in cells):.1f} %",
-            **power,
         }
     frame = pd.DataFrame(lines).T
     frame.index.name = "test"
     parts.append(markdown(frame))
-    chosen = "moderated t, Holm, and own t"
-    for name in ("paired t, Holm", chosen):
+    for noise in ("equal variances", "those of the reports"):
+        frame = pd.DataFrame({
+            name: {
+                f"{n} seeds": " / ".join(
+                    f"{measured[name, noise, n, k].detectable:.2f}".replace("inf", "–")
+                    for k in METHODS
+                )
+                for n in SEEDS
+            }
+            for name in TESTS
+        }).T  # fmt: skip
+        frame.index.name = f"smallest detectable difference, {noise}"
+        parts.append(markdown(frame))
+    for name in (PAIRED, CHOSEN):
         frame = pd.DataFrame({
             (noise, n): {
                 f"{k} methods": f"{r.differs:.1f} / {r.equal:.1f}"
