@@ -122,8 +122,9 @@ def _equal_seeds(family: Family, sd: float, points: float) -> int | None:
         return None
     if sd == 0:
         return 2
+    common, least = family.common(sd), a.margin * a.image / sd**2
     return seeds_for_equality(
-        a.margin / sd, points / sd, a.alpha, a.power, family.size, family.common(sd)
+        a.margin / sd, points / sd, a.alpha, a.power, family.size, common, least
     )
 
 

@@ -36,21 +36,20 @@ def moderated_variances(own: np.ndarray, common: np.ndarray, df: np.ndarray) -> 
     return np.maximum(own, (PRIOR_DF * common + df * own) / (PRIOR_DF + df))
 
 
-def log_variances(own: np.ndarray, df: np.ndarray) -> np.ndarray:
-    """Unbiased estimates of the logarithms of variances, from positive samples of them."""
-    from scipy.special import digamma
+def unbiased(sds: np.ndarray, df: np.ndarray) -> np.ndarray:
+    """Standard deviations without the bias that samples of `df` degrees of freedom have."""
+    from scipy.special import gammaln
 
-    return np.asarray(np.log(own) - digamma(df / 2) + np.log(df / 2))
+    return np.asarray(sds * np.sqrt(df / 2) * np.exp(gammaln(df / 2) - gammaln((df + 1) / 2)))
 
 
 def common_variance(differences: Mapping[Key, Difference]) -> float:
-    """The geometric mean of the differences' variances (Smyth 2004), which a few noisy
-    methods hardly raise; 0 if there are not two."""
-    found = [(d.sd**2, d.df) for d in differences.values() if d.n > 1 and d.sd]
+    """The square of the mean standard deviation of the differences; 0 if there are not two."""
+    found = [(d.sd, d.df) for d in differences.values() if d.n > 1 and d.sd]
     if len(found) < 2:
         return 0.0
-    own, df = np.array(found).T
-    return float(np.exp(log_variances(own, df).mean()))
+    sds, df = np.array(found).T
+    return float(unbiased(sds, df).mean() ** 2)
 
 
 def own_comparisons(analysis: Analysis, comparisons: int) -> int:

@@ -168,7 +168,11 @@ def equality_p(difference: Difference, margin: float) -> float:
 
     It needs only the mean, its standard error and its degrees of freedom, so it serves a
     mean over several settings too; for one setting it equals statsmodels' `ttost_paired`.
-    Without variance it is that of the exact one-sided sign-flip test, 1 / 2**n, inside the
+    Two runs that differ by a margin of k test images disagree on k or more, and a count of
+    disagreements varies by about its expectation (McNemar 1947): so here the variance is at
+    least the margin times one image.
+
+    Without variance p is that of the exact one-sided sign-flip test, 1 / 2**n, inside the
     margin and 1 outside.
     """
     if difference.n < 2:
@@ -178,7 +182,8 @@ def equality_p(difference: Difference, margin: float) -> float:
     from scipy import stats
 
     nearest = margin - abs(difference.mean)
-    return float(stats.t.sf(nearest / difference.se, difference.df))
+    se = max(difference.se, math.sqrt(margin * difference.image / difference.n))
+    return float(stats.t.sf(nearest / se, difference.df))
 
 
 def prediction_interval(scores: Scores, level: float = 0.95) -> Interval:

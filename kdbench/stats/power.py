@@ -56,20 +56,24 @@ def detectable(
     return float(optimize.brentq(power_gap, 0.0, high, xtol=1e-10))
 
 
-def half_widths(n: int, error: float, comparisons: int, common: float | None) -> np.ndarray:
+def half_widths(
+    n: int, error: float, comparisons: int, common: float | None, least: float = 0.0
+) -> np.ndarray:
     """What a mean difference must exceed to be significant at a one-sided `error`, in
     standard deviations, for `POINTS` equally likely sample variances; `common` as in
-    `detectable`."""
+    `detectable`, and no variance is below `least`."""
     from scipy import stats
 
     shares = (np.arange(POINTS) + 0.5) / POINTS
     own = stats.chi2.ppf(shares, n - 1) / (n - 1)
+    sd = np.sqrt(np.maximum(own, least))
     if common is None:
-        halves = stats.t.isf(error / comparisons, n - 1) * np.sqrt(own)
+        halves = stats.t.isf(error / comparisons, n - 1) * sd
     else:
         variance = moderated_variances(own, np.array(common), np.array(n - 1))
+        variance = np.maximum(variance, least)
         moderated = stats.t.isf(error / comparisons, n - 1 + PRIOR_DF) * np.sqrt(variance)
-        confirming = stats.t.isf(error / min(OWN_TEST, comparisons), n - 1) * np.sqrt(own)
+        confirming = stats.t.isf(error / min(OWN_TEST, comparisons), n - 1) * sd
         halves = np.maximum(moderated, confirming)
     return np.asarray(halves / math.sqrt(n))
 
@@ -97,14 +101,16 @@ def seeds_for_equality(
     power: float = 0.8,
     comparisons: int = 1,
     common: float | None = None,
+    least: float = 0.0,
 ) -> int | None:
     """The fewest paired seeds with which a method whose true difference is `effect` is called
     practically equal with `power` (both in standard deviations of the paired differences);
-    None where 10,000 seeds do not suffice, as where the effect is not inside the margin."""
+    None where 10,000 seeds do not suffice, as where the effect is not inside the margin.
+    `common` and `least` as in `half_widths`."""
     from scipy import stats
 
     def suffice(n: int) -> bool:
-        inside = margin - half_widths(n, alpha, comparisons, common)
+        inside = margin - half_widths(n, alpha, comparisons, common, least)
         upper, lower = (inside - effect) * math.sqrt(n), (-inside - effect) * math.sqrt(n)
         chances = np.maximum(stats.norm.cdf(upper) - stats.norm.cdf(lower), 0)
         return bool(chances.mean() >= power)

@@ -99,6 +99,7 @@ def test_the_moderated_test_needs_fewer_seeds_and_equality_has_its_own(report_da
         moderated.analysis.margin / kd.sd,
         comparisons=moderated.comparisons,
         common=common_of(report_data, plan) / kd.sd**2,
+        least=moderated.analysis.margin * moderated.analysis.image / kd.sd**2,
     )
 
 

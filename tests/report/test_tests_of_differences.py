@@ -41,7 +41,10 @@ def test_a_plan_that_names_no_test_was_judged_by_the_paired_t_test(report_data):
 def test_captions_name_the_moderated_test_and_its_condition(board):
     text = "\n".join(board.captions)
     assert "p values are those of the two-sided moderated t test against ce" in text
-    assert "shrunk towards the geometric mean over the comparisons (Smyth 2004; 3 prior" in text
+    assert (
+        "towards that of the mean standard deviation over the comparisons (Smyth 2004; 3 prior"
+        in text
+    )
     assert "own paired t test must agree at an uncorrected 1.67 %" in text
     assert "by two-sided moderated t tests of" in text
     assert "Holm-corrected over 6 comparisons" in text

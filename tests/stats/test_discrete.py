@@ -57,6 +57,15 @@ def test_no_constant_difference_is_certain(n):
         assert not result.constant
 
 
+def test_equality_reckons_with_the_disagreements_that_a_margin_needs():
+    base = {0: 97.0, 1: 97.2, 2: 96.9, 3: 97.1}
+    result = paired_difference(base, base, image=0.01)
+    se = math.sqrt(MARGIN * 0.01 / 4)
+    assert equality_p(result, MARGIN) == pytest.approx(stats.t.sf(MARGIN / se, 3))
+    far = paired_difference({s: v + 0.5 * (-1) ** s for s, v in base.items()}, base, image=0.01)
+    assert equality_p(far, MARGIN) == pytest.approx(stats.t.sf(MARGIN / far.se, 3))
+
+
 def test_many_images_leave_the_t_test_as_it_is():
     """One image of 10,000 is far below what runs vary."""
     a, b = ({0: 71.0, 1: 70.5, 2: 71.4}, {0: 70.2, 1: 70.1, 2: 70.3})

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import special
 from scipy import stats as scipy_stats
-from support import truth
+from support import candidate_tests, truth
 from support.scores import by_seed, difference
 
 from kdbench.stats import Analysis, adjust, best_set, detectable, judge, moderate
@@ -23,7 +23,8 @@ def family(values, analysis=ANALYSIS):
 def test_by_hand():
     """Smyth (2004), section 3, with 3 prior degrees of freedom; never below the own variance."""
     own = NOISY.var(axis=1, ddof=1)
-    common = scipy_stats.gmean(own) * 1.5 / math.exp(special.digamma(1.5))
+    c4 = math.sqrt(2 / 3) * special.gamma(2) / special.gamma(1.5)
+    common = (np.sqrt(own).mean() / c4) ** 2
     variance = np.maximum(own, (3 * common + 3 * own) / 6)
     t = NOISY.mean(axis=1) / np.sqrt(variance / 4)
     p = 2 * scipy_stats.t.sf(np.abs(t), 6)
@@ -138,15 +139,18 @@ def test_no_word_is_wrong_in_more_than_five_percent(test, noise, k, n):
 def test_the_moderated_t_test_alone_would_err_too_often():
     """Why a method's own test must agree, and that the test above can fail."""
     values = truth.drawn("one method five times noisier", 3, 3, 10_000)[0]
-    wrong = np.abs(values.mean) > truth.moderated_alone(values, 0.025)
+    wrong = np.abs(values.mean) > candidate_tests.moderated_alone(values, 0.025)
     assert wrong.any(axis=-1).mean() > 0.06
 
 
 def test_the_simulated_test_is_the_one_that_judges():
     rng = np.random.default_rng(6)
     values = rng.choice([0.0, 3.0], size=(30, 5, 1)) + rng.normal(size=(30, 5, 4))
-    for analysis, test in ((ANALYSIS, truth.moderated), (Analysis(margin=0.5), truth.paired)):
-        sample = truth.Sample.of(values, 0.0)
+    for analysis, test in (
+        (ANALYSIS, candidate_tests.moderated),
+        (Analysis(margin=0.5), candidate_tests.paired),
+    ):
+        sample = candidate_tests.Sample.of(values, 0.0)
         simulated = np.abs(sample.mean) > test(sample, 0.025)
         steps = replace(analysis, correction="bonferroni")
         judged = [[v.significant for v in family(v, steps).verdicts.values()] for v in values]

@@ -92,10 +92,10 @@ def _moderation(family: Family) -> str:
         return ""
     return (
         "That test takes the variance of each difference as the larger of its own and of one "
-        f"shrunk towards the geometric mean over the comparisons (Smyth 2004; {PRIOR_DF} prior "
-        "degrees of freedom); the method's own paired t test must agree at an uncorrected "
-        f"{percent(round(family.analysis.alpha / own, 4))}, or its p times {own} takes the "
-        "place of p. "
+        "shrunk towards that of the mean standard deviation over the comparisons (Smyth 2004; "
+        f"{PRIOR_DF} prior degrees of freedom); the method's own paired t test must agree at an "
+        f"uncorrected {percent(round(family.analysis.alpha / own, 4))}, or its p times {own} "
+        "takes the place of p. "
     )
 
 
