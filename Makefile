@@ -7,7 +7,7 @@ ROOT   ?= out
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: study publish test test-long fuzz crash-test bench lint venv docs ui clean
+.PHONY: study publish test test-long truth fuzz crash-test bench lint venv docs ui clean
 
 study: venv
 	$(BIN)/kdbench study $(STUDY) --root $(ROOT)
@@ -24,6 +24,10 @@ test: venv
 
 test-long: venv
 	$(BIN)/python -m pytest -n auto --dist worksteal -m long
+
+# How often each word of a verdict is wrong, simulated: the tables of docs/verdict.md.
+truth: venv
+	PYTHONPATH=tests $(BIN)/python -m support.truth
 
 fuzz: venv
 	KDBENCH_FUZZ=5000 $(BIN)/python -m pytest tests/study/test_fuzz.py tests/data/test_damaged_files.py

@@ -25,7 +25,12 @@ from kdbench.report.compare import compare_rows, comparison_sentences, compariso
 from kdbench.report.data import external
 from kdbench.report.data.collect import collect_report_data, no_plan
 from kdbench.report.data.report_data import NoReportData, ReportData, load
-from kdbench.report.forecast import forecast_seeds, forecast_sentences, forecast_table
+from kdbench.report.forecast import (
+    effects_table,
+    forecast_seeds,
+    forecast_sentences,
+    forecast_table,
+)
 from kdbench.report.leaderboard import Leaderboard
 from kdbench.report.pooled import PooledTable, pool_settings
 from kdbench.report.pooled_table import pooled_document, pooled_frame, write_pooled
@@ -217,6 +222,7 @@ def power(root: Path, study: str, difference: float, console: Console) -> Conten
         raise UsageError("--detect: the difference to detect must be more than 0")
     result = forecast_seeds(load(Store(root).report_folder(study)), difference)
     console.print(forecast_table(result))
+    console.print(effects_table(result))
     sentences = list(forecast_sentences(result))
     for sentence in sentences:
         print_line(console, sentence)
@@ -224,8 +230,10 @@ def power(root: Path, study: str, difference: float, console: Console) -> Conten
         "study": result.study,
         "difference": result.difference,
         "comparisons": result.comparisons,
-        "typical_seeds": result.typical,
-        "hours": result.hours,
+        "test": result.analysis.test,
+        "typical_seeds": result.typical.seeds,
+        "hours": result.hours(result.typical.seeds),
         "needs": result.needs,
+        "effects": result.effects,
         "sentences": sentences,
     }

@@ -135,10 +135,12 @@ class PlanFile:
     """All that reports and MLflow take from a study.
 
     `selection` is `last` or `best`, the epoch whose weights are scored; `margin` is in
-    percentage points; `teachers` gives the teacher's run for each of its seeds; `references`
-    gives the fields of each paper by its key, and `cites` the keys of the data set's and of
-    the models' papers; `listing` describes each run by its id. Scores that come from elsewhere
-    have no data, models and recipe, and say with `score` what they measure.
+    percentage points; `test` is the test of differences (a plan that names none is older than
+    the choice, and was judged by the paired t test); `teachers` gives the teacher's run for
+    each of its seeds; `references` gives the fields of each paper by its key, and `cites` the
+    keys of the data set's and of the models' papers; `listing` describes each run by its id.
+    Scores that come from elsewhere have no data, models and recipe, and say
+    with `score` what they measure.
     """
 
     study: str
@@ -159,6 +161,7 @@ class PlanFile:
     rows: tuple[PlanRow, ...] = ()
     listing: Mapping[str, PlannedRun] = field(default_factory=dict)
     score: str | None = None
+    test: str = "paired-t"
 
     @staticmethod
     def from_dict(raw: Mapping[str, Any]) -> "PlanFile":
@@ -192,6 +195,8 @@ class PlanFile:
         for row in plan["rows"]:
             if not row["at_edge"]:
                 del row["at_edge"]
+        if self.test == "paired-t":
+            del plan["test"]
         if not runs:
             del plan["listing"]
             for row in plan["rows"]:

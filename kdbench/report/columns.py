@@ -59,6 +59,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("difference", heading="Δ {reference} [{level}]", short="Δ {reference} ±"),
     *_bounds("difference", "n", "sd"),
     Column("p"),
+    Column("p_moderated"),
     Column("p_adjusted", heading="p ({correction})", short="p", digits=3, drop=4),
     Column("adjusted_low"),
     Column("adjusted_high"),

@@ -1,7 +1,7 @@
 """Two rows of a report compared, seed by seed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kdbench.report.data.report_data import ReportData
@@ -9,6 +9,7 @@ from kdbench.report.rows import find_row
 from kdbench.report.write import leaderboard_of
 from kdbench.report.writers.cells import p_text, signed_text
 from kdbench.stats import (
+    PAIRED,
     Analysis,
     Difference,
     Verdict,
@@ -37,14 +38,15 @@ class Pair:
 
 
 def compare_rows(data: ReportData, first: str, second: str) -> Pair:
-    """Compare two rows, named as `find_row` takes them; the analysis is the report's.
+    """Compare two rows, named as `find_row` takes them; the analysis is the report's, but with
+    the paired t test, since one pair has no family to take a variance from.
 
     A pair that was picked is one comparison, so its p is not corrected for the others that
     might have been picked: `comparison_sentences` says so. Raises `UnknownRow`.
     """
-    analysis = leaderboard_of(data).family.analysis
+    analysis = replace(leaderboard_of(data).family.analysis, test=PAIRED)
     one, other = find_row(data, first), find_row(data, second)
-    difference = paired_difference(one.scores, other.scores, analysis.level)
+    difference = paired_difference(one.scores, other.scores, analysis.level, analysis.image)
     family = judge({"pair": difference}, analysis)
     return Pair(
         study=data.plan.study,
@@ -74,7 +76,7 @@ def comparison_sentences(pair: Pair) -> list[str]:
             probability_of_improvement(*pair.scores, paired=p) for p in (True, False)
         )
         sentences += [
-            f"{analysis.test}: p = {p_text(d.p)}, not corrected: right for one pair that was "
+            f"{analysis.test_name}: p = {p_text(d.p)}, not corrected: right for one pair that was "
             f"chosen before the numbers were seen. Verdict: {pair.verdict.text} (margin "
             f"{analysis.margin:.2g} points).",
             f"Smallest detectable difference at {100 * analysis.power:g} % power: {least:.2f} "

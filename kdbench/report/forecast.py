@@ -11,7 +11,10 @@ from kdbench.errors import KdbenchError
 from kdbench.report.data.report_data import ReportData
 from kdbench.report.data.runs import TEACHER
 from kdbench.report.write import leaderboard_of
-from kdbench.stats import Analysis, seeds_needed
+from kdbench.stats import Analysis, Family, seeds_for_equality, seeds_needed
+
+SHARES = (0.0, 0.25, 0.5, 1.0, 2.0, 5.0)
+"""The true differences that are forecast, in margins of practical equality."""
 
 
 class TooFewRuns(KdbenchError):
@@ -21,22 +24,35 @@ class TooFewRuns(KdbenchError):
 @dataclass(frozen=True)
 class Need:
     """What one comparison needs: the standard deviation of its paired differences (points)
-    over `n` stored seeds, the fewest seeds that detect the difference (None: more than
-    10,000), and the seconds of a run of its row (NaN where none is known)."""
+    over `n` stored seeds, the fewest seeds that detect the difference and those that call
+    the method practically equal if it does not differ at all (None: more than 10,000), and
+    the seconds of a run of its row (NaN where none is known)."""
 
     label: str
     sd: float
     n: int
     seeds: int | None
+    equal_seeds: int | None
     seconds: float
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The seeds for a true difference of so many points at the median standard deviation:
+    to call it better or worse, and to call it practically equal (None: never, or more than
+    10,000)."""
+
+    points: float
+    seeds: int | None
+    equal_seeds: int | None
 
 
 @dataclass(frozen=True)
 class Forecast:
     """The seeds and hours to detect `difference` points, comparison by comparison.
 
-    `typical` is the seeds for the median standard deviation, `seconds` those of one seed
-    of the whole study, every row once, on one worker.
+    `typical` is the effect of `difference`, `effects` are further ones; `seconds` those of
+    one seed of the whole study, every row once, on one worker.
     """
 
     study: str
@@ -44,24 +60,23 @@ class Forecast:
     analysis: Analysis
     comparisons: int
     needs: tuple[Need, ...]
-    typical: int | None
+    typical: Effect
+    effects: tuple[Effect, ...]
     seconds: float
 
-    @property
-    def hours(self) -> float:
-        """Of one worker, for all rows on the typical number of seeds."""
-        return math.nan if self.typical is None else self.typical * self.seconds / 3600
+    def hours(self, seeds: int | None) -> float:
+        """Of one worker, for all rows on so many seeds; NaN where `seeds` is None."""
+        return math.nan if seeds is None else seeds * self.seconds / 3600
 
 
 def forecast_seeds(data: ReportData, difference: float) -> Forecast:
     """The seeds and hours it takes to detect `difference` (points, positive) with the
-    report's own test, correction and power.
+    report's own test, correction and power, and to call methods practically equal.
 
     Raises `TooFewRuns` where no comparison has two paired seeds.
     """
     board = leaderboard_of(data)
     family = board.family
-    analysis, m = family.analysis, family.size
     seconds = _seconds(data.runs)
     primary = {(r["method"]): r["row"] for _, r in board.table.iterrows() if not pd.isna(r["p"])}
     needs = []
@@ -69,29 +84,48 @@ def forecast_seeds(data: ReportData, difference: float) -> Forecast:
         d = verdict.difference
         if d.n < 2:
             continue
-        needs.append(
-            Need(
-                label,
-                d.sd,
-                d.n,
-                _seeds(difference, d.sd, analysis, m),
-                seconds.get((label, primary.get(label, "")), math.nan),
-            )
-        )
+        cost = seconds.get((label, primary.get(label, "")), math.nan)
+        seeds, equal = _seeds(family, d.sd, difference), _equal_seeds(family, d.sd, 0.0)
+        needs.append(Need(label, d.sd, d.n, seeds, equal, cost))
     if not needs:
         raise TooFewRuns(
             f"study '{board.study}' has no method with two seeds paired with {board.reference}: "
             "run it on two or more seeds first, three or more for a steady answer"
         )
-    typical = _seeds(difference, family.sd, analysis, m)
-    total = sum(s for (_, row), s in seconds.items() if row != TEACHER)
-    return Forecast(board.study, difference, analysis, m, tuple(needs), typical, total)
+    return Forecast(
+        board.study,
+        difference,
+        family.analysis,
+        family.size,
+        tuple(needs),
+        _effect(family, difference),
+        tuple(_effect(family, share * family.analysis.margin) for share in SHARES),
+        sum(s for (_, row), s in seconds.items() if row != TEACHER),
+    )
 
 
-def _seeds(difference: float, sd: float, analysis: Analysis, comparisons: int) -> int | None:
+def _effect(family: Family, points: float) -> Effect:
+    sd = family.sd
+    return Effect(points, _seeds(family, sd, points), _equal_seeds(family, sd, points))
+
+
+def _seeds(family: Family, sd: float, points: float) -> int | None:
+    a = family.analysis
     if sd == 0:
         return 2  # the fewest that a paired test takes
-    return seeds_needed(difference / sd, analysis.alpha, analysis.power, comparisons)
+    return seeds_needed(points / sd, a.alpha, a.power, family.size, family.common(sd))
+
+
+def _equal_seeds(family: Family, sd: float, points: float) -> int | None:
+    a = family.analysis
+    if points >= a.margin:
+        return None
+    if sd == 0:
+        return 2
+    common, least = family.common(sd), a.margin * a.image / sd**2
+    return seeds_for_equality(
+        a.margin / sd, points / sd, a.alpha, a.power, family.size, common, least
+    )
 
 
 def _seconds(runs: pd.DataFrame) -> dict[tuple[str, str], float]:
@@ -103,19 +137,23 @@ def _seconds(runs: pd.DataFrame) -> dict[tuple[str, str], float]:
 
 def forecast_sentences(forecast: Forecast) -> Iterable[str]:
     """The seeds and hours that are needed, in words."""
-    a = forecast.analysis
+    a, typical = forecast.analysis, forecast.typical
     yield (
-        f"To detect {forecast.difference:g} points at {100 * a.power:g} % power ({a.test}, "
+        f"To detect {forecast.difference:g} points at {100 * a.power:g} % power ({a.test_name}, "
         f"family-wise error {100 * a.alpha:g} %, {forecast.comparisons} comparisons):"
     )
-    if forecast.typical is None:
+    if typical.seeds is None:
         yield "more than 10,000 seeds: a difference that small cannot be seen in this setting."
-        return
-    hours = f"{forecast.hours:.1f} hours of one worker" if forecast.seconds else "unknown hours"
+    else:
+        yield (
+            f"{typical.seeds} seeds for the typical comparison (median standard deviation), "
+            f"{_hours(forecast, typical.seeds)} for every row of the study on each of them, "
+            "teachers, tuning and earlier stages not counted."
+        )
+    same = forecast.effects[0].equal_seeds
     yield (
-        f"{forecast.typical} seeds for the typical comparison (median standard deviation), "
-        f"{hours} for every row of the study on each of them, teachers, tuning and earlier "
-        "stages not counted."
+        f"To call a typical method that does not differ practically equal (margin {a.margin:.2g} "
+        f"points): {_number(same)} seeds, {_hours(forecast, same)}."
     )
     fewest = min(n.n for n in forecast.needs)
     if fewest < 10:
@@ -123,6 +161,15 @@ def forecast_sentences(forecast: Forecast) -> Iterable[str]:
             f"The standard deviations are themselves estimates from {fewest} seeds and may be off "
             f"by {_slack(fewest)}."
         )
+
+
+def _number(seeds: int | None) -> str:
+    return "> 10,000" if seeds is None else str(seeds)
+
+
+def _hours(forecast: Forecast, seeds: int | None) -> str:
+    known = seeds is not None and forecast.seconds
+    return f"{forecast.hours(seeds):.1f} hours of one worker" if known else "unknown hours"
 
 
 def _slack(n: int) -> str:
@@ -136,16 +183,46 @@ def _slack(n: int) -> str:
 
 def forecast_table(forecast: Forecast) -> Any:
     """A rich table with one line for each comparison."""
+    headings = (
+        "method", "sd of differences", "stored seeds", "seeds needed", "hours",
+        "seeds to be called equal",
+    )  # fmt: skip
+    rows = []
+    for need in forecast.needs:
+        hours = math.nan if need.seeds is None else need.seeds * need.seconds / 3600
+        cost = "–" if math.isnan(hours) else f"{hours:.2f}"
+        seeds, equal = _number(need.seeds), _number(need.equal_seeds)
+        rows.append((need.label, f"{need.sd:.2f}", str(need.n), seeds, cost, equal))
+    return _table(f"{forecast.study}: to detect {forecast.difference:g} points", headings, rows)
+
+
+def effects_table(forecast: Forecast) -> Any:
+    """A rich table with one line for each true difference of a typical method."""
+    headings = ("true difference", "seeds to tell it", "hours", "seeds to call it equal", "hours")
+    rows = []
+    for effect in forecast.effects:
+        # A true difference of 0 cannot be told, and one of the margin is not equal.
+        cells = [f"{effect.points:.2g}"]
+        for seeds, possible in (
+            (effect.seeds, effect.points > 0),
+            (effect.equal_seeds, effect.points < forecast.analysis.margin),
+        ):
+            hours = forecast.hours(seeds)
+            cells += [
+                _number(seeds) if possible else "never",
+                "–" if math.isnan(hours) else f"{hours:.1f}",
+            ]
+        rows.append(tuple(cells))
+    return _table(f"{forecast.study}: a typical method, by effect", headings, rows)
+
+
+def _table(title: str, headings: Iterable[str], rows: Iterable[tuple[str, ...]]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    headings = ("method", "sd of differences", "stored seeds", "seeds needed", "hours")
-    shown = Table(title=Text(f"{forecast.study}: to detect {forecast.difference:g} points"))
+    shown = Table(title=Text(title))
     for heading in headings:
         shown.add_column(heading, justify="left" if heading == "method" else "right")
-    for need in forecast.needs:
-        seeds = "> 10,000" if need.seeds is None else str(need.seeds)
-        hours = math.nan if need.seeds is None else need.seeds * need.seconds / 3600
-        cost = "–" if math.isnan(hours) else f"{hours:.2f}"
-        shown.add_row(need.label, f"{need.sd:.2f}", str(need.n), seeds, cost)
+    for row in rows:
+        shown.add_row(*row)
     return shown

@@ -27,6 +27,7 @@ from kdbench.report.text.captions import write_captions
 from kdbench.report.text.context import Context
 from kdbench.report.text.notes import write_notes
 from kdbench.stats import (
+    MODERATED,
     Analysis,
     BestSet,
     Difference,
@@ -90,7 +91,7 @@ def build_leaderboard(
     refuse_mixture(frame)
     images = frame["images"].dropna()
     image = 100 / int(images.iloc[0]) if len(images) else 0.0
-    analysis = analysis or Analysis(margin=max(plan.margin, image))
+    analysis = analysis or Analysis(margin=max(plan.margin, image), image=image, test=plan.test)
     lines = table_rows(frame, plan)
     primary = primary_rows(lines)
     reference = plan.reference
@@ -169,7 +170,7 @@ def _sorted(lines: list[TableRow], primary: Mapping[str, TableRow]) -> list[Tabl
 
 
 def _difference(line: TableRow, base: Mapping[int, float], analysis: Analysis) -> Difference:
-    return paired_difference(line.scores, base, analysis.level)
+    return paired_difference(line.scores, base, analysis.level, analysis.image)
 
 
 def _estimate(name: str, interval: Interval) -> dict[str, Any]:
@@ -181,6 +182,7 @@ def _judged(family: Family, label: str) -> dict[str, Any]:
     verdict = family.verdicts[label]
     return {
         "p": verdict.difference.p,
+        "p_moderated": verdict.tested.p if family.analysis.test == MODERATED else None,
         "p_adjusted": verdict.p_adjusted,
         "adjusted_low": verdict.low,
         "adjusted_high": verdict.high,

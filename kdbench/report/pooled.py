@@ -70,6 +70,7 @@ def pool_settings(
         pairs = ", ".join(f"{s} with {r}" for s, r in references.items())
         raise NotComparable(f"these studies compare with different references: {pairs}")
     boards = {s: leaderboard_of(e) for s, e in settings.items()}
+    images = {s: b.family.analysis.image for s, b in boards.items()}
     widest = max((b.family.analysis for b in boards.values()), key=lambda a: a.margin)
     reference = next(iter(references.values()))
     primary = {s: primary_rows(table_rows(e.runs, e.plan)) for s, e in settings.items()}
@@ -78,7 +79,7 @@ def pool_settings(
     not_pooled = [k for k in scores if k != reference and k not in pooled]
     differences = {
         label: {
-            s: paired_difference(by_seed, scores[reference][s], widest.level)
+            s: paired_difference(by_seed, scores[reference][s], widest.level, images[s])
             for s, by_seed in scores[label].items()
         }
         for label in pooled
@@ -92,7 +93,7 @@ def pool_settings(
         {s: e.digest for s, e in settings.items()},
         tuple(dict.fromkeys(_data(s, e) for s, e in settings.items())),
         judge_pooled(differences, list(settings), shared, widest),
-        best_set_pooled(compared, list(settings), shared, widest),
+        best_set_pooled(compared, list(settings), shared, widest, images),
         means,
         tuple(not_pooled),
     )

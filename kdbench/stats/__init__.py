@@ -5,7 +5,8 @@ which the caller chooses (the leaderboard uses percentage points of test accurac
 
 - Interval: Student's t over the seeds. Not a bootstrap: with 3, 5, 10 seeds a
   percentile bootstrap's 95 % interval covers about 75, 83, 90 %.
-- Test: the two-sided paired t test; corrected over a declared family (Holm 1979).
+- Test: the moderated t test (Smyth 2004) or the two-sided paired t test, corrected over a
+  declared family (Holm 1979); see `moderated`.
 - Equality: two one-sided tests against a margin (Schuirmann 1987), corrected over the
   same family, so that a study says "practically equal" wrongly as rarely as "better".
 - Several settings: the mean of their paired differences, averaged by seed where the
@@ -17,7 +18,7 @@ A member of a family that could not be tested (a method that failed, or has one 
 still counts in the family's size: losing runs must not make the other tests easier.
 """
 
-from kdbench.stats.analysis import CORRECTIONS, Analysis
+from kdbench.stats.analysis import CORRECTIONS, MODERATED, PAIRED, TESTS, Analysis
 from kdbench.stats.describe import (
     SMALLEST_GAP,
     budget_curve,
@@ -26,6 +27,7 @@ from kdbench.stats.describe import (
     performance_profile,
     probability_of_improvement,
 )
+from kdbench.stats.moderated import PRIOR_DF, moderate, own_comparisons
 from kdbench.stats.paired import (
     FEWEST_SEEDS,
     Difference,
@@ -50,7 +52,12 @@ from kdbench.stats.pooled import (
     wilcoxon_p,
 )
 from kdbench.stats.pooled_verdicts import PooledFamily, best_set_pooled, judge_pooled
-from kdbench.stats.power import detectable, seeds_needed, seeds_to_tell_apart
+from kdbench.stats.power import (
+    detectable,
+    seeds_for_equality,
+    seeds_needed,
+    seeds_to_tell_apart,
+)
 from kdbench.stats.verdicts import (
     BestSet,
     Family,
@@ -67,7 +74,11 @@ __all__ = [
     "CORRECTIONS",
     "FEWEST_SEEDS",
     "FEWEST_SETTINGS",
+    "MODERATED",
+    "PAIRED",
+    "PRIOR_DF",
     "SMALLEST_GAP",
+    "TESTS",
     "Analysis",
     "BestSet",
     "Difference",
@@ -93,11 +104,14 @@ __all__ = [
     "judge_pooled",
     "lies_within",
     "mean_interval",
+    "moderate",
+    "own_comparisons",
     "paired_difference",
     "performance_profile",
     "pool",
     "prediction_interval",
     "probability_of_improvement",
+    "seeds_for_equality",
     "seeds_needed",
     "seeds_to_tell_apart",
     "settings_needed",

@@ -3,6 +3,12 @@
 from dataclasses import dataclass
 
 CORRECTIONS = {"holm": "Holm", "bonferroni": "Bonferroni"}
+PAIRED, MODERATED = "paired-t", "moderated-t"
+TESTS = {PAIRED: "two-sided paired t test", MODERATED: "two-sided moderated t test"}
+"""The tests of a family of differences, and their names as captions print them."""
+
+CITATION = "smyth2004linear"
+"""The BibTeX key of the paper of the moderated t test."""
 
 
 @dataclass(frozen=True)
@@ -10,18 +16,24 @@ class Analysis:
     """The choices that are fixed before the numbers are seen.
 
     `margin`: two methods closer than this are practically equal (the scores' unit).
+    `image`: what one test image counts in the scores, 0 if the test set's size is unknown.
     `alpha`: family-wise error. `level`: coverage of the printed intervals. `power`: that
-    of the smallest detectable difference. Raises `ValueError` where the correction is
-    unknown, the margin not positive, or a share not between 0 and 1.
+    of the smallest detectable difference. `test`: a key of `TESTS`. Raises `ValueError`
+    where the correction or the test is unknown, the margin not positive, or a share not
+    between 0 and 1.
     """
 
     margin: float
+    image: float = 0.0
     alpha: float = 0.05
     level: float = 0.95
     power: float = 0.8
     correction: str = "holm"
+    test: str = PAIRED
 
     def __post_init__(self) -> None:
+        if self.test not in TESTS:
+            raise ValueError(f"unknown test {self.test!r}; known: {', '.join(sorted(TESTS))}")
         if self.correction not in CORRECTIONS:
             choices = ", ".join(sorted(CORRECTIONS))
             raise ValueError(f"unknown correction {self.correction!r}; known: {choices}")
@@ -32,9 +44,9 @@ class Analysis:
                 raise ValueError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
 
     @property
-    def test(self) -> str:
+    def test_name(self) -> str:
         """The test's name, as captions print it."""
-        return "two-sided paired t test"
+        return TESTS[self.test]
 
     @property
     def correction_name(self) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -33,14 +33,17 @@ class Difference(Interval):
     """The mean of score minus reference over `seeds`, which both sides have.
 
     `se` is the standard error of the mean, `df` its degrees of freedom, and `p` the
-    uncorrected two-sided p value. `constant`: the difference is the same number on every
-    seed, so there is no variance; see `t_intervals`.
+    uncorrected two-sided p value. `sd` is at least `image`, what one test image
+    counts (0 if unknown): scores are whole images, and a few seeds without a disagreement do
+    not show that there is none. `constant`: the difference is the same number on every seed
+    and `image` is unknown, so there is no variance; see `t_intervals`.
     """
 
     se: float
     p: float
     df: float
     constant: bool
+    image: float = field(default=0.0, kw_only=True)
     seeds: tuple[int, ...]
     values: tuple[float, ...]
 
@@ -52,29 +55,43 @@ def _is_constant(values: np.ndarray, scale: float) -> np.ndarray:
 
 
 def t_intervals(
-    values: np.ndarray, level: float = 0.95, scale: float = 0.0
+    values: np.ndarray, level: float = 0.95, scale: float = 0.0, image: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Mean, lower and upper bound of its t interval, and p of the t test against 0,
     along the last axis (at least 2 values). `scale`: the largest of the numbers that
-    `values` are differences of, to tell rounding from variance.
+    `values` are differences of, to tell rounding from variance. The standard deviation
+    is at least `image`.
 
-    Values that are all one number have no variance, and their interval has no width. The
-    t test would give p = 0 from three equal differences of one test image each, so p is
-    that of the exact sign-flip test instead: 2 / 2**n, and 1 where the number is 0.
+    Without `image`, values that are all one number have no variance, and their interval
+    has no width. The t test would give p = 0 from three equal differences, so p is that of
+    the exact sign-flip test instead: 2 / 2**n, and 1 where the number is 0.
     """
     from scipy import stats
 
     values = np.asarray(values, dtype=float)
     n = values.shape[-1]
-    flat = _is_constant(values, scale)
-    tested = np.where(flat[..., None], np.arange(n), values)  # any values that vary
-    result = stats.ttest_1samp(tested, 0.0, axis=-1)
-    bounds = result.confidence_interval(level)
+    mean, variance, flat = mean_and_variance(values, scale, image)
+    se = np.sqrt(np.where(flat, 1.0, variance) / n)
+    half = np.where(flat, 0.0, stats.t.ppf((1 + level) / 2, n - 1) * se)
+    p = np.where(flat, flip_p(mean, n), 2 * stats.t.sf(np.abs(mean) / se, n - 1))
+    return mean, mean - half, mean + half, p
+
+
+def mean_and_variance(
+    values: np.ndarray, scale: float, image: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean and variance along the last axis, without rounding errors where all values are
+    one number, and whether there is no variance; `scale` and `image` as in `t_intervals`."""
+    same = _is_constant(values, scale)
     mean = values.mean(axis=-1)
-    zero = np.abs(mean) <= 1e-11 * max(scale, 1e-300)
-    mean = np.where(flat & zero, 0.0, mean)
-    p = np.where(flat, np.where(mean == 0, 1.0, 2.0 ** (1 - n)), result.pvalue)
-    return mean, np.where(flat, mean, bounds.low), np.where(flat, mean, bounds.high), p
+    mean = np.where(same & (np.abs(mean) <= 1e-11 * max(scale, 1e-300)), 0.0, mean)
+    variance = np.maximum(np.where(same, 0.0, values.var(axis=-1, ddof=1)), image**2)
+    return mean, variance, variance == 0
+
+
+def flip_p(mean: np.ndarray | float, n: int) -> np.ndarray:
+    """p of the exact sign-flip test of `n` values that are all `mean`."""
+    return np.where(np.asarray(mean) == 0, 1.0, 2.0 ** (1 - n))
 
 
 def drop_missing(scores: Scores) -> dict[int, float]:
@@ -93,11 +110,14 @@ def mean_interval(scores: Scores, level: float = 0.95) -> Interval:
     return Interval(mean, low, high, sd, len(values))
 
 
-def paired_difference(scores: Scores, reference: Scores, level: float = 0.95) -> Difference:
+def paired_difference(
+    scores: Scores, reference: Scores, level: float = 0.95, image: float = 0.0
+) -> Difference:
     """Score minus reference, paired strictly by seed, over the seeds that both have.
 
     The interval is Student's t with n - 1 degrees of freedom, and `p` that of
-    `scipy.stats.ttest_rel`; see `t_intervals` for differences without any variance.
+    `scipy.stats.ttest_rel`, unless the values vary by less than one `image`; see
+    `Difference` and `t_intervals`.
     With one common seed only the mean is a number, with none everything is NaN.
     """
     by_seed, reference_by_seed = drop_missing(scores), drop_missing(reference)
@@ -105,25 +125,31 @@ def paired_difference(scores: Scores, reference: Scores, level: float = 0.95) ->
     a = np.array([by_seed[s] for s in seeds])
     b = np.array([reference_by_seed[s] for s in seeds])
     scale = max(np.abs(a).max(initial=0.0), np.abs(b).max(initial=0.0))
-    return difference_from_values(a - b, seeds, level, float(scale))
+    return difference_from_values(a - b, seeds, level, float(scale), image)
 
 
 def difference_from_values(
-    values: np.ndarray, seeds: tuple[int, ...], level: float, scale: float
+    values: np.ndarray, seeds: tuple[int, ...], level: float, scale: float, image: float
 ) -> Difference:
-    """The difference with these values on `seeds`; `scale` as in `t_intervals`."""
+    """The difference with these values on `seeds`; `scale` and `image` as in `t_intervals`."""
     n = len(values)
     floats = tuple(float(v) for v in values)
     if n < 2:
         mean = floats[0] if n else math.nan
         nan = math.nan
         return Difference(mean, nan, nan, nan, n, se=nan, p=nan, df=0, constant=False,
-                          seeds=seeds, values=floats)  # fmt: skip
-    mean, low, high, p = (float(x) for x in t_intervals(values, level, scale))
-    constant = bool(_is_constant(values, scale))
-    sd = 0.0 if constant else float(values.std(ddof=1))
-    return Difference(mean, low, high, sd, n, se=sd / math.sqrt(n), p=p, df=n - 1,
-                      constant=constant, seeds=seeds, values=floats)  # fmt: skip
+                          image=image, seeds=seeds, values=floats)  # fmt: skip
+    mean, variance, _ = (float(x) for x in mean_and_variance(values, scale, image))
+    se = math.sqrt(variance / n)
+    half, p = 0.0, float(flip_p(mean, n))
+    if se:
+        from scipy import stats
+
+        half = float(stats.t.ppf((1 + level) / 2, n - 1)) * se
+        p = 2 * float(stats.t.sf(abs(mean) / se, n - 1))
+    return Difference(mean, mean - half, mean + half, math.sqrt(variance), n, se=se, p=p,
+                      df=n - 1, constant=se == 0, image=image, seeds=seeds,
+                      values=floats)  # fmt: skip
 
 
 def interval_at(difference: Difference, level: float) -> tuple[float, float]:
@@ -142,16 +168,22 @@ def equality_p(difference: Difference, margin: float) -> float:
 
     It needs only the mean, its standard error and its degrees of freedom, so it serves a
     mean over several settings too; for one setting it equals statsmodels' `ttost_paired`.
-    Without variance, 0 inside the margin and 1 outside: identical scores are equal.
+    Two runs that differ by a margin of k test images disagree on k or more, and a count of
+    disagreements varies by about its expectation (McNemar 1947): so here the variance is at
+    least the margin times one image.
+
+    Without variance p is that of the exact one-sided sign-flip test, 1 / 2**n, inside the
+    margin and 1 outside.
     """
     if difference.n < 2:
         return math.nan
     if difference.constant:
-        return 0.0 if abs(difference.mean) < margin else 1.0
+        return 0.5**difference.n if abs(difference.mean) < margin else 1.0
     from scipy import stats
 
     nearest = margin - abs(difference.mean)
-    return float(stats.t.sf(nearest / difference.se, difference.df))
+    se = max(difference.se, math.sqrt(margin * difference.image / difference.n))
+    return float(stats.t.sf(nearest / se, difference.df))
 
 
 def prediction_interval(scores: Scores, level: float = 0.95) -> Interval:

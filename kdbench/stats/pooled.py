@@ -159,7 +159,8 @@ def _mean_by_seed(differences: list[Difference], level: float) -> Difference:
     seeds = tuple(s for s in by_seed[0] if all(s in one for one in by_seed))
     values = np.array([[one[s] for s in seeds] for one in by_seed])
     scale = float(np.abs(values).max(initial=0.0))
-    return difference_from_values(values.mean(axis=0), seeds, level, scale)
+    image = math.hypot(*(d.image for d in differences)) / len(differences)
+    return difference_from_values(values.mean(axis=0), seeds, level, scale, image)
 
 
 def _stratified_mean(differences: list[Difference], level: float) -> Difference:

@@ -3,12 +3,12 @@ set of best methods over the settings."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 
-from kdbench.stats.analysis import Analysis
+from kdbench.stats.analysis import PAIRED, Analysis
 from kdbench.stats.paired import FEWEST_SEEDS, Difference, Scores, drop_missing, paired_difference
 from kdbench.stats.pooled import (
     Pooled,
@@ -46,7 +46,7 @@ class PooledFamily:
     def test(self) -> str:
         """The verdicts' test, as captions print it."""
         if len(self.settings) == 1:
-            return self.family.analysis.test
+            return self.family.analysis.test_name
         if self.shared:
             return "two-sided paired t test of the means by seed over the settings"
         return (
@@ -86,14 +86,16 @@ def judge_pooled(
     pooled value (NaN, n = 0), since a mean over fewer settings is not comparable with
     those of the others; it still counts in the family's size. Where the pooled t test is
     approximate, sign flips must confirm it (`confirmed_by_flips`), so an interval may
-    exclude 0 without a verdict. Raises `ValueError` if a method has a setting that was
-    not declared, and if none was.
+    exclude 0 without a verdict. Variances are not moderated, whatever the analysis' test:
+    over several settings there are seeds enough. Raises `ValueError` if a method has a
+    setting that was not declared, and if none was.
     """
     undeclared = sorted({s for one in differences.values() for s in one} - set(settings))
     if undeclared:
         raise ValueError(f"settings that were not declared: {', '.join(undeclared)}")
     if not settings:
         raise ValueError("there are no settings to pool")
+    analysis = replace(analysis, test=PAIRED)
     pooled = {k: _pool(one, settings, shared, analysis) for k, one in differences.items()}
     m, alpha, correction = max(len(pooled), 1), analysis.alpha, analysis.correction
     flip_ps = {k: sign_flip_p(d) for k, d in pooled.items()}
@@ -113,10 +115,12 @@ def best_set_pooled(
     settings: Sequence[str],
     shared: bool,
     analysis: Analysis,
+    images: Mapping[str, float] | None = None,
 ) -> BestSet:
     """`best_set` by the mean over the settings, from each method's scores by setting:
     all pairs, by the test of `judge_pooled`. Methods with fewer than 3 scored seeds in
-    any of `settings` are left out. Raises `ValueError` if there is no setting."""
+    any of `settings` are left out. `images`: what one test image counts, by setting. Raises
+    `ValueError` if there is no setting."""
     if not settings:
         raise ValueError("there are no settings to pool")
     complete = {k: {s: drop_missing(v.get(s, {})) for s in settings} for k, v in scores.items()}
@@ -127,13 +131,18 @@ def best_set_pooled(
     }
     pairs = {}
     for a, b in combinations(complete, 2):
-        differences = {s: paired_difference(complete[a][s], complete[b][s]) for s in settings}
+        differences = {
+            s: paired_difference(
+                complete[a][s], complete[b][s], analysis.level, (images or {}).get(s, 0.0)
+            )
+            for s in settings
+        }
         pair = _pool(differences, settings, shared, analysis)
         # Flips can only withdraw a rejection, and there are many pairs.
         pairs[a, b] = (
             confirmed_by_flips(pair, sign_flip_p(pair)) if pair.p <= analysis.alpha else pair
         )
-    return best_of(means, pairs, analysis)
+    return best_of(means, pairs, replace(analysis, test=PAIRED))
 
 
 def _pool(

@@ -7,14 +7,20 @@ from itertools import combinations
 
 import numpy as np
 
-from kdbench.stats.analysis import Analysis
+from kdbench.stats.analysis import MODERATED, Analysis
+from kdbench.stats.moderated import (
+    common_variance,
+    confirmed_interval,
+    confirmed_p,
+    moderate,
+    own_comparisons,
+)
 from kdbench.stats.paired import (
     FEWEST_SEEDS,
     Difference,
     Scores,
     drop_missing,
     equality_p,
-    interval_at,
     paired_difference,
 )
 from kdbench.stats.power import detectable
@@ -24,6 +30,7 @@ from kdbench.stats.power import detectable
 class Verdict:
     """The verdict on one comparison of a family.
 
+    `difference` has the method's own variance, `tested` that of the family's test.
     `p_adjusted` is the corrected p, `p_equal` the corrected p of the two one-sided
     tests, `low` and `high` the interval at `level`, which is that of the step at which
     the correction decided: it excludes 0 exactly when the difference is significant
@@ -32,6 +39,7 @@ class Verdict:
     """
 
     difference: Difference
+    tested: Difference
     p_adjusted: float
     p_equal: float
     level: float
@@ -77,11 +85,20 @@ class Family:
         dfs = [v.difference.df for v in self.verdicts.values() if v.difference.n == seeds]
         return float(np.median(dfs)) if dfs else math.nan
 
+    def common(self, sd: float) -> float | None:
+        """The common variance relative to that of a comparison with the standard deviation
+        `sd`; None where every comparison has its own."""
+        if self.analysis.test != MODERATED:
+            return None
+        common = common_variance({k: v.difference for k, v in self.verdicts.items()})
+        return common / sd**2 if sd else None
+
     @property
     def detectable_sds(self) -> float:
         """The smallest detectable difference in units of `sd`."""
         analysis, m = self.analysis, max(self.size, 1)
-        return detectable(self.seeds, analysis.alpha, analysis.power, m, self.df)
+        common = self.common(self.sd)
+        return detectable(self.seeds, analysis.alpha, analysis.power, m, self.df, common)
 
     @property
     def detectable(self) -> float:
@@ -92,7 +109,8 @@ class Family:
         """The smallest detectable difference of one comparison, from the standard deviation
         and the number of seeds of that comparison."""
         analysis, d = self.analysis, self.verdicts[name].difference
-        return detectable(d.n, analysis.alpha, analysis.power, self.size, d.df) * d.sd
+        common = self.common(d.sd)
+        return detectable(d.n, analysis.alpha, analysis.power, self.size, d.df, common) * d.sd
 
 
 def adjust(ps: Sequence[float], correction: str = "holm") -> list[float]:
@@ -141,32 +159,38 @@ def judge(
     analysis: Analysis,
     equal: Callable[[Difference, float], float] = equality_p,
 ) -> Family:
-    """Correct and judge a family of differences from one reference. `equal` computes the
-    p of the test that a difference lies within a margin."""
-    raw = [d.p for d in differences.values()]
+    """Test, correct and judge a family of differences from one reference. `equal` computes
+    the p of the test that a difference lies within a margin."""
+    alpha, own = analysis.alpha, own_comparisons(analysis, len(differences))
+    tested = moderate(differences) if analysis.test == MODERATED else dict(differences)
+    raw = [d.p for d in tested.values()]
     adjusted = adjust(raw, analysis.correction)
-    equal_raw = [equal(d, analysis.margin) for d in differences.values()]
+    equal_raw = [equal(d, analysis.margin) for d in tested.values()]
     equal_adjusted = adjust(equal_raw, analysis.correction)
-    steps = step_alphas(raw, analysis.alpha, analysis.correction)
+    steps = step_alphas(raw, alpha, analysis.correction)
     verdicts = {}
     for (name, d), p, p_equal, step in zip(
         differences.items(), adjusted, equal_adjusted, steps, strict=True
     ):
-        low, high = interval_at(d, 1 - step)
-        text = verdict_text(d.mean, d.n, p, p_equal, analysis.alpha)
-        verdicts[name] = Verdict(d, p, p_equal, 1 - step, low, high, text)
+        p = confirmed_p(p, d.p, own)
+        p_equal = confirmed_p(p_equal, equal(d, analysis.margin), own)
+        low, high = confirmed_interval(tested[name], d, step, alpha, own)
+        text = verdict_text(d.mean, d.n, p, p_equal, alpha)
+        verdicts[name] = Verdict(d, tested[name], p, p_equal, 1 - step, low, high, text)
     return Family(analysis, verdicts)
 
 
 @dataclass(frozen=True)
 class BestSet:
     """The method with the highest mean (`best`), and the methods that the corrected tests
-    do not tell apart from it (`members`, with the best). `comparisons` counts all pairs."""
+    do not tell apart from it (`members`, with the best). `comparisons` counts all pairs;
+    `common` is the variance that moderated tests shrink theirs towards."""
 
     best: str | None
     members: frozenset[str]
     comparisons: int
     analysis: Analysis
+    common: float | None = None
 
 
 def best_set(scores: Mapping[str, Scores], analysis: Analysis) -> BestSet:
@@ -177,7 +201,10 @@ def best_set(scores: Mapping[str, Scores], analysis: Analysis) -> BestSet:
     by_seed = {k: v for k, v in by_seed.items() if len(v) >= FEWEST_SEEDS}
     means = {k: float(np.mean(list(v.values()))) for k, v in by_seed.items()}
     pairs = combinations(by_seed, 2)
-    differences = {(a, b): paired_difference(by_seed[a], by_seed[b]) for a, b in pairs}
+    differences = {
+        (a, b): paired_difference(by_seed[a], by_seed[b], analysis.level, analysis.image)
+        for a, b in pairs
+    }
     return best_of(means, differences, analysis)
 
 
@@ -190,9 +217,17 @@ def best_of(
     with fewer than 3 seeds cannot be told apart, but counts."""
     if len(means) < 2:
         return BestSet(None, frozenset(), 0, analysis)
-    ps = [d.p if d.n >= FEWEST_SEEDS else math.nan for d in differences.values()]
+    own = own_comparisons(analysis, len(differences))
+    moderated = analysis.test == MODERATED
+    tested = moderate(differences) if moderated else differences
+    ps = [d.p if d.n >= FEWEST_SEEDS else math.nan for d in tested.values()]
     adjusted = dict(zip(differences, adjust(ps, analysis.correction), strict=True))
     best = max(means, key=lambda k: means[k])
-    rejected = [pair for pair, p in adjusted.items() if best in pair and p <= analysis.alpha]
+    rejected = [
+        pair
+        for pair, p in adjusted.items()
+        if best in pair and confirmed_p(p, differences[pair].p, own) <= analysis.alpha
+    ]
     worse = {k for pair in rejected for k in pair} - {best}
-    return BestSet(best, frozenset(means) - worse, len(adjusted), analysis)
+    common = common_variance(differences) if moderated else None
+    return BestSet(best, frozenset(means) - worse, len(adjusted), analysis, common)

@@ -17,6 +17,7 @@ from kdbench.records.plan_file import (
 )
 from kdbench.records.spec import digest
 from kdbench.registry import Paper
+from kdbench.stats.analysis import PAIRED
 from kdbench.study import references, sampling
 from kdbench.study.plan import Node, Plan, Row, Trial
 from kdbench.study.planner import Planner
@@ -41,6 +42,7 @@ def plan_file(planner: Planner, plan: Plan) -> PlanFile:
         recipe=next(iter(plan.nodes.values())).spec.recipe,
         reference=study.report.reference,
         margin=study.report.margin,
+        test=study.report.test,
         tune=_tune(planner.tune),
         teachers=plan.teachers,
         published=tuple(number.model_dump() for number in study.report.published),
@@ -58,11 +60,13 @@ def plan_file(planner: Planner, plan: Plan) -> PlanFile:
 def _hashed(study: Study) -> dict[str, Any]:
     """All of a study that its numbers can depend on."""
     content = study.model_dump(mode="json", exclude=NOT_HASHED)
-    # Younger than the first reports: at their defaults a study keeps the hash it had.
+    # Younger than the first reports: where they say what those did, a study keeps its hash.
     if study.recipe.storage == "fp32":
         del content["recipe"]["storage"]
     if study.tune and study.tune.confirm is None:
         del content["tune"]["confirm"]
+    if study.report.test == PAIRED:
+        del content["report"]["test"]
     for entry in content["methods"]:
         if entry["precision"] is None:
             del entry["precision"]

@@ -4,7 +4,18 @@ from kdbench import models
 from kdbench.data import DATASETS
 from kdbench.methods import METHODS
 from kdbench.registry import Paper, did_you_mean
+from kdbench.stats.analysis import CITATION, MODERATED
 from kdbench.study.schema import Study
+
+SMYTH = Paper(
+    key=CITATION,
+    authors="Smyth, Gordon K.",
+    title="Linear Models and Empirical Bayes Methods for Assessing Differential Expression in "
+    "Microarray Experiments",
+    venue="Statistical Applications in Genetics and Molecular Biology",
+    year=2004,
+    kind="article",
+)
 
 
 def of_methods(study: Study) -> list[Paper]:
@@ -26,10 +37,15 @@ def of_data(study: Study) -> Paper | None:
     return DATASETS[study.data.name].paper if study.data else None
 
 
+def of_test(study: Study) -> Paper | None:
+    """The paper of the test of differences, where it has one that readers may not know."""
+    return SMYTH if study.report and study.report.test == MODERATED else None
+
+
 def of_study(study: Study) -> list[Paper]:
     """All of these; a paper that several of them share comes several times."""
-    data = of_data(study)
-    return [*of_methods(study), *of_models(study).values(), *([data] if data else [])]
+    others = [paper for paper in (of_data(study), of_test(study)) if paper]
+    return [*of_methods(study), *of_models(study).values(), *others]
 
 
 def references(study: Study) -> dict[str, Paper]:

@@ -12,6 +12,7 @@ from kdbench.methods import METHODS
 from kdbench.methods.networks import TEACHER
 from kdbench.records.spec import Recipe
 from kdbench.registry import KINDS, URL, Paper, balanced
+from kdbench.stats.analysis import MODERATED, TESTS
 from kdbench.study.fields import cite_key, number, one_of, readable, safe_name
 
 Name = Annotated[str, BeforeValidator(safe_name)]
@@ -185,11 +186,12 @@ class CitedSource(Part):
 
 
 class Report(Part):
-    """What the leaderboard compares with, the margin (points) of practical equality, and what
-    others published."""
+    """What the leaderboard compares with, the margin (points) of practical equality, the test
+    of differences, and what others published."""
 
     reference: str
     margin: Positive = 0.2
+    test: Annotated[str, one_of("test", TESTS)] = MODERATED
     published: tuple[PublishedNumber, ...] = ()
     sources: Mapping[CiteKey, CitedSource] = {}
 

@@ -13,7 +13,10 @@ from kdbench.cli import app
 from kdbench.report.check import check_report
 from kdbench.report.compare import compare_rows, comparison_sentences
 from kdbench.report.forecast import TooFewRuns, forecast_seeds, forecast_sentences
+from kdbench.report.leaderboard import build_leaderboard
 from kdbench.report.rows import UnknownRow
+from kdbench.stats import seeds_for_equality
+from kdbench.stats.moderated import common_variance
 
 
 def points(label, row):
@@ -64,20 +67,51 @@ def test_the_seeds_have_the_power_that_statsmodels_computes(report_data):
 
 def test_a_smaller_difference_needs_more_seeds_and_hours(report_data):
     small, large = forecast_seeds(report_data, 0.2), forecast_seeds(report_data, 1.0)
-    assert small.typical > large.typical
-    assert small.hours / large.hours == pytest.approx(small.typical / large.typical)
+    few, many = large.typical.seeds, small.typical.seeds
+    assert many > few
+    assert small.hours(many) / large.hours(few) == pytest.approx(many / few)
     runs = report_data.runs[report_data.runs["row"] != "teacher"]
     per_row = runs.groupby(["label", "row"])["measured.seconds"].median().dropna()
-    assert large.hours == pytest.approx(large.typical * per_row.sum() / 3600)
+    assert large.hours(few) == pytest.approx(few * per_row.sum() / 3600)
     text = " ".join(forecast_sentences(small))
-    assert f"{small.typical} seeds" in text
+    assert f"{many} seeds" in text
     assert "estimates from" in text
+
+
+def test_the_moderated_test_needs_fewer_seeds_and_equality_has_its_own(report_data):
+    from dataclasses import replace
+
+    plan = replace(report_data.plan, test="moderated-t")
+    moderated = forecast_seeds(replace(report_data, plan=plan), 20.0)
+    paired = forecast_seeds(report_data, 20.0)
+    noisiest = max(moderated.needs, key=lambda n: n.sd).label
+    few, many = (next(n for n in f.needs if n.label == noisiest) for f in (moderated, paired))
+    assert few.seeds < many.seeds
+    assert "two-sided moderated t test" in " ".join(forecast_sentences(moderated))
+    by_points = {round(e.points / moderated.analysis.margin, 2): e for e in moderated.effects}
+    assert list(by_points) == [0, 0.25, 0.5, 1, 2, 5]
+    assert by_points[0].seeds is None
+    assert by_points[1].equal_seeds is None
+    assert by_points[0].equal_seeds < by_points[0.5].equal_seeds
+    assert by_points[5].seeds < by_points[1].seeds
+    kd = next(n for n in moderated.needs if n.label == "kd")
+    assert kd.equal_seeds == seeds_for_equality(
+        moderated.analysis.margin / kd.sd,
+        comparisons=moderated.comparisons,
+        common=common_of(report_data, plan) / kd.sd**2,
+        least=moderated.analysis.margin * moderated.analysis.image / kd.sd**2,
+    )
+
+
+def common_of(report_data, plan):
+    family = build_leaderboard(report_data.runs, plan, report_data.cost).family
+    return common_variance({k: v.difference for k, v in family.verdicts.items()})
 
 
 def test_a_difference_that_cannot_be_seen(report_data):
     forecast = forecast_seeds(report_data, 1e-6)
-    assert forecast.typical is None
-    assert math.isnan(forecast.hours)
+    assert forecast.typical.seeds is None
+    assert math.isnan(forecast.hours(None))
     assert "more than 10,000 seeds" in " ".join(forecast_sentences(forecast))
 
 

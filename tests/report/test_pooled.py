@@ -82,8 +82,8 @@ def test_the_words_follow_the_analysis(report_data, monkeypatch):
     import kdbench.report.leaderboard as board_module
 
     class Swapped(Analysis):
-        def __init__(self, margin):
-            super().__init__(margin=margin, correction="bonferroni")
+        def __init__(self, **parts):
+            super().__init__(**{**parts, "correction": "bonferroni"})
 
     monkeypatch.setattr(board_module, "Analysis", Swapped)
     swapped = " ".join(pooled_document(pool_settings("both", parts)).captions)

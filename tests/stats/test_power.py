@@ -9,11 +9,13 @@ from support.scores import by_seed, difference
 
 from kdbench.stats import (
     Analysis,
+    judge,
     lies_within,
     mean_interval,
     paired_difference,
     pool,
     prediction_interval,
+    seeds_for_equality,
     seeds_needed,
     seeds_to_tell_apart,
 )
@@ -109,3 +111,44 @@ def test_plan_over_several_settings():
     shared = pool({str(k): difference(v) for k, v in enumerate(values)}, shared=True)
     by_seed = difference(np.mean(values, axis=0))
     assert seeds_to_tell_apart(shared, ANALYSIS, 3) == seeds_to_tell_apart(by_seed, ANALYSIS, 3)
+
+
+# -- equality, and the moderated test
+
+
+@pytest.mark.parametrize(("common", "test"), [(None, "paired-t"), (1.0, "moderated-t")])
+@pytest.mark.parametrize("effect", [0.0, 0.4])
+def test_seeds_for_equality_have_the_power_of_simulated_studies(common, test, effect):
+    margin, m = 1.5, 5
+    needed = seeds_for_equality(margin, effect, comparisons=m, common=common)
+    analysis = Analysis(margin=margin, test=test, correction="bonferroni")
+    rng = np.random.default_rng(7)
+    shares = []
+    for n in (needed - 1, needed):
+        # Each method is one of five alike, so all of them count.
+        values = effect + rng.normal(size=(120, m, n))
+        said = [
+            "equal" in v.text
+            for study in values
+            for v in judge(
+                {str(k): difference(x) for k, x in enumerate(study)}, analysis
+            ).verdicts.values()
+        ]
+        shares.append(np.mean(said))
+    assert shares[1] == pytest.approx(0.8, abs=0.1)
+    assert shares[0] < 0.82
+
+
+def test_no_number_of_seeds_calls_a_margins_difference_equal():
+    assert seeds_for_equality(1.0, 1.0) is None
+    assert seeds_for_equality(math.nan) is None
+    assert seeds_for_equality(1e-4) is None
+
+
+def test_the_moderated_test_needs_fewer_seeds():
+    for effect in (1.5, 2.5, 6.0):
+        assert seeds_needed(effect, comparisons=19, common=1.0) < seeds_needed(
+            effect, comparisons=19
+        )
+    # A family that is far noisier than the method lends it nothing.
+    assert seeds_needed(2.0, comparisons=19, common=25.0) > seeds_needed(2.0, comparisons=19)

@@ -365,6 +365,7 @@ def test_the_plan_file_names_only_what_the_study_now_reads(desk: Desk) -> None:
 # -- papers
 
 SOURCE = {"authors": "Rossi, Ada", "title": "A Table", "venue": "A Journal", "year": 2024}
+FIRST = {"reference": "ce", "margin": 0.2, "test": "paired-t"}
 NUMBER = {"label": "theirs", "accuracy": 70, "cite": "rossi2024table"}
 
 
@@ -383,6 +384,7 @@ def test_the_plan_file_names_exactly_the_papers_in_use(desk: Desk) -> None:
     assert set(found.references) == {
         *{METHODS[key].paper.key for key in ("ce", "hint", "takd")},
         *("alpaydin1998optical", "he2016deep", "zagoruyko2016wide", "rossi2024table"),
+        "smyth2004linear",
     }
     assert list(found.references) == sorted(found.references)
     assert found.references["rossi2024table"] == {**SOURCE, "kind": "misc", "url": None}
@@ -399,7 +401,7 @@ def test_data_and_models_without_a_paper(desk: Desk, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(DATASETS, "digits", bare)
     found = written(desk, study_of("ce"))
     assert found.cites == {"data": None, "models": {}}
-    assert set(found.references) == {METHODS["ce"].paper.key}
+    assert set(found.references) == {METHODS["ce"].paper.key, "smyth2004linear"}
     assert found.published == ()
 
 
@@ -446,16 +448,30 @@ def test_a_precision_that_says_what_the_recipe_says_is_the_same_run(desk: Desk) 
 
 
 def test_the_hash_and_the_ids_of_a_study_stay_as_they_are(desk: Desk) -> None:
-    """Records and reports of a study are found again by them."""
-    assert written(desk, study_of()).hash == "0321bb450c58"
+    """Records and reports of a study are found again by them. The test of differences has
+    another default than the first reports had."""
+    first = written(desk, study_of(report=FIRST)).hash
+    assert first == "0321bb450c58"
+    assert written(desk, study_of()).hash != first
     assert sorted(n.id for n in kinds(desk.plan(study_of()), "final", "ce")) == [
         "0fba887c3d12",
         "2e80777eec0f",
         "b32f72711c20",
     ]
-    assert written(desk, study_of(recipe={"storage": "fp16"})).hash != "0321bb450c58"
+    assert written(desk, study_of(recipe={"storage": "fp16"}, report=FIRST)).hash != first
     other = {"method": "kd", "label": "kd", "precision": "bf16"}
-    assert written(desk, study_of("ce", other)).hash != "0321bb450c58"
+    assert written(desk, study_of("ce", other, report=FIRST)).hash != first
+
+
+def test_the_plan_says_which_test_judges(desk: Desk) -> None:
+    moderated, paired = written(desk, study_of()), written(desk, study_of(report=FIRST))
+    assert (moderated.test, paired.test) == ("moderated-t", "paired-t")
+    assert "smyth2004linear" in moderated.references
+    assert "smyth2004linear" not in paired.references
+    for plan in (moderated, paired):
+        assert PlanFile.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+    with pytest.raises(StudyError, match=r"report\.test: unknown test 'welch'"):
+        study_of(report={**FIRST, "test": "welch"})
 
 
 # -- how frozen networks are asked

@@ -29,6 +29,7 @@ from kdbench.report.data.delimited import ALLOWED, Row, Rows, WrongResults, list
 from kdbench.report.data.formulas import unescape_formula
 from kdbench.report.data.report_data import CONFUSIONS, CURVES, TRIALS, ReportData
 from kdbench.report.data.runs import COLUMNS, typed
+from kdbench.stats import MODERATED
 
 #: Numbers in ASCII: Python's `float` also reads `7_3.4` and digits of other scripts.
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -185,6 +186,7 @@ def _report_data(
         hash=_hash(group),
         reference=reference,
         margin=margin,
+        test=MODERATED,
         complete=True,
         rows=tuple(rows),
         score="Score",

@@ -12,7 +12,15 @@ import pandas as pd
 from kdbench.records.plan_file import PlanFile
 from kdbench.report.data.runs import MEASURED, TEACHER
 from kdbench.report.text.context import Context, Sentence, count, percent
-from kdbench.stats import FEWEST_SEEDS, mean_interval, paired_difference, seeds_to_tell_apart
+from kdbench.stats import (
+    FEWEST_SEEDS,
+    PRIOR_DF,
+    Family,
+    mean_interval,
+    own_comparisons,
+    paired_difference,
+    seeds_to_tell_apart,
+)
 
 SELECTION = {"last": "the last epoch", "best": "the epoch of best validation accuracy"}
 """The epoch whose weights are scored, by selection rule."""
@@ -53,8 +61,15 @@ def _scores(context: Context) -> str:
         f"{context.plan.score or 'Test accuracy'} is given in %, as the mean over "
         f"{count(len(seeds), 'seed')} ({_listed(seeds)})"
         f"{f' of the weights of {rule}' if rule else ''}, with a {level} Student t interval. "
-        "Differences are in percentage points, paired by seed, with intervals of the same kind."
+        "Differences are in percentage points, paired by seed, with intervals of the same kind"
+        f"{_least_deviation(context.family.analysis.image)}."
     )
+
+
+def _least_deviation(image: float) -> str:
+    if not image:
+        return ""
+    return f"; their standard deviation is at least one test image ({image:.2g} points)"
 
 
 def _test(context: Context) -> str:
@@ -62,11 +77,25 @@ def _test(context: Context) -> str:
     if not family.size:
         return ""
     return (
-        f"The p values are those of the {family.analysis.test} against "
+        f"The p values are those of the {family.analysis.test_name} against "
         f"{context.plan.reference}, {family.analysis.correction_name}-corrected over "
         f"{count(family.size, 'comparison')} (the tuned row of every method, or its only row "
-        f"where nothing is tuned) at a family-wise error of {percent(family.analysis.alpha)}. All "
-        "other differences show intervals only."
+        f"where nothing is tuned) at a family-wise error of {percent(family.analysis.alpha)}. "
+        f"{_moderation(family)}All other differences show intervals only."
+    )
+
+
+def _moderation(family: Family) -> str:
+    """How the moderated t test works, where it is the one."""
+    own = own_comparisons(family.analysis, family.size)
+    if not own:
+        return ""
+    return (
+        "That test takes the variance of each difference as the larger of its own and of one "
+        "shrunk towards that of the mean standard deviation over the comparisons (Smyth 2004; "
+        f"{PRIOR_DF} prior degrees of freedom); the method's own paired t test must agree at an "
+        f"uncorrected {percent(round(family.analysis.alpha / own, 4))}, or its p times {own} "
+        "takes the place of p. "
     )
 
 
@@ -88,7 +117,7 @@ def _bold(context: Context) -> str:
         return ""
     return (
         f"Bold: not significantly different from the highest mean ({best.best}) by "
-        f"{best.analysis.test}s of {count(best.comparisons, 'pair')}, "
+        f"{best.analysis.test_name}s of {count(best.comparisons, 'pair')}, "
         f"{best.analysis.correction_name}-corrected."
     )
 
@@ -115,10 +144,13 @@ def _apart(context: Context) -> str:
     scores = {label: context.primary[label].scores for label in labels}
     means = {k: mean_interval(v).mean for k, v in scores.items() if len(v) >= FEWEST_SEEDS}
     second = max((k for k in means if k != best.best), key=lambda k: means[k])
-    difference = paired_difference(scores[best.best], scores[second], analysis.level)
+    difference = paired_difference(
+        scores[best.best], scores[second], analysis.level, analysis.image
+    )
     if second not in best.members or difference.n < 2 or difference.mean == 0:
         return ""
-    needed = seeds_to_tell_apart(difference, analysis, best.comparisons)
+    common = best.common / difference.sd**2 if best.common and difference.sd else None
+    needed = seeds_to_tell_apart(difference, analysis, best.comparisons, common)
     seeds = "more than 10,000 seeds" if needed is None else f"about {count(needed, 'seed')}"
     return (
         f"The two highest means, {best.best} and {second}, differ by {abs(difference.mean):.2f} "

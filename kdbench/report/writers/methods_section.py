@@ -10,6 +10,7 @@ from kdbench.report.leaderboard import Leaderboard
 from kdbench.report.rows import hparams_text
 from kdbench.report.text.context import Sentence, count
 from kdbench.report.writers.latex import escape
+from kdbench.stats.analysis import CITATION
 
 TOPICS = ("scores", "tuning", "test", "equality", "detectable", "teacher", "origin")
 """The captions that the paragraph takes over from the table, by topic."""
@@ -25,7 +26,7 @@ def paragraph(board: Leaderboard, plan: PlanFile) -> str:
         _data(plan),
         _models(board.table, plan),
         _recipe(plan),
-        *(escape(captions[topic]) for topic in TOPICS if topic in captions),
+        *(_caption(captions[topic], plan) for topic in TOPICS if topic in captions),
         escape(f"The hash of the study file is {plan.hash}.") if plan.hash else "",
     ]
     head = f"% how the study {escape(board.study)} was done; the keys are in references.bib"
@@ -36,6 +37,11 @@ def _with_article(sentence: Sentence) -> str:
     """A caption as a sentence of prose: one of them lacks an article at its beginning."""
     detectable = sentence.topic == "detectable"
     return f"The {sentence[0].lower()}{sentence[1:]}" if detectable else sentence
+
+
+def _caption(caption: str, plan: PlanFile) -> str:
+    """A caption as LaTeX, citing the paper of the test where it is named."""
+    return _cited("Smyth 2004", CITATION, plan).join(map(escape, caption.split("Smyth 2004")))
 
 
 def _cited(text: str, key: str | None, plan: PlanFile) -> str:
