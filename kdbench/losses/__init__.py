@@ -5,6 +5,8 @@ second is detached, so no gradient reaches a teacher, a peer or a snapshot. Size
 not match raise `ValueError`. The losses apply no weights: those belong to the methods.
 """
 
+from kdbench.losses.affinities import affinity_kl, correlation_congruence, rbf_mse
+from kdbench.losses.channels import channel_correlation, selectivity
 from kdbench.losses.features import (
     activation_boundary,
     attention,
@@ -15,6 +17,7 @@ from kdbench.losses.features import (
     pool_width,
     smaller_size,
 )
+from kdbench.losses.gaussians import gaussian_nll, wasserstein
 from kdbench.losses.logits import (
     decoupled_kl,
     kl,
@@ -30,15 +33,19 @@ from kdbench.losses.relations import angle, distance, flow, flow_mse, similarity
 
 __all__ = [
     "activation_boundary",
+    "affinity_kl",
     "angle",
     "attention",
     "attention_transfer",
+    "channel_correlation",
+    "correlation_congruence",
     "cosine",
     "decoupled_kl",
     "distance",
     "feature_mse",
     "flow",
     "flow_mse",
+    "gaussian_nll",
     "kl",
     "kl_to_log_probs",
     "log_mean_probs",
@@ -47,8 +54,11 @@ __all__ = [
     "pool",
     "pool_width",
     "probability_mse",
+    "rbf_mse",
+    "selectivity",
     "similarity",
     "smaller_size",
     "soft_cross_entropy",
     "uniform_cross_entropy",
+    "wasserstein",
 ]
