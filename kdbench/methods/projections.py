@@ -37,3 +37,38 @@ def conv_bn_relu(source: tuple[int, ...], target: tuple[int, ...]) -> nn.Module:
         return nn.Sequential(*conv_bn(source[0], target[0]), nn.ReLU())
     layer = regressor(source, target, bias=len(source) == 1)
     return layer if len(source) == 1 else nn.Sequential(layer, BatchNorm(target[0]), nn.ReLU())
+
+
+def adapter(source: tuple[int, ...], target: tuple[int, ...]) -> nn.Module:
+    """`regressor` where the shapes differ, and nothing where they agree."""
+    return nn.Identity() if source == target else regressor(source, target)
+
+
+class Orthogonal(nn.Module):
+    """A trained linear map whose rows, or columns if those are fewer, stay orthonormal.
+
+    Its matrix is a part of exp(W - W^T), W square and as wide as the wider side. The
+    exponential is a Taylor series of A / 64 to the power 8, squared six times: PyTorch's reads
+    values back, which a CUDA graph cannot capture.
+    """
+
+    def __init__(self, source: int, target: int) -> None:
+        super().__init__()
+        self.shape = source, target
+        side = max(self.shape)
+        self.weight = nn.Parameter(torch.randn(side, side) * side**-0.5)
+
+    def matrix(self) -> Tensor:
+        """source x target."""
+        small = (self.weight - self.weight.T) / 64
+        identity = torch.eye(len(small), dtype=small.dtype, device=small.device)
+        power = identity
+        for k in range(8, 0, -1):
+            power = identity + small @ power / k
+        for _ in range(6):
+            power = power @ power
+        source, target = self.shape
+        return power[:source, :target]
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        return vectors @ self.matrix()
