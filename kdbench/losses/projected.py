@@ -28,8 +28,8 @@ def hierarchical_context(student: Tensor, teacher: Tensor) -> Tensor:
     errors = [F.mse_loss(student, teacher.detach())]
     for size in (4, 2, 1):
         if size < student.shape[2]:
-            pair = (pool(f, (size, size)) for f in (student, teacher.detach()))
-            errors.append(F.mse_loss(*pair))
+            s, t = (pool(f, (size, size)) for f in (student, teacher.detach()))
+            errors.append(F.mse_loss(s, t))
     weights = [0.5**k for k in range(len(errors))]
     weighted = [weight * error for weight, error in zip(weights, errors, strict=True)]
     return torch.stack(weighted).sum() / sum(weights)

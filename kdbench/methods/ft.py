@@ -45,8 +45,8 @@ class FT(Method):
     Symbols:
         z_s: the student's logits, batch x classes
         y: labels, batch
-        f_s, f_t: the last map, batch x channels x height x width; of the factors the larger
-           is average-pooled to the smaller
+        f_s, f_t: the map of the last of the `stages`, batch x channels x height x width; of
+           the factors the larger is average-pooled to the smaller
         e, d: encoder and decoder of the paraphraser, each three convolutions; a factor has
            `rate` times the teacher's channels
         t: the translator, an encoder from the student's channels, trained with the student

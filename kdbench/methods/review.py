@@ -20,15 +20,15 @@ class Fusion(nn.Module):
     """
 
     def __init__(
-        self, source: int, shared: int, target: int, size: tuple[int, int], deepest: bool
+        self, source: int, shared: int, target: int, size: tuple[int, ...], deepest: bool
     ) -> None:
         super().__init__()
         self.size = size
         self.reduce = conv_bn(source, shared)
         self.expand = conv_bn(shared, target, kernel=3)
         self.attend = None if deepest else nn.Conv2d(2 * shared, 2, 1)
-        for layer in (self.reduce[0], self.expand[0]):
-            nn.init.kaiming_uniform_(layer.weight, a=1)
+        for part in (self.reduce, self.expand):
+            nn.init.kaiming_uniform_(part.get_parameter("0.weight"), a=1)
 
     def forward(self, maps: Tensor, deeper: Tensor | None) -> tuple[Tensor, Tensor]:
         """The prediction of the teacher's map, and what the next level gets."""
@@ -54,7 +54,7 @@ class Review(nn.Module):
         super().__init__()
         shared = min(WIDEST, sources[-1][0])
         self.fusions = nn.ModuleList(
-            Fusion(s[0], shared, t[0], (t[1:] or (1, 1)), deepest=level == len(sources))
+            Fusion(s[0], shared, t[0], t[1:] or (1, 1), deepest=level == len(sources))
             for level, (s, t) in enumerate(zip(sources, targets, strict=True), 1)
         )
 

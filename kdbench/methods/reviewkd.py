@@ -22,7 +22,7 @@ class ReviewKD(Method):
         L = CE(y, softmax(z_s)) + w * beta * sum over levels of H(a_l, t_l)
         H = sum over sizes k of 2**-k * mean((pool_k(a) - pool_k(t))**2), over the sum of 2**-k
         sizes: the map's own, then 4x4, 2x2 and 1x1 as far as they are smaller
-        w = epochs done before this one / warm-up, at most 1
+        w = share of epochs done when this one ends / warmup, at most 1
 
     Symbols:
         z_s: the student's logits, batch x classes
@@ -38,6 +38,8 @@ class ReviewKD(Method):
     Differs from the paper:
         - the teacher is in eval mode; in the authors' code for CIFAR it is in train mode
         - levels that only one of the networks has are left out
+        - the first epoch counts in the warm-up, as in mdistiller; in the authors' code its
+          weight is 0
 
     Variants: beta 5 is the authors' for resnet32x4 to resnet8x4 and for wide residual
     networks (0.6 for resnet56 to resnet20, 1 for resnet110 to resnet32, 8 for resnet32x4 to
@@ -77,7 +79,7 @@ class ReviewKD(Method):
         names = common((student.features, teacher.features), "stage?")
         reviewed = helpers["review"]([student.features[n] for n in (*names, "embedding")])
         targets = [as_maps(teacher.features[n]) for n in (*pre(names), "embedding")]
-        ramp = (scalar(progress.epoch, student.logits) / self.warmup).clamp(max=1)
+        ramp = (scalar(progress.epoch_end, student.logits) / self.warmup).clamp(max=1)
         context = total(map(losses.hierarchical_context, reviewed, targets))
         return weighted(
             self.loss_weights(),

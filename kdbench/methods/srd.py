@@ -66,8 +66,8 @@ class SRD(Method):
         return (self.layer,)
 
     def helpers(self, shapes):
-        widths = (prod(shape(shapes, role, self.layer)) for role in ("student", "teacher"))
-        return nn.ModuleDict({"projector": nn.Linear(*widths, bias=False)})
+        student, teacher = (prod(shape(shapes, r, self.layer)) for r in ("student", "teacher"))
+        return nn.ModuleDict({"projector": nn.Linear(student, teacher, bias=False)})
 
     def loss_weights(self):
         soft = self.soft_weight * self.temperature**2

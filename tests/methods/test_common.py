@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from kdbench.methods.base import Incompatible, Method
 from kdbench.methods.common import common, stages, weighted
-from kdbench.methods.projections import BatchNorm, conv_bn_relu
 from kdbench.methods.regressor import regressor
 from kdbench.methods.types import Shapes
 
@@ -84,32 +83,3 @@ def test_a_field_that_is_no_hyperparameter_is_named():
     for act in (Plain, Plain.hparams):
         with pytest.raises(TypeError, match=r"Plain.power is not declared with hparam\(\)"):
             act()
-
-
-@settings(max_examples=20, deadline=None)
-@given(source=side, target=side, wide=st.booleans())
-def test_normalised_regressor_gives_the_shape_asked_for(source, target, wide):
-    ratio = 2 if wide else 1
-    layer = conv_bn_relu((3, source, source * ratio), (5, target, target * ratio))
-    assert not any("bias" in name for name, _ in layer[0].named_parameters())
-    out = layer(torch.randn(1, 3, source, source * ratio))
-    assert out.shape == (1, 5, target, target * ratio)
-    assert (out >= 0).all()
-
-
-def test_normalised_regressor_of_equal_sizes_is_repdistillers():
-    layer = conv_bn_relu((16, 8, 8), (32, 8, 8))
-    conv, norm, relu = layer
-    assert conv.weight.shape == (32, 16, 1, 1)
-    assert isinstance(norm, torch.nn.BatchNorm2d)
-    assert isinstance(relu, torch.nn.ReLU)
-    x = torch.randn(4, 16, 8, 8)
-    expected = torch.nn.BatchNorm2d(32)(conv(x)).relu()
-    torch.testing.assert_close(layer(x), expected)
-
-
-@pytest.mark.parametrize("shape", [(1, 3, 1, 1), (1, 3)])
-def test_batch_norm_of_one_value_is_the_bias(shape):
-    norm = BatchNorm(3)
-    torch.nn.init.normal_(norm.bias)
-    torch.testing.assert_close(norm(torch.randn(shape)).flatten(), norm.bias, rtol=0, atol=1e-3)
