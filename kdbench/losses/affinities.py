@@ -51,8 +51,8 @@ def taylor_rbf(vectors: Tensor, gamma: float, order: int) -> Tensor:
     The Taylor series of exp(-gamma |a - b|**2) for unit vectors, about right angles.
     """
     rows = unit(vectors)
-    cosine = rows @ rows.T
-    terms = [cosine**p * (2 * gamma) ** p / math.factorial(p) for p in range(order + 1)]
+    similar = rows @ rows.T
+    terms = [similar**p * (2 * gamma) ** p / math.factorial(p) for p in range(order + 1)]
     return torch.stack(terms).sum(dim=0) * math.exp(-2 * gamma)
 
 
