@@ -10,6 +10,8 @@ from kdbench.methods.at import AT
 from kdbench.methods.ban import BAN
 from kdbench.methods.base import Incompatible, Method, Range, UndeclaredField, hparam
 from kdbench.methods.byot import BYOT
+from kdbench.methods.cc import CC
+from kdbench.methods.cc_rbf import CCRBF
 from kdbench.methods.ce import CE
 from kdbench.methods.common import common, first_phase, scalar, shape, stages, total, weighted
 from kdbench.methods.cosine import Cosine
@@ -18,19 +20,31 @@ from kdbench.methods.dml import DML
 from kdbench.methods.ensemble import Ensemble
 from kdbench.methods.feature_mse import FeatureMSE
 from kdbench.methods.fsp import FSP
+from kdbench.methods.ft import FT
 from kdbench.methods.hint import Hint
+from kdbench.methods.ickd import ICKD
 from kdbench.methods.kd import KD
 from kdbench.methods.kdcl import KDCL
 from kdbench.methods.label_smoothing import LabelSmoothing
 from kdbench.methods.logit_mse import LogitMSE
+from kdbench.methods.mgd import MGD
 from kdbench.methods.mse import MSE
+from kdbench.methods.nd import ND
 from kdbench.methods.networks import Average, Frozen, Snapshot, Stage, Trained
+from kdbench.methods.nst import NST
+from kdbench.methods.pkt import PKT
 from kdbench.methods.ps_kd import PSKD
 from kdbench.methods.regressor import regressor
+from kdbench.methods.reviewkd import ReviewKD
 from kdbench.methods.rkd import RKD
+from kdbench.methods.semckd import SemCKD
 from kdbench.methods.sp import SP
+from kdbench.methods.srd import SRD
 from kdbench.methods.takd import TAKD
 from kdbench.methods.types import Batch, Progress, Shapes
+from kdbench.methods.vid import VID
+from kdbench.methods.vkd import VKD
+from kdbench.methods.wkd_f import WKDF
 from kdbench.models.output import Output
 from kdbench.registry import Paper, Registry
 
@@ -49,10 +63,24 @@ BUILTIN: dict[str, type[Method]] = {
     "feature-mse": FeatureMSE,
     "at": AT,
     "ab": AB,
+    "nst": NST,
+    "vid": VID,
+    "ft": FT,
+    "reviewkd": ReviewKD,
+    "semckd": SemCKD,
+    "mgd": MGD,
+    "vkd": VKD,
+    "srd": SRD,
+    "nd": ND,
+    "wkd-f": WKDF,
     # relations
     "fsp": FSP,
     "rkd": RKD,
     "sp": SP,
+    "pkt": PKT,
+    "cc": CC,
+    "cc-rbf": CCRBF,
+    "ickd": ICKD,
     # peers
     "dml": DML,
     "kdcl": KDCL,

@@ -10,7 +10,10 @@ from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
 from kdbench.methods.common import shape, weighted
 from kdbench.methods.networks import Frozen, Trained
+from kdbench.methods.projections import conv_bn_relu
 from kdbench.methods.regressor import regressor
+
+REGRESSORS = {"conv-bn-relu": conv_bn_relu, "conv": regressor}
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,9 @@ class Hint(Method):
         z_s: the student's logits, batch x classes
         y: labels, batch
         f_s, f_t: feature maps at `layer`, batch x channels x height x width
-        r: the regressor, one convolution trained with the student (3x3 where the sizes
-           agree; strided or transposed where they do not; linear for vectors)
+        r: the `regressor`, trained with the student: a convolution (1x1 where the sizes
+           agree; strided or transposed where they do not), batch norm and ReLU; linear for
+           vectors
         task_weight, beta: the weights of the two terms
 
     Differs from the paper:
@@ -35,11 +39,13 @@ class Hint(Method):
           first trains the lower half of the student on the hint, then the whole student
           with kd
         - a mean over entries where the paper has half the sum
+        - batch norm and ReLU after the regressor's convolution, as in the tables made with
+          RepDistiller; with the paper's convolution alone, beta 100 diverges
 
-    Variants: beta 100 with task_weight 1 (the default) is RepDistiller's and mdistiller's
-    weighting, though their regressor also has batch norm and ReLU; task_weight 0.75,
-    beta 0.25, layer stage2 is the PyTorch tutorial's third method; the KD Zoo has beta 0.1
-    and no regressor.
+    Variants: beta 100, task_weight 1, conv-bn-relu (the default) is RepDistiller's and
+    mdistiller's. The paper's half squared norm is beta = channels * height * width / 2 of
+    the teacher's map with the regressor conv. Task_weight 0.75, beta 0.25, layer stage2,
+    conv is the PyTorch tutorial's third method; the KD Zoo has beta 0.1 and no regressor.
     """
 
     paper: ClassVar[Paper] = Paper(
@@ -51,11 +57,19 @@ class Hint(Method):
         year=2015,
     )
 
+    version: ClassVar[int] = 2
+
     beta: float = hparam(
         100.0, Range(0.1, 1000.0, log=True), low=0, help="weight of the representation term"
     )
     task_weight: float = hparam(1.0, low=0, help="weight of the cross-entropy")
     layer: str = hparam("stage2", help="the feature that is predicted")
+    regressor: str = hparam("conv-bn-relu", help="conv-bn-relu, or conv for the convolution alone")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.regressor not in REGRESSORS:
+            raise ValueError(f"regressor = {self.regressor} is none of {', '.join(REGRESSORS)}")
 
     def networks(self):
         return {"student": Trained("student"), "teacher": Frozen()}
@@ -65,7 +79,7 @@ class Hint(Method):
 
     def helpers(self, shapes):
         student, teacher = (shape(shapes, role, self.layer) for role in ("student", "teacher"))
-        return nn.ModuleDict({"regressor": regressor(student, teacher)})
+        return nn.ModuleDict({"regressor": REGRESSORS[self.regressor](student, teacher)})
 
     def loss_weights(self):
         return {"task": self.task_weight, "representation": self.beta}

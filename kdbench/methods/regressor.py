@@ -5,7 +5,7 @@ from torch import nn
 from kdbench.methods.base import Incompatible
 
 
-def regressor(source: tuple[int, ...], target: tuple[int, ...]) -> nn.Module:
+def regressor(source: tuple[int, ...], target: tuple[int, ...], bias: bool = True) -> nn.Module:
     """One layer from a feature of shape `source` to one of shape `target`.
 
     Vectors (D,): a linear layer. Maps (C, H, W): one convolution, its stride found from
@@ -18,14 +18,14 @@ def regressor(source: tuple[int, ...], target: tuple[int, ...]) -> nn.Module:
     if len(source) != len(target) or len(source) not in (1, 3):
         raise Incompatible(f"cannot map a feature of shape {source} to one of shape {target}")
     if len(source) == 1:
-        return nn.Linear(source[0], target[0])
+        return nn.Linear(source[0], target[0], bias=bias)
     sizes = list(zip(source[1:], target[1:], strict=True))
     if all(s >= t for s, t in sizes):
         kernel, stride, padding = zip(*(shrink(s, t) for s, t in sizes), strict=True)
-        return nn.Conv2d(source[0], target[0], kernel, stride=stride, padding=padding)
+        return nn.Conv2d(source[0], target[0], kernel, stride, padding, bias=bias)
     if all(s <= t for s, t in sizes):
         kernel, stride, padding = zip(*(grow(s, t) for s, t in sizes), strict=True)
-        return nn.ConvTranspose2d(source[0], target[0], kernel, stride=stride, padding=padding)
+        return nn.ConvTranspose2d(source[0], target[0], kernel, stride, padding, bias=bias)
     raise Incompatible(f"cannot map {source} to {target}: one side shrinks and the other grows")
 
 

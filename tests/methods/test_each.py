@@ -121,6 +121,13 @@ def test_hint_reads_the_tap_it_is_told():
         METHODS["hint"](layer="stage7").helpers(sizes)
 
 
+def test_hint_has_the_tutorials_regressor_too():
+    method = METHODS["hint"](regressor="conv")
+    assert isinstance(method.helpers(fakes.shapes(method))["regressor"], torch.nn.Conv2d)
+    with pytest.raises(ValueError, match="regressor = none is none of conv-bn-relu, conv"):
+        METHODS["hint"](regressor="none")
+
+
 def test_at_sums_the_stages():
     _, out, _, _, terms = run("at", beta=10.0)
     student, teacher = out["student"].features, out["teacher"].features

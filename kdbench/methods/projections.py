@@ -1,0 +1,74 @@
+"""Modules with normalisation that bring a student's feature to the shape of another."""
+
+import torch
+from torch import Tensor, nn
+
+from kdbench.methods.regressor import regressor
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation by the statistics of the batch alone, for maps and vectors.
+
+    It keeps no running statistics: a helper module only ever sees training batches. A
+    single value per channel (one image, one position) gives the bias, where PyTorch raises.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5, affine: bool = True) -> None:
+        super().__init__(channels, eps, affine=affine, track_running_stats=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        cudnn = torch.backends.cudnn.enabled
+        return torch.batch_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps, cudnn)
+
+
+def conv_bn(source: int, target: int, kernel: int = 1) -> nn.Sequential:
+    """A convolution without bias that keeps height and width, then batch normalisation."""
+    conv = nn.Conv2d(source, target, kernel, padding=kernel // 2, bias=False)
+    return nn.Sequential(conv, BatchNorm(target))
+
+
+def conv_bn_relu(source: tuple[int, ...], target: tuple[int, ...]) -> nn.Module:
+    """The hint regressor of RepDistiller: a convolution, batch normalisation and ReLU.
+
+    The convolution is 1x1 where the maps have one size and that of `regressor` where they do
+    not; vectors get a linear layer alone. Raises `Incompatible` as `regressor` does.
+    """
+    if len(source) == 3 and source[1:] == target[1:]:
+        return nn.Sequential(*conv_bn(source[0], target[0]), nn.ReLU())
+    layer = regressor(source, target, bias=len(source) == 1)
+    return layer if len(source) == 1 else nn.Sequential(layer, BatchNorm(target[0]), nn.ReLU())
+
+
+def adapter(source: tuple[int, ...], target: tuple[int, ...]) -> nn.Module:
+    """`regressor` where the shapes differ, and nothing where they agree."""
+    return nn.Identity() if source == target else regressor(source, target)
+
+
+class Orthogonal(nn.Module):
+    """A trained linear map whose rows, or columns if those are fewer, stay orthonormal.
+
+    Its matrix is a part of exp(W - W^T), W square and as wide as the wider side. The
+    exponential is a Taylor series of A / 64 to the power 8, squared six times: PyTorch's reads
+    values back, which a CUDA graph cannot capture.
+    """
+
+    def __init__(self, source: int, target: int) -> None:
+        super().__init__()
+        self.shape = source, target
+        side = max(self.shape)
+        self.weight = nn.Parameter(torch.randn(side, side) * side**-0.5)
+
+    def matrix(self) -> Tensor:
+        """source x target."""
+        small = (self.weight - self.weight.T) / 64
+        identity = torch.eye(len(small), dtype=small.dtype, device=small.device)
+        power = identity
+        for k in range(8, 0, -1):
+            power = identity + small @ power / k
+        for _ in range(6):
+            power = power @ power
+        source, target = self.shape
+        return power[:source, :target]
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        return vectors @ self.matrix()

@@ -1,0 +1,45 @@
+"""Every method at its defaults on pairs of the CIFAR zoo: a few steps do not diverge."""
+
+import pytest
+import torch
+from support.pairs import PAIRS, diverges, train
+
+from kdbench.methods import METHODS, Incompatible
+
+KEYS = list(METHODS)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def check(key, teacher, student, **setting):
+    try:
+        rows = train(key, teacher, student, **setting)
+    except Incompatible:
+        assert key == "fsp", f"{key} refuses {teacher} -> {student}"
+        return
+    assert not diverges(rows), rows
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_one_pair_a_method(key):
+    check(key, *PAIRS[KEYS.index(key) % len(PAIRS)], steps=3)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("pair", PAIRS, ids="->".join)
+@pytest.mark.parametrize("key", KEYS)
+def test_every_pair(key, pair):
+    check(key, *pair, side=32, steps=10)
+
+
+def test_hint_learns_from_a_deeper_network():
+    """With beta 100 and a bare convolution as the regressor it diverges."""
+    pair = ("resnet20", "resnet8")
+    assert not diverges(train("hint", *pair))
+    assert diverges(train(METHODS["hint"](regressor="conv"), *pair))

@@ -1,0 +1,99 @@
+"""A few steps of a method on a pair of CIFAR networks: random images, fresh weights."""
+
+from collections.abc import Mapping
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from kdbench import models
+from kdbench.methods import METHODS
+from kdbench.methods.base import Method
+from kdbench.methods.layers import resolve_layers
+from kdbench.methods.networks import RoleModels, Trained
+from kdbench.methods.types import Batch, Progress, Shapes
+from kdbench.models.output import Output
+
+#: Teacher and student of the tables of the literature.
+PAIRS = [("resnet32x4", "resnet8x4"), ("wrn-40-2", "wrn-16-2"), ("resnet56", "resnet20")]
+CLASSES, BATCH = 10, 8
+
+
+@cache
+def images(side: int, steps: int) -> list[Tensor]:
+    """Random batches of colour images of `side` pixels."""
+    g = torch.Generator().manual_seed(0)
+    return [torch.randn(BATCH, 3, side, side, generator=g) for _ in range(steps)]
+
+
+def network(name: str, side: int, seed: int) -> models.FeatureModel:
+    """A fresh network that returns every layer it has."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = models.build(name, (3, side, side), CLASSES)
+    return models.with_features(model, [n for n in model.nodes if n != "logits"])
+
+
+@cache
+def frozen_outputs(name: str, side: int, steps: int, seed: int) -> list[Output]:
+    """What a network answers with the statistics of each batch, as a trained one has them."""
+    teacher = network(name, side, seed).train()
+    with torch.no_grad():
+        return [teacher(x) for x in images(side, steps)]
+
+
+def train(
+    method: Method | str, teacher: str, student: str, *, side: int = 16, steps: int = 4, lr=0.05
+) -> list[dict[str, float]]:
+    """The terms of each step by SGD with the learning rate of the tables, and of one more
+    batch. Raises `Incompatible` where the method cannot serve the pair."""
+    method = METHODS[method]() if isinstance(method, str) else method
+    sources = method.networks()
+    names = RoleModels(
+        sources,
+        in_slot=lambda slot: teacher if slot == "teacher" else student,
+        of_frozen=lambda _, run: teacher if run.model == "teacher" else student,
+    ).by_role()
+    known = {r: models.feature_shapes(n, (3, side, side), CLASSES) for r, n in names.items()}
+    layers = resolve_layers(method.layers(), known, names)
+    sizes = {role: {layer: known[role][layer] for layer in layers} for role in sources}
+    torch.manual_seed(0)
+    helpers = method.helpers(Shapes(CLASSES, BATCH, sizes))
+    trained = {
+        role: network(names[role], side, seed).train()
+        for seed, (role, source) in enumerate(sources.items())
+        if isinstance(source, Trained)
+    }
+    moved = [p for module in (*trained.values(), helpers) for p in module.parameters()]
+    optimizer = torch.optim.SGD(moved, lr, momentum=0.9, weight_decay=5e-4)
+    g = torch.Generator().manual_seed(1)
+    labels = torch.randint(0, CLASSES, (BATCH,), generator=g)
+    rows = []
+    for step, batch_images in enumerate(images(side, steps + 1)):
+        out = {
+            role: _only(
+                trained[role](batch_images)
+                if role in trained
+                else frozen_outputs(name, side, steps + 1, seed)[step],
+                layers,
+            )
+            for seed, (role, name) in enumerate(names.items())
+        }
+        share = step / (steps + 1)
+        batch = Batch(batch_images, labels, torch.arange(BATCH), g)
+        terms = method.loss(out, batch, helpers, Progress(share, share, share))
+        rows.append({name: term.item() for name, term in terms.items()})
+        optimizer.zero_grad()
+        torch.stack(list(terms.values())).sum().backward()
+        optimizer.step()
+    return rows
+
+
+def _only(output: Output, layers: tuple[str, ...]) -> Output:
+    return Output(output.logits, {n: output.features[n] for n in layers})
+
+
+def diverges(rows: list[Mapping[str, float]]) -> bool:
+    """Whether the loss is no number any more or far above what it was at first."""
+    sums = torch.tensor([sum(row.values()) for row in rows])
+    return not bool(sums.isfinite().all()) or bool(sums[1:].max() > 100 * (sums[0].abs() + 1))
