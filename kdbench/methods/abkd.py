@@ -25,9 +25,10 @@ class ABKD(Method):
     Symbols:
         z_s, z_t: logits of student and teacher, batch x classes
         y: labels, batch
-        a: `teacher_power`, alpha in the paper; the smaller, the more classes count in which the
-           student errs little
-        b: `student_power`, beta in the paper; the larger, the more the student's sureness counts
+        a: `teacher_power`, alpha in the paper; the smaller, the more the classes with large
+           errors count
+        b: `student_power`, beta in the paper; the larger, the more the classes count of which
+           the student is sure
         T: `temperature`; there is no T**2
         soft_weight: the weight of D
 

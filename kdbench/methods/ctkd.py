@@ -44,7 +44,8 @@ class CTKD(Method):
         v: a number that the optimiser moves beside the student, 1 at first; so T is 15.6
         start, width: t_start and t_end in the authors' code; T lies between start and
            start + width
-        reversal: how much larger than 0 the ascent gets; warmup: the share of epochs it takes
+        reversal: the factor of v's ascent at its end; warmup: the share of epochs it takes to
+           get there from 0
         alpha: weight of the soft term, its T**2 left out
 
     Differs from the paper:

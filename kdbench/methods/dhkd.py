@@ -31,7 +31,7 @@ class DHKD(Method):
         e: the student's `embedding`, batch x width
         h: the second head's logits, batch x classes; 200 hidden units
         T: `temperature`, without unit; q is clamped to [1e-8, 1 - 1e-8]
-        soft_weight: alpha in the paper
+        soft_weight: alpha in the authors' code
 
     Differs from the paper:
         - the two terms' gradients are added; the authors' code can align those that conflict

@@ -36,7 +36,6 @@ class MLKD(Method):
           a second view that is augmented more strongly
         - no masks of unsure examples and rare classes: in the authors' code they multiply a
           number and not the examples, so that they do no more than halve each masked term
-        - the authors' code has 480 epochs, twice those of other methods
 
     Variants: alpha 0.9 (the default) is the weighting of the authors' code.
     """

@@ -26,7 +26,7 @@ class NKD(Method):
         z_s, z_t: logits of student and teacher, batch x classes
         y: labels, batch
         T: `temperature`, for the classes other than y alone
-        non_target_weight: gamma in the paper
+        non_target_weight: gamma in the authors' code
 
     Against `dkd`: the target term is a cross-entropy at temperature 1 and not a KL of two
     classes, and the other classes' term is a cross-entropy, whose gradient is that of NCKD.

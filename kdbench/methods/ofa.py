@@ -14,7 +14,7 @@ from kdbench.methods.networks import Frozen, Trained
 @dataclass(frozen=True)
 class OFA(Method):
     """The student learns from the labels and from the teacher's probabilities, in which the
-    label counts more the less sure the teacher is.
+    label is made to count more and every other class less.
 
     Formula:
         L = CE(y, softmax(z_s)) - soft_weight * mean of sum over c of
