@@ -114,16 +114,15 @@ def ignore_signals() -> None:
 
 
 def end_despite_threads() -> None:
-    """End a stopped process now if threads are left that Python would wait for: one may be
-    waiting for the answer of a tracking server."""
+    """End a stopped process without Python's own end, which would wait for a thread that waits
+    for a tracking server, and aborts where a thread holds the lock of the output."""
     deadline = time.monotonic() + THREADS_TIMEOUT
     others = [t for t in threading.enumerate() if not (t.daemon or t is threading.main_thread())]
     for thread in others:
         thread.join(max(0.0, deadline - time.monotonic()))
-    if any(thread.is_alive() for thread in others):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(STOPPED)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(STOPPED)
 
 
 def _handle(handler: Any) -> None:

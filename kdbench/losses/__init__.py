@@ -7,6 +7,17 @@ not match raise `ValueError`. The losses apply no weights: those belong to the m
 
 from kdbench.losses.affinities import affinity_kl, correlation_congruence, rbf_mse
 from kdbench.losses.channels import channel_correlation, selectivity
+from kdbench.losses.class_relations import (
+    correlation_distance,
+    gram_distance,
+)
+from kdbench.losses.divergences import (
+    alpha_beta_divergence,
+    binary_kl,
+    logit_variance,
+    transformed_kl,
+    weighted_transformed_kl,
+)
 from kdbench.losses.features import (
     activation_boundary,
     attention,
@@ -39,20 +50,37 @@ from kdbench.losses.projected import (
     norm_and_direction,
     normalised_smooth_l1,
 )
+from kdbench.losses.refined_targets import (
+    enhanced_cross_entropy,
+    normalised_cross_entropy,
+    refined_kl,
+    virtual_teacher,
+    weighted_soft_cross_entropy,
+)
 from kdbench.losses.relations import angle, distance, flow, flow_mse, similarity
+from kdbench.losses.scales import (
+    normalised_kl,
+    scale_gradient,
+    standardise,
+    tempered_kl,
+)
 
 __all__ = [
     "activation_boundary",
     "affinity_kl",
+    "alpha_beta_divergence",
     "angle",
     "attention",
     "attention_transfer",
+    "binary_kl",
     "calibrated_mse",
     "channel_correlation",
     "correlation_congruence",
+    "correlation_distance",
     "cosine",
     "decoupled_kl",
     "distance",
+    "enhanced_cross_entropy",
     "factor_attention_l1",
     "factor_l1",
     "feature_mse",
@@ -60,23 +88,35 @@ __all__ = [
     "flow",
     "flow_mse",
     "gaussian_nll",
+    "gram_distance",
     "hierarchical_context",
     "kl",
     "kl_to_log_probs",
     "log_mean_probs",
     "log_power_error",
     "logit_mse",
+    "logit_variance",
     "min_logit",
     "norm_and_direction",
+    "normalised_cross_entropy",
+    "normalised_kl",
     "normalised_smooth_l1",
     "pool",
     "pool_width",
     "probability_mse",
     "rbf_mse",
+    "refined_kl",
+    "scale_gradient",
     "selectivity",
     "similarity",
     "smaller_size",
     "soft_cross_entropy",
+    "standardise",
+    "tempered_kl",
+    "transformed_kl",
     "uniform_cross_entropy",
+    "virtual_teacher",
     "wasserstein",
+    "weighted_soft_cross_entropy",
+    "weighted_transformed_kl",
 ]

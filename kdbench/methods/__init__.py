@@ -6,6 +6,8 @@ tags, test ids and table rows use it. Other packages add methods through the ent
 """
 
 from kdbench.methods.ab import AB
+from kdbench.methods.abkd import ABKD
+from kdbench.methods.annealing_kd import AnnealingKD
 from kdbench.methods.at import AT
 from kdbench.methods.ban import BAN
 from kdbench.methods.base import Incompatible, Method, Range, UndeclaredField, hparam
@@ -15,6 +17,9 @@ from kdbench.methods.cc_rbf import CCRBF
 from kdbench.methods.ce import CE
 from kdbench.methods.common import common, first_phase, scalar, shape, stages, total, weighted
 from kdbench.methods.cosine import Cosine
+from kdbench.methods.ctkd import CTKD
+from kdbench.methods.dhkd import DHKD
+from kdbench.methods.dist import DIST
 from kdbench.methods.dkd import DKD
 from kdbench.methods.dml import DML
 from kdbench.methods.ensemble import Ensemble
@@ -23,28 +28,40 @@ from kdbench.methods.fsp import FSP
 from kdbench.methods.ft import FT
 from kdbench.methods.hint import Hint
 from kdbench.methods.ickd import ICKD
+from kdbench.methods.ikl import IKL
 from kdbench.methods.kd import KD
 from kdbench.methods.kdcl import KDCL
 from kdbench.methods.label_smoothing import LabelSmoothing
 from kdbench.methods.logit_mse import LogitMSE
+from kdbench.methods.ls_kd import LSKD
 from kdbench.methods.mgd import MGD
+from kdbench.methods.mlkd import MLKD
 from kdbench.methods.mse import MSE
 from kdbench.methods.nd import ND
 from kdbench.methods.networks import Average, Frozen, Snapshot, Stage, Trained
+from kdbench.methods.nkd import NKD
+from kdbench.methods.norm_kd import NormKD
 from kdbench.methods.nst import NST
+from kdbench.methods.ofa import OFA
 from kdbench.methods.pkt import PKT
 from kdbench.methods.ps_kd import PSKD
 from kdbench.methods.regressor import regressor
 from kdbench.methods.reviewkd import ReviewKD
 from kdbench.methods.rkd import RKD
+from kdbench.methods.rld import RLD
 from kdbench.methods.semckd import SemCKD
 from kdbench.methods.sp import SP
 from kdbench.methods.srd import SRD
 from kdbench.methods.takd import TAKD
+from kdbench.methods.tf_kd_reg import TfKDReg
+from kdbench.methods.tf_kd_self import TfKDSelf
+from kdbench.methods.ttm import TTM
 from kdbench.methods.types import Batch, Progress, Shapes
 from kdbench.methods.vid import VID
 from kdbench.methods.vkd import VKD
 from kdbench.methods.wkd_f import WKDF
+from kdbench.methods.wsld import WSLD
+from kdbench.methods.wttm import WTTM
 from kdbench.models.output import Output
 from kdbench.registry import Paper, Registry
 
@@ -52,11 +69,27 @@ BUILTIN: dict[str, type[Method]] = {
     # labels alone
     "ce": CE,
     "label-smoothing": LabelSmoothing,
+    "tf-kd-reg": TfKDReg,
     # soft targets
     "kd": KD,
     "mse": MSE,
     "logit-mse": LogitMSE,
     "dkd": DKD,
+    "nkd": NKD,
+    "dist": DIST,
+    "ls-kd": LSKD,
+    "norm-kd": NormKD,
+    "ttm": TTM,
+    "wttm": WTTM,
+    "ikl": IKL,
+    "wsld": WSLD,
+    "rld": RLD,
+    "abkd": ABKD,
+    "ctkd": CTKD,
+    "annealing-kd": AnnealingKD,
+    "ofa": OFA,
+    "dhkd": DHKD,
+    "mlkd": MLKD,
     # features
     "cosine": Cosine,
     "hint": Hint,
@@ -88,6 +121,7 @@ BUILTIN: dict[str, type[Method]] = {
     "ps-kd": PSKD,
     "byot": BYOT,
     "ban": BAN,
+    "tf-kd-self": TfKDSelf,
     # more than one teacher
     "takd": TAKD,
     "ensemble": Ensemble,
