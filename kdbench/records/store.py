@@ -31,12 +31,7 @@ from kdbench.errors import KdbenchError
 from kdbench.records import readers
 from kdbench.records.bounded import MOST_WEIGHTS, inside
 from kdbench.records.checkpoint import Checkpoint, pack, unpack
-from kdbench.records.files import (
-    atomic_write,
-    set_aside,
-    sync_folder,
-    write_json,
-)
+from kdbench.records.files import atomic_write, set_aside, sync_folder, write_json
 from kdbench.records.readers import FILES, RECORD_FORMAT, CorruptRecord
 from kdbench.records.spec import RunSpec
 

@@ -97,8 +97,8 @@ def move_aside(path: Path) -> Path:
 
 
 def _ask(path: Path, question: str, patience: float) -> str:
-    # Read-only, so that asking never creates a file.
-    uri = f"file:{quote(str(path))}?mode=ro"
+    # Never creates a file; but it may write, to undo what a killed process had half written.
+    uri = f"file:{quote(str(path))}?mode=rw"
     with closing(sqlite3.connect(uri, uri=True, timeout=patience)) as database:
         return str(database.execute(question).fetchone()[0])
 

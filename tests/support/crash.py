@@ -145,7 +145,7 @@ def broken(root: Path, whole: Path, before: dict[str, str]) -> Iterator[str]:
 
 def in_mlflow(database: Path, runs: set[str]) -> Iterator[str]:
     """What is wrong in MLflow's own tables."""
-    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as db:
+    with sqlite3.connect(f"file:{database}?mode=rw", uri=True) as db:
         active = "r.lifecycle_stage = 'active'"
         left = db.execute(
             f"SELECT r.name FROM runs r WHERE r.status = 'RUNNING' AND {active}"

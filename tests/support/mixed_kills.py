@@ -69,7 +69,9 @@ def victims(driver: subprocess.Popen[bytes], kind: str) -> list[int]:
     return [pid for pid, parent in servers.items() if parent in servers]
 
 
-def strike(driver: subprocess.Popen[bytes], kind: str, draw: random.Random, tally: Tally) -> bool:
+def strike(
+    driver: subprocess.Popen[bytes], kind: str, draw: random.Random, tally: Tally, log: Path
+) -> bool:
     """End the study or a part of it in one of `KINDS`; whether there was anything to end."""
     if kind in ("worker", "server"):
         found = victims(driver, kind)
@@ -95,7 +97,7 @@ def strike(driver: subprocess.Popen[bytes], kind: str, draw: random.Random, tall
         tally.longest_stop = max(tally.longest_stop, time.monotonic() - began)
         # It may have come to its end just before the signal.
         if number != signal.SIGHUP and code not in (130, 0):
-            tally.broken.append(f"{kind}: exit code {code}")
+            tally.broken.append(f"{kind}: exit code {code}: {log.read_text()[-2000:]}")
     return True
 
 
@@ -147,7 +149,7 @@ def _one(
         if not waiting:
             waiting += draw.sample(kinds, len(kinds))
         driver, kind = draw.choice(running), waiting.pop()
-        if not strike(driver, kind, draw, tally):
+        if not strike(driver, kind, draw, tally, here / "log.txt"):
             waiting.insert(0, kind)
             continue
         tally.kills[kind] += 1
@@ -168,7 +170,7 @@ def _one(
 
 def left_running(root: Path) -> list[str]:
     """The runs that MLflow shows as running though nobody trains, dropped ones included."""
-    with sqlite3.connect(f"file:{root / 'mlflow.db'}?mode=ro", uri=True) as database:
+    with sqlite3.connect(f"file:{root / 'mlflow.db'}?mode=rw", uri=True) as database:
         names = database.execute("SELECT name FROM runs WHERE status = 'RUNNING'").fetchall()
     return [f"MLflow: {name} is left RUNNING after an edit" for (name,) in names]
 

@@ -28,7 +28,14 @@ from kdbench.report.data.collect import (
 )
 from kdbench.report.write import FROM_RECORDS, leaderboard_of, text_files
 from kdbench.tracking import BackgroundSync, sync_study, tracking_uri
-from kdbench.tracking.database import BrokenDatabase, create_database, sqlite_path, sqlite_uri
+from kdbench.tracking.database import (
+    BrokenDatabase,
+    check_readable,
+    create_database,
+    damage,
+    sqlite_path,
+    sqlite_uri,
+)
 from kdbench.tracking.experiment import StudyExperiment
 from kdbench.tracking.failures import may_pass
 from kdbench.tracking.repair import end_dropped_runs
@@ -302,6 +309,27 @@ def test_addresses_are_read_back(name: str) -> None:
     path = Path("/somewhere") / name / "mlflow.db"
     assert sqlite_path(sqlite_uri(path)) == path
     assert sqlite_path("http://host/mlflow.db") is None
+
+
+KILLED = """
+import os, sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("PRAGMA cache_size = 1")  # so that pages are written before the commit
+database.execute("BEGIN")
+database.execute("CREATE TABLE half (x)")
+database.executemany("INSERT INTO half VALUES (?)", [("x" * 999,)] * 999)
+os._exit(9)
+"""
+
+
+def test_what_a_killed_process_left_half_written_is_no_damage(root: MlflowRoot) -> None:
+    path = root.store.root / "mlflow.db"
+    for look in (check_readable, damage):
+        subprocess.run([sys.executable, "-c", KILLED, str(path)])
+        assert path.with_name("mlflow.db-journal").stat().st_size > 0
+        assert look(path) is None
+    root.sync(root.final())
+    assert mlflow_findings(root) == []
 
 
 OPEN = """
