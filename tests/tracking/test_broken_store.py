@@ -328,7 +328,8 @@ def test_what_a_killed_process_left_half_written_is_no_damage(root: MlflowRoot) 
         subprocess.run([sys.executable, "-c", KILLED, str(path)])
         assert path.with_name("mlflow.db-journal").stat().st_size > 0
         assert look(path) is None
-    root.sync(root.final())
+    root.final()
+    sync_study(root.store, STUDY, root.uri)
     assert mlflow_findings(root) == []
 
 
