@@ -28,6 +28,7 @@ test-long: venv
 # How often each word of a verdict is wrong, simulated: the tables of docs/verdict.md.
 truth: venv
 	PYTHONPATH=tests $(BIN)/python -m support.truth
+	PYTHONPATH=tests $(BIN)/python -m support.look_truth
 
 fuzz: venv
 	KDBENCH_FUZZ=5000 $(BIN)/python -m pytest tests/study/test_fuzz.py tests/data/test_damaged_files.py

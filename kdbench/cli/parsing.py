@@ -5,9 +5,6 @@ from typing import Any
 
 from kdbench.cli.app import UsageError
 
-#: More seeds than this in one range are a slip of the finger.
-MOST_SEEDS = 1000
-
 
 def parse_labels(text: str) -> tuple[str, ...]:
     """`kd,rkd` as labels. Raises `UsageError` where a label is empty."""
@@ -19,16 +16,12 @@ def parse_labels(text: str) -> tuple[str, ...]:
 
 def parse_seeds(text: str) -> tuple[int, ...]:
     """`0-4` or `0,2,7` as numbers. Raises `UsageError` on anything else."""
-    seeds: list[int] = []
-    for part in text.split(",") if text else ():
-        first, dash, last = (end.strip() for end in part.partition("-"))
-        last = last if dash else first
-        if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
-            raise UsageError(f"--seeds {text}: write 0-4 or 0,2,7")
-        if int(last) - int(first) >= MOST_SEEDS:
-            raise UsageError(f"--seeds {text}: {part} is more than {MOST_SEEDS} seeds")
-        seeds += range(int(first), int(last) + 1)
-    return tuple(seeds)
+    from kdbench.study.fields import seed_list
+
+    try:
+        return tuple(seed_list(text)) if text else ()
+    except ValueError as error:
+        raise UsageError(f"--seeds {text}: {error}") from None
 
 
 def parse_columns(text: str) -> dict[str, str]:

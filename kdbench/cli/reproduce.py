@@ -115,7 +115,7 @@ def pinned_study(study: Study, row: TableRow, seed: int) -> Study:
     lr = hparams.pop("recipe.lr", None)
     entry: Entry = entries[0].model_copy(update={"hparams": hparams})
     recipe = study.recipe if lr is None else study.recipe.model_copy(update={"lr": lr})
-    final = study.final.model_copy(update={"seeds": (seed,)})
+    final = study.final.model_copy(update={"seeds": (seed,), "looks": ()})
     changes = {"methods": (entry,), "tune": None, "final": final, "recipe": recipe}
     return study.model_copy(update=changes)
 

@@ -88,4 +88,6 @@ def show_plan(planner: Planner, console: Console) -> None:
     later = plan.open * len(planner.study.final.seeds)
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
     more = f" and up to {later} finals of tuned hyperparameters" if later else ""
+    if planner.study.final.looks:
+        more += " and further seeds of the methods that a look leaves undecided"
     console.print(f"{len(kinds)} runs known ({counts}){more}; {finished} are finished already.")

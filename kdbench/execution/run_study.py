@@ -17,12 +17,14 @@ from kdbench.execution.protocols import PrintReporter, ProgressReporter, RunTrac
 from kdbench.execution.signals import StopRequest
 from kdbench.methods import METHODS
 from kdbench.records.layout import require_layout
+from kdbench.records.plan_file import CorruptPlan, PlanFile
 from kdbench.records.store import Store
 from kdbench.registry import did_you_mean
 from kdbench.report.data.collect import collect_report_data, data_from_records
 from kdbench.report.leaderboard import Leaderboard
 from kdbench.report.write import write_report
 from kdbench.study.load import StudyError, changed_study, load_study
+from kdbench.study.looks import check_looks
 from kdbench.study.planner import Planner
 from kdbench.study.probe import probe_methods
 from kdbench.study.schema import Study
@@ -37,9 +39,9 @@ class Options:
     """What a person asked for.
 
     `study` is a shipped study's name, a path to a YAML file, or a study that is loaded. `only`
-    keeps these labels (and the reference), `seeds` replaces the final seeds, and `changes` maps
-    dotted keys of the study to values. `retry` says whether runs that failed at an earlier
-    start are tried again; `engine` is a name in `ENGINES`.
+    keeps these labels (and the reference), `seeds` replaces the final seeds and their looks, and
+    `changes` maps dotted keys of the study to values. `retry` says whether runs that failed at
+    an earlier start are tried again; `engine` is a name in `ENGINES`.
     """
 
     study: str | Study
@@ -112,9 +114,18 @@ def prepare(options: Options) -> tuple[Planner, Store]:
     require_layout(options.root)
     pick_device(options.device)  # an unusable one is an error before the data is read
     store = Store(options.root)
+    check_looks(study, _plan_before(store, study), store)
     planner = Planner(study, planning_data(study, options), store, tune=options.tune)
     probe_plan(planner, options)
     return planner, store
+
+
+def _plan_before(store: Store, study: Study) -> PlanFile | None:
+    """The plan of the study's last start; None also where it is damaged, as it is written anew."""
+    try:
+        return PlanFile.load(store.plan_path(study.name))
+    except CorruptPlan:
+        return None
 
 
 def probe_plan(planner: Planner, options: Options) -> None:
@@ -132,7 +143,7 @@ def chosen_study(options: Options) -> Study:
     """The study with the options' changes made. Raises `StudyError` on wrong ones."""
     changes = dict(options.changes)
     if options.seeds:
-        changes["final.seeds"] = list(options.seeds)
+        changes |= {"final.seeds": list(options.seeds), "final.looks": []}
     if isinstance(options.study, Study):
         study = changed_study(options.study, changes)
     else:

@@ -140,7 +140,8 @@ class PlanFile:
     each of its seeds; `references` gives the fields of each paper by its key, and `cites` the
     keys of the data set's and of the models' papers; `listing` describes each run by its id.
     Scores that come from elsewhere have no data, models and recipe, and say
-    with `score` what they measure.
+    with `score` what they measure. `looks` are the numbers of seeds at which the study is judged,
+    if there are several.
     """
 
     study: str
@@ -162,6 +163,7 @@ class PlanFile:
     listing: Mapping[str, PlannedRun] = field(default_factory=dict)
     score: str | None = None
     test: str = "paired-t"
+    looks: tuple[int, ...] = ()
 
     @staticmethod
     def from_dict(raw: Mapping[str, Any]) -> "PlanFile":
@@ -177,6 +179,7 @@ class PlanFile:
             "published": tuple(raw.get("published") or ()),
             "rows": tuple(_row(row) for row in raw.get("rows") or ()),
             "listing": listing,
+            "looks": tuple(raw.get("looks") or ()),
         }
         return PlanFile(**{**raw, **parts})
 
@@ -197,6 +200,8 @@ class PlanFile:
                 del row["at_edge"]
         if self.test == "paired-t":
             del plan["test"]
+        if not self.looks:
+            del plan["looks"]
         if not runs:
             del plan["listing"]
             for row in plan["rows"]:

@@ -44,7 +44,7 @@ def compare_rows(data: ReportData, first: str, second: str) -> Pair:
     A pair that was picked is one comparison, so its p is not corrected for the others that
     might have been picked: `comparison_sentences` says so. Raises `UnknownRow`.
     """
-    analysis = replace(leaderboard_of(data).family.analysis, test=PAIRED)
+    analysis = replace(leaderboard_of(data).family.analysis, test=PAIRED, looks=())
     one, other = find_row(data, first), find_row(data, second)
     difference = paired_difference(one.scores, other.scores, analysis.level, analysis.image)
     family = judge({"pair": difference}, analysis)

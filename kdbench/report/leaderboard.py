@@ -37,6 +37,7 @@ from kdbench.stats import (
     gap_recovered,
     iqm,
     judge,
+    judge_looks,
     mean_interval,
     paired_difference,
     probability_of_improvement,
@@ -90,8 +91,8 @@ def build_leaderboard(
     """
     refuse_mixture(frame)
     images = frame["images"].dropna()
-    image = 100 / int(images.iloc[0]) if len(images) else 0.0
-    analysis = analysis or Analysis(margin=max(plan.margin, image), image=image, test=plan.test)
+    known = int(images.iloc[0]) if len(images) else 0
+    analysis = analysis or Analysis.of_report(plan.margin, known, plan.test, plan.looks)
     lines = table_rows(frame, plan)
     primary = primary_rows(lines)
     reference = plan.reference
@@ -102,9 +103,7 @@ def build_leaderboard(
     second = SECOND if SECOND in primary and reference != SECOND else None
     members = {k: v for k, v in primary.items() if k == reference or in_family(v)}
     base = primary[reference].scores
-    family = judge(
-        {k: _difference(v, base, analysis) for k, v in members.items() if k != reference}, analysis
-    )
+    family = _judge(members, plan, analysis)
     best = best_set({k: v.scores for k, v in members.items()}, analysis)
     wanted = {s for r in plan.rows for s in r.runs}
     teachers = frame[frame["row"] == TEACHER]
@@ -112,9 +111,12 @@ def build_leaderboard(
     rows = []
     for line in _sorted(lines, primary):
         main = line is primary[line.label]
-        values = _summary(line, len(wanted), cost, analysis)
+        judged = family.verdicts.get(line.label) if main else None
+        count = len(line.plan.runs) if plan.looks else 0
+        values = _summary(line, count or len(wanted), cost, analysis)
         if not (main and line.label == reference):
-            values |= _estimate("difference", _difference(line, base, analysis))
+            difference = judged.difference if judged else _difference(line, base, analysis)
+            values |= _estimate("difference", difference)
         if second and not (main and line.label == second):
             values |= _estimate(
                 "versus_second", _difference(line, primary[second].scores, analysis)
@@ -123,7 +125,7 @@ def build_leaderboard(
             default = next((x for x in lines if x.label == line.label and x.row == "default"), None)
             if default:
                 values |= _estimate("gain", _difference(line, default.scores, analysis))
-        if main and line.label in family.verdicts:
+        if judged:
             values |= _judged(family, line.label)
         values["best"] = main and line.label in best.members
         rows.append(values | _described(line, base, taught))
@@ -134,7 +136,7 @@ def build_leaderboard(
     unfinished = frame["state"].isin([*UNFINISHED, "failed"]).any()
     incomplete = bool(unfinished or not plan.complete)
     context = Context(
-        plan, frame, lines, primary, family, best, image, second, incomplete, cost or {}
+        plan, frame, lines, primary, family, best, analysis.image, second, incomplete, cost or {}
     )
     return Leaderboard(
         study=plan.study,
@@ -153,6 +155,21 @@ def build_leaderboard(
 
 
 # -- which rows
+
+
+def _judge(members: Mapping[str, TableRow], plan: PlanFile, analysis: Analysis) -> Family:
+    """Judge the members against the reference; with looks, at those that are complete, at least
+    at the first."""
+    base = members[plan.reference]
+    others = {k: v for k, v in members.items() if k != plan.reference}
+    if not analysis.looks:
+        return judge(
+            {k: _difference(v, base.scores, analysis) for k, v in others.items()}, analysis
+        )
+    seeds = sorted(int(seed) for seed in base.plan.runs)
+    reached = sum(count < len(seeds) for count in analysis.looks) + plan.complete
+    scores = {k: v.scores for k, v in others.items()}
+    return judge_looks(scores, base.scores, analysis, seeds, max(reached, 1))
 
 
 def _sorted(lines: list[TableRow], primary: Mapping[str, TableRow]) -> list[TableRow]:

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kdbench.errors import KdbenchError
+from kdbench.records.plan_file import PlanFile
 from kdbench.report.data.report_data import ReportData
 from kdbench.report.rows import TableRow, in_family, primary_rows, table_rows
 from kdbench.report.write import leaderboard_of
@@ -60,7 +61,8 @@ def pool_settings(
     """Pool settings, each with the same reference.
 
     `shared`: whether a seed means the same random streams in all of them; None asks the
-    plans: settings that share data and student do. The margin is the largest declared.
+    plans: settings that share data and student do. The margin is the largest declared. Of a
+    setting with looks only the seeds of the first are used, which all its methods have.
     Raises `NotComparable` where references differ or fewer than two settings are given.
     """
     if len(settings) < 2:
@@ -72,9 +74,10 @@ def pool_settings(
     boards = {s: leaderboard_of(e) for s, e in settings.items()}
     images = {s: b.family.analysis.image for s, b in boards.items()}
     widest = max((b.family.analysis for b in boards.values()), key=lambda a: a.margin)
+    widest = replace(widest, looks=())
     reference = next(iter(references.values()))
     primary = {s: primary_rows(table_rows(e.runs, e.plan)) for s, e in settings.items()}
-    scores = _scores(primary)
+    scores = _scores(primary, {s: e.plan for s, e in settings.items()})
     pooled = [k for k in scores if k != reference and _declared(k, primary)]
     not_pooled = [k for k in scores if k != reference and k not in pooled]
     differences = {
@@ -105,12 +108,19 @@ def _declared(label: str, primary: Mapping[str, Mapping[str, TableRow]]) -> bool
     return all(label in rows and in_family(rows[label]) for rows in primary.values())
 
 
-def _scores(primary: Mapping[str, Mapping[str, TableRow]]) -> dict[str, dict[str, Scores]]:
+def _scores(
+    primary: Mapping[str, Mapping[str, TableRow]], plans: Mapping[str, PlanFile]
+) -> dict[str, dict[str, Scores]]:
     """Scores by method, setting and seed, of the rows that stand for the methods."""
     scores: dict[str, dict[str, Scores]] = {}
     for setting, rows in primary.items():
+        looks = plans[setting].looks
         for label, row in rows.items():
-            scores.setdefault(label, {})[setting] = row.scores
+            own = row.scores
+            if looks:
+                first = sorted(map(int, row.plan.runs))[: looks[0]]
+                own = {seed: own[seed] for seed in first if seed in own}
+            scores.setdefault(label, {})[setting] = own
     return scores
 
 

@@ -9,6 +9,7 @@ which the caller chooses (the leaderboard uses percentage points of test accurac
   declared family (Holm 1979); see `moderated`.
 - Equality: two one-sided tests against a margin (Schuirmann 1987), corrected over the
   same family, so that a study says "practically equal" wrongly as rarely as "better".
+- Looks: the same at growing numbers of seeds, with the error spent over them; see `looks`.
 - Several settings: the mean of their paired differences, averaged by seed where the
   settings share their seeds, else stratified and confirmed by sign flips; see `pool`.
 - Descriptive, without a verdict: `iqm`, `performance_profile`,
@@ -27,6 +28,7 @@ from kdbench.stats.describe import (
     performance_profile,
     probability_of_improvement,
 )
+from kdbench.stats.looks import judge_looks
 from kdbench.stats.moderated import PRIOR_DF, moderate, own_comparisons
 from kdbench.stats.paired import (
     FEWEST_SEEDS,
@@ -101,6 +103,7 @@ __all__ = [
     "interval_at",
     "iqm",
     "judge",
+    "judge_looks",
     "judge_pooled",
     "lies_within",
     "mean_interval",

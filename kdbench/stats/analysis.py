@@ -18,7 +18,8 @@ class Analysis:
     `margin`: two methods closer than this are practically equal (the scores' unit).
     `image`: what one test image counts in the scores, 0 if the test set's size is unknown.
     `alpha`: family-wise error. `level`: coverage of the printed intervals. `power`: that
-    of the smallest detectable difference. `test`: a key of `TESTS`. Raises `ValueError`
+    of the smallest detectable difference. `test`: a key of `TESTS`. `looks`: the numbers of
+    seeds at which the family is judged, if more than once (`judge_looks`). Raises `ValueError`
     where the correction or the test is unknown, the margin not positive, or a share not
     between 0 and 1.
     """
@@ -30,6 +31,14 @@ class Analysis:
     power: float = 0.8
     correction: str = "holm"
     test: str = PAIRED
+    looks: tuple[int, ...] = ()
+
+    @classmethod
+    def of_report(cls, margin: float, images: int, test: str, looks: tuple[int, ...]) -> "Analysis":
+        """That of a report whose scores are percentages of so many test images (0: unknown).
+        The margin is at least one test image."""
+        image = 100 / images if images else 0.0
+        return cls(margin=max(margin, image), image=image, test=test, looks=looks)
 
     def __post_init__(self) -> None:
         if self.test not in TESTS:
@@ -42,6 +51,15 @@ class Analysis:
         for name in ("alpha", "level", "power"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
+
+    def share(self, seeds: int) -> float:
+        """The part of the error that is spent on a test of so many seeds: without looks all of
+        it, else that of the first look with as many. The parts grow evenly: of four looks they
+        are 0.1, 0.2, 0.3 and 0.4."""
+        if not self.looks:
+            return 1.0
+        earlier = sum(count < seeds for count in self.looks[:-1])
+        return (earlier + 1) / sum(range(1, len(self.looks) + 1))
 
     @property
     def test_name(self) -> str:

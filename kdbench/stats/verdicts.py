@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +27,8 @@ from kdbench.stats.paired import (
 )
 from kdbench.stats.power import detectable
 
+NONE: Mapping[str, Any] = MappingProxyType({})
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -35,7 +39,8 @@ class Verdict:
     tests, `low` and `high` the interval at `level`, which is that of the step at which
     the correction decided: it excludes 0 exactly when the difference is significant
     (except for constant differences, and for pooled ones that sign flips do not
-    confirm; see `judge_pooled`). `text` is the verdict in words.
+    confirm; see `judge_pooled`). `text` is the verdict in words. `share`: the part of the
+    family-wise error that its look spends, 1 without looks.
     """
 
     difference: Difference
@@ -46,11 +51,22 @@ class Verdict:
     low: float
     high: float
     text: str
+    share: float = 1.0
 
     @property
     def significant(self) -> bool:
         """Whether the verdict is better or worse."""
         return self.text.startswith(("better", "worse"))
+
+    @property
+    def equal(self) -> bool:
+        """Whether the verdict is practically equal."""
+        return self.text.endswith("practically equal")
+
+    @property
+    def decided(self) -> bool:
+        """Whether more seeds are of no use: there is a verdict, or there are hardly any scores."""
+        return self.significant or self.equal or self.difference.n < FEWEST_SEEDS
 
 
 @dataclass(frozen=True)
@@ -97,8 +113,8 @@ class Family:
     def detectable_sds(self) -> float:
         """The smallest detectable difference in units of `sd`."""
         analysis, m = self.analysis, max(self.size, 1)
-        common = self.common(self.sd)
-        return detectable(self.seeds, analysis.alpha, analysis.power, m, self.df, common)
+        common, alpha = self.common(self.sd), analysis.alpha * analysis.share(self.seeds)
+        return detectable(self.seeds, alpha, analysis.power, m, self.df, common)
 
     @property
     def detectable(self) -> float:
@@ -109,8 +125,8 @@ class Family:
         """The smallest detectable difference of one comparison, from the standard deviation
         and the number of seeds of that comparison."""
         analysis, d = self.analysis, self.verdicts[name].difference
-        common = self.common(d.sd)
-        return detectable(d.n, analysis.alpha, analysis.power, self.size, d.df, common) * d.sd
+        common, alpha = self.common(d.sd), analysis.alpha * self.verdicts[name].share
+        return detectable(d.n, alpha, analysis.power, self.size, d.df, common) * d.sd
 
 
 def adjust(ps: Sequence[float], correction: str = "holm") -> list[float]:
@@ -158,26 +174,40 @@ def judge(
     differences: Mapping[str, Difference],
     analysis: Analysis,
     equal: Callable[[Difference, float], float] = equality_p,
+    decided: Mapping[str, Verdict] = NONE,
 ) -> Family:
     """Test, correct and judge a family of differences from one reference. `equal` computes
-    the p of the test that a difference lies within a margin."""
+    the p of the test that a difference lies within a margin.
+
+    `decided` holds the verdicts of comparisons that stand, from a look before: they are not
+    judged again, and Holm's procedure does not count those that it has rejected, among the
+    differences and among the equalities.
+    """
     alpha, own = analysis.alpha, own_comparisons(analysis, len(differences))
     tested = moderate(differences) if analysis.test == MODERATED else dict(differences)
-    raw = [d.p for d in tested.values()]
-    adjusted = adjust(raw, analysis.correction)
-    equal_raw = [equal(d, analysis.margin) for d in tested.values()]
-    equal_adjusted = adjust(equal_raw, analysis.correction)
-    steps = step_alphas(raw, alpha, analysis.correction)
-    verdicts = {}
-    for (name, d), p, p_equal, step in zip(
-        differences.items(), adjusted, equal_adjusted, steps, strict=True
-    ):
-        p = confirmed_p(p, d.p, own)
-        p_equal = confirmed_p(p_equal, equal(d, analysis.margin), own)
-        low, high = confirmed_interval(tested[name], d, step, alpha, own)
+    ps, equal_ps = {}, {}
+    for name, d in tested.items():
+        stands = decided.get(name)
+        if not (stands and stands.significant):
+            ps[name] = math.nan if stands else d.p
+        if not (stands and stands.equal):
+            equal_ps[name] = math.nan if stands else equal(d, analysis.margin)
+    adjusted = _adjusted(ps, analysis.correction)
+    equal_adjusted = _adjusted(equal_ps, analysis.correction)
+    steps = dict(zip(ps, step_alphas([*ps.values()], alpha, analysis.correction), strict=True))
+    verdicts = dict(decided)
+    for name in differences.keys() - decided.keys():
+        d = differences[name]
+        p = confirmed_p(adjusted[name], d.p, own)
+        p_equal = confirmed_p(equal_adjusted[name], equal(d, analysis.margin), own)
+        low, high = confirmed_interval(tested[name], d, steps[name], alpha, own)
         text = verdict_text(d.mean, d.n, p, p_equal, alpha)
-        verdicts[name] = Verdict(d, tested[name], p, p_equal, 1 - step, low, high, text)
-    return Family(analysis, verdicts)
+        verdicts[name] = Verdict(d, tested[name], p, p_equal, 1 - steps[name], low, high, text)
+    return Family(analysis, {name: verdicts[name] for name in differences})
+
+
+def _adjusted(ps: Mapping[str, float], correction: str) -> dict[str, float]:
+    return dict(zip(ps, adjust([*ps.values()], correction), strict=True))
 
 
 @dataclass(frozen=True)
@@ -214,19 +244,22 @@ def best_of(
     analysis: Analysis,
 ) -> BestSet:
     """`best_set` from the methods' mean scores and the differences of all pairs. A pair
-    with fewer than 3 seeds cannot be told apart, but counts."""
+    with fewer than 3 seeds cannot be told apart, but counts. Where there are looks, a pair is
+    tested with what the look at its number of seeds spends of the error."""
     if len(means) < 2:
         return BestSet(None, frozenset(), 0, analysis)
     own = own_comparisons(analysis, len(differences))
     moderated = analysis.test == MODERATED
     tested = moderate(differences) if moderated else differences
-    ps = [d.p if d.n >= FEWEST_SEEDS else math.nan for d in tested.values()]
+    shares = {pair: analysis.share(d.n) for pair, d in differences.items()}
+    ps = [d.p / shares[pair] if d.n >= FEWEST_SEEDS else math.nan for pair, d in tested.items()]
     adjusted = dict(zip(differences, adjust(ps, analysis.correction), strict=True))
     best = max(means, key=lambda k: means[k])
     rejected = [
         pair
         for pair, p in adjusted.items()
-        if best in pair and confirmed_p(p, differences[pair].p, own) <= analysis.alpha
+        if best in pair
+        and confirmed_p(p, differences[pair].p / shares[pair], own) <= analysis.alpha
     ]
     worse = {k for pair in rejected for k in pair} - {best}
     common = common_variance(differences) if moderated else None

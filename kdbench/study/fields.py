@@ -12,6 +12,9 @@ from kdbench.registry import KEY, did_you_mean
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9_-])?")
 
+#: More seeds than this in one range are a slip of the finger.
+MOST_SEEDS = 1000
+
 #: Values as they are shown in a fault: a line at the most.
 SHORT = reprlib.Repr()
 SHORT.maxlevel, SHORT.maxstring, SHORT.maxother, SHORT.maxlong = 2, 60, 60, 60
@@ -54,6 +57,25 @@ def number(value: Any) -> Any:
         except ValueError:
             return value
     return value
+
+
+def seeds(value: Any) -> Any:
+    """`0-39`, or `0-4,7`, as the numbers that it stands for."""
+    return seed_list(value) if isinstance(value, str) else value
+
+
+def seed_list(text: str) -> list[int]:
+    """The numbers of `0-4` or `0,2,7`. Raises `ValueError` on anything else."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = (end.strip() for end in part.partition("-"))
+        last = last if dash else first
+        if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
+            raise ValueError("write 0-4 or 0,2,7")
+        if int(last) - int(first) >= MOST_SEEDS:
+            raise ValueError(f"{part} is more than {MOST_SEEDS} seeds")
+        found += range(int(first), int(last) + 1)
+    return found
 
 
 def safe_name(value: Any) -> Any:

@@ -30,6 +30,7 @@ class Graph:
         self.data = data
         self.store = store
         self._results: dict[str, dict[str, Any]] = {}
+        self._tests: dict[str, dict[str, Any]] = {}
 
     def run(
         self,
@@ -207,9 +208,19 @@ class Graph:
             self._results[run_id] = result
         return self._results[run_id]
 
+    def test(self, run_id: str) -> dict[str, Any] | None:
+        """A run's test scores; they never change either."""
+        if run_id not in self._tests:
+            test = self.store.record(run_id).test
+            if test is None:
+                return None
+            self._tests[run_id] = test
+        return self._tests[run_id]
+
     def forget(self, run_id: str) -> None:
-        """Forget a run's result, since its record was moved away."""
+        """Forget what a run gave, since its record was moved away."""
         self._results.pop(run_id, None)
+        self._tests.pop(run_id, None)
 
 
 def _add(plan: Plan, node: Node) -> str:

@@ -44,7 +44,10 @@ class Trial:
 
 @dataclass
 class Row:
-    """A row of the leaderboard to be: its hyperparameters and its run for each seed."""
+    """A row of the leaderboard to be: its hyperparameters and its run for each seed.
+
+    `settings` are those of its runs, None while tuning has not chosen them.
+    """
 
     label: str
     row: str
@@ -56,6 +59,12 @@ class Row:
     trials: list[Trial] = field(default_factory=list)
     best_trial: int | None = None
     incompatible: str | None = None
+    settings: "Settings | None" = None
+
+    @property
+    def judged(self) -> bool:
+        """Whether the row is one of the study's comparisons, or their reference."""
+        return self.row == "tuned" or (self.row == "only" and not self.incompatible)
 
 
 @dataclass

@@ -43,6 +43,7 @@ def plan_file(planner: Planner, plan: Plan) -> PlanFile:
         reference=study.report.reference,
         margin=study.report.margin,
         test=study.report.test,
+        looks=study.final.looks,
         tune=_tune(planner.tune),
         teachers=plan.teachers,
         published=tuple(number.model_dump() for number in study.report.published),
@@ -65,6 +66,8 @@ def _hashed(study: Study) -> dict[str, Any]:
         del content["recipe"]["storage"]
     if study.tune and study.tune.confirm is None:
         del content["tune"]["confirm"]
+    if not study.final.looks:
+        del content["final"]["looks"]
     if study.report.test == PAIRED:
         del content["report"]["test"]
     for entry in content["methods"]:

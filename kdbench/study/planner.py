@@ -19,6 +19,7 @@ from kdbench.study import sampling
 from kdbench.study.compatibility import check_models, incompatible
 from kdbench.study.graph import SPLIT_SEED, Graph
 from kdbench.study.load import StudyError
+from kdbench.study.looks import compared_rows, undecided
 from kdbench.study.plan import Plan, Row, Settings, Trial, hparams_of, settings_of
 from kdbench.study.schema import Entry, Study
 from kdbench.study.teacher_outputs import TeacherOutputs
@@ -50,12 +51,35 @@ class Planner:
     def plan(self) -> Plan:
         """All runs that are needed, as far as the records tell."""
         plan = Plan()
-        for seed in self.study.final.seeds:
-            teacher = self.graph.teacher(plan, seed, self.study.final.train_on, score=True)
-            plan.teachers[str(self.graph.teacher_seed(seed))] = teacher
+        self._teachers(plan, self._first_seeds)
         for entry in self.study.methods:
             self._entry(plan, entry)
+        self._later_looks(plan)
         return plan
+
+    @property
+    def _first_seeds(self) -> Sequence[int]:
+        """The final seeds that every row has, whatever they show."""
+        final = self.study.final
+        return final.seeds[: final.looks[0]] if final.looks else final.seeds
+
+    def _teachers(self, plan: Plan, seeds: Sequence[int]) -> None:
+        for seed in seeds:
+            teacher = self.graph.teacher(plan, seed, self.study.final.train_on, score=True)
+            plan.teachers[str(self.graph.teacher_seed(seed))] = teacher
+
+    def _later_looks(self, plan: Plan) -> None:
+        """Give the methods that the looks before leave undecided, and the reference, the seeds
+        of the next look; rows that are not compared have those of the first."""
+        final, reference = self.study.final, self.study.report.reference
+        for reached, count in enumerate(final.looks[1:], start=1):
+            left = None if plan.open else undecided(self.study, plan, self.graph, reached)
+            if not left:
+                return
+            rows = compared_rows(plan, reference)
+            self._teachers(plan, final.seeds[:count])
+            for label in (reference, *left):
+                self._finals(plan, rows[label], final.seeds[:count])
 
     def _entry(self, plan: Plan, entry: Entry) -> None:
         kind = METHODS[entry.method]
@@ -75,7 +99,8 @@ class Planner:
         plan.rows.append(first)
         if reason:
             return
-        first.runs = self._finals(plan, entry, Settings(entry.hparams), default=bool(searched))
+        first.settings = Settings(entry.hparams)
+        self._finals(plan, first, self._first_seeds)
         first.incompatible = self._without_source(plan, first)
         if searched:
             self._tuned(plan, entry, searched, first)
@@ -141,7 +166,8 @@ class Planner:
         row.hparams = hparams_of(METHODS[entry.method](**best.hparams))
         if best.lr is not None:
             row.hparams["recipe.lr"] = best.lr
-        row.runs = self._finals(plan, entry, best, default=False)
+        row.settings = best
+        self._finals(plan, row, self._first_seeds)
         row.incompatible = self._without_source(plan, row)
 
     def _best_trial(
@@ -195,17 +221,15 @@ class Planner:
         done = finished and all(r["state"] == "done" for r in ended)
         return tuple(runs), finished, [r[self.study.final.epoch] for r in ended] if done else []
 
-    def _finals(
-        self, plan: Plan, entry: Entry, settings: Settings, default: bool
-    ) -> dict[str, str]:
-        row = " (default hyperparameters)" if default else ""
-        final = self.study.final
-        return {
-            str(seed): self.graph.run(
-                plan, entry, settings, seed, final.train_on, f"{entry.label} seed {seed}{row}"
-            )
-            for seed in final.seeds
-        }
+    def _finals(self, plan: Plan, row: Row, seeds: Sequence[int]) -> None:
+        """Give a row, whose settings are known, its final runs with these seeds."""
+        assert row.settings is not None
+        entry = next(entry for entry in self.study.methods if entry.label == row.label)
+        kind = " (default hyperparameters)" if row.row == "default" else ""
+        for seed in seeds:
+            name, train_on = f"{row.label} seed {seed}{kind}", self.study.final.train_on
+            run = self.graph.run(plan, entry, row.settings, seed, train_on, name)
+            row.runs[str(seed)] = run
 
     def _without_source(self, plan: Plan, row: Row) -> str | None:
         """Why none of a row's runs can ever be trained, or None."""

@@ -13,12 +13,13 @@ from kdbench.methods.networks import TEACHER
 from kdbench.records.spec import Recipe
 from kdbench.registry import KINDS, URL, Paper, balanced
 from kdbench.stats.analysis import MODERATED, TESTS
-from kdbench.study.fields import cite_key, number, one_of, readable, safe_name
+from kdbench.study.fields import cite_key, number, one_of, readable, safe_name, seeds
 
 Name = Annotated[str, BeforeValidator(safe_name)]
 Positive = Annotated[float, BeforeValidator(number), Field(gt=0)]
 NotNegative = Annotated[float, BeforeValidator(number), Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
+Seeds = Annotated[tuple[Seed, ...], BeforeValidator(seeds)]
 Count = Annotated[int, Field(ge=1, lt=2**31, strict=True)]
 Prose = Annotated[str, AfterValidator(readable)]
 Text = Annotated[Prose, Field(pattern=r"\S")]
@@ -126,7 +127,7 @@ class Confirm(Part):
     standard error of their paired differences."""
 
     points: Count
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=2)]
+    seeds: Annotated[Seeds, Field(min_length=2)]
 
 
 class Tune(Part):
@@ -134,7 +135,7 @@ class Tune(Part):
 
     trials: Count
     epochs: Count
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    seeds: Annotated[Seeds, Field(min_length=1)]
     sampler: Annotated[str, one_of("sampler", ("random", "tpe"))] = "random"
     seed: Seed = 0
     shared: Shared = Shared()
@@ -142,9 +143,11 @@ class Tune(Part):
 
 
 class Final(Part):
-    """The runs that make the leaderboard."""
+    """The runs that make the leaderboard. `looks` are numbers of seeds at which the methods are
+    judged: one that is better, worse or practically equal gets no more seeds."""
 
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    seeds: Annotated[Seeds, Field(min_length=1)]
+    looks: tuple[Count, ...] = ()
     epoch: Annotated[str, one_of("selection rule", ("last", "best"))] = "last"
     train_on: Annotated[str, one_of("training part", ("fit", "all"))] = "fit"
 

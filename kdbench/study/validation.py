@@ -10,6 +10,7 @@ from kdbench.data import VIEWS
 from kdbench.methods import METHODS
 from kdbench.methods.networks import TEACHER, RoleModels, Stage
 from kdbench.registry import did_you_mean
+from kdbench.stats import FEWEST_SEEDS
 from kdbench.study import references
 from kdbench.study.fields import SHORT, unknown_key
 from kdbench.study.schema import (
@@ -158,6 +159,8 @@ def check(study: Study) -> list[str]:
     if study.report and study.methods and study.report.reference not in labels:
         near = did_you_mean(study.report.reference, labels)
         faults.append(f"report.reference: no method is called '{study.report.reference}'{near}")
+    if final and final.looks:
+        faults += look_faults(final)
     if final and final.train_on == "all" and final.epoch == "best":
         faults.append("final: train_on: all leaves no validation images, so the epoch is 'last'")
     if recipe and recipe.schedule == "step" and not recipe.milestones:
@@ -179,6 +182,25 @@ def check(study: Study) -> list[str]:
         if entry.method:
             place = f"methods[{index}] ({entry.method})"
             faults += [f"{place}: {fault}" for fault in hparam_errors(entry)]
+    return faults
+
+
+def look_faults(final: Final) -> list[str]:
+    """What is wrong with the numbers of seeds at which a study is judged."""
+    looks, seeds = final.looks, final.seeds
+    faults = []
+    if list(looks) != sorted(set(looks)) or looks[0] < FEWEST_SEEDS:
+        faults.append(
+            f"final.looks: {list(looks)} should grow, from {FEWEST_SEEDS} seeds or more: below "
+            "that there is no verdict"
+        )
+    if looks[-1] != len(seeds):
+        faults.append(
+            f"final.looks: the last should have all seeds, of which there are {len(seeds)}, not "
+            f"{looks[-1]}"
+        )
+    if list(seeds) != sorted(seeds):
+        faults.append("final.seeds: with looks they should grow, as a look takes the first of them")
     return faults
 
 

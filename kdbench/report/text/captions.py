@@ -35,6 +35,7 @@ def write_captions(context: Context) -> tuple[Sentence, ...]:
         "scores": _scores(context),
         "test": _test(context),
         "marks": "An asterisk (*) marks a significant difference." if family.size else "",
+        "looks": _looks(context),
         "equality": _equality(context),
         "bold": _bold(context),
         "detectable": _detectable(context),
@@ -59,7 +60,7 @@ def _scores(context: Context) -> str:
     rule = SELECTION.get(context.plan.selection)
     return (
         f"{context.plan.score or 'Test accuracy'} is given in %, as the mean over "
-        f"{count(len(seeds), 'seed')} ({_listed(seeds)})"
+        f"{'up to ' if context.plan.looks else ''}{count(len(seeds), 'seed')} ({_listed(seeds)})"
         f"{f' of the weights of {rule}' if rule else ''}, with a {level} Student t interval. "
         "Differences are in percentage points, paired by seed, with intervals of the same kind"
         f"{_least_deviation(context.family.analysis.image)}."
@@ -82,6 +83,24 @@ def _test(context: Context) -> str:
         f"{count(family.size, 'comparison')} (the tuned row of every method, or its only row "
         f"where nothing is tuned) at a family-wise error of {percent(family.analysis.alpha)}. "
         f"{_moderation(family)}All other differences show intervals only."
+    )
+
+
+def _looks(context: Context) -> str:
+    """How a study was judged at several numbers of seeds, where it was."""
+    analysis = context.family.analysis
+    if not analysis.looks or not context.family.size:
+        return ""
+    shares = [percent(round(analysis.share(count), 3)) for count in analysis.looks]
+    level = percent(analysis.level)
+    return (
+        f"The methods were judged at looks that were fixed before the first run: at "
+        f"{_listed(analysis.looks)} seeds, which spend {_listed(shares)} of the family-wise error, "
+        "by Holm's procedure within a look and for equality likewise. A method that is better, "
+        "worse or practically equal gets no more seeds, and its verdict is that of its last look; "
+        f"rows that are not compared have the seeds of the first. P values are divided by what "
+        f"the look spends, and the {level} intervals of the differences hold for all looks "
+        "together; those of the accuracies do not take the looks into account."
     )
 
 

@@ -43,7 +43,7 @@ def _default_chosen(context: Context) -> Iterable[str]:
             continue
         for other in context.rows:
             default = other.row == "default" and other.label == row.label
-            if default and other.plan.runs == row.plan.runs:
+            if default and other.plan.runs.items() <= row.plan.runs.items():
                 yield (
                     f"{row.label}: tuning chose the published defaults (trial 0), so both its "
                     "rows are the same runs."
@@ -73,7 +73,9 @@ def _seeds_in_common(context: Context) -> Iterable[str]:
     reference = context.primary[context.plan.reference]
     for label, verdict in context.family.verdicts.items():
         scored, n = len(context.primary[label].scores), verdict.difference.n
-        if n < max(scored, len(reference.scores)) and scored and reference.scores:
+        # With looks a method has fewer seeds than the reference where it was decided.
+        most = scored if context.plan.looks else max(scored, len(reference.scores))
+        if n < most and scored and reference.scores:
             seeds = ", ".join(map(str, verdict.difference.seeds)) or "none"
             yield (
                 f"{label}: compared with {reference.label} on the {count(n, 'seed')} that both "
