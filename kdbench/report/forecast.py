@@ -113,7 +113,7 @@ def _seeds(family: Family, sd: float, points: float) -> int | None:
     a = family.analysis
     if sd == 0:
         return 2  # the fewest that a paired test takes
-    return seeds_needed(points / sd, a.alpha, a.power, family.size, family.common(sd))
+    return seeds_needed(points / sd, a.last_alpha, a.power, family.size, family.common(sd))
 
 
 def _equal_seeds(family: Family, sd: float, points: float) -> int | None:
@@ -124,7 +124,7 @@ def _equal_seeds(family: Family, sd: float, points: float) -> int | None:
         return 2
     common, least = family.common(sd), a.margin * a.image / sd**2
     return seeds_for_equality(
-        a.margin / sd, points / sd, a.alpha, a.power, family.size, common, least
+        a.margin / sd, points / sd, a.last_alpha, a.power, family.size, common, least
     )
 
 
@@ -138,9 +138,10 @@ def _seconds(runs: pd.DataFrame) -> dict[tuple[str, str], float]:
 def forecast_sentences(forecast: Forecast) -> Iterable[str]:
     """The seeds and hours that are needed, in words."""
     a, typical = forecast.analysis, forecast.typical
+    last = " at the last look" if a.looks else ""
     yield (
         f"To detect {forecast.difference:g} points at {100 * a.power:g} % power ({a.test_name}, "
-        f"family-wise error {100 * a.alpha:g} %, {forecast.comparisons} comparisons):"
+        f"family-wise error {100 * a.last_alpha:.3g} %{last}, {forecast.comparisons} comparisons):"
     )
     if typical.seeds is None:
         yield "more than 10,000 seeds: a difference that small cannot be seen in this setting."

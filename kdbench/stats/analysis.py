@@ -62,6 +62,11 @@ class Analysis:
         return (earlier + 1) / sum(range(1, len(self.looks) + 1))
 
     @property
+    def last_alpha(self) -> float:
+        """The family-wise error of the last look, or of the only test."""
+        return self.alpha * self.share(max(self.looks, default=0))
+
+    @property
     def test_name(self) -> str:
         """The test's name, as captions print it."""
         return TESTS[self.test]

@@ -6,6 +6,7 @@ import pytest
 
 from kdbench.report.check import check_report
 from kdbench.report.data.report_data import load
+from kdbench.report.forecast import forecast_seeds, forecast_sentences
 from kdbench.report.leaderboard import build_leaderboard
 from kdbench.report.pooled import pool_settings
 from kdbench.report.write import write_report
@@ -85,3 +86,10 @@ def test_pooled_settings_take_the_seeds_that_every_method_has(looked):
     counts = {k: {d.n for d in v.difference.settings.values()} for k, v in
               table.family.family.verdicts.items() if v.difference.n}  # fmt: skip
     assert counts["kd"] == counts["rkd"] == {3}
+
+
+def test_a_forecast_is_for_what_the_last_look_spends(looked, report_data):
+    with_looks, without = (forecast_seeds(data, 0.3) for data in (looked, report_data))
+    assert with_looks.typical.seeds >= without.typical.seeds
+    text = " ".join(forecast_sentences(with_looks))
+    assert "family-wise error 3.33 % at the last look" in text
