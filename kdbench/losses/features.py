@@ -20,6 +20,17 @@ def feature_mse(student: Tensor, teacher: Tensor) -> Tensor:
     return F.mse_loss(student, teacher.detach())
 
 
+def feature_norm(student: Tensor, teacher: Tensor) -> Tensor:
+    """|f_s - f_t|_2 over all entries of the batch; both have the same shape (B, ...).
+
+    The feature term of the authors' code of Zhang, Bao and Ma, TPAMI 2021. Where both are equal
+    the gradient is 0.
+    """
+    if student.shape != teacher.shape:
+        raise ValueError(f"shapes differ: {tuple(student.shape)} and {tuple(teacher.shape)}")
+    return torch.linalg.vector_norm(student - teacher.detach())
+
+
 def cosine(student: Tensor, teacher: Tensor) -> Tensor:
     """1 - <h_s, h_t> / (|h_s| |h_t|), mean over the batch.
 

@@ -13,6 +13,11 @@ from kdbench.methods.networks import Frozen, Trained
 from kdbench.methods.regressor import regressor
 
 
+def connector(student: tuple[int, ...], teacher: tuple[int, ...]) -> nn.Module:
+    """From the student's pre-activations to the shape of the teacher's."""
+    return nn.Identity() if student == teacher else regressor(student, teacher)
+
+
 @dataclass(frozen=True)
 class AB(Method):
     """The student first learns which of the teacher's neurons fire, then from the
@@ -39,7 +44,9 @@ class AB(Method):
         - the two stages share the run's epochs and one optimiser, switched by the share of
           steps done; the paper adds the first stage's epochs and restarts the optimiser
         - in the first phase the classifier gets a gradient of zero and waits
-        - the connectors are convolutions without batch norm
+        - the connectors are convolutions without batch norm, and the identity where both
+          shapes are the same
+        - the soft term has T**2, the authors' code has not: its alpha 1 with T 3 is 1/9 here
 
     Variants: after the first phase the authors' code uses kd alone with T 3 (alpha 1, the
     default); RepDistiller and the KD Zoo use the labels alone (alpha 0). The boundary
@@ -55,6 +62,8 @@ class AB(Method):
         venue="AAAI",
         year=2019,
     )
+
+    version: ClassVar[int] = 2
 
     temperature: float = hparam(
         3.0, Range(1.0, 20.0, log=True), low=0.01, help="softens both distributions"
@@ -76,7 +85,7 @@ class AB(Method):
     def helpers(self, shapes):
         names = stages(shapes, self.networks(), self.stages)
         student, teacher = ({n: shape(shapes, r, n) for n in names} for r in ("student", "teacher"))
-        return nn.ModuleDict({n: regressor(student[n], teacher[n]) for n in names})
+        return nn.ModuleDict({n: connector(student[n], teacher[n]) for n in names})
 
     def loss_weights(self):
         return {

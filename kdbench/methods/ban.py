@@ -17,7 +17,7 @@ class BAN(Method):
     several generations.
 
     Formula:
-        L_k = (1 - alpha) * CE(y, softmax(z_k)) + alpha * T**2 * KL(p_{k-1} || p_k)
+        L_k = CE(y, softmax(z_k)) + alpha * T**2 * KL(p_{k-1} || p_k)
         p = softmax(z / T); CE and KL are means over the batch
 
     Symbols:
@@ -30,12 +30,12 @@ class BAN(Method):
     Earlier generations take the default hyperparameters. The study's teacher is not used.
 
     Differs from the paper:
-        - the paper adds the two cross-entropies with weights 1; alpha 0.5 with T 1 (the
-          default) is half of that, and the temperature is a hyperparameter
+        - the paper has no temperature and no weight: T 1 and alpha 1 (the default) are its
+          sum of two cross-entropies
         - the ensemble of all generations (BANE) is not built
 
-    Variants: the unofficial born_again_neuralnet has alpha 0.9, T 20 and a KL divided by
-    the class count, and leaves the earlier generation in train mode.
+    Variants: the unofficial born_again_neuralnet weighs the labels with 0.1 and the KL,
+    divided by the class count, with 0.9 and T 20, and leaves the earlier generation in train mode.
     """
 
     paper: ClassVar[Paper] = Paper(
@@ -47,10 +47,12 @@ class BAN(Method):
         year=2018,
     )
 
+    version: ClassVar[int] = 2
+
     temperature: float = hparam(
         1.0, Range(1.0, 20.0, log=True), low=0.01, help="softens both distributions"
     )
-    alpha: float = hparam(0.5, Range(0.05, 0.95), low=0, high=1, help="weight of the soft term")
+    alpha: float = hparam(1.0, Range(0.1, 10.0, log=True), low=0, help="weight of the soft term")
     generations: int = hparam(2, low=1, high=10, help="born-again students, one after another")
 
     def networks(self):
@@ -62,7 +64,7 @@ class BAN(Method):
         return {"student": Trained("student"), "teacher": Frozen(parent)}
 
     def loss_weights(self):
-        return {"task": 1 - self.alpha, "soft": self.alpha * self.temperature**2}
+        return {"task": 1.0, "soft": self.alpha * self.temperature**2}
 
     def loss(self, out, batch, helpers, progress):
         student, parent = out["student"].logits, out["teacher"].logits

@@ -24,14 +24,15 @@ class BYOT(Method):
 
     Formula:
         L = CE(y, p) + sum over early stages k of
-            (1 - alpha) * CE(y, p_k) + alpha * T**2 * KL(q || q_k) + beta * mean((F_k - F)**2)
-        CE and KL are means over the batch; q and F are constants here
+            (1 - alpha) * CE(y, p_k) + alpha * KL(q || q_k) + beta * |v_k - v|_2
+        CE and KL are means over the batch, the norm is over all of the batch; q and v are
+        constants here
 
     Symbols:
         p, q: softmax of the student's logits, at temperature 1 and T, batch x classes
         p_k, q_k: the same of exit k, batch x classes
-        F: the map of the last stage, batch x channels x height x width
-        F_k: the map of stage k after its bottleneck, of F's shape
+        v: the map of the last stage, averaged over its pixels, batch x channels
+        v_k: the same of stage k after its bottleneck, which brings the map to that shape
         y: labels, batch
         T: `temperature`; alpha: weight of the soft term; beta: weight of the feature term
 
@@ -40,12 +41,16 @@ class BYOT(Method):
     the leaderboard is the deepest one.
 
     Differs from the paper:
-        - the bottlenecks are one convolution without batch norm; the paper's have several
-        - the feature term is a mean over entries, so that beta means the same at any size
+        - the bottlenecks are one convolution without batch norm; the paper's have several, and
+          the authors' code has a linear layer behind each
+        - pooled vectors and their norm, as in the authors' code for the journal version (Zhang,
+          Bao and Ma, TPAMI 2021), whose alpha 0.3, beta 0.03, T 3 and lack of T**2 are the
+          defaults here; the paper has whole maps and squared distances
+        - that code has no feature term for the last early stage
 
-    Variants: T 3 and alpha 0.1 are those of the unofficial pytorch-be-your-own-teacher,
-    where the feature term is a sum with beta 1e-6; beta 0.05 on the mean is Self-KD-Lib's,
-    which however gives the KL weight 1.
+    Variants: the unofficial pytorch-be-your-own-teacher has alpha 0.1, T 3 with T**2, and
+    squared distances of whole maps with 1e-6; Self-KD-Lib a KL with weight 1 and their mean
+    square with 0.05.
     """
 
     paper: ClassVar[Paper] = Paper(
@@ -58,12 +63,14 @@ class BYOT(Method):
         year=2019,
     )
 
+    version: ClassVar[int] = 2
+
     temperature: float = hparam(
         3.0, Range(1.0, 20.0, log=True), low=0.01, help="softens both distributions"
     )
-    alpha: float = hparam(0.1, Range(0.05, 0.95), low=0, high=1, help="weight of the soft term")
+    alpha: float = hparam(0.3, Range(0.05, 0.95), low=0, high=1, help="weight of the soft term")
     beta: float = hparam(
-        0.05, Range(0.001, 1.0, log=True), low=0, help="weight of the representation term"
+        0.03, Range(0.001, 1.0, log=True), low=0, help="weight of the representation term"
     )
 
     def layers(self):
@@ -82,21 +89,22 @@ class BYOT(Method):
         return {
             "task": 1.0,
             "exit.task": 1 - self.alpha,
-            "soft": self.alpha * self.temperature**2,
+            "soft": self.alpha,
             "representation": self.beta,
         }
 
     def loss(self, out, batch, helpers, progress):
         student = out["student"]
         *early, last = common((student.features,), "stage?")
-        maps = {n: helpers[f"{n}_bottleneck"](student.features[n]) for n in early}
-        exits = {n: helpers[f"{n}_classifier"](maps[n].mean(dim=(2, 3))) for n in early}
+        pooled = {
+            n: helpers[f"{n}_bottleneck"](student.features[n]).mean(dim=(2, 3)) for n in early
+        }
+        exits = {n: helpers[f"{n}_classifier"](v) for n, v in pooled.items()}
+        deepest = student.features[last].mean(dim=(2, 3))
         return weighted(
             self.loss_weights(),
             task=F.cross_entropy(student.logits, batch.labels),
             exit__task=total(F.cross_entropy(z, batch.labels) for z in exits.values()),
             soft=total(losses.kl(z, student.logits, self.temperature) for z in exits.values()),
-            representation=total(
-                losses.feature_mse(f, student.features[last]) for f in maps.values()
-            ),
+            representation=total(losses.feature_norm(v, deepest) for v in pooled.values()),
         )

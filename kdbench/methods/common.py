@@ -25,6 +25,19 @@ def weighted(weights: Mapping[str, Any], **terms: Tensor) -> dict[str, Tensor]:
     return {name: typed[name] * term for name, term in named.items()}
 
 
+def soft_weights(form: str, alpha: float, temperature: float) -> dict[str, float]:
+    """The weights of the labels and of a soft term: `convex` is (1 - alpha) and alpha * T**2,
+    which is Hinton's, `plain` is 1 and alpha. Raises `ValueError` for another form, and where
+    alpha is above 1 in the convex one."""
+    if form == "plain":
+        return {"task": 1.0, "soft": alpha}
+    if form != "convex":
+        raise ValueError(f"weights = {form} is none of convex, plain")
+    if alpha > 1:
+        raise ValueError(f"alpha = {alpha} is out of range: [0, 1] with weights = convex")
+    return {"task": 1 - alpha, "soft": alpha * temperature**2}
+
+
 def total(terms: Iterable[Tensor]) -> Tensor:
     """The sum of scalar terms."""
     return torch.stack(list(terms)).sum()

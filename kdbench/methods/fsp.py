@@ -38,7 +38,8 @@ class FSP(Method):
         - a mean over matrix entries where the paper sums over them
 
     Variants: beta 50 and a first phase of 30 in 240 epochs are RepDistiller's, which pools
-    by the mean; max pooling is the paper's and torchdistill's.
+    by the mean and leaves its beta out of the first phase (beta 1 here); max pooling is the
+    paper's and torchdistill's.
 
     Incompatible where student and teacher differ in the channels of a stage.
     """

@@ -10,10 +10,7 @@ from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
 from kdbench.methods.common import shape, weighted
 from kdbench.methods.networks import Frozen, Trained
-from kdbench.methods.projections import conv_bn_relu
-from kdbench.methods.regressor import regressor
-
-REGRESSORS = {"conv-bn-relu": conv_bn_relu, "conv": regressor}
+from kdbench.methods.projections import REGRESSORS
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ class Hint(Method):
     )
     task_weight: float = hparam(1.0, low=0, help="weight of the cross-entropy")
     layer: str = hparam("stage2", help="the feature that is predicted")
-    regressor: str = hparam("conv-bn-relu", help="conv-bn-relu, or conv for the convolution alone")
+    regressor: str = hparam("conv-bn-relu", help="conv-bn-relu, conv, or none")
 
     def __post_init__(self):
         super().__post_init__()

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import weighted
+from kdbench.methods.common import soft_weights, weighted
 from kdbench.methods.networks import Frozen, Trained
 
 
@@ -33,6 +33,8 @@ class KD(Method):
     Variants: RepDistiller and mdistiller use alpha 0.9 and T 4 (the default here); the
     PyTorch tutorial T 2 and alpha 0.25; torchdistill's alpha weights the hard term. A KL
     with `reduction="mean"`, as some projects have it, is smaller by the class count.
+
+    With weights plain the loss is CE + alpha * KL, without T**2, as many tutorials have it.
     """
 
     paper: ClassVar[Paper] = Paper(
@@ -47,13 +49,18 @@ class KD(Method):
     temperature: float = hparam(
         4.0, Range(1.0, 20.0, log=True), low=0.01, help="softens both distributions"
     )
-    alpha: float = hparam(0.9, Range(0.05, 0.95), low=0, high=1, help="weight of the soft term")
+    alpha: float = hparam(0.9, Range(0.05, 0.95), low=0, help="weight of the soft term")
+    weights: str = hparam("convex", help="convex, or plain: 1 and alpha, without T**2")
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.loss_weights()  # raises where alpha and weights do not fit
 
     def networks(self):
         return {"student": Trained("student"), "teacher": Frozen()}
 
     def loss_weights(self):
-        return {"task": 1 - self.alpha, "soft": self.alpha * self.temperature**2}
+        return soft_weights(self.weights, self.alpha, self.temperature)
 
     def loss(self, out, batch, helpers, progress):
         student, teacher = out["student"].logits, out["teacher"].logits

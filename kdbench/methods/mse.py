@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import weighted
+from kdbench.methods.common import soft_weights, weighted
 from kdbench.methods.networks import Frozen, Trained
 
 
@@ -32,6 +32,9 @@ class MSE(Method):
     gradient falls as 1 / T**2 for large T, as KL's does, and the mean over classes makes
     it smaller by the class count than KL's. gnosis calls the same without T**2 a Brier
     loss. `logit-mse` compares logits instead.
+
+    With weights plain the loss is CE + alpha * mean((p_s - p_t)**2), without T**2, as many
+    tutorials have it.
     """
 
     paper: ClassVar[Paper] = Paper(
@@ -46,13 +49,18 @@ class MSE(Method):
     temperature: float = hparam(
         20.0, Range(1.0, 20.0, log=True), low=0.01, help="softens both distributions"
     )
-    alpha: float = hparam(0.5, Range(0.05, 0.95), low=0, high=1, help="weight of the soft term")
+    alpha: float = hparam(0.5, Range(0.05, 0.95), low=0, help="weight of the soft term")
+    weights: str = hparam("convex", help="convex, or plain: 1 and alpha, without T**2")
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.loss_weights()  # raises where alpha and weights do not fit
 
     def networks(self):
         return {"student": Trained("student"), "teacher": Frozen()}
 
     def loss_weights(self):
-        return {"task": 1 - self.alpha, "soft": self.alpha * self.temperature**2}
+        return soft_weights(self.weights, self.alpha, self.temperature)
 
     def loss(self, out, batch, helpers, progress):
         student, teacher = out["student"].logits, out["teacher"].logits

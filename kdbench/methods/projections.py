@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from kdbench.methods.base import Incompatible
 from kdbench.methods.regressor import regressor
 
 
@@ -37,6 +38,17 @@ def conv_bn_relu(source: tuple[int, ...], target: tuple[int, ...]) -> nn.Module:
         return nn.Sequential(*conv_bn(source[0], target[0]), nn.ReLU())
     layer = regressor(source, target, bias=len(source) == 1)
     return layer if len(source) == 1 else nn.Sequential(layer, BatchNorm(target[0]), nn.ReLU())
+
+
+def identity(source: tuple[int, ...], target: tuple[int, ...]) -> nn.Module:
+    """No regressor. Raises `Incompatible` where the shapes differ."""
+    if source != target:
+        raise Incompatible(f"without a regressor {source} cannot be compared with {target}")
+    return nn.Identity()
+
+
+REGRESSORS = {"conv-bn-relu": conv_bn_relu, "conv": regressor, "none": identity}
+"""What brings a student's feature to the teacher's shape, by the names of hyperparameters."""
 
 
 def adapter(source: tuple[int, ...], target: tuple[int, ...]) -> nn.Module:

@@ -76,6 +76,74 @@ def test_tutorial_weights_can_be_pinned():
     assert METHODS["hint"](task_weight=0.75, beta=0.25).loss_weights() == pinned
 
 
+def test_plain_sums_of_tutorials_can_be_written_exactly():
+    """CE + alpha * KL without T**2, CE + alpha * MSE(p), and the latter + beta * MSE(features)."""
+    for key in ("kd", "mse"):
+        _, out, _, labels, terms = run(key, temperature=3.0, alpha=0.7, weights="plain")
+        student, teacher = logits(out)
+        p_s, p_t = (F.softmax(z / 3, dim=1) for z in (student, teacher))
+        soft = kl(student, teacher, 3.0) if key == "kd" else (p_s - p_t).square().mean()
+        same(terms["task"], F.cross_entropy(student, labels))
+        same(terms["soft"], 0.7 * soft)
+    _, out, parts, labels, terms = run(
+        "feature-mse", temperature=1, alpha=5, beta=2, weights="plain", soft="mse",
+        regressor="none",
+    )  # fmt: skip
+    assert not list(parts.parameters())
+    student, teacher = out["student"], out["teacher"]
+    p_s, p_t = (F.softmax(z, dim=1) for z in logits(out))
+    expected = (
+        F.cross_entropy(student.logits, labels)
+        + 5 * (p_s - p_t).square().mean()
+        + 2 * (student.features["stage2"] - teacher.features["stage2"]).square().mean()
+    )
+    same(sum(terms.values()), expected)
+
+
+@pytest.mark.parametrize(
+    ("key", "hparams", "fault"),
+    [
+        ("kd", {"weights": "convx"}, "weights = convx is none of convex, plain"),
+        ("kd", {"alpha": 1.5}, r"alpha = 1.5 is out of range: \[0, 1\] with weights = convex"),
+        ("feature-mse", {"soft": "l1"}, "soft = l1 is none of kl, mse"),
+        ("feature-mse", {"regressor": "mlp"}, "regressor = mlp is none of conv-bn-relu, conv"),
+        ("hint", {"regressor": "mlp"}, "regressor = mlp is none of conv-bn-relu, conv"),
+    ],
+)
+def test_choices_that_do_not_exist_are_refused(key, hparams, fault):
+    with pytest.raises(ValueError, match=fault):
+        METHODS[key](**hparams)
+
+
+def test_without_a_regressor_shapes_must_agree():
+    method = METHODS["hint"](regressor="none")
+    with pytest.raises(Incompatible, match="without a regressor"):
+        method.helpers(fakes.shapes(method, "wider, larger, deeper"))
+
+
+@pytest.mark.parametrize(
+    ("key", "progress"), [("takd", fakes.END), ("ban", fakes.END), ("ab", fakes.END)]
+)
+def test_soft_terms_have_the_square_of_the_temperature(key, progress):
+    _, out, _, _, terms = run(key, progress, temperature=3.0, alpha=0.25)
+    same(terms["soft"], 0.25 * 9 * kl(*logits(out), 3.0))
+
+
+def test_ban_adds_both_cross_entropies_as_the_paper_does():
+    _, out, _, labels, terms = run("ban")
+    student, parent = logits(out)
+    soft = -(F.softmax(parent, dim=1) * F.log_softmax(student, dim=1)).sum(dim=1).mean()
+    both = F.cross_entropy(student, labels) + soft
+    entropy = -(F.softmax(parent, dim=1) * F.log_softmax(parent, dim=1)).sum(dim=1).mean()
+    same(sum(terms.values()), both - entropy)  # KL is the cross-entropy less a constant
+
+
+def test_ab_connects_equal_shapes_by_the_identity():
+    method = METHODS["ab"]()
+    assert not list(method.helpers(fakes.shapes(method, "same sizes")).parameters())
+    assert list(method.helpers(fakes.shapes(method, "wider, larger, deeper")).parameters())
+
+
 def test_label_smoothing_is_pytorchs():
     _, out, _, labels, terms = run("label-smoothing", smoothing=0.2)
     expected = F.cross_entropy(out["student"].logits, labels, label_smoothing=0.2)
@@ -124,8 +192,8 @@ def test_hint_reads_the_tap_it_is_told():
 def test_hint_has_the_tutorials_regressor_too():
     method = METHODS["hint"](regressor="conv")
     assert isinstance(method.helpers(fakes.shapes(method))["regressor"], torch.nn.Conv2d)
-    with pytest.raises(ValueError, match="regressor = none is none of conv-bn-relu, conv"):
-        METHODS["hint"](regressor="none")
+    with pytest.raises(ValueError, match="regressor = linear is none of conv-bn-relu, conv"):
+        METHODS["hint"](regressor="linear")
 
 
 def test_at_sums_the_stages():
@@ -262,8 +330,9 @@ def test_byot_supervises_the_early_exits():
     exit1 = parts["stage1_classifier"](early.mean(dim=(2, 3)))
     same(terms["task"], F.cross_entropy(student.logits, labels))
     same(terms["exit.task"], 0.75 * F.cross_entropy(exit1, labels))
-    same(terms["soft"], 0.25 * 4 * kl(exit1, student.logits, 2.0))
-    same(terms["representation"], 3 * (early - student.features["stage2"]).square().mean())
+    same(terms["soft"], 0.25 * kl(exit1, student.logits, 2.0))
+    gap = (early - student.features["stage2"]).mean(dim=(2, 3))
+    same(terms["representation"], 3 * gap.square().sum().sqrt())
 
 
 def test_byot_targets_are_constants():
@@ -311,6 +380,6 @@ def test_taps_of_other_methods_do_not_change_a_loss():
 
 
 def test_convex_weights_sum_to_one_at_temperature_one():
-    for key in ("kd", "mse", "ban", "takd", "ensemble"):
+    for key in ("kd", "mse", "takd", "ensemble"):
         weights = METHODS[key](temperature=1.0, alpha=0.3).loss_weights()
         assert math.isclose(sum(weights.values()), 1.0)
