@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -83,7 +84,7 @@ class RunSpec:
         """The spec as canonical JSON: sorted keys, no spaces, no NaN."""
         return canonical(self._identity())
 
-    @property
+    @cached_property
     def id(self) -> str:
         """12 hex digits of sha256 over the canonical JSON."""
         return digest(self._identity())

@@ -1,6 +1,5 @@
 """What all tests of reports share."""
 
-import gc
 import pickle
 
 import pytest
@@ -10,13 +9,6 @@ from kdbench.report import figures
 from kdbench.report.data.runs import records_frame
 
 DRAWN = {}
-
-
-@pytest.fixture(autouse=True)
-def skip_garbage_collection(monkeypatch):
-    """Skip the garbage collection that statsmodels starts at every correction, which takes
-    most of the time."""
-    monkeypatch.setattr(gc, "collect", lambda *a: 0)
 
 
 @pytest.fixture(scope="module", autouse=True)

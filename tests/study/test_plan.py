@@ -132,7 +132,7 @@ def test_an_entry_that_sets_all_is_pinned(desk: Desk) -> None:
     plan = desk.plan(study_of("ce", "kd", one))
     (row,) = rows(plan, "kd-t").values()
     assert row.row == "pinned"
-    assert row.hparams == {"temperature": 2.0, "alpha": 0.25}
+    assert row.hparams == {"temperature": 2.0, "alpha": 0.25, "weights": "convex"}
     assert not row.trials
     assert len(row.runs) == 3
 

@@ -5,7 +5,6 @@ whose truth is known, judged by `kdbench.stats.judge_looks` itself.
 """
 
 import argparse
-import gc
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -105,7 +104,6 @@ def power(repetitions: int, margin: float = 0.5) -> pd.DataFrame:
 
 def tables(repetitions: int, methods: Sequence[int] = METHODS) -> str:
     """What docs/verdict.md holds of looks."""
-    gc.collect = lambda *_: 0  # statsmodels collects garbage at every correction
     lines = {}
     for noise in NOISES:
         cells = [wrong(noise, k, repetitions) for k in methods]
