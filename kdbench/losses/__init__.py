@@ -64,6 +64,7 @@ from kdbench.losses.scales import (
     standardise,
     tempered_kl,
 )
+from kdbench.losses.self_targets import masked_cross_entropy, masked_kl, mean_gap
 
 __all__ = [
     "activation_boundary",
@@ -96,6 +97,9 @@ __all__ = [
     "log_power_error",
     "logit_mse",
     "logit_variance",
+    "masked_cross_entropy",
+    "masked_kl",
+    "mean_gap",
     "min_logit",
     "norm_and_direction",
     "normalised_cross_entropy",

@@ -17,10 +17,13 @@ from kdbench.methods.cc_rbf import CCRBF
 from kdbench.methods.ce import CE
 from kdbench.methods.common import common, first_phase, scalar, shape, stages, total, weighted
 from kdbench.methods.cosine import Cosine
+from kdbench.methods.cs_kd import CSKD
 from kdbench.methods.ctkd import CTKD
+from kdbench.methods.ddgsd import DDGSD
 from kdbench.methods.dhkd import DHKD
 from kdbench.methods.dist import DIST
 from kdbench.methods.dkd import DKD
+from kdbench.methods.dlb import DLB
 from kdbench.methods.dml import DML
 from kdbench.methods.ensemble import Ensemble
 from kdbench.methods.feature_mse import FeatureMSE
@@ -34,11 +37,12 @@ from kdbench.methods.kdcl import KDCL
 from kdbench.methods.label_smoothing import LabelSmoothing
 from kdbench.methods.logit_mse import LogitMSE
 from kdbench.methods.ls_kd import LSKD
+from kdbench.methods.mean_teacher import MeanTeacher
 from kdbench.methods.mgd import MGD
 from kdbench.methods.mlkd import MLKD
 from kdbench.methods.mse import MSE
 from kdbench.methods.nd import ND
-from kdbench.methods.networks import Average, Frozen, Snapshot, Stage, Trained
+from kdbench.methods.networks import Average, Frozen, Shared, Snapshot, Stage, Trained
 from kdbench.methods.nkd import NKD
 from kdbench.methods.norm_kd import NormKD
 from kdbench.methods.nst import NST
@@ -56,7 +60,7 @@ from kdbench.methods.takd import TAKD
 from kdbench.methods.tf_kd_reg import TfKDReg
 from kdbench.methods.tf_kd_self import TfKDSelf
 from kdbench.methods.ttm import TTM
-from kdbench.methods.types import Batch, Progress, Shapes
+from kdbench.methods.types import PREVIOUS, SAME_CLASS, Batch, Progress, Shapes
 from kdbench.methods.vid import VID
 from kdbench.methods.vkd import VKD
 from kdbench.methods.wkd_f import WKDF
@@ -122,6 +126,10 @@ BUILTIN: dict[str, type[Method]] = {
     "byot": BYOT,
     "ban": BAN,
     "tf-kd-self": TfKDSelf,
+    "cs-kd": CSKD,
+    "ddgsd": DDGSD,
+    "dlb": DLB,
+    "mean-teacher": MeanTeacher,
     # more than one teacher
     "takd": TAKD,
     "ensemble": Ensemble,
@@ -147,6 +155,8 @@ METHODS = Registry("method", "kdbench.methods", BUILTIN, _check)
 __all__ = [
     "BUILTIN",
     "METHODS",
+    "PREVIOUS",
+    "SAME_CLASS",
     "Average",
     "Batch",
     "Frozen",
@@ -157,6 +167,7 @@ __all__ = [
     "Progress",
     "Range",
     "Shapes",
+    "Shared",
     "Snapshot",
     "Stage",
     "Trained",

@@ -6,6 +6,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+#: What `Method.examples` may name: for each example of the batch another one of its class,
+#: drawn uniformly among those trained on (now and then itself) in a view of its own; the
+#: examples of the batch before, in views of their own. The first batch of all has none
+#: before it, and is shown again.
+SAME_CLASS, PREVIOUS = "same-class", "previous"
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Training examples: `labels` (batch) are class indices, `position` (batch) says which they
+    are, as indices into the data set's training file order."""
+
+    labels: Tensor
+    position: Tensor
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -14,13 +29,15 @@ class Batch:
     `images` (batch x channels x height x width) is the first view, normalised;
     `labels` (batch) are class indices; `position` (batch) says which training
     examples these are, as indices into the data set's training file order;
-    `generator` is the only randomness a loss may use.
+    `generator` is the only randomness a loss may use. `previous` are the examples of the batch
+    before, where the method looks at them (`PREVIOUS`).
     """
 
     images: Tensor
     labels: Tensor
     position: Tensor
     generator: torch.Generator
+    previous: Examples | None = None
 
 
 @dataclass(frozen=True)

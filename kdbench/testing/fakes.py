@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from kdbench.methods.base import Method
-from kdbench.methods.networks import RoleModels, Trained
-from kdbench.methods.types import Batch, Progress, Shapes
+from kdbench.methods.networks import RoleModels
+from kdbench.methods.types import Batch, Examples, Progress, Shapes
 from kdbench.models.output import Output
 
 #: Batch size and classes.
@@ -76,14 +76,12 @@ def outputs(
 
 
 def batch(seed: int = 0, device: str = "cpu") -> Batch:
-    """A random batch of colour images."""
+    """A random batch of colour images, shown for the second time in a row."""
     g = torch.Generator().manual_seed(seed)
-    return Batch(
-        images=torch.randn(B, 3, 8, 8, generator=g).to(device),
-        labels=torch.randint(0, C, (B,), generator=g).to(device),
-        position=torch.arange(B).to(device),
-        generator=g,
-    )
+    images = torch.randn(B, 3, 8, 8, generator=g).to(device)
+    labels = torch.randint(0, C, (B,), generator=g).to(device)
+    position = torch.arange(B).to(device)
+    return Batch(images, labels, position, g, previous=Examples(labels, position))
 
 
 def helpers(method: Method, sizes: Shapes, seed: int = 0) -> nn.ModuleDict:
@@ -94,5 +92,5 @@ def helpers(method: Method, sizes: Shapes, seed: int = 0) -> nn.ModuleDict:
 
 
 def trained(method: Method) -> list[str]:
-    """The roles that the optimiser moves."""
-    return [role for role, source in method.networks().items() if isinstance(source, Trained)]
+    """The roles that a gradient reaches."""
+    return [role for role, source in method.networks().items() if source.gradient]

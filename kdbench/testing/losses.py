@@ -28,9 +28,16 @@ class Case:
         self.sizes = fakes.shapes(self.method, teacher)
         self.helpers = fakes.helpers(self.method, self.sizes)
         self.out = fakes.outputs(self.method, self.sizes)
+        # The buffers as they are after a step: most are empty before the first.
+        self.memory: list[tuple[Tensor, Tensor]] = []
+        self.terms(fakes.START)
+        self.memory = [(buffer, buffer.clone()) for buffer in self.helpers.buffers()]
 
     def terms(self, progress: Progress) -> dict[str, Tensor]:
-        """The terms of the loss on this case's outputs."""
+        """The terms of the loss on this case's outputs, with the helper modules' buffers as they
+        are after a step."""
+        for buffer, value in self.memory:
+            buffer.copy_(value)
         return self.method.loss(self.out, fakes.batch(), self.helpers, progress)
 
 
@@ -72,9 +79,10 @@ def check_gradients(case: Case) -> None:
 
 
 def check_purity(case: Case) -> None:
-    """The loss is a function: it draws from no global stream and changes none of its arguments."""
+    """The loss is a function: it draws from no global stream and changes none of its arguments
+    but the buffers of its helper modules."""
     tensors = [t for o in case.out.values() for t in (o.logits, *o.features.values())]
-    tensors += case.helpers.state_dict().values()
+    tensors += case.helpers.parameters()
     before, random = [t.clone() for t in tensors], torch.get_rng_state()
     first, second = case.terms(fakes.MIDDLE), case.terms(fakes.MIDDLE)
     require(

@@ -10,7 +10,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kdbench import models
 from kdbench.data import VIEWS
-from kdbench.methods.networks import Average, Frozen, RoleModels, Snapshot, Source, Trained
+from kdbench.methods.networks import Average, Frozen, RoleModels, Shared, Snapshot, Source, Trained
 from kdbench.methods.types import Shapes
 from kdbench.records.spec import uses_cache
 from kdbench.training import seeds
@@ -34,6 +34,10 @@ class RunNetworks:
     teachers: dict[str, tuple[TeacherNetwork, bool]]
     helpers: nn.ModuleDict
     extractors: dict[str, nn.Module]
+
+    def in_training(self) -> list[str]:
+        """The roles whose networks work in train mode."""
+        return [role for role, s in self.sources.items() if isinstance(s, Trained | Shared)]
 
     def trainable(self) -> list[nn.Parameter]:
         """All parameters that the optimiser moves, helpers included."""
@@ -111,6 +115,9 @@ def build_networks(job: TrainingJob, context: TrainingContext) -> RunNetworks:
     }
     for role in followers:
         extractors[role].eval()
+    for role, source in sources.items():
+        if isinstance(source, Shared):
+            extractors[role] = extractors[source.of]
     return RunNetworks(
         sources, trained, followers, teachers, helpers.to(context.device), extractors
     )
