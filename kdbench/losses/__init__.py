@@ -40,6 +40,7 @@ from kdbench.losses.logits import (
     soft_cross_entropy,
     uniform_cross_entropy,
 )
+from kdbench.losses.peers import attended_logits, gated_logits, mutual_kl
 from kdbench.losses.projected import (
     calibrated_mse,
     factor_attention_l1,
@@ -71,6 +72,7 @@ __all__ = [
     "affinity_kl",
     "alpha_beta_divergence",
     "angle",
+    "attended_logits",
     "attention",
     "attention_transfer",
     "binary_kl",
@@ -88,6 +90,7 @@ __all__ = [
     "feature_sse",
     "flow",
     "flow_mse",
+    "gated_logits",
     "gaussian_nll",
     "gram_distance",
     "hierarchical_context",
@@ -101,6 +104,7 @@ __all__ = [
     "masked_kl",
     "mean_gap",
     "min_logit",
+    "mutual_kl",
     "norm_and_direction",
     "normalised_cross_entropy",
     "normalised_kl",

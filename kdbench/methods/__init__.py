@@ -47,6 +47,8 @@ from kdbench.methods.nkd import NKD
 from kdbench.methods.norm_kd import NormKD
 from kdbench.methods.nst import NST
 from kdbench.methods.ofa import OFA
+from kdbench.methods.okddip import OKDDip
+from kdbench.methods.one import ONE
 from kdbench.methods.pkt import PKT
 from kdbench.methods.ps_kd import PSKD
 from kdbench.methods.regressor import regressor
@@ -121,9 +123,11 @@ BUILTIN: dict[str, type[Method]] = {
     # peers
     "dml": DML,
     "kdcl": KDCL,
+    "okddip": OKDDip,
     # the student itself
     "ps-kd": PSKD,
     "byot": BYOT,
+    "one": ONE,
     "ban": BAN,
     "tf-kd-self": TfKDSelf,
     "cs-kd": CSKD,

@@ -62,6 +62,11 @@ def check_gradients(case: Case) -> None:
     for name, parameter in case.helpers.named_parameters():
         require(_moved(parameter), f"no gradient reaches the helper {name}")
     trained = fakes.trained(case.method)
+    read = [t for role in trained for t in case.out[role].features.values()]
+    require(
+        not read or any(map(_moved, read)),
+        "no gradient reaches a feature of a trained network; layers() asks for them in vain",
+    )
     for role, output in case.out.items():
         features = list(output.features.values())
         if role in trained:
@@ -69,10 +74,6 @@ def check_gradients(case: Case) -> None:
             require(_moved(output.logits), f"no gradient reaches the logits of the {role}")
             assert gradient is not None
             require(gradient.isfinite().all(), f"the gradient of the {role} is not finite")
-            require(
-                not features or any(map(_moved, features)),
-                f"no gradient reaches a feature of the {role}; layers() asks for them in vain",
-            )
         else:
             given = [tensor.grad is not None for tensor in (output.logits, *features)]
             require(not any(given), f"a gradient reaches the {role}: detach what is frozen")

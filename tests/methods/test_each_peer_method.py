@@ -18,6 +18,8 @@ DEFAULTS = {
     "cs-kd": {"temperature": 4.0, "soft_weight": 1.0},
     "ddgsd": {"temperature": 4.0, "task_weight": 0.5, "soft_weight": 1.0, "beta": 5e-4},
     "dlb": {"temperature": 3.0, "soft_weight": 1.0},
+    "one": {"temperature": 3.0, "soft_weight": 1.0, "branches": 3, "ramp_share": 80 / 300},
+    "okddip": {"temperature": 3.0, "soft_weight": 1.0, "peers": 3, "ramp_share": 80 / 300},
     "mean-teacher": {"soft_weight": 100.0, "decay": 0.97, "ramp_share": 5 / 180},
 }
 
@@ -30,6 +32,11 @@ def test_published_defaults(key):
 def kl(student, teacher, temperature=1.0):
     p, q = (F.softmax(z / temperature, dim=1) for z in (student, teacher))
     return (q * (q / p).log()).sum(dim=1).mean()
+
+
+def close(value, expected):
+    """Equal but for the 1e-7 that is added to target probabilities."""
+    torch.testing.assert_close(value, expected, rtol=1e-4, atol=0, check_dtype=False)
 
 
 def logits(run, *roles):
@@ -112,3 +119,47 @@ def test_mean_teacher_ramps_up(done, share, ramp):
     error = (F.softmax(student, dim=1) - F.softmax(mean, dim=1)).square().mean()
     same(run.terms["soft"], 3 * ramp * error)
     same(run.terms["task"], F.cross_entropy(student, run.labels))
+
+
+#: Half of the ramp is done: the exponent is -5 / 4.
+HALF = Progress(0.1, 0.2, 0.1)
+
+
+def test_one_learns_from_a_gated_ensemble():
+    setting = {"temperature": 2.0, "soft_weight": 3.0, "branches": 4, "ramp_share": 0.2}
+    run = Run("one", HALF, **setting)
+    student, shared = run.out["student"].logits, run.out["student"].features["stage1"]
+    grown = [run.helpers[f"branch{i}"](shared) for i in (2, 3, 4)]
+    weights = run.helpers["gate"](shared)
+    assert weights.shape == (fakes.B, 4)
+    every = [student, *grown]
+    ensemble = sum(weights[:, i, None] * z for i, z in enumerate(every))
+    same(run.terms["task"], F.cross_entropy(student, run.labels))
+    same(run.terms["branch.task"], sum(F.cross_entropy(z, run.labels) for z in grown))
+    same(run.terms["ensemble.task"], F.cross_entropy(ensemble, run.labels))
+    soft = math.exp(-1.25) * 3 * 4 * sum(kl(z, ensemble, 2.0) for z in every)
+    close(run.terms["soft"], soft)
+    run.terms["soft"].backward(retain_graph=True)
+    assert all(p.grad is None for p in run.helpers["gate"].parameters())
+    run.terms["ensemble.task"].backward()
+    assert all(p.grad is not None for p in run.helpers["gate"].parameters())
+
+
+def test_okddip_peers_choose_whom_they_learn_from():
+    setting = {"temperature": 2.0, "soft_weight": 3.0, "peers": 2, "ramp_share": 0.2}
+    run = Run("okddip", HALF, **setting)
+    student, *peers = logits(run, "student", "peer1", "peer2")
+    h = [run.out[f"peer{i}"].features["embedding"] for i in (1, 2)]
+    queries, keys = ([run.helpers[n](e) for e in h] for n in ("query", "key"))
+    weight = math.exp(-1.25) * 3 * 4
+    soft = 0
+    for own, query in zip(peers, queries, strict=True):
+        scores = torch.stack([(query * key).sum(dim=1) for key in keys], dim=1)
+        share = F.softmax(scores, dim=1)
+        soft = soft + kl(own, share[:, :1] * peers[0] + share[:, 1:] * peers[1], 2.0)
+    close(run.terms["peer.soft"], weight * soft)
+    same(run.terms["peer.task"], sum(F.cross_entropy(z, run.labels) for z in peers))
+    close(run.terms["soft"], weight * kl(student, sum(peers) / 2, 2.0))
+    same(run.terms["task"], F.cross_entropy(student, run.labels))
+    run.terms["soft"].backward()
+    assert peers[0].grad.any()
