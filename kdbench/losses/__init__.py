@@ -29,6 +29,12 @@ from kdbench.losses.features import (
     smaller_size,
 )
 from kdbench.losses.gaussians import gaussian_nll, wasserstein
+from kdbench.losses.information import (
+    correlation_entropy,
+    direction_gap,
+    mutual_information,
+    relation_cross_entropy,
+)
 from kdbench.losses.logits import (
     decoupled_kl,
     kl,
@@ -80,8 +86,10 @@ __all__ = [
     "channel_correlation",
     "correlation_congruence",
     "correlation_distance",
+    "correlation_entropy",
     "cosine",
     "decoupled_kl",
+    "direction_gap",
     "distance",
     "enhanced_cross_entropy",
     "factor_attention_l1",
@@ -104,6 +112,7 @@ __all__ = [
     "masked_kl",
     "mean_gap",
     "min_logit",
+    "mutual_information",
     "mutual_kl",
     "norm_and_direction",
     "normalised_cross_entropy",
@@ -114,6 +123,7 @@ __all__ = [
     "probability_mse",
     "rbf_mse",
     "refined_kl",
+    "relation_cross_entropy",
     "scale_gradient",
     "selectivity",
     "similarity",

@@ -32,6 +32,7 @@ from kdbench.methods.ft import FT
 from kdbench.methods.hint import Hint
 from kdbench.methods.ickd import ICKD
 from kdbench.methods.ikl import IKL
+from kdbench.methods.itrd import ITRD
 from kdbench.methods.kd import KD
 from kdbench.methods.kdcl import KDCL
 from kdbench.methods.label_smoothing import LabelSmoothing
@@ -49,12 +50,14 @@ from kdbench.methods.nst import NST
 from kdbench.methods.ofa import OFA
 from kdbench.methods.okddip import OKDDip
 from kdbench.methods.one import ONE
+from kdbench.methods.pefd import PEFD
 from kdbench.methods.pkt import PKT
 from kdbench.methods.ps_kd import PSKD
 from kdbench.methods.regressor import regressor
 from kdbench.methods.reviewkd import ReviewKD
 from kdbench.methods.rkd import RKD
 from kdbench.methods.rld import RLD
+from kdbench.methods.rrd import RRD
 from kdbench.methods.semckd import SemCKD
 from kdbench.methods.sp import SP
 from kdbench.methods.srd import SRD
@@ -112,6 +115,8 @@ BUILTIN: dict[str, type[Method]] = {
     "srd": SRD,
     "nd": ND,
     "wkd-f": WKDF,
+    "pefd": PEFD,
+    "itrd": ITRD,
     # relations
     "fsp": FSP,
     "rkd": RKD,
@@ -120,6 +125,7 @@ BUILTIN: dict[str, type[Method]] = {
     "cc": CC,
     "cc-rbf": CCRBF,
     "ickd": ICKD,
+    "rrd": RRD,
     # peers
     "dml": DML,
     "kdcl": KDCL,

@@ -1,0 +1,104 @@
+"""What the methods on embeddings compute, against their formula written out, and their published
+defaults."""
+
+import dataclasses
+
+import pytest
+import torch
+from support.terms import Run, same
+from torch.nn import functional as F
+
+from kdbench import losses
+from kdbench.methods import METHODS
+from kdbench.methods.memory import Memory, Queue
+from kdbench.testing import fakes
+
+WIDER = "wider, larger, deeper"
+DEFAULTS = {
+    "itrd": {
+        "correlation_weight": 2.0,
+        "mutual_weight": 1.0,
+        "order": 1.01,
+        "layer": "embedding",
+    },
+    "pefd": {"beta": 25.0, "projectors": 3, "layer": "embedding"},
+    "rrd": {
+        "beta": 1.0,
+        "student_temperature": 0.1,
+        "teacher_temperature": 0.02,
+        "queue": 16384,
+        "width": 128,
+        "layer": "embedding",
+    },
+}
+
+
+@pytest.mark.parametrize("key", DEFAULTS)
+def test_published_defaults(key):
+    assert dataclasses.asdict(METHODS[key]()) == DEFAULTS[key]
+
+
+def check_task(run):
+    same(run.terms["task"], F.cross_entropy(run.out["student"].logits, run.labels))
+
+
+@pytest.mark.parametrize("teacher", [fakes.SAME, WIDER])
+def test_itrd_projects_where_it_must(teacher):
+    setting = {"correlation_weight": 3.0, "mutual_weight": 5.0, "order": 1.5}
+    run = Run("itrd", teacher=teacher, **setting)
+    student, target = run.features("embedding")
+    projected = run.helpers["projector"](student)
+    same(run.terms["correlation"], 3 * losses.correlation_entropy(projected, target, 1.5))
+    compared = projected if teacher == WIDER else student
+    same(run.terms["mutual"], 5 * losses.mutual_information(compared, target))
+    check_task(run)
+
+
+def test_pefd_takes_the_mean_of_projectors():
+    run = Run("pefd", teacher=WIDER, beta=3.0, projectors=4)
+    student, teacher = run.features("embedding")
+    layers = run.helpers["projectors"]
+    assert len(layers) == 4
+    mean = sum(F.relu(student @ p.weight.T + p.bias) for p in layers) / 4
+    gap = 1 - F.cosine_similarity(mean, teacher.detach(), dim=1)
+    same(run.terms["representation"], 3 * gap.mean())
+    check_task(run)
+
+
+def test_rrd_compares_with_a_queue_that_holds_the_batch():
+    setting = {"beta": 3.0, "queue": 10, "width": 6}
+    run = Run("rrd", teacher=WIDER, student_temperature=0.5, teacher_temperature=0.2, **setting)
+    student, teacher = run.features("embedding")
+    sides = [
+        F.normalize(run.helpers[r](f), dim=1)
+        for r, f in zip(run.out, (student, teacher), strict=True)
+    ]
+    others = run.helpers["queue"].rows
+    assert others.shape == (10, 6)
+    same(others[: fakes.B], sides[1])
+    expected = losses.relation_cross_entropy(*sides, others, 0.5, 0.2)
+    same(run.terms["representation"], 3 * expected)
+    assert not list(run.helpers["teacher"].parameters())
+    check_task(run)
+
+
+def test_a_queue_replaces_its_oldest_rows():
+    torch.manual_seed(0)
+    queue = Queue(5, 2)
+    same(queue.rows.norm(dim=1), torch.ones(5))
+    first = queue.rows.clone()
+    queue.push(torch.full((3, 2), 1.0))
+    rows = queue.push(torch.full((3, 2), 2.0))
+    assert rows[:, 0].tolist() == [2, 1, 1, 2, 2]
+    assert not torch.equal(first, rows)
+    rows = queue.push(torch.arange(7.0)[:, None].expand(7, 2))
+    assert sorted(rows[:, 0].tolist()) == [2, 3, 4, 5, 6]
+
+
+def test_a_memory_knows_what_was_written():
+    memory = Memory(6, 2)
+    memory.write(torch.tensor([4, 1]), torch.tensor([[1.0, 2], [3, 4]], requires_grad=True))
+    position = torch.tensor([1, 0, 4])
+    assert memory.read(position).tolist() == [[3, 4], [0, 0], [1, 2]]
+    assert memory.seen(position).tolist() == [1, 0, 1]
+    assert not list(memory.parameters())
