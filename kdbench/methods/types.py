@@ -1,7 +1,7 @@
 """What flows between networks and losses: plain frozen records, no behaviour."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -44,13 +44,15 @@ class Batch:
 class Shapes:
     """What a method may know before training: sizes, never values.
 
-    `features[role][layer]` is a shape without its batch dimension; `examples` is the
-    number of images in the training file, so `batch.position < examples`.
+    `features[role][layer]` is a shape without its batch dimension, `parameters[role][name]`
+    that of a network's own parameter that the loss may read (`Output.parameters`); `examples`
+    is the number of images in the training file, so `batch.position < examples`.
     """
 
     classes: int
     examples: int
     features: Mapping[str, Mapping[str, tuple[int, ...]]]
+    parameters: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -100,8 +100,13 @@ class _Probe:
             role: {layer: tuple(value.shape[1:]) for layer, value in output.features.items()}
             for role, output in outputs.items()
         }
+        parameters = {
+            role: {name: tuple(value.shape) for name, value in output.parameters.items()}
+            for role, output in outputs.items()
+        }
         with _part("helpers()"):
-            helpers = method.helpers(Shapes(data.classes, len(data.labels), shapes))
+            sizes = Shapes(data.classes, len(data.labels), shapes, parameters)
+            helpers = method.helpers(sizes)
         position = torch.arange(IMAGES)
         batch = Batch(
             self.images, position, position, torch.Generator(), Examples(position, position)

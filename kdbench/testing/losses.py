@@ -68,21 +68,20 @@ def check_gradients(case: Case) -> None:
         "no gradient reaches a feature of a trained network; layers() asks for them in vain",
     )
     for role, output in case.out.items():
-        features = list(output.features.values())
         if role in trained:
             gradient = output.logits.grad
             require(_moved(output.logits), f"no gradient reaches the logits of the {role}")
             assert gradient is not None
             require(gradient.isfinite().all(), f"the gradient of the {role} is not finite")
         else:
-            given = [tensor.grad is not None for tensor in (output.logits, *features)]
+            given = [tensor.grad is not None for tensor in _tensors(output)]
             require(not any(given), f"a gradient reaches the {role}: detach what is frozen")
 
 
 def check_purity(case: Case) -> None:
     """The loss is a function: it draws from no global stream and changes none of its arguments
     but the buffers of its helper modules."""
-    tensors = [t for o in case.out.values() for t in (o.logits, *o.features.values())]
+    tensors = [t for o in case.out.values() for t in _tensors(o)]
     tensors += case.helpers.parameters()
     before, random = [t.clone() for t in tensors], torch.get_rng_state()
     first, second = case.terms(fakes.MIDDLE), case.terms(fakes.MIDDLE)
@@ -98,7 +97,11 @@ def check_purity(case: Case) -> None:
 def check_no_values_read(case: Case) -> None:
     """Nothing depends on values in Python: tensors on the meta device have none to read."""
     bare = {
-        role: Output(o.logits.to("meta"), {n: t.to("meta") for n, t in o.features.items()})
+        role: Output(
+            o.logits.to("meta"),
+            {n: t.to("meta") for n, t in o.features.items()},
+            {n: t.to("meta") for n, t in o.parameters.items()},
+        )
         for role, o in case.out.items()
     }
     share = torch.empty((), device="meta")
@@ -196,3 +199,7 @@ def _total(terms: Mapping[str, Tensor]) -> Tensor:
 
 def _moved(tensor: Tensor) -> bool:
     return tensor.grad is not None and bool(tensor.grad.abs().sum() > 0)
+
+
+def _tensors(output: Output) -> list[Tensor]:
+    return [output.logits, *output.features.values(), *output.parameters.values()]

@@ -98,9 +98,11 @@ def build_networks(job: TrainingJob, context: TrainingContext) -> RunNetworks:
         sources, spec.models.__getitem__, lambda role, _: frozen[role].model_name
     )
     shapes: dict[str, dict[str, tuple[int, ...]]] = {}
+    parameters: dict[str, dict[str, tuple[int, ...]]] = {}
     for role, model in role_models.by_role().items():
         every = models.feature_shapes(model, data.shape, data.classes)
         shapes[role] = {layer: every[layer] for layer in job.layers}
+        parameters[role] = models.parameter_shapes(model, data.shape, data.classes)
     views = VIEWS[spec.data.augment]
     teachers = {
         role: (teacher, uses_cache(spec, len(data.labels), views, shapes[role]))
@@ -108,7 +110,7 @@ def build_networks(job: TrainingJob, context: TrainingContext) -> RunNetworks:
     }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_seed(job, "helpers"))
-        helpers = job.method.helpers(Shapes(data.classes, len(data.labels), shapes))
+        helpers = job.method.helpers(Shapes(data.classes, len(data.labels), shapes, parameters))
     extractors: dict[str, nn.Module] = {
         role: models.with_features(_inner(network), job.layers)
         for role, network in (trained | followers).items()

@@ -87,7 +87,7 @@ class TrainingRun:
         ):
             output = self.networks.extractors[role](images)
         features = {layer: value.float() for layer, value in output.features.items()}
-        return Output(output.logits.float(), features)
+        return Output(output.logits.float(), features, output.parameters)
 
     def _add_to_sums(self, terms: Mapping[str, Tensor], images: int) -> None:
         for name, term in terms.items():

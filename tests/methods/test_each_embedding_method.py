@@ -69,10 +69,8 @@ def test_rrd_compares_with_a_queue_that_holds_the_batch():
     setting = {"beta": 3.0, "queue": 10, "width": 6}
     run = Run("rrd", teacher=WIDER, student_temperature=0.5, teacher_temperature=0.2, **setting)
     student, teacher = run.features("embedding")
-    sides = [
-        F.normalize(run.helpers[r](f), dim=1)
-        for r, f in zip(run.out, (student, teacher), strict=True)
-    ]
+    pair = zip(run.out, (student, teacher), strict=True)
+    sides = [F.normalize(run.helpers[role](h), dim=1) for role, h in pair]
     others = run.helpers["queue"].rows
     assert others.shape == (10, 6)
     same(others[: fakes.B], sides[1])
@@ -85,7 +83,7 @@ def test_rrd_compares_with_a_queue_that_holds_the_batch():
 def test_a_queue_replaces_its_oldest_rows():
     torch.manual_seed(0)
     queue = Queue(5, 2)
-    same(queue.rows.norm(dim=1), torch.ones(5))
+    torch.testing.assert_close(queue.rows.norm(dim=1), torch.ones(5))
     first = queue.rows.clone()
     queue.push(torch.full((3, 2), 1.0))
     rows = queue.push(torch.full((3, 2), 2.0))

@@ -58,7 +58,8 @@ def train(
     layers = resolve_layers(method.layers(), known, names)
     sizes = {role: {layer: known[role][layer] for layer in layers} for role in sources}
     torch.manual_seed(0)
-    helpers = method.helpers(Shapes(CLASSES, BATCH, sizes))
+    owned = {r: models.parameter_shapes(n, (3, side, side), CLASSES) for r, n in names.items()}
+    helpers = method.helpers(Shapes(CLASSES, BATCH, sizes, owned))
     trained = {
         role: network(names[role], side, seed).train()
         for seed, (role, source) in enumerate(sources.items())
@@ -95,7 +96,7 @@ def train(
 
 
 def _only(output: Output, layers: tuple[str, ...]) -> Output:
-    return Output(output.logits, {n: output.features[n] for n in layers})
+    return Output(output.logits, {n: output.features[n] for n in layers}, output.parameters)
 
 
 def diverges(rows: list[Mapping[str, float]]) -> bool:
