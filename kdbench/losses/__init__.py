@@ -11,6 +11,14 @@ from kdbench.losses.class_relations import (
     correlation_distance,
     gram_distance,
 )
+from kdbench.losses.classifiers import (
+    class_costs,
+    class_map_mse,
+    class_maps,
+    region_kl,
+    region_logits,
+    wasserstein_of_others,
+)
 from kdbench.losses.divergences import (
     alpha_beta_divergence,
     binary_kl,
@@ -46,6 +54,7 @@ from kdbench.losses.logits import (
     soft_cross_entropy,
     uniform_cross_entropy,
 )
+from kdbench.losses.margins import margins, partial_l2
 from kdbench.losses.peers import attended_logits, gated_logits, mutual_kl
 from kdbench.losses.projected import (
     calibrated_mse,
@@ -84,6 +93,9 @@ __all__ = [
     "binary_kl",
     "calibrated_mse",
     "channel_correlation",
+    "class_costs",
+    "class_map_mse",
+    "class_maps",
     "correlation_congruence",
     "correlation_distance",
     "correlation_entropy",
@@ -108,6 +120,7 @@ __all__ = [
     "log_power_error",
     "logit_mse",
     "logit_variance",
+    "margins",
     "masked_cross_entropy",
     "masked_kl",
     "mean_gap",
@@ -118,11 +131,14 @@ __all__ = [
     "normalised_cross_entropy",
     "normalised_kl",
     "normalised_smooth_l1",
+    "partial_l2",
     "pool",
     "pool_width",
     "probability_mse",
     "rbf_mse",
     "refined_kl",
+    "region_kl",
+    "region_logits",
     "relation_cross_entropy",
     "scale_gradient",
     "selectivity",
@@ -135,6 +151,7 @@ __all__ = [
     "uniform_cross_entropy",
     "virtual_teacher",
     "wasserstein",
+    "wasserstein_of_others",
     "weighted_soft_cross_entropy",
     "weighted_transformed_kl",
 ]

@@ -12,6 +12,7 @@ from kdbench.methods.at import AT
 from kdbench.methods.ban import BAN
 from kdbench.methods.base import Incompatible, Method, Range, UndeclaredField, hparam
 from kdbench.methods.byot import BYOT
+from kdbench.methods.cat_kd import CATKD
 from kdbench.methods.cc import CC
 from kdbench.methods.cc_rbf import CCRBF
 from kdbench.methods.ce import CE
@@ -48,6 +49,7 @@ from kdbench.methods.nkd import NKD
 from kdbench.methods.norm_kd import NormKD
 from kdbench.methods.nst import NST
 from kdbench.methods.ofa import OFA
+from kdbench.methods.ofd import OFD
 from kdbench.methods.okddip import OKDDip
 from kdbench.methods.one import ONE
 from kdbench.methods.pefd import PEFD
@@ -58,9 +60,11 @@ from kdbench.methods.reviewkd import ReviewKD
 from kdbench.methods.rkd import RKD
 from kdbench.methods.rld import RLD
 from kdbench.methods.rrd import RRD
+from kdbench.methods.sdd_kd import SDDKD
 from kdbench.methods.semckd import SemCKD
 from kdbench.methods.sp import SP
 from kdbench.methods.srd import SRD
+from kdbench.methods.srrl import SRRL
 from kdbench.methods.takd import TAKD
 from kdbench.methods.tf_kd_reg import TfKDReg
 from kdbench.methods.tf_kd_self import TfKDSelf
@@ -69,6 +73,7 @@ from kdbench.methods.types import PREVIOUS, SAME_CLASS, Batch, Progress, Shapes
 from kdbench.methods.vid import VID
 from kdbench.methods.vkd import VKD
 from kdbench.methods.wkd_f import WKDF
+from kdbench.methods.wkd_l import WKDL
 from kdbench.methods.wsld import WSLD
 from kdbench.methods.wttm import WTTM
 from kdbench.models.output import Output
@@ -99,6 +104,8 @@ BUILTIN: dict[str, type[Method]] = {
     "ofa": OFA,
     "dhkd": DHKD,
     "mlkd": MLKD,
+    "wkd-l": WKDL,
+    "sdd-kd": SDDKD,
     # features
     "cosine": Cosine,
     "hint": Hint,
@@ -116,6 +123,9 @@ BUILTIN: dict[str, type[Method]] = {
     "nd": ND,
     "wkd-f": WKDF,
     "pefd": PEFD,
+    "ofd": OFD,
+    "srrl": SRRL,
+    "cat-kd": CATKD,
     "itrd": ITRD,
     # relations
     "fsp": FSP,

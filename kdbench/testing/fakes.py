@@ -52,8 +52,8 @@ def shapes(
             for name, size in with_pre(model).items()
             if any(fnmatchcase(name, pattern) for pattern in method.layers())
         }
-        (width,) = model["embedding"]
-        parameters[role] = {"classifier.weight": (C, width), "classifier.bias": (C,)}
+        classifier = (C, *model.get("embedding", (1,)))
+        parameters[role] = {"classifier.weight": classifier, "classifier.bias": (C,)}
         for name, size in model.items():
             if "stage" in name:
                 parameters[role] |= {f"{name}_pre.{p}": size[:1] for p in ("weight", "bias")}
