@@ -115,7 +115,7 @@ def test_wasserstein_is_the_least_cost_of_moving_the_distribution():
         others = [c for c in range(K) if c != LABELS[b]]
         n = len(others)
         p, q = (softmax(z[b, others].numpy() / 2) for z in (student, teacher))
-        cost = COSTS[others][:, others].numpy()
+        cost = costs[others][:, others].numpy()
         sums = np.vstack([np.kron(np.eye(n), np.ones(n)), np.kron(np.ones(n), np.eye(n))])
         total += linprog(cost.ravel(), A_eq=sums, b_eq=np.concatenate([p, q])).fun
     value = losses.wasserstein_of_others(student, teacher, LABELS, costs, 2.0, 0.01, 2000)
