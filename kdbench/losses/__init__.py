@@ -19,6 +19,7 @@ from kdbench.losses.classifiers import (
     region_logits,
     wasserstein_of_others,
 )
+from kdbench.losses.contrast import noise_contrastive, other_class_examples, pair_scores
 from kdbench.losses.divergences import (
     alpha_beta_divergence,
     binary_kl,
@@ -127,10 +128,13 @@ __all__ = [
     "min_logit",
     "mutual_information",
     "mutual_kl",
+    "noise_contrastive",
     "norm_and_direction",
     "normalised_cross_entropy",
     "normalised_kl",
     "normalised_smooth_l1",
+    "other_class_examples",
+    "pair_scores",
     "partial_l2",
     "pool",
     "pool_width",

@@ -18,6 +18,7 @@ from kdbench.methods.cc_rbf import CCRBF
 from kdbench.methods.ce import CE
 from kdbench.methods.common import common, first_phase, scalar, shape, stages, total, weighted
 from kdbench.methods.cosine import Cosine
+from kdbench.methods.crd import CRD
 from kdbench.methods.cs_kd import CSKD
 from kdbench.methods.ctkd import CTKD
 from kdbench.methods.ddgsd import DDGSD
@@ -135,6 +136,7 @@ BUILTIN: dict[str, type[Method]] = {
     "cc": CC,
     "cc-rbf": CCRBF,
     "ickd": ICKD,
+    "crd": CRD,
     "rrd": RRD,
     # peers
     "dml": DML,

@@ -145,3 +145,42 @@ def test_sizes_that_do_not_match_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_noise_contrastive():
+    scores = draw(B, 4).exp()
+    each = []
+    for row in scores.tolist():
+        own, *others = (p / (p + 3 / 50) for p in row)
+        each.append(-math.log(own) - sum(math.log(1 - p) for p in others))
+    close(losses.noise_contrastive(scores, 50), np.mean(each), 1e-5)
+
+
+def test_the_own_pair_should_be_likely_and_the_others_not():
+    scores = draw(B, 4).exp().requires_grad_()
+    (gradient,) = torch.autograd.grad(losses.noise_contrastive(scores, 50), scores)
+    assert (gradient[:, 0] < 0).all()
+    assert (gradient[:, 1:] > 0).all()
+
+
+def test_pair_scores():
+    vectors, memory = draw(B, D), draw(K, D, seed=1).requires_grad_()
+    index = torch.tensor([[b, 2, 8] for b in range(B)])
+    scores = losses.pair_scores(vectors.requires_grad_(), memory, index, 0.5)
+    for b in range(B):
+        for place, i in enumerate(index[b].tolist()):
+            close(scores[b, place], math.exp((vectors[b] @ memory[i]).item() / 0.5))
+    scores.sum().backward()
+    assert memory.grad is None
+    assert vectors.grad.any()
+
+
+def test_other_examples_are_known_and_of_another_class():
+    labels, target = torch.tensor([2, -1, 0, 1, 0, -1, 2]), torch.tensor([0, 2])
+    share = torch.linspace(0, 0.999, 301).expand(2, 301)
+    chosen = losses.other_class_examples(labels, target, share)
+    assert [sorted(set(row)) for row in chosen.tolist()] == [[0, 3, 6], [2, 3, 4]]
+    _, counts = chosen[0].unique(return_counts=True)
+    assert counts.min() >= 100
+    nothing = losses.other_class_examples(torch.full((5,), -1), target, share)
+    assert set(nothing.flatten().tolist()) == {4}

@@ -22,6 +22,14 @@ DEFAULTS = {
         "layer": "embedding",
     },
     "pefd": {"beta": 25.0, "projectors": 3, "layer": "embedding"},
+    "crd": {
+        "beta": 0.8,
+        "temperature": 0.07,
+        "negatives": 16384,
+        "momentum": 0.5,
+        "width": 128,
+        "layer": "embedding",
+    },
     "rrd": {
         "beta": 1.0,
         "student_temperature": 0.1,
@@ -100,3 +108,37 @@ def test_a_memory_knows_what_was_written():
     assert memory.read(position).tolist() == [[3, 4], [0, 0], [1, 2]]
     assert memory.seen(position).tolist() == [1, 0, 1]
     assert not list(memory.parameters())
+
+
+def test_crd_tells_pairs_from_examples_of_other_classes():
+    setting = {"beta": 3.0, "temperature": 0.5, "negatives": 4, "momentum": 0.25, "width": 6}
+    run = Run("crd", teacher=WIDER, **setting)
+    method, helpers, batch = run.method, run.helpers, fakes.batch()
+    memory = fakes.helpers(method, fakes.shapes(method, WIDER)).double()["memory"]
+    pair = zip(run.out, run.features("embedding"), strict=True)
+    student, teacher = (helpers[role](h) for role, h in pair)
+    same(student.norm(dim=1), torch.ones(fakes.B))
+    labels = torch.full((100,), -1)
+    labels[batch.position] = batch.labels
+    share = torch.rand((fakes.B, 4), generator=batch.generator)
+    others = losses.other_class_examples(labels, batch.labels, share)
+    index = torch.cat([batch.position[:, None], others], dim=1)
+    total = 0
+    for vectors, rows in ((student, memory.teacher), (teacher, memory.student)):
+        scores = ((vectors[:, None] * rows[index]).sum(dim=2) / 0.5).exp()
+        scores = scores / (scores.mean() * 100).detach()
+        total = total + losses.noise_contrastive(scores, 100)
+    same(run.terms["representation"], 3 * total)
+    check_task(run)
+    moved = F.normalize(0.25 * memory.student[:8] + 0.75 * student.detach(), dim=1)
+    same(helpers["memory"].student[:8], moved)
+    same(helpers["memory"].student[8:], memory.student[8:])
+
+
+def test_crd_keeps_the_normalisers_of_its_first_batch():
+    run = Run("crd", negatives=4)
+    first = run.helpers["memory"].normalisers.clone()
+    assert (first > 0).all()
+    later = fakes.outputs(run.method, fakes.shapes(run.method), 1, torch.float64)
+    run.method.loss(later, fakes.batch(1), run.helpers, fakes.MIDDLE)
+    assert torch.equal(run.helpers["memory"].normalisers, first)
