@@ -43,6 +43,10 @@ def other_class_examples(labels: Tensor, target: Tensor, share: Tensor) -> Tenso
 
     `labels`: of all examples, -1 where unknown (N); `target`: labels y (B).
     """
-    counts = ((labels != target[:, None]) & (labels >= 0)).cumsum(dim=1)
-    rank = (share * counts[:, -1:]).long() + 1
-    return torch.searchsorted(counts, rank).clamp(max=len(labels) - 1)
+    known = (labels != target[:, None]) & (labels >= 0)
+    counts, last = known.cumsum(dim=1), len(labels)
+    # A row's examples in order, all others written to a column that is never read.
+    place = torch.where(known, counts - 1, last)
+    examples = torch.arange(last, device=labels.device).expand_as(place)
+    found = torch.full((len(target), last + 1), last - 1, device=labels.device)
+    return found.scatter(1, place, examples).gather(1, (share * counts[:, -1:]).long())
