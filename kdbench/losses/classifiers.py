@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from kdbench.losses._checks import check_labels, dims
 from kdbench.losses.affinities import unit
 from kdbench.losses.features import pool
-from kdbench.losses.logits import other_classes
+from kdbench.losses.logits import binary, other_classes, ranking
 
 #: Guards the divisions of Sinkhorn's iterations, as in the authors' code.
 SINKHORN_EPS = 1e-8
@@ -68,12 +68,41 @@ def region_kl(
     """
     dims("B K R", student=student, teacher=teacher)
     check_labels(student, target)
-    teacher = teacher.detach()
-    right = teacher.argmax(dim=1) == target[:, None]
-    weights = 1 + (right != right[:, :1]).to(student.dtype)
-    ours, theirs = (F.log_softmax(z / temperature, dim=1) for z in (student, teacher))
-    each = F.kl_div(ours, theirs, reduction="none", log_target=True).sum(dim=1)
-    return (weights * each).mean()
+    pair = student, teacher.detach()
+    ours, theirs = (F.log_softmax(z / temperature, dim=1) for z in pair)
+    return (_complementary(teacher, target) * _kl(ours, theirs)).mean()
+
+
+def region_decoupled_kl(
+    student: Tensor, teacher: Tensor, target: Tensor, temperature: float | Tensor = 1.0
+) -> tuple[Tensor, Tensor]:
+    """(w TCKD, w NCKD), means over batch and regions; no T**2: the two terms of `decoupled_kl`
+    with the weights w of `region_kl`.
+
+    `student`, `teacher`: region logits (B, K, R), region 0 the whole image; `target`: labels y
+    (B). Wei et al. 2024 (SDD), section 3.3.
+    """
+    dims("B K R", student=student, teacher=teacher)
+    check_labels(student, target)
+    classes, regions = student.shape[1:]
+    weights = _complementary(teacher, target).flatten()
+    labels = target.repeat_interleave(regions)
+    others = other_classes(labels, classes)
+    rows = [z.transpose(1, 2).reshape(-1, classes) for z in (student, teacher.detach())]
+    label = _kl(*(binary(z / temperature, labels, others) for z in rows))
+    rest = _kl(*(ranking(z / temperature, others) for z in rows))
+    return (weights * label).mean(), (weights * rest).mean()
+
+
+def _complementary(teacher: Tensor, target: Tensor) -> Tensor:
+    """The weights of the regions (B, R)."""
+    right = teacher.detach().argmax(dim=1) == target[:, None]
+    return 1 + (right != right[:, :1]).to(teacher.dtype)
+
+
+def _kl(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL of log-probabilities over the classes, of each row or region."""
+    return F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=1)
 
 
 def class_costs(weight: Tensor, sharpness: float = 1.0) -> Tensor:

@@ -61,6 +61,7 @@ from kdbench.methods.reviewkd import ReviewKD
 from kdbench.methods.rkd import RKD
 from kdbench.methods.rld import RLD
 from kdbench.methods.rrd import RRD
+from kdbench.methods.sdd_dkd import SDDDKD
 from kdbench.methods.sdd_kd import SDDKD
 from kdbench.methods.semckd import SemCKD
 from kdbench.methods.sp import SP
@@ -107,6 +108,7 @@ BUILTIN: dict[str, type[Method]] = {
     "mlkd": MLKD,
     "wkd-l": WKDL,
     "sdd-kd": SDDKD,
+    "sdd-dkd": SDDDKD,
     # features
     "cosine": Cosine,
     "hint": Hint,

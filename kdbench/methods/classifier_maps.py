@@ -36,6 +36,14 @@ def class_activations(output: Output, last: str) -> Tensor:
     return losses.class_maps(maps, weight)
 
 
+def regions(output: Output, last: str, scales: int) -> Tensor:
+    """The logits of a network for the regions of grids of 1x1, 2x2, 4x4 .. cells (batch x
+    classes x regions)."""
+    bias = output.parameters["classifier.bias"]
+    grids = tuple(2**scale for scale in range(scales))
+    return losses.region_logits(class_activations(output, last), bias, grids)
+
+
 class ClassifierInput(nn.Module):
     """Predicts what the teacher's classifier reads from the student's features at `layer`, by a
     `projector` between maps; a vector is a map of one position."""

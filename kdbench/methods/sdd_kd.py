@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.classifier_maps import check_classifier_map, class_activations
+from kdbench.methods.classifier_maps import check_classifier_map, regions
 from kdbench.methods.common import common, stages, weighted
 from kdbench.methods.networks import Frozen, Trained
 
@@ -39,8 +39,8 @@ class SDDKD(Method):
     Differs from the paper: nothing known.
 
     Variants: alpha 0.9 and T 4 are those of mdistiller's KD, which the authors' code is made of.
-    It takes two grids for small maps and three for others; the paper combines the regions with
-    DKD and NKD too.
+    It takes two grids for small maps and three for others. `sdd-dkd` combines the regions with
+    the terms of `dkd`; the paper also has NKD's.
     """
 
     paper: ClassVar[Paper] = Paper(
@@ -78,13 +78,7 @@ class SDDKD(Method):
     def loss(self, out, batch, helpers, progress):
         student, teacher = out["student"], out["teacher"]
         last = common((student.features, teacher.features), self.stages)[-1]
-        grids = tuple(2**scale for scale in range(self.scales))
-        ours, theirs = (
-            losses.region_logits(
-                class_activations(network, last), network.parameters["classifier.bias"], grids
-            )
-            for network in (student, teacher)
-        )
+        ours, theirs = (regions(network, last, self.scales) for network in (student, teacher))
         return weighted(
             self.loss_weights(),
             task=F.cross_entropy(student.logits, batch.labels),

@@ -35,6 +35,10 @@ ALL = {
     "class_map_mse": (losses.class_map_mse, (B, K, 4, 4)),
     "class_map_mse, normalised": (lambda s, t: losses.class_map_mse(s, t, 2, True), (B, K, 4, 4)),
     "region_kl": (lambda s, t: losses.region_kl(s, t, LABELS, 2.0), (B, K, 5)),
+    "region_decoupled_kl": (
+        lambda s, t: sum(losses.region_decoupled_kl(s, t, LABELS, 2.0)),
+        (B, K, 5),
+    ),
     "wasserstein_of_others": (
         lambda s, t: losses.wasserstein_of_others(s, t, LABELS, COSTS.to(s.dtype), 2.0),
         (B, K),
@@ -98,6 +102,23 @@ def test_one_region_is_plain_kl():
     close(losses.region_kl(student, teacher, LABELS, 2.0), expected)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_region_decoupled_kl_is_dkd_of_every_region(temperature):
+    student, teacher = draw(B, K, 5), 2 * draw(B, K, 5, seed=1)
+    total = np.zeros(2)
+    for b in range(B):
+        label, whole = LABELS[b : b + 1], teacher[b, :, 0].argmax() == LABELS[b]
+        for r in range(5):
+            pair = student[b : b + 1, :, r], teacher[b : b + 1, :, r]
+            terms = [term.item() for term in losses.decoupled_kl(*pair, label, temperature)]
+            unlike = bool((teacher[b, :, r].argmax() == LABELS[b]) != whole)
+            total += (1 + unlike) * np.array(terms)
+    for term, value in zip(
+        losses.region_decoupled_kl(student, teacher, LABELS, temperature), total, strict=True
+    ):
+        close(term, value / (B * 5))
+
+
 def test_class_costs():
     weight = draw(K, 5)
     costs = losses.class_costs(weight, 2.0)
@@ -155,7 +176,9 @@ def test_partial_l2_lets_the_student_be_lower_where_the_teacher_is_negative():
     assert losses.partial_l2(-9 * student.abs() - 9, -teacher.abs(), MARGIN) == 0
 
 
-@pytest.mark.parametrize("name", ["class_map_mse", "class_map_mse, normalised", "region_kl"])
+@pytest.mark.parametrize(
+    "name", ["class_map_mse", "class_map_mse, normalised", "region_kl", "region_decoupled_kl"]
+)
 def test_zero_where_student_is_teacher(name):
     loss, shape = ALL[name]
     student = draw(*shape).requires_grad_()

@@ -32,6 +32,12 @@ def sdd_kd(x: Inputs) -> torch.Tensor:
     return 16 * losses.region_kl(*regions(x), x["labels"], x.arguments["temperature"])
 
 
+def sdd_dkd(x: Inputs) -> torch.Tensor:
+    arguments = x.arguments
+    target, rest = losses.region_decoupled_kl(*regions(x), x["labels"], arguments["temperature"])
+    return 16 * (arguments["alpha"] * target + arguments["beta"] * rest)
+
+
 def wkd_l(x: Inputs) -> torch.Tensor:
     arguments = x.arguments
     sides = x["student"], x["teacher"], x["labels"]
@@ -76,12 +82,13 @@ COMPUTE = {
     "cat-kd:resolution=2,raw": cat_kd,
     "cat-kd:resolution=4,normalised": cat_kd,
     "sdd-kd:scales=1+2,T=4": sdd_kd,
+    "sdd-dkd:scales=1+2,alpha=1,beta=8,T=4": sdd_dkd,
     "wkd-l:T=4,weight=1": wkd_l,
     "ofd:no-connector": ofd,
     "srrl": srrl,
 }
 #: What the names of the cases in this file begin with.
-FAMILIES = ("cat-kd", "sdd-kd", "wkd-l", "ofd", "srrl")
+FAMILIES = ("cat-kd", "sdd-kd", "sdd-dkd", "wkd-l", "ofd", "srrl")
 
 
 def test_every_case_is_computed():

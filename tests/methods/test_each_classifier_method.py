@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from kdbench import losses, models
 from kdbench.methods import METHODS, Incompatible
+from kdbench.methods.types import Progress
 from kdbench.testing import fakes
 
 WIDER = "wider, larger, deeper"
@@ -18,6 +19,14 @@ DEFAULTS = {
     "ofd": {"beta": 1e-3, "stages": "stage?_pre"},
     "cat-kd": {"beta": 15.0, "resolution": 2, "normalised": 0, "stages": "stage?"},
     "sdd-kd": {"temperature": 4.0, "alpha": 0.9, "scales": 3, "stages": "stage?"},
+    "sdd-dkd": {
+        "temperature": 4.0,
+        "target_weight": 1.0,
+        "non_target_weight": 8.0,
+        "warmup": 1 / 12,
+        "scales": 3,
+        "stages": "stage?",
+    },
     "wkd-l": {
         "temperature": 4.0,
         "target_weight": 1.0,
@@ -117,7 +126,21 @@ def test_sdd_kd_compares_regions(teacher):
     check_task(run, 0.7)
 
 
-@pytest.mark.parametrize("key", ["cat-kd", "sdd-kd"])
+@pytest.mark.parametrize(("done", "ramp"), [(0.1, 0.5), (0.2, 1), (1.0, 1)])
+def test_sdd_dkd_decouples_the_regions(done, ramp):
+    setting = {"target_weight": 3.0, "non_target_weight": 5.0, "warmup": 0.2, "scales": 2}
+    run = Run("sdd-dkd", Progress(0.0, done, 0.0), temperature=2.0, **setting)
+    pair = [
+        losses.region_logits(maps_of(run, role), classifier(run, role)[1], (1, 2))
+        for role in ("student", "teacher")
+    ]
+    target, rest = losses.region_decoupled_kl(*pair, run.labels, 2.0)
+    same(run.terms["target"], ramp * 3 * 4 * target)
+    same(run.terms["non_target"], ramp * 5 * 4 * rest)
+    check_task(run)
+
+
+@pytest.mark.parametrize("key", ["cat-kd", "sdd-kd", "sdd-dkd"])
 def test_a_classifier_that_reads_another_layer_is_refused(key):
     method = METHODS[key]()
     with pytest.raises(Incompatible, match="the classifier of the teacher reads 16 values"):

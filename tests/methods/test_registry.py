@@ -58,4 +58,4 @@ def test_only_flow_matrices_and_class_maps_refuse_a_teacher_of_other_sizes(key):
             fakes.helpers(method, fakes.shapes(method, teacher))
         except Incompatible:
             refused.append(teacher)
-    assert bool(refused) == (key in {"fsp", "cat-kd", "sdd-kd"})
+    assert bool(refused) == (key in {"fsp", "cat-kd", "sdd-kd", "sdd-dkd"})
