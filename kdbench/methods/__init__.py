@@ -16,7 +16,16 @@ from kdbench.methods.cat_kd import CATKD
 from kdbench.methods.cc import CC
 from kdbench.methods.cc_rbf import CCRBF
 from kdbench.methods.ce import CE
-from kdbench.methods.common import common, first_phase, scalar, shape, stages, total, weighted
+from kdbench.methods.common import (
+    common,
+    first_phase,
+    parameter_shape,
+    scalar,
+    shape,
+    stages,
+    total,
+    weighted,
+)
 from kdbench.methods.cosine import Cosine
 from kdbench.methods.crd import CRD
 from kdbench.methods.cs_kd import CSKD
@@ -41,6 +50,7 @@ from kdbench.methods.label_smoothing import LabelSmoothing
 from kdbench.methods.logit_mse import LogitMSE
 from kdbench.methods.ls_kd import LSKD
 from kdbench.methods.mean_teacher import MeanTeacher
+from kdbench.methods.memory import Memory, Queue
 from kdbench.methods.mgd import MGD
 from kdbench.methods.mlkd import MLKD
 from kdbench.methods.mse import MSE
@@ -185,10 +195,12 @@ __all__ = [
     "Batch",
     "Frozen",
     "Incompatible",
+    "Memory",
     "Method",
     "Output",
     "Paper",
     "Progress",
+    "Queue",
     "Range",
     "Shapes",
     "Shared",
@@ -198,6 +210,7 @@ __all__ = [
     "common",
     "first_phase",
     "hparam",
+    "parameter_shape",
     "regressor",
     "scalar",
     "shape",

@@ -89,10 +89,10 @@ class ONE(Method):
     def helpers(self, shapes):
         *_, shared, last = stages(shapes, self.networks(), "stage?", least=2)
         source, target = (shape(shapes, "student", name) for name in (shared, last))
-        parts = {name: branch(source, target, shapes.classes) for name in self.grown()}
+        parts = {name: branch(source, target, shapes.classes) for name in self.added()}
         return nn.ModuleDict({**parts, "gate": gate(source[0], self.branches)})
 
-    def grown(self) -> list[str]:
+    def added(self) -> list[str]:
         """The branches beside the student, by name."""
         return [f"branch{i}" for i in range(2, self.branches + 1)]
 
@@ -106,7 +106,7 @@ class ONE(Method):
     def loss(self, out, batch, helpers, progress):
         student = out["student"]
         *_, shared, _ = common((student.features,), "stage?")
-        grown = [helpers[name](student.features[shared]) for name in self.grown()]
+        grown = [helpers[name](student.features[shared]) for name in self.added()]
         every = [student.logits, *grown]
         ensemble = losses.gated_logits(every, helpers["gate"](student.features[shared]))
         target = ensemble.detach()

@@ -88,9 +88,9 @@ def test_a_network_that_is_asked_again_sees_batch_statistics_twice_and_has_one_s
     assert run._dropout["student"] != run._dropout["again"]
 
 
-def test_other_examples_can_be_captured(world):
-    """One run leaves, and with it the images that it looked at."""
-    jobs = [world.job(key) for key in ("cs-kd", "dlb", "ddgsd")]
+def test_other_examples_memories_and_classifiers_can_be_captured(world):
+    few = {"crd": {"negatives": 50, "width": 8}, "rrd": {"queue": 50, "width": 8}}
+    jobs = [world.job(key, hparams=few.get(key)) for key in ("cs-kd", "dlb", "crd", "rrd")]
     together = world.train(*jobs, graphs=GraphPool())
     for job in jobs:
         alone, outcome = world.alone(job), together[job.spec.id]
