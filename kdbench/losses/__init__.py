@@ -11,6 +11,16 @@ from kdbench.losses.class_relations import (
     correlation_distance,
     gram_distance,
 )
+from kdbench.losses.classifiers import (
+    class_costs,
+    class_map_mse,
+    class_maps,
+    region_decoupled_kl,
+    region_kl,
+    region_logits,
+    wasserstein_of_others,
+)
+from kdbench.losses.contrast import noise_contrastive, other_class_examples, pair_scores
 from kdbench.losses.divergences import (
     alpha_beta_divergence,
     binary_kl,
@@ -30,6 +40,12 @@ from kdbench.losses.features import (
     smaller_size,
 )
 from kdbench.losses.gaussians import gaussian_nll, wasserstein
+from kdbench.losses.information import (
+    correlation_entropy,
+    direction_gap,
+    mutual_information,
+    relation_cross_entropy,
+)
 from kdbench.losses.logits import (
     decoupled_kl,
     kl,
@@ -41,6 +57,8 @@ from kdbench.losses.logits import (
     soft_cross_entropy,
     uniform_cross_entropy,
 )
+from kdbench.losses.margins import margins, partial_l2
+from kdbench.losses.peers import attended_logits, gated_logits, mutual_kl
 from kdbench.losses.projected import (
     calibrated_mse,
     factor_attention_l1,
@@ -65,21 +83,28 @@ from kdbench.losses.scales import (
     standardise,
     tempered_kl,
 )
+from kdbench.losses.self_targets import masked_cross_entropy, masked_kl, mean_gap
 
 __all__ = [
     "activation_boundary",
     "affinity_kl",
     "alpha_beta_divergence",
     "angle",
+    "attended_logits",
     "attention",
     "attention_transfer",
     "binary_kl",
     "calibrated_mse",
     "channel_correlation",
+    "class_costs",
+    "class_map_mse",
+    "class_maps",
     "correlation_congruence",
     "correlation_distance",
+    "correlation_entropy",
     "cosine",
     "decoupled_kl",
+    "direction_gap",
     "distance",
     "enhanced_cross_entropy",
     "factor_attention_l1",
@@ -89,6 +114,7 @@ __all__ = [
     "feature_sse",
     "flow",
     "flow_mse",
+    "gated_logits",
     "gaussian_nll",
     "gram_distance",
     "hierarchical_context",
@@ -98,16 +124,30 @@ __all__ = [
     "log_power_error",
     "logit_mse",
     "logit_variance",
+    "margins",
+    "masked_cross_entropy",
+    "masked_kl",
+    "mean_gap",
     "min_logit",
+    "mutual_information",
+    "mutual_kl",
+    "noise_contrastive",
     "norm_and_direction",
     "normalised_cross_entropy",
     "normalised_kl",
     "normalised_smooth_l1",
+    "other_class_examples",
+    "pair_scores",
+    "partial_l2",
     "pool",
     "pool_width",
     "probability_mse",
     "rbf_mse",
     "refined_kl",
+    "region_decoupled_kl",
+    "region_kl",
+    "region_logits",
+    "relation_cross_entropy",
     "scale_gradient",
     "selectivity",
     "similarity",
@@ -119,6 +159,7 @@ __all__ = [
     "uniform_cross_entropy",
     "virtual_teacher",
     "wasserstein",
+    "wasserstein_of_others",
     "weighted_soft_cross_entropy",
     "weighted_transformed_kl",
 ]

@@ -12,15 +12,29 @@ from kdbench.methods.at import AT
 from kdbench.methods.ban import BAN
 from kdbench.methods.base import Incompatible, Method, Range, UndeclaredField, hparam
 from kdbench.methods.byot import BYOT
+from kdbench.methods.cat_kd import CATKD
 from kdbench.methods.cc import CC
 from kdbench.methods.cc_rbf import CCRBF
 from kdbench.methods.ce import CE
-from kdbench.methods.common import common, first_phase, scalar, shape, stages, total, weighted
+from kdbench.methods.common import (
+    common,
+    first_phase,
+    parameter_shape,
+    scalar,
+    shape,
+    stages,
+    total,
+    weighted,
+)
 from kdbench.methods.cosine import Cosine
+from kdbench.methods.crd import CRD
+from kdbench.methods.cs_kd import CSKD
 from kdbench.methods.ctkd import CTKD
+from kdbench.methods.ddgsd import DDGSD
 from kdbench.methods.dhkd import DHKD
 from kdbench.methods.dist import DIST
 from kdbench.methods.dkd import DKD
+from kdbench.methods.dlb import DLB
 from kdbench.methods.dml import DML
 from kdbench.methods.ensemble import Ensemble
 from kdbench.methods.feature_mse import FeatureMSE
@@ -29,37 +43,49 @@ from kdbench.methods.ft import FT
 from kdbench.methods.hint import Hint
 from kdbench.methods.ickd import ICKD
 from kdbench.methods.ikl import IKL
+from kdbench.methods.itrd import ITRD
 from kdbench.methods.kd import KD
 from kdbench.methods.kdcl import KDCL
 from kdbench.methods.label_smoothing import LabelSmoothing
 from kdbench.methods.logit_mse import LogitMSE
 from kdbench.methods.ls_kd import LSKD
+from kdbench.methods.mean_teacher import MeanTeacher
+from kdbench.methods.memory import Memory, Queue
 from kdbench.methods.mgd import MGD
 from kdbench.methods.mlkd import MLKD
 from kdbench.methods.mse import MSE
 from kdbench.methods.nd import ND
-from kdbench.methods.networks import Average, Frozen, Snapshot, Stage, Trained
+from kdbench.methods.networks import Average, Frozen, Shared, Snapshot, Stage, Trained
 from kdbench.methods.nkd import NKD
 from kdbench.methods.norm_kd import NormKD
 from kdbench.methods.nst import NST
 from kdbench.methods.ofa import OFA
+from kdbench.methods.ofd import OFD
+from kdbench.methods.okddip import OKDDip
+from kdbench.methods.one import ONE
+from kdbench.methods.pefd import PEFD
 from kdbench.methods.pkt import PKT
 from kdbench.methods.ps_kd import PSKD
 from kdbench.methods.regressor import regressor
 from kdbench.methods.reviewkd import ReviewKD
 from kdbench.methods.rkd import RKD
 from kdbench.methods.rld import RLD
+from kdbench.methods.rrd import RRD
+from kdbench.methods.sdd_dkd import SDDDKD
+from kdbench.methods.sdd_kd import SDDKD
 from kdbench.methods.semckd import SemCKD
 from kdbench.methods.sp import SP
 from kdbench.methods.srd import SRD
+from kdbench.methods.srrl import SRRL
 from kdbench.methods.takd import TAKD
 from kdbench.methods.tf_kd_reg import TfKDReg
 from kdbench.methods.tf_kd_self import TfKDSelf
 from kdbench.methods.ttm import TTM
-from kdbench.methods.types import Batch, Progress, Shapes
+from kdbench.methods.types import PREVIOUS, SAME_CLASS, Batch, Progress, Shapes
 from kdbench.methods.vid import VID
 from kdbench.methods.vkd import VKD
 from kdbench.methods.wkd_f import WKDF
+from kdbench.methods.wkd_l import WKDL
 from kdbench.methods.wsld import WSLD
 from kdbench.methods.wttm import WTTM
 from kdbench.models.output import Output
@@ -90,6 +116,9 @@ BUILTIN: dict[str, type[Method]] = {
     "ofa": OFA,
     "dhkd": DHKD,
     "mlkd": MLKD,
+    "wkd-l": WKDL,
+    "sdd-kd": SDDKD,
+    "sdd-dkd": SDDDKD,
     # features
     "cosine": Cosine,
     "hint": Hint,
@@ -106,6 +135,11 @@ BUILTIN: dict[str, type[Method]] = {
     "srd": SRD,
     "nd": ND,
     "wkd-f": WKDF,
+    "pefd": PEFD,
+    "ofd": OFD,
+    "srrl": SRRL,
+    "cat-kd": CATKD,
+    "itrd": ITRD,
     # relations
     "fsp": FSP,
     "rkd": RKD,
@@ -114,14 +148,22 @@ BUILTIN: dict[str, type[Method]] = {
     "cc": CC,
     "cc-rbf": CCRBF,
     "ickd": ICKD,
+    "crd": CRD,
+    "rrd": RRD,
     # peers
     "dml": DML,
     "kdcl": KDCL,
+    "okddip": OKDDip,
     # the student itself
     "ps-kd": PSKD,
     "byot": BYOT,
+    "one": ONE,
     "ban": BAN,
     "tf-kd-self": TfKDSelf,
+    "cs-kd": CSKD,
+    "ddgsd": DDGSD,
+    "dlb": DLB,
+    "mean-teacher": MeanTeacher,
     # more than one teacher
     "takd": TAKD,
     "ensemble": Ensemble,
@@ -147,22 +189,28 @@ METHODS = Registry("method", "kdbench.methods", BUILTIN, _check)
 __all__ = [
     "BUILTIN",
     "METHODS",
+    "PREVIOUS",
+    "SAME_CLASS",
     "Average",
     "Batch",
     "Frozen",
     "Incompatible",
+    "Memory",
     "Method",
     "Output",
     "Paper",
     "Progress",
+    "Queue",
     "Range",
     "Shapes",
+    "Shared",
     "Snapshot",
     "Stage",
     "Trained",
     "common",
     "first_phase",
     "hparam",
+    "parameter_shape",
     "regressor",
     "scalar",
     "shape",

@@ -67,6 +67,9 @@ class Method:
     version: ClassVar[int] = 1
     #: Roles that look at a view of their own (index 1, 2, ...); all others share view 0.
     views: ClassVar[Mapping[str, int]] = {}
+    #: Roles that look at other examples than the batch's own: `SAME_CLASS` or `PREVIOUS`. A
+    #: frozen network always looks at the batch's own.
+    examples: ClassVar[Mapping[str, str]] = {}
 
     def networks(self) -> Mapping[str, Source]:
         """The run's networks by role."""

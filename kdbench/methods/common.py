@@ -85,3 +85,13 @@ def shape(shapes: Shapes, role: str, layer: str) -> tuple[int, ...]:
         have = ", ".join(sorted(layers)) or "none"
         raise Incompatible(f"needs the layer {layer} of the {role}; its layers here: {have}")
     return tuple(layers[layer])
+
+
+def parameter_shape(shapes: Shapes, role: str, name: str) -> tuple[int, ...]:
+    """The shape of a parameter of one network that the loss reads; `Incompatible` where the
+    network has no such parameter."""
+    parameters = shapes.parameters.get(role, {})
+    if name not in parameters:
+        have = ", ".join(sorted(parameters)) or "none"
+        raise Incompatible(f"needs the parameter {name} of the {role}; it offers {have}")
+    return tuple(parameters[name])

@@ -7,7 +7,7 @@ role `student` is the one on the leaderboard.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Trained:
     fills (`assistant`).
     """
 
+    gradient: ClassVar[bool] = True
     slot: str = "student"
 
     def model(self, role: str, models: "RoleModels") -> str:
@@ -51,6 +52,7 @@ TEACHER = Stage(model="teacher")
 class Frozen:
     """The finished weights of another run; never moves, gets no gradient, eval mode."""
 
+    gradient: ClassVar[bool] = False
     run: Stage = TEACHER
 
     def model(self, role: str, models: "RoleModels") -> str:
@@ -62,6 +64,7 @@ class Frozen:
 class Snapshot:
     """A copy of the network `of`, renewed at each epoch's end; no gradient, eval mode."""
 
+    gradient: ClassVar[bool] = False
     of: str = "student"
 
     def model(self, role: str, models: "RoleModels") -> str:
@@ -75,6 +78,7 @@ class Average:
     `mean <- decay * mean + (1 - decay) * weights`, beginning with the weights after the
     first step (torch's convention); no gradient, eval mode."""
 
+    gradient: ClassVar[bool] = False
     of: str = "student"
     decay: float = 0.999
 
@@ -83,7 +87,21 @@ class Average:
         return models.of_role(self.of)
 
 
-Source = Trained | Frozen | Snapshot | Average
+@dataclass(frozen=True)
+class Shared:
+    """The network `of` itself, asked once more, on the images of this role (`Method.views`,
+    `Method.examples`): in train mode, with or without a gradient."""
+
+    of: str = "student"
+    gradient: bool = True
+
+    def model(self, role: str, models: "RoleModels") -> str:
+        """The model that fills `role`: the one of the network that is asked again."""
+        return models.of_role(self.of)
+
+
+#: `gradient` of each says whether the loss may reach the network.
+Source = Trained | Frozen | Snapshot | Average | Shared
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,25 @@
 """What flows between networks and losses: plain frozen records, no behaviour."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+#: What `Method.examples` may name: for each example of the batch another one of its class,
+#: drawn uniformly among those trained on (now and then itself) in a view of its own; the
+#: examples of the batch before, in views of their own. The first batch of all has none
+#: before it, and is shown again.
+SAME_CLASS, PREVIOUS = "same-class", "previous"
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Training examples: `labels` (batch) are class indices, `position` (batch) says which they
+    are, as indices into the data set's training file order."""
+
+    labels: Tensor
+    position: Tensor
 
 
 @dataclass(frozen=True)
@@ -14,26 +29,30 @@ class Batch:
     `images` (batch x channels x height x width) is the first view, normalised;
     `labels` (batch) are class indices; `position` (batch) says which training
     examples these are, as indices into the data set's training file order;
-    `generator` is the only randomness a loss may use.
+    `generator` is the only randomness a loss may use. `previous` are the examples of the batch
+    before, where the method looks at them (`PREVIOUS`).
     """
 
     images: Tensor
     labels: Tensor
     position: Tensor
     generator: torch.Generator
+    previous: Examples | None = None
 
 
 @dataclass(frozen=True)
 class Shapes:
     """What a method may know before training: sizes, never values.
 
-    `features[role][layer]` is a shape without its batch dimension; `examples` is the
-    number of images in the training file, so `batch.position < examples`.
+    `features[role][layer]` is a shape without its batch dimension, `parameters[role][name]`
+    that of a network's own parameter that the loss may read (`Output.parameters`); `examples`
+    is the number of images in the training file, so `batch.position < examples`.
     """
 
     classes: int
     examples: int
     features: Mapping[str, Mapping[str, tuple[int, ...]]]
+    parameters: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

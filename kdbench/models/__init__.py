@@ -5,6 +5,9 @@ logits (batch x classes) with an attribute `nodes` that maps layer names to node
 `torchvision.models.feature_extraction`: `stage1..n` (feature maps), `stage1_pre..n`
 (before the activation), `embedding` (the vector before the classifier) and `logits`.
 
+An optional attribute `norms` maps layers before the activation to the names of the batch
+normalisations that scale and shift them.
+
 Other packages add models through the entry-point group `kdbench.models`: the name of the
 entry is that of the model, its object a callable `(image_shape, classes) -> nn.Module`
 that returns such a module. An optional attribute `paper` of the object is the model's
@@ -19,6 +22,7 @@ from kdbench.models.features import (
     with_features,
 )
 from kdbench.models.output import Output
+from kdbench.models.parameters import own_parameters, parameter_shapes
 from kdbench.models.zoo import MODELS, BrokenModel, Builder, ImageShape, build, paper_of
 from kdbench.registry import Paper
 
@@ -33,7 +37,9 @@ __all__ = [
     "build",
     "feature_shapes",
     "macs",
+    "own_parameters",
     "paper_of",
+    "parameter_shapes",
     "to_device",
     "with_features",
 ]

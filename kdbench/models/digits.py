@@ -59,6 +59,8 @@ class DigitsCNN(_Digits):
     flattened output of the second pooling (128 for 1x8x8 images).
     """
 
+    norms: ClassVar[dict[str, str]] = {"stage1_pre": "stage1.pre.1", "stage2_pre": "stage2.pre.1"}
+
     def __init__(self, image_shape: tuple[int, int, int], classes: int, depth: int = 3):
         def stage(inputs: int, outputs: int) -> _Stage:
             def layers(source: int) -> list[nn.Module]:

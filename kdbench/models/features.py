@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from kdbench.errors import KdbenchError, one_line
 from kdbench.models.output import Output
-from kdbench.models.zoo import BrokenModel, ImageShape, _triple, build
+from kdbench.models.parameters import own_parameters
+from kdbench.models.zoo import BrokenModel, ImageShape, _triple, skeleton
 
 Forward = Callable[[nn.Module, Tensor], dict[str, Tensor]]
 
@@ -39,6 +40,7 @@ class FeatureModel(nn.Module):
             self.add_module(name, child)
         self.nodes: dict[str, str] = model.nodes  # type: ignore[assignment]
         self.built_as: tuple[str, ImageShape, int] = model.built_as  # type: ignore[assignment]
+        self.norms: dict[str, str] = getattr(model, "norms", {})
         self.layer_names = layers
         self._forwards = forwards
         self.training = model.training
@@ -54,7 +56,7 @@ class FeatureModel(nn.Module):
     def forward(self, images: Tensor) -> Output:
         tensors = self._forwards[self.training](self, images)
         features = {layer: tensors[self.nodes[layer]] for layer in self.layer_names}
-        return Output(tensors[self.nodes["logits"]], features)
+        return Output(tensors[self.nodes["logits"]], features, own_parameters(self))
 
 
 def with_features(model: nn.Module, layers: Sequence[str] = ()) -> FeatureModel:
@@ -102,12 +104,6 @@ def _check_layers(name: str, nodes: dict[str, str], layers: Sequence[str]) -> No
             raise ValueError(f"model {name} has no layer {layer!r}; it has {', '.join(available)}")
 
 
-def _skeleton(name: str, image_shape: ImageShape, classes: int) -> nn.Module:
-    """The model without storage; the caller's random generator does not advance."""
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        return build(name, image_shape, classes).eval()
-
-
 @cache
 def _forwards(
     name: str, image_shape: ImageShape, classes: int, layers: frozenset[str]
@@ -121,10 +117,10 @@ def _forwards(
     """
     from torchvision.models.feature_extraction import create_feature_extractor
 
-    skeleton = _skeleton(name, image_shape, classes)
-    nodes: dict[str, str] = skeleton.nodes  # type: ignore[assignment]
+    model = skeleton(name, image_shape, classes)
+    nodes: dict[str, str] = model.nodes  # type: ignore[assignment]
     wanted = sorted({nodes[layer] for layer in layers} | {nodes["logits"]})
-    extractor = create_feature_extractor(skeleton, {node: node for node in wanted})
+    extractor = create_feature_extractor(model, {node: node for node in wanted})
     # The extractor's class gets a new `forward` each time its mode changes.
     return {mode: type(extractor.train(mode)).forward for mode in (True, False)}
 
@@ -135,13 +131,13 @@ def _shapes(
 ) -> tuple[tuple[str, tuple[int, ...]], ...]:
     size = "x".join(map(str, image_shape))
     try:
-        skeleton = _skeleton(name, image_shape, classes)
-        nodes: dict[str, str] = skeleton.nodes  # type: ignore[assignment]
+        model = skeleton(name, image_shape, classes)
+        nodes: dict[str, str] = model.nodes  # type: ignore[assignment]
         layers = sorted(set(nodes) - {"logits"})
         images = torch.zeros(2, *image_shape, device="meta")
         with torch.no_grad():
-            logits = skeleton(images)
-            output = with_features(skeleton, layers)(images)
+            logits = model(images)
+            output = with_features(model, layers)(images)
     except KdbenchError:
         raise
     except Exception as error:  # the code of another package can raise anything
@@ -174,8 +170,8 @@ def _wrong_logits(logits: object, classes: int) -> str | None:
 def _macs(name: str, image_shape: ImageShape, classes: int) -> int:
     from torch.utils.flop_counter import FlopCounterMode
 
-    skeleton = _skeleton(name, image_shape, classes)
+    model = skeleton(name, image_shape, classes)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        skeleton(torch.zeros(1, *image_shape, device="meta"))
+        model(torch.zeros(1, *image_shape, device="meta"))
     # The counter counts a multiplication and an addition as two.
     return counter.get_total_flops() // 2

@@ -12,7 +12,10 @@ class Output:
 
     `logits` is batch x classes. `features` holds the feature maps (batch x channels x
     height x width) and embeddings (batch x width) that the method asked for, by layer.
+    `parameters` are some of the network's own, by name, as `kdbench.models.parameter_shapes`
+    describes them: a gradient reaches those of a trained network.
     """
 
     logits: Tensor
     features: Mapping[str, Tensor] = field(default_factory=dict)
+    parameters: Mapping[str, Tensor] = field(default_factory=dict)

@@ -87,7 +87,9 @@ class ResNet(nn.Module):
         if rest or blocks < 1:
             raise ValueError(f"a CIFAR ResNet has depth 6n + 2 with n >= 1, not {depth}")
         self.nodes = {"embedding": "flatten", "logits": "classifier"}
+        self.norms = {}
         for n in (1, 2, 3):
+            self.norms[f"stage{n}_pre"] = f"stage{n}.{blocks - 1}.bn2"
             self.nodes[f"stage{n}_pre"] = f"stage{n}.{blocks - 1}.add"
             self.nodes[f"stage{n}"] = f"stage{n}.{blocks - 1}.relu2"
 

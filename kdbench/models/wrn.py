@@ -71,6 +71,7 @@ class WideResNet(nn.Module):
             "embedding": "flatten",
             "logits": "classifier",
         }
+        self.norms = {f"stage{n}_pre": self.nodes[f"stage{n}_pre"] for n in (1, 2, 3)}
 
         def stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
             first = Block(inputs, outputs, stride)

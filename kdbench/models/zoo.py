@@ -7,6 +7,7 @@ logits (batch x classes) with an attribute `nodes`; see `kdbench.models`.
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import torch
 from torch import nn
 
 from kdbench.errors import KdbenchError
@@ -115,6 +116,12 @@ def build(name: str, image_shape: ImageShape, classes: int) -> nn.Module:
         raise BrokenModel(f"model {name} has no attribute `nodes` that names at least `logits`")
     model.built_as = (name, shape, classes)  # type: ignore[assignment]
     return model
+
+
+def skeleton(name: str, image_shape: ImageShape, classes: int) -> nn.Module:
+    """The model without storage; the caller's random generator does not advance."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return build(name, image_shape, classes).eval()
 
 
 def _triple(image_shape: Sequence[int]) -> ImageShape:

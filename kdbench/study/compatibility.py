@@ -74,4 +74,8 @@ def method_shapes(study: Study, data: TrainingData, entry: Entry, method: Method
     }
     layers = resolve_layers(method.layers(), shapes, role_models)
     chosen = {role: {layer: shapes[role][layer] for layer in layers} for role in shapes}
-    return Shapes(data.classes, len(data.labels), chosen)
+    parameters = {
+        role: models.parameter_shapes(model, data.shape, data.classes)
+        for role, model in role_models.items()
+    }
+    return Shapes(data.classes, len(data.labels), chosen, parameters)

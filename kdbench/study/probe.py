@@ -13,9 +13,9 @@ from kdbench.errors import KdbenchError, one_line
 from kdbench.methods import METHODS
 from kdbench.methods.base import Method
 from kdbench.methods.layers import layers_of_run
-from kdbench.methods.networks import RoleModels, Trained
+from kdbench.methods.networks import RoleModels
 from kdbench.methods.terms import wrong_terms, wrong_weights
-from kdbench.methods.types import Batch, Progress, Shapes
+from kdbench.methods.types import Batch, Examples, Progress, Shapes
 from kdbench.models.output import Output
 from kdbench.study.load import StudyError
 from kdbench.study.plan import Node, Plan
@@ -93,17 +93,24 @@ class _Probe:
         method, data = _method(node), self.data
         layers = layers_of_run(node.spec, method, self._frozen_model, data.shape, data.classes)
         outputs = {
-            role: self._output(role, model, layers, isinstance(method.networks()[role], Trained))
+            role: self._output(role, model, layers, method.networks()[role].gradient)
             for role, model in role_models.items()
         }
         shapes = {
             role: {layer: tuple(value.shape[1:]) for layer, value in output.features.items()}
             for role, output in outputs.items()
         }
+        parameters = {
+            role: {name: tuple(value.shape) for name, value in output.parameters.items()}
+            for role, output in outputs.items()
+        }
         with _part("helpers()"):
-            helpers = method.helpers(Shapes(data.classes, len(data.labels), shapes))
+            sizes = Shapes(data.classes, len(data.labels), shapes, parameters)
+            helpers = method.helpers(sizes)
         position = torch.arange(IMAGES)
-        batch = Batch(self.images, position, position, torch.Generator())
+        batch = Batch(
+            self.images, position, position, torch.Generator(), Examples(position, position)
+        )
         start = Progress(0.0, 1 / node.spec.recipe.epochs, 0.0)
         with _part("loss()"):
             terms = method.loss(outputs, batch, helpers, start)

@@ -6,24 +6,24 @@ import torch
 from torch import Tensor, nn
 
 from kdbench.methods.base import Method
-from kdbench.methods.networks import RoleModels, Trained
-from kdbench.methods.types import Batch, Progress, Shapes
+from kdbench.methods.networks import RoleModels
+from kdbench.methods.types import Batch, Examples, Progress, Shapes
 from kdbench.models.output import Output
 
 #: Batch size and classes.
 B, C = 8, 5
-STUDENT = {"stage1": (4, 8, 8), "stage2": (6, 4, 4), "embedding": (12,)}
+STUDENT = {"stage1": (4, 8, 8), "stage2": (6, 4, 4), "embedding": (24,)}
 SAME = "same sizes"
 #: Teachers by what sets them apart from the student.
 TEACHERS = {
-    SAME: {"stage1": (4, 8, 8), "stage2": (6, 4, 4), "embedding": (12,)},
+    SAME: {"stage1": (4, 8, 8), "stage2": (6, 4, 4), "embedding": (24,)},
     "wider, larger, deeper": {
         "stage1": (8, 16, 16),
         "stage2": (10, 8, 8),
         "stage3": (16, 4, 4),
-        "embedding": (36,),
+        "embedding": (16,),
     },
-    "narrower, smaller": {"stage1": (3, 4, 4), "stage2": (5, 3, 3), "embedding": (7,)},
+    "narrower, smaller": {"stage1": (3, 4, 4), "stage2": (5, 3, 3), "embedding": (5,)},
 }
 
 START = Progress(epoch=0.0, epoch_end=0.1, step=0.0)
@@ -44,6 +44,7 @@ def shapes(
     models = {"student": student, "assistant": student, "teacher": TEACHERS[teacher]}
     role_models = RoleModels(method.networks(), lambda slot: slot, lambda _, run: run.model)
     layers: dict[str, dict[str, tuple[int, ...]]] = {}
+    parameters: dict[str, dict[str, tuple[int, ...]]] = {}
     for role in method.networks():
         model = models[role_models.of_role(role)]
         layers[role] = {
@@ -51,7 +52,12 @@ def shapes(
             for name, size in with_pre(model).items()
             if any(fnmatchcase(name, pattern) for pattern in method.layers())
         }
-    return Shapes(classes=C, examples=100, features=layers)
+        classifier = (C, *model.get("embedding", (1,)))
+        parameters[role] = {"classifier.weight": classifier, "classifier.bias": (C,)}
+        for name, size in model.items():
+            if "stage" in name:
+                parameters[role] |= {f"{name}_pre.{p}": size[:1] for p in ("weight", "bias")}
+    return Shapes(classes=C, examples=100, features=layers, parameters=parameters)
 
 
 def outputs(
@@ -71,19 +77,21 @@ def outputs(
 
         logits = draw(C)
         layers = {name: draw(*size) for name, size in sorted(sizes.features[role].items())}
-        by_role[role] = Output(logits, layers)
+        parameters = {
+            name: torch.randn(*size, generator=g, dtype=dtype).requires_grad_()
+            for name, size in sorted(sizes.parameters[role].items())
+        }
+        by_role[role] = Output(logits, layers, parameters)
     return by_role
 
 
 def batch(seed: int = 0, device: str = "cpu") -> Batch:
-    """A random batch of colour images."""
+    """A random batch of colour images, shown for the second time in a row."""
     g = torch.Generator().manual_seed(seed)
-    return Batch(
-        images=torch.randn(B, 3, 8, 8, generator=g).to(device),
-        labels=torch.randint(0, C, (B,), generator=g).to(device),
-        position=torch.arange(B).to(device),
-        generator=g,
-    )
+    images = torch.randn(B, 3, 8, 8, generator=g).to(device)
+    labels = torch.randint(0, C, (B,), generator=g).to(device)
+    position = torch.arange(B).to(device)
+    return Batch(images, labels, position, g, previous=Examples(labels, position))
 
 
 def helpers(method: Method, sizes: Shapes, seed: int = 0) -> nn.ModuleDict:
@@ -94,5 +102,5 @@ def helpers(method: Method, sizes: Shapes, seed: int = 0) -> nn.ModuleDict:
 
 
 def trained(method: Method) -> list[str]:
-    """The roles that the optimiser moves."""
-    return [role for role, source in method.networks().items() if isinstance(source, Trained)]
+    """The roles that a gradient reaches."""
+    return [role for role, source in method.networks().items() if source.gradient]

@@ -28,9 +28,16 @@ class Case:
         self.sizes = fakes.shapes(self.method, teacher)
         self.helpers = fakes.helpers(self.method, self.sizes)
         self.out = fakes.outputs(self.method, self.sizes)
+        # The buffers as they are after a step: most are empty before the first.
+        self.memory: list[tuple[Tensor, Tensor]] = []
+        self.terms(fakes.START)
+        self.memory = [(buffer, buffer.clone()) for buffer in self.helpers.buffers()]
 
     def terms(self, progress: Progress) -> dict[str, Tensor]:
-        """The terms of the loss on this case's outputs."""
+        """The terms of the loss on this case's outputs, with the helper modules' buffers as they
+        are after a step."""
+        for buffer, value in self.memory:
+            buffer.copy_(value)
         return self.method.loss(self.out, fakes.batch(), self.helpers, progress)
 
 
@@ -55,26 +62,27 @@ def check_gradients(case: Case) -> None:
     for name, parameter in case.helpers.named_parameters():
         require(_moved(parameter), f"no gradient reaches the helper {name}")
     trained = fakes.trained(case.method)
+    read = [t for role in trained for t in case.out[role].features.values()]
+    require(
+        not read or any(map(_moved, read)),
+        "no gradient reaches a feature of a trained network; layers() asks for them in vain",
+    )
     for role, output in case.out.items():
-        features = list(output.features.values())
         if role in trained:
             gradient = output.logits.grad
             require(_moved(output.logits), f"no gradient reaches the logits of the {role}")
             assert gradient is not None
             require(gradient.isfinite().all(), f"the gradient of the {role} is not finite")
-            require(
-                not features or any(map(_moved, features)),
-                f"no gradient reaches a feature of the {role}; layers() asks for them in vain",
-            )
         else:
-            given = [tensor.grad is not None for tensor in (output.logits, *features)]
+            given = [tensor.grad is not None for tensor in _tensors(output)]
             require(not any(given), f"a gradient reaches the {role}: detach what is frozen")
 
 
 def check_purity(case: Case) -> None:
-    """The loss is a function: it draws from no global stream and changes none of its arguments."""
-    tensors = [t for o in case.out.values() for t in (o.logits, *o.features.values())]
-    tensors += case.helpers.state_dict().values()
+    """The loss is a function: it draws from no global stream and changes none of its arguments
+    but the buffers of its helper modules."""
+    tensors = [t for o in case.out.values() for t in _tensors(o)]
+    tensors += case.helpers.parameters()
     before, random = [t.clone() for t in tensors], torch.get_rng_state()
     first, second = case.terms(fakes.MIDDLE), case.terms(fakes.MIDDLE)
     require(
@@ -89,7 +97,11 @@ def check_purity(case: Case) -> None:
 def check_no_values_read(case: Case) -> None:
     """Nothing depends on values in Python: tensors on the meta device have none to read."""
     bare = {
-        role: Output(o.logits.to("meta"), {n: t.to("meta") for n, t in o.features.items()})
+        role: Output(
+            o.logits.to("meta"),
+            {n: t.to("meta") for n, t in o.features.items()},
+            {n: t.to("meta") for n, t in o.parameters.items()},
+        )
         for role, o in case.out.items()
     }
     share = torch.empty((), device="meta")
@@ -187,3 +199,7 @@ def _total(terms: Mapping[str, Tensor]) -> Tensor:
 
 def _moved(tensor: Tensor) -> bool:
     return tensor.grad is not None and bool(tensor.grad.abs().sum() > 0)
+
+
+def _tensors(output: Output) -> list[Tensor]:
+    return [output.logits, *output.features.values(), *output.parameters.values()]

@@ -9,7 +9,8 @@ from functools import partial
 
 from kdbench.methods import METHODS
 from kdbench.methods.base import Incompatible, Method
-from kdbench.methods.networks import Average, Frozen, Snapshot, Trained
+from kdbench.methods.networks import Average, Frozen, Shared, Snapshot, Trained
+from kdbench.methods.types import PREVIOUS, SAME_CLASS
 from kdbench.registry import Paper
 from kdbench.testing import fakes
 from kdbench.testing.report import Checks, require
@@ -121,7 +122,7 @@ def check_networks(key: str) -> None:
     networks = method.networks()
     require(networks.get("student") == Trained("student"), "networks() lacks the trained student")
     for role, source in networks.items():
-        if isinstance(source, Snapshot | Average):
+        if isinstance(source, Snapshot | Average | Shared):
             followed = networks.get(source.of)
             require(
                 isinstance(followed, Trained), f"{role} follows {source.of}, which is not trained"
@@ -130,6 +131,11 @@ def check_networks(key: str) -> None:
             METHODS[source.run.method](**source.run.hparams)
     unknown = sorted(set(method.views) - set(networks))
     require(not unknown, f"views names roles that are not in networks(): {', '.join(unknown)}")
+    for role, examples in method.examples.items():
+        require(role in networks, f"examples names {role}, which is not in networks()")
+        frozen = isinstance(networks[role], Frozen)
+        require(not frozen, f"the frozen {role} sees the batch's own examples")
+        require(examples in (SAME_CLASS, PREVIOUS), f"examples gives {role} {examples!r}")
     low, high = (
         kind(**{name: getattr(r, end) for name, r in kind.searched().items()})
         for end in ("low", "high")

@@ -158,7 +158,7 @@ def check_modes(runs: Runs) -> None:
     observed, _ = runs.alone
     networks = observed.run.networks
     for role in networks.sources:
-        modes, trained = observed.training_modes[role], role in networks.trained
+        modes, trained = observed.training_modes[role], role in networks.in_training()
         require(modes == {trained}, f"{role}: train mode {sorted(modes)}, expected {trained}")
     for role in observed.untrained():
         require(observed.needs_grad[role] == {False}, f"the {role} makes a graph")

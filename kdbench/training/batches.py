@@ -1,20 +1,24 @@
 """The batches that the runs of a cohort share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from kdbench.data import Views, split
-from kdbench.methods.types import Progress
+from kdbench.methods.types import PREVIOUS, Examples, Progress
 from kdbench.models.output import Output
 from kdbench.records.spec import RunSpec
 from kdbench.training import seeds
 from kdbench.training.context import TrainingContext
+from kdbench.training.other_examples import Chosen, other_examples, shuffled
 from kdbench.training.teachers import TeacherNetwork
 
 #: The layers that each teacher network is asked for batch by batch.
 LiveLayers = Mapping[TeacherNetwork, Sequence[str]]
+#: What a network may look at: view 0, 1, ... of the batch's examples, or other examples.
+Look = int | str
 
 
 class SharedBatch:
@@ -22,7 +26,8 @@ class SharedBatch:
     teacher networks, each computed when a run first asks for it.
 
     `position` (batch, int64) says which training images these are, `view_ids` the view of
-    each image (batch, int64) for view 0, 1, ...
+    each image (batch, int64) for view 0, 1, ..., `others` position and view of each image of
+    other examples (`Method.examples`).
     """
 
     def __init__(
@@ -32,14 +37,16 @@ class SharedBatch:
         view_ids: Sequence[Tensor],
         live_layers: LiveLayers,
         progress: Progress,
+        others: Mapping[str, Chosen] = MappingProxyType({}),
     ) -> None:
         self.views = views
         self.position = position
         self.view_ids = view_ids
         self.live_layers = live_layers
         self.progress = progress
+        self.others = others
         self._labels: Tensor | None = None
-        self._images: dict[int, Tensor] = {}
+        self._images: dict[Look, Tensor] = {}
         self._live: dict[TeacherNetwork, Output] = {}
 
     def __len__(self) -> int:
@@ -47,14 +54,14 @@ class SharedBatch:
 
     def fresh(self) -> "SharedBatch":
         """The same batch, with nothing computed yet."""
-        return SharedBatch(
-            self.views, self.position, self.view_ids, self.live_layers, self.progress
-        )
+        tensors = self.position, self.view_ids
+        return SharedBatch(self.views, *tensors, self.live_layers, self.progress, self.others)
 
     def copied(self) -> "SharedBatch":
         """The same batch in tensors of its own, which later batches may be copied into."""
-        ids = [each.clone() for each in self.view_ids]
-        return SharedBatch(self.views, self.position.clone(), ids, self.live_layers, self.progress)
+        tensors = self.position.clone(), [each.clone() for each in self.view_ids]
+        others = {kind: (p.clone(), v.clone()) for kind, (p, v) in self.others.items()}
+        return SharedBatch(self.views, *tensors, self.live_layers, self.progress, others)
 
     def release(self) -> None:
         """Drop what was computed: an epoch's images together would fill the memory."""
@@ -69,11 +76,22 @@ class SharedBatch:
             self._labels = self.views.labels[self.position]
         return self._labels
 
-    def images(self, view: int) -> Tensor:
+    def images(self, look: Look) -> Tensor:
         """batch x channels x height x width, normalised."""
-        if view not in self._images:
-            self._images[view] = self.views.take(self.position, self.view_ids[view])
-        return self._images[view]
+        if look not in self._images:
+            if isinstance(look, int):
+                position, ids = self.position, self.view_ids[look]
+            else:
+                position, ids = self.others[look]
+            self._images[look] = self.views.take(position, ids)
+        return self._images[look]
+
+    def previous(self) -> Examples | None:
+        """The examples of the batch before, where a run looks at them."""
+        if PREVIOUS not in self.others:
+            return None
+        position, _ = self.others[PREVIOUS]
+        return Examples(self.views.labels[position], position)
 
     def live(self, teacher: TeacherNetwork) -> Output:
         """A teacher network's outputs on view 0, with every layer that a run asked for: one
@@ -96,21 +114,22 @@ def epoch_batches(
     spec: RunSpec,
     fit: Tensor,
     epoch: int,
-    views: int = 1,
+    looks: Collection[Look] = (0,),
     live_layers: LiveLayers | None = None,
 ) -> list[SharedBatch]:
     """The batches of an epoch, the same for every method of this setting and seed.
 
-    `views` is how many views of each image are drawn. The last batch is as large as what is
-    left; one single example is left out, since batch normalisation and relations need two.
+    Views are drawn up to the last in `looks`, and the other examples that it names. The last
+    batch is as large as what is left; one single example is left out, since batch normalisation
+    and relations need two.
     """
     images = context.views(spec.data.augment)
-    order = seeds.stream(spec, "order", epoch=epoch).permutation(len(fit))
-    positions = fit[torch.from_numpy(order).to(fit.device)]
+    positions = shuffled(spec, fit, epoch)
     view_ids = [
         images.draw(len(fit), seeds.stream(spec, f"views{view}", epoch=epoch))
-        for view in range(views)
+        for view in range(1 + max(look for look in looks if isinstance(look, int)))
     ]
+    others = other_examples(context, spec, fit, epoch, [o for o in looks if isinstance(o, str)])
     size, epochs = spec.recipe.batch, spec.recipe.epochs
     starts = [start for start in range(0, len(positions), size) if start + 1 < len(positions)]
     return [
@@ -120,6 +139,10 @@ def epoch_batches(
             [ids[start : start + size] for ids in view_ids],
             live_layers or {},
             Progress(epoch / epochs, (epoch + 1) / epochs, (epoch + step / len(starts)) / epochs),
+            {
+                kind: (p[start : start + size], v[start : start + size])
+                for kind, (p, v) in others.items()
+            },
         )
         for step, start in enumerate(starts)
     ]

@@ -10,7 +10,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kdbench import models
 from kdbench.data import VIEWS
-from kdbench.methods.networks import Average, Frozen, RoleModels, Snapshot, Source, Trained
+from kdbench.methods.networks import Average, Frozen, RoleModels, Shared, Snapshot, Source, Trained
 from kdbench.methods.types import Shapes
 from kdbench.records.spec import uses_cache
 from kdbench.training import seeds
@@ -34,6 +34,10 @@ class RunNetworks:
     teachers: dict[str, tuple[TeacherNetwork, bool]]
     helpers: nn.ModuleDict
     extractors: dict[str, nn.Module]
+
+    def in_training(self) -> list[str]:
+        """The roles whose networks work in train mode."""
+        return [role for role, s in self.sources.items() if isinstance(s, Trained | Shared)]
 
     def trainable(self) -> list[nn.Parameter]:
         """All parameters that the optimiser moves, helpers included."""
@@ -94,9 +98,11 @@ def build_networks(job: TrainingJob, context: TrainingContext) -> RunNetworks:
         sources, spec.models.__getitem__, lambda role, _: frozen[role].model_name
     )
     shapes: dict[str, dict[str, tuple[int, ...]]] = {}
+    parameters: dict[str, dict[str, tuple[int, ...]]] = {}
     for role, model in role_models.by_role().items():
         every = models.feature_shapes(model, data.shape, data.classes)
         shapes[role] = {layer: every[layer] for layer in job.layers}
+        parameters[role] = models.parameter_shapes(model, data.shape, data.classes)
     views = VIEWS[spec.data.augment]
     teachers = {
         role: (teacher, uses_cache(spec, len(data.labels), views, shapes[role]))
@@ -104,13 +110,16 @@ def build_networks(job: TrainingJob, context: TrainingContext) -> RunNetworks:
     }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_seed(job, "helpers"))
-        helpers = job.method.helpers(Shapes(data.classes, len(data.labels), shapes))
+        helpers = job.method.helpers(Shapes(data.classes, len(data.labels), shapes, parameters))
     extractors: dict[str, nn.Module] = {
         role: models.with_features(_inner(network), job.layers)
         for role, network in (trained | followers).items()
     }
     for role in followers:
         extractors[role].eval()
+    for role, source in sources.items():
+        if isinstance(source, Shared):
+            extractors[role] = extractors[source.of]
     return RunNetworks(
         sources, trained, followers, teachers, helpers.to(context.device), extractors
     )

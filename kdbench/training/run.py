@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdbench.methods.base import Method
 from kdbench.methods.types import Batch
 from kdbench.models.output import Output
 from kdbench.training import seeds
-from kdbench.training.batches import SharedBatch, epoch_batches
+from kdbench.training.batches import Look, SharedBatch, epoch_batches
 from kdbench.training.context import TrainingContext, TrainingJob
 from kdbench.training.events import Epochs, Finished
 from kdbench.training.networks import build_networks
@@ -53,7 +54,9 @@ class TrainingRun:
         """Forward every network, then loss, backward and optimiser: work on tensors alone,
         which a CUDA graph can capture."""
         outputs = {role: self._forward(role, batch) for role in self.networks.sources}
-        data = Batch(batch.images(0), batch.labels, batch.position, self.generator)
+        data = Batch(
+            batch.images(0), batch.labels, batch.position, self.generator, batch.previous()
+        )
         terms = self.method.loss(outputs, data, self.networks.helpers, batch.progress)
         loss = torch.stack(list(terms.values())).sum()
 
@@ -73,19 +76,18 @@ class TrainingRun:
             if cached:
                 return teacher.cached(batch.position, self.job.layers, batch.view_ids[0])
             return batch.live(teacher)
-        images = batch.images(self.method.views.get(role, 0))
-        trained = role in self.networks.trained
-        if trained and self.device.type == "cpu":
+        images = batch.images(look_of(self.method, role))
+        if role in self._dropout and self.device.type == "cpu":
             # The generator itself: `torch.manual_seed` also notes a call stack for CUDA.
             torch.default_generator.manual_seed(self._dropout[role][self._step])
         bf16 = self.spec.recipe.precision == "bf16"
         with (
             torch.autocast(self.device.type, torch.bfloat16, enabled=bf16),
-            torch.set_grad_enabled(trained),
+            torch.set_grad_enabled(self.networks.sources[role].gradient),
         ):
             output = self.networks.extractors[role](images)
         features = {layer: value.float() for layer, value in output.features.items()}
-        return Output(output.logits.float(), features)
+        return Output(output.logits.float(), features, output.parameters)
 
     def _add_to_sums(self, terms: Mapping[str, Tensor], images: int) -> None:
         for name, term in terms.items():
@@ -126,7 +128,7 @@ class TrainingRun:
         self._step = self._images = 0
         self._dropout = {
             role: seeds.integers(seeds.stream(spec, "dropout", role, epoch), steps)
-            for role in self.networks.trained
+            for role in self.networks.in_training()
         }
         seeds.seed_torch(self.generator, seeds.stream(spec, "method", epoch=epoch))
         for value in (self.correct, *self.loss_sums.values()):
@@ -211,9 +213,14 @@ def step_each(
     return left
 
 
-def views_of(runs: Iterable[TrainingRun]) -> set[int]:
-    """The views that at least one of the runs looks at."""
-    return {view for run in runs for view in (0, *run.method.views.values())}
+def look_of(method: Method, role: str) -> Look:
+    """What a role looks at: a view of the batch's examples, or other examples."""
+    return method.examples.get(role) or method.views.get(role, 0)
+
+
+def looks_of(runs: Iterable[TrainingRun]) -> set[Look]:
+    """The views and other examples that at least one of the runs looks at."""
+    return {look_of(run.method, role) for run in runs for role in run.networks.sources} | {0}
 
 
 def live_layers(runs: Iterable[TrainingRun]) -> dict[TeacherNetwork, tuple[str, ...]]:
@@ -231,5 +238,5 @@ def batches_for(
     runs: Sequence[TrainingRun], context: TrainingContext, fit: Tensor, epoch: int
 ) -> list[SharedBatch]:
     """The batches of an epoch with the views and live teacher outputs that the runs need."""
-    views = 1 + max(views_of(runs))
-    return epoch_batches(context, runs[0].spec, fit, epoch, views, live_layers(runs))
+    looks = looks_of(runs)
+    return epoch_batches(context, runs[0].spec, fit, epoch, looks, live_layers(runs))

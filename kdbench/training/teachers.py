@@ -119,7 +119,7 @@ class TeacherNetwork:
         if self.views.count > 1:
             row = position + self.images * (self.views.plain if view is None else view)
         outputs = {name: self._cached[name][row].float() for name in ("logits", *layers)}
-        return Output(outputs.pop("logits"), outputs)
+        return Output(outputs.pop("logits"), outputs, models.own_parameters(self.model))
 
     def prepare(
         self,

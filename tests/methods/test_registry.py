@@ -50,7 +50,7 @@ def test_loss(key):
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_only_flow_matrices_refuse_a_teacher_of_other_sizes(key):
+def test_only_flow_matrices_and_class_maps_refuse_a_teacher_of_other_sizes(key):
     method = METHODS[key]()
     refused = []
     for teacher in fakes.TEACHERS:
@@ -58,4 +58,4 @@ def test_only_flow_matrices_refuse_a_teacher_of_other_sizes(key):
             fakes.helpers(method, fakes.shapes(method, teacher))
         except Incompatible:
             refused.append(teacher)
-    assert bool(refused) == (key == "fsp")
+    assert bool(refused) == (key in {"fsp", "cat-kd", "sdd-kd", "sdd-dkd"})

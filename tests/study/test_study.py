@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kdbench.methods import METHODS
+from kdbench.methods import BUILTIN, METHODS
 from kdbench.study.load import StudyError, load_study, parse_study, shipped
 from kdbench.study.schema import Study
 
@@ -66,6 +66,11 @@ def test_shipped_studies_parse_and_are_named_as_their_file(name: str) -> None:
 
 def test_the_three_studies_of_the_readme_are_shipped() -> None:
     assert {"digits", "mnist", "cifar10"} <= set(shipped())
+
+
+def test_one_study_has_every_method() -> None:
+    methods = [entry.method for entry in load_study("digits-all").methods]
+    assert sorted(methods) == sorted(BUILTIN)
 
 
 def test_yaml_scientific_notation_without_a_dot_is_a_number() -> None:

@@ -10,8 +10,8 @@ from kdbench import models
 from kdbench.methods import METHODS
 from kdbench.methods.base import Method
 from kdbench.methods.layers import resolve_layers
-from kdbench.methods.networks import RoleModels, Trained
-from kdbench.methods.types import Batch, Progress, Shapes
+from kdbench.methods.networks import RoleModels, Shared, Trained
+from kdbench.methods.types import Batch, Examples, Progress, Shapes
 from kdbench.models.output import Output
 
 #: Teacher and student of the tables of the literature.
@@ -58,29 +58,35 @@ def train(
     layers = resolve_layers(method.layers(), known, names)
     sizes = {role: {layer: known[role][layer] for layer in layers} for role in sources}
     torch.manual_seed(0)
-    helpers = method.helpers(Shapes(CLASSES, BATCH, sizes))
+    owned = {r: models.parameter_shapes(n, (3, side, side), CLASSES) for r, n in names.items()}
+    helpers = method.helpers(Shapes(CLASSES, BATCH, sizes, owned))
     trained = {
         role: network(names[role], side, seed).train()
         for seed, (role, source) in enumerate(sources.items())
         if isinstance(source, Trained)
     }
+    owner = {role: s.of if isinstance(s, Shared) else role for role, s in sources.items()}
     moved = [p for module in (*trained.values(), helpers) for p in module.parameters()]
     optimizer = torch.optim.SGD(moved, lr, momentum=0.9, weight_decay=5e-4)
     g = torch.Generator().manual_seed(1)
     labels = torch.randint(0, CLASSES, (BATCH,), generator=g)
-    rows = []
+    rows, before = [], images(side, steps + 1)[0]
     for step, batch_images in enumerate(images(side, steps + 1)):
+        seen = {role: batch_images if owner[role] == role else before for role in sources}
         out = {
             role: _only(
-                trained[role](batch_images)
-                if role in trained
+                trained[owner[role]](seen[role])
+                if owner[role] in trained
                 else frozen_outputs(name, side, steps + 1, seed)[step],
                 layers,
             )
             for seed, (role, name) in enumerate(names.items())
         }
         share = step / (steps + 1)
-        batch = Batch(batch_images, labels, torch.arange(BATCH), g)
+        batch = Batch(
+            batch_images, labels, torch.arange(BATCH), g, Examples(labels, torch.arange(BATCH))
+        )
+        before = batch_images
         terms = method.loss(out, batch, helpers, Progress(share, share, share))
         rows.append({name: term.item() for name, term in terms.items()})
         optimizer.zero_grad()
@@ -90,7 +96,7 @@ def train(
 
 
 def _only(output: Output, layers: tuple[str, ...]) -> Output:
-    return Output(output.logits, {n: output.features[n] for n in layers})
+    return Output(output.logits, {n: output.features[n] for n in layers}, output.parameters)
 
 
 def diverges(rows: list[Mapping[str, float]]) -> bool:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from kdbench.data import DATASETS
-from kdbench.methods import METHODS, hparam
+from kdbench.methods import METHODS, PREVIOUS, SAME_CLASS, hparam
 from kdbench.models import MODELS
 from kdbench.registry import UnknownName
 from kdbench.testing import check_data, check_method, check_model
@@ -61,6 +61,19 @@ def not_detached(self, out, batch, helpers, progress):
     return terms | {"soft": terms["soft"] + out["teacher"].logits.sum() * 1e-3}
 
 
+def classifier_not_detached(self, out, batch, helpers, progress):
+    terms = KD.loss(self, out, batch, helpers, progress)
+    classifier = out["teacher"].parameters["classifier.weight"]
+    return terms | {"soft": terms["soft"] + classifier.square().sum() * 1e-6}
+
+
+def moves_a_weight(self, out, batch, helpers, progress):
+    with torch.no_grad():
+        helpers["scale"].weight += 1
+    terms = KD.loss(self, out, batch, helpers, progress)
+    return {name: term * helpers["scale"].weight.square().sum() for name, term in terms.items()}
+
+
 def reads_a_value(self, out, batch, helpers, progress):
     terms = KD.loss(self, out, batch, helpers, progress)
     return {name: term * (term.item() > 0) for name, term in terms.items()}
@@ -85,6 +98,18 @@ def other_weight(self, out, batch, helpers, progress):
         ({"paper": None}, "no class attribute `paper`"),
         ({"loss_weights": lambda self: {"task": 1.0}}, "do not match weights"),
         ({"loss": not_detached}, "a gradient reaches the teacher: detach what is frozen"),
+        ({"loss": classifier_not_detached}, "a gradient reaches the teacher: detach"),
+        ({"layers": lambda self: ("embedding",)}, "layers\\(\\) asks for them in vain"),
+        (
+            {
+                "helpers": lambda *_: nn.ModuleDict({"scale": nn.Linear(1, 1, bias=False)}),
+                "loss": moves_a_weight,
+            },
+            "loss\\(\\) changes outputs or helper modules",
+        ),
+        ({"examples": {"again": SAME_CLASS}}, "examples names again, which is not in networks"),
+        ({"examples": {"teacher": PREVIOUS}}, "the frozen teacher sees the batch's own examples"),
+        ({"examples": {"student": "others"}}, "examples gives student 'others'"),
         ({"loss": reads_a_value}, "reads a value back"),
         ({"loss": draws}, "draws from torch's global generator"),
         ({"loss": other_weight}, "does not use loss_weights"),

@@ -22,7 +22,7 @@ from kdbench.training.cuda_graphs.graph import (
     one_line,
 )
 from kdbench.training.memory import out_of_memory
-from kdbench.training.run import TrainingRun, live_layers, views_of
+from kdbench.training.run import TrainingRun, live_layers, looks_of
 
 
 class GraphedStep:
@@ -38,7 +38,7 @@ class GraphedStep:
         self.progress = torch.zeros(3, dtype=torch.float64, device=self.device)
         self.batch.progress = Progress(*self.progress.unbind())
         self.why_not_captured: dict[str, str] = {}
-        self._views, self._teachers = views_of(runs), tuple(live_layers(runs))
+        self._looks, self._teachers = looks_of(runs), tuple(live_layers(runs))
         self._copy(batch)
         self._shared = CudaGraph(self.device)
         self._share()
@@ -88,6 +88,9 @@ class GraphedStep:
         in_use = self.batch.view_ids[: len(batch.view_ids)]
         for target, ids in zip(in_use, batch.view_ids, strict=True):
             target.copy_(ids, non_blocking=True)
+        for kind, examples in batch.others.items():
+            for target, chosen in zip(self.batch.others[kind], examples, strict=True):
+                target.copy_(chosen, non_blocking=True)
         shares = [batch.progress.epoch, batch.progress.epoch_end, batch.progress.step]
         self.progress.copy_(torch.tensor(shares, dtype=torch.float64), non_blocking=True)
 
@@ -95,8 +98,8 @@ class GraphedStep:
         """Compute what the runs share; from nothing, so that the graph holds the computation."""
         self.batch.release()
         _ = self.batch.labels
-        for view in self._views:
-            self.batch.images(view)
+        for look in self._looks:
+            self.batch.images(look)
         for teacher in self._teachers:
             self.batch.live(teacher)
 
