@@ -1,5 +1,6 @@
 """Fixtures of the whole suite."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,18 @@ from kdbench.models import MODELS
 from kdbench.records.store import Store
 from kdbench.testing.world import NOISY, Noisy, World, small
 
+# pytest's processes fill the cores; on networks this small two threads only wait for each other.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _freeze() -> None:
+    """Leave what is loaded out of later collections: statsmodels starts one at every
+    correction of p-values."""
+    gc.collect()
+    gc.freeze()
+
 
 @pytest.fixture(scope="session")
 def digits() -> TrainingData:
@@ -23,12 +36,9 @@ def digits() -> TrainingData:
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory, digits: TrainingData) -> Iterator[World]:
     """One world for all tests: it only ever gains finished runs."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     MODELS[NOISY] = Noisy
     yield World(small(digits), Store(tmp_path_factory.mktemp("world")))
     del MODELS[NOISY]
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -34,8 +34,8 @@ def check_method(method: "str | type[Method]") -> None:
 
     with methods.registered(method) as key:
         checks = {**methods.declaration_checks(key), **losses.loss_checks(key)}
-        report.run_checks(f"method {key}", checks)
         with training.temporary_world() as world:
+            report.run_checks(f"method {key}", checks)
             report.run_checks(f"method {key}", training.training_checks(world, key))
 
 

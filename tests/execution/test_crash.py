@@ -36,7 +36,7 @@ def test_two_processes_share_a_study_and_one_is_killed(
 
 def test_a_study_that_is_killed_between_writes_comes_out_the_same() -> None:
     """In a process of its own, since its children are forked."""
-    command = [sys.executable, crash.__file__, "boundaries", "--first", "40", "--every", "280"]
+    command = [sys.executable, crash.__file__, "boundaries", "--first", "100", "--every", "300"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert int(done.stdout.splitlines()[-1].split()[0]) >= 2

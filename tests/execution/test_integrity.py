@@ -2,12 +2,10 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from support.inline_study import SMALL, InlineStudy, Recorder, run_contents
 
 from kdbench.data.load import TrainingData
@@ -30,13 +28,10 @@ def finished(study: InlineStudy, trained: Path) -> InlineStudy:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, digits: TrainingData) -> Iterator[Path]:
+def trained(tmp_path_factory: pytest.TempPathFactory, digits: TrainingData) -> Path:
     root = tmp_path_factory.mktemp("trained")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     InlineStudy(root, digits, changes=SMALL).run()
-    yield root
-    torch.set_num_threads(before)
+    return root
 
 
 def records(study: InlineStudy) -> tuple[Record, list[Record]]:

@@ -1,20 +1,11 @@
 """Every method at its defaults on pairs of the CIFAR zoo: a few steps do not diverge."""
 
 import pytest
-import torch
 from support.pairs import PAIRS, diverges, train
 
 from kdbench.methods import METHODS, Incompatible
 
 KEYS = list(METHODS)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def check(key, teacher, student, **setting):

@@ -266,19 +266,17 @@ def at_boundaries(home: Path, first: int = 1, every: int = 1) -> Tally:
     Children are forked from a process that has everything loaded, so a try takes about a
     second. MLflow's empty database is copied: making it is MLflow's own business.
     """
-    whole = reference(home / "whole", SMALLEST, workers=1)
     for name in LOADED:
         import_module(name)
     sys.modules["torch"].set_num_threads(1)
     gc.freeze()  # a child's collections need not look at all this
-    tally = Tally(runs=len(finished(whole)))
     empty = _empty_store(home)
+    whole = _prepared_root(home / "whole", empty)
+    assert _child(whole, 0) == 0, (whole.parent / "log.txt").read_text()
+    tally = Tally(runs=len(finished(whole)))
     at = first
     while True:
-        root = home / f"at-{at}" / "root"
-        root.mkdir(parents=True)
-        shutil.copy(empty, root / "mlflow.db")
-        shutil.copy(home / "whole" / "crash.yaml", root.parent)
+        root = _prepared_root(home / f"at-{at}", empty)
         code = _child(root, at)
         if code == 0:  # it came to its end before that boundary
             break
@@ -298,6 +296,15 @@ def at_boundaries(home: Path, first: int = 1, every: int = 1) -> Tally:
         at += every
     gc.unfreeze()
     return tally
+
+
+def _prepared_root(home: Path, empty: Path) -> Path:
+    """A root with an empty MLflow database, beside the smallest study."""
+    root = home / "root"
+    root.mkdir(parents=True)
+    shutil.copy(empty, root / "mlflow.db")
+    (home / "crash.yaml").write_text(SMALLEST)
+    return root
 
 
 def _empty_store(home: Path) -> Path:
