@@ -1,6 +1,5 @@
 """Fixtures of the whole suite."""
 
-import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,14 +17,6 @@ from kdbench.testing.world import NOISY, Noisy, World, small
 # pytest's processes fill the cores; on networks this small two threads only wait for each other.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _freeze() -> None:
-    """Leave what is loaded out of later collections: statsmodels starts one at every
-    correction of p-values."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(scope="session")
