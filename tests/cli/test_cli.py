@@ -108,7 +108,7 @@ def test_an_unknown_method_is_refused_with_the_nearest() -> None:
 def test_a_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path) -> None:
     root = tmp_path / "root"
     text = output("study", "digits", "--dry-run", "--root", str(root))
-    for part in ("kd", "takd", "tuned", "teacher", "trial", "final", "stage", "runs known"):
+    for part in ("kd", "ensemble", "tuned", "teacher", "trial", "final", "stage", "runs known"):
         assert part in text
     assert not root.exists()
 

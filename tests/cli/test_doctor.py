@@ -166,8 +166,7 @@ def test_records_of_no_study_are_kept(made: FakeStudy) -> None:
     lonely = made.store.record("0123456789ab")
     spec = made.store.record(made.teacher).spec()
     assert spec is not None
-    other = spec.__class__.from_dict({**spec.__dict__, "seed": 77, "data": vars(spec.data),
-                                      "recipe": vars(spec.recipe)})  # fmt: skip
+    other = replace(spec, seed=77)
     lonely = made.store.record(other.id)
     lonely.begin(other)
     (finding,) = examine(made.store)

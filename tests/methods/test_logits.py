@@ -264,8 +264,8 @@ def test_tf_kd_self_learns_from_a_finished_student_of_its_own_kind():
 def test_tf_kd_self_is_ban_with_other_weights():
     *_, ours, _ = run("tf-kd-self", temperature=2.0, alpha=0.5, multiplier=1.0)
     *_, theirs, _ = run("ban", temperature=2.0, alpha=0.5, generations=1)
-    for name, term in ours.items():
-        same(term, theirs[name])
+    same(ours["soft"], theirs["soft"])
+    same(ours["task"], 0.5 * theirs["task"])  # ban adds its terms, this one mixes them
 
 
 @pytest.mark.parametrize("key", ["norm-kd", "ctkd", "mlkd", "tf-kd-reg", "tf-kd-self"])
