@@ -1,5 +1,6 @@
 """The verdicts on a declared family of comparisons, and the set of best methods."""
 
+import gc
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -122,7 +123,11 @@ def adjust(ps: Sequence[float], correction: str = "holm") -> list[float]:
 
     raw = np.asarray(ps, dtype=float)
     missing = np.isnan(raw)
-    adjusted = multipletests(np.where(missing, 1.0, raw), method=correction)[1]
+    gc.freeze()  # statsmodels collects garbage here, for a third of a second beside torch
+    try:
+        adjusted = multipletests(np.where(missing, 1.0, raw), method=correction)[1]
+    finally:
+        gc.unfreeze()
     return [math.nan if m else float(p) for m, p in zip(missing, adjusted, strict=True)]
 
 
