@@ -67,21 +67,23 @@ class Tally:
 def environment() -> dict[str, str]:
     """The test's own, without what would lead a study to another store or folder of data."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "KDBENCH_"))}
-    return {**inherited, "OMP_NUM_THREADS": "1"}
+    paths = [str(Path(__file__).parents[1]), inherited.get("PYTHONPATH", "")]
+    return {**inherited, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def command(root: Path, workers: int) -> list[str]:
+def command(root: Path, workers: int, program: str = "kdbench") -> list[str]:
     """The study as a person would run it."""
     words = ["study", str(root.parent / "crash.yaml"), "--root", str(root)]
-    return [sys.executable, "-m", "kdbench", *words, "--workers", str(workers)]
+    return [sys.executable, "-m", program, *words, "--workers", str(workers)]
 
 
-def start(root: Path, workers: int) -> subprocess.Popen[bytes]:
+def start(root: Path, workers: int, program: str = "kdbench") -> subprocess.Popen[bytes]:
     """Start the study in a process group of its own."""
     log = (root.parent / "log.txt").open("ab")
     return subprocess.Popen(
-        command(root, workers), env=environment(), stdout=log, stderr=log, start_new_session=True
-    )
+        command(root, workers, program),
+        env=environment(), stdout=log, stderr=log, start_new_session=True,
+    )  # fmt: skip
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
@@ -310,11 +312,13 @@ def _prepared_root(home: Path, empty: Path) -> Path:
 def _empty_store(home: Path) -> Path:
     """An MLflow database without a run."""
     path = home / "empty.db"
-    code = (
-        "from mlflow import MlflowClient; "
-        f"MlflowClient(tracking_uri='sqlite:///{path}').search_experiments()"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    pid = os.fork()
+    if not pid:
+        try:
+            sys.modules["mlflow"].MlflowClient(f"sqlite:///{path}").search_experiments()
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
     return path
 
 
@@ -350,21 +354,24 @@ def _child(root: Path, at: int) -> int:
 
 
 def _skip_what_writes_nothing() -> None:
-    """Replace the figures by one blank one, and do not measure what a step costs: both take
-    time and write nothing of interest."""
+    """Draw one blank figure, and do not measure what a step costs: both take time and write
+    nothing of interest."""
     from kdbench.execution.engines import worker
+
+    cost = {"relative": 1.0, "peak_mb": 1.0, "seconds_per_step": 1.0}
+    assert hasattr(worker, "measure_costs")
+    worker.measure_costs = lambda specs, *_: dict.fromkeys(specs, cost)
+    leave_figures_out()
+
+
+def leave_figures_out() -> None:
+    """Replace all figures by a blank one."""
     from kdbench.report import write
     from kdbench.report.figures import Drawn
 
     blank = {"blank": b"."}
-    cost = {"relative": 1.0, "peak_mb": 1.0, "seconds_per_step": 1.0}
-    patches: tuple[tuple[Any, str, Any], ...] = (
-        (write, "draw_figures", lambda *_: Drawn({}, blank, blank, {})),
-        (worker, "measure_costs", lambda specs, *_: dict.fromkeys(specs, cost)),
-    )
-    for module, name, replacement in patches:
-        assert hasattr(module, name)
-        setattr(module, name, replacement)
+    assert hasattr(write, "draw_figures")
+    write.draw_figures = lambda *_: Drawn({}, blank, blank, {})
 
 
 # -- by hand

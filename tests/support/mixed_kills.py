@@ -108,6 +108,7 @@ def disturb(
     seed: int = 0,
     kinds: tuple[str, ...] = KINDS,
     longest: float = 9.0,
+    program: str = "kdbench",
 ) -> Tally:
     """Stop studies until that has been done `kills` times, each study carried to its end and
     held to `whole`, one that nobody disturbed."""
@@ -117,7 +118,7 @@ def disturb(
     while tally.kills.total() < kills:
         here = home / f"disturbed-{tally.studies}"
         here.mkdir()
-        _one(here, whole, kills, draw, kinds, waiting, longest, tally)
+        _one(here, whole, kills, draw, kinds, waiting, longest, program, tally)
         tally.studies += 1
         print(f"{tally.kills.total()} kills, {tally.studies} studies, {tally.broken}", flush=True)
         shutil.rmtree(here)
@@ -132,6 +133,7 @@ def _one(
     kinds: tuple[str, ...],
     waiting: list[str],
     longest: float,
+    program: str,
     tally: Tally,
 ) -> None:
     root, study = here / "root", here / "crash.yaml"
@@ -141,7 +143,7 @@ def _one(
         if not running:
             study.write_text(draw.choice((crash.STUDY, EDITED)))
             workers = draw.choice((1, 2))
-            running = [crash.start(root, workers) for _ in range(draw.choice((1, 1, 2)))]
+            running = [crash.start(root, workers, program) for _ in range(draw.choice((1, 1, 2)))]
         time.sleep(draw.uniform(1.0, longest))
         running = [process for process in running if process.poll() is None]
         if not running:
@@ -159,7 +161,7 @@ def _one(
         process.wait(timeout=900)
     for text, check in ((EDITED, left_running), (crash.STUDY, None)):
         study.write_text(text)
-        process = crash.start(root, 2)
+        process = crash.start(root, 2, program)
         if process.wait(timeout=900):
             log = (here / "log.txt").read_text()[-2000:]
             tally.broken.append(f"exit code {process.returncode}: {log}")

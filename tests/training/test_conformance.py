@@ -12,9 +12,17 @@ def test_training(world, key):
     run_checks(key, training_checks(world, key))
 
 
-def test_all_methods_in_one_cohort(world):
+#: One of each kind: labels, teacher, helpers, phases, peers, views, an earlier self, branches,
+#: a chain of teachers, several teachers.
+KINDS = ("ce", "kd", "hint", "ab", "dml", "kdcl", "ps-kd", "byot", "takd", "ensemble")
+
+
+@pytest.mark.parametrize(
+    "keys", [KINDS, pytest.param(tuple(METHODS), marks=pytest.mark.long)], ids=["kinds", "all"]
+)
+def test_many_methods_in_one_cohort(world, keys):
     """Beside one that raises and one that diverges, every run is as it is alone."""
-    runs = {key: Runs(world, key) for key in METHODS}
+    runs = {key: Runs(world, key) for key in keys}
     jobs = {key: each.job() for key, each in runs.items()}
     raises, diverges = (other_run(jobs["ce"], kind) for kind in (Raises, Diverges))
     every = list(jobs.values())
