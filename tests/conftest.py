@@ -1,5 +1,6 @@
 """Fixtures of the whole suite."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,14 @@ from kdbench.testing.world import NOISY, Noisy, World, small
 # pytest's processes fill the cores; on networks this small two threads only wait for each other.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _freeze() -> None:
+    """Leave what is loaded out of later collections: every capture of a graph starts one,
+    and every end of a cohort."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
