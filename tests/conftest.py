@@ -21,11 +21,13 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _freeze() -> None:
-    """Leave what is loaded out of later collections: every capture of a graph starts one,
-    and every end of a cohort."""
+def _freeze() -> Iterator[None]:
+    """Leave what is loaded out of collections while a module's tests run: every capture of a
+    graph starts one, and every end of a cohort."""
     gc.collect()
     gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
