@@ -17,8 +17,8 @@ from kdbench.training.teachers import TeacherNetwork
 
 #: The layers that each teacher network is asked for batch by batch.
 LiveLayers = Mapping[TeacherNetwork, Sequence[str]]
-#: What a network may look at: view 0, 1, ... of the batch's examples, or other examples.
-Look = int | str
+#: What a network may be shown: view 0, 1, ... of the batch's examples, or other examples.
+Input = int | str
 
 
 class SharedBatch:
@@ -46,7 +46,7 @@ class SharedBatch:
         self.progress = progress
         self.others = others
         self._labels: Tensor | None = None
-        self._images: dict[Look, Tensor] = {}
+        self._images: dict[Input, Tensor] = {}
         self._live: dict[TeacherNetwork, Output] = {}
 
     def __len__(self) -> int:
@@ -76,15 +76,15 @@ class SharedBatch:
             self._labels = self.views.labels[self.position]
         return self._labels
 
-    def images(self, look: Look) -> Tensor:
+    def images(self, shown: Input) -> Tensor:
         """batch x channels x height x width, normalised."""
-        if look not in self._images:
-            if isinstance(look, int):
-                position, ids = self.position, self.view_ids[look]
+        if shown not in self._images:
+            if isinstance(shown, int):
+                position, ids = self.position, self.view_ids[shown]
             else:
-                position, ids = self.others[look]
-            self._images[look] = self.views.take(position, ids)
-        return self._images[look]
+                position, ids = self.others[shown]
+            self._images[shown] = self.views.take(position, ids)
+        return self._images[shown]
 
     def previous(self) -> Examples | None:
         """The examples of the batch before, where a run looks at them."""
@@ -114,12 +114,12 @@ def epoch_batches(
     spec: RunSpec,
     fit: Tensor,
     epoch: int,
-    looks: Collection[Look] = (0,),
+    inputs: Collection[Input] = (0,),
     live_layers: LiveLayers | None = None,
 ) -> list[SharedBatch]:
     """The batches of an epoch, the same for every method of this setting and seed.
 
-    Views are drawn up to the last in `looks`, and the other examples that it names. The last
+    Views are drawn up to the last in `inputs`, and the other examples that it names. The last
     batch is as large as what is left; one single example is left out, since batch normalisation
     and relations need two.
     """
@@ -127,9 +127,9 @@ def epoch_batches(
     positions = shuffled(spec, fit, epoch)
     view_ids = [
         images.draw(len(fit), seeds.stream(spec, f"views{view}", epoch=epoch))
-        for view in range(1 + max(look for look in looks if isinstance(look, int)))
+        for view in range(1 + max(shown for shown in inputs if isinstance(shown, int)))
     ]
-    others = other_examples(context, spec, fit, epoch, [o for o in looks if isinstance(o, str)])
+    others = other_examples(context, spec, fit, epoch, [o for o in inputs if isinstance(o, str)])
     size, epochs = spec.recipe.batch, spec.recipe.epochs
     starts = [start for start in range(0, len(positions), size) if start + 1 < len(positions)]
     return [

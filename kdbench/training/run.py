@@ -14,7 +14,7 @@ from kdbench.methods.base import Method
 from kdbench.methods.types import Batch
 from kdbench.models.output import Output
 from kdbench.training import seeds
-from kdbench.training.batches import Look, SharedBatch, epoch_batches
+from kdbench.training.batches import Input, SharedBatch, epoch_batches
 from kdbench.training.context import TrainingContext, TrainingJob
 from kdbench.training.events import Epochs, Finished
 from kdbench.training.networks import build_networks
@@ -76,7 +76,7 @@ class TrainingRun:
             if cached:
                 return teacher.cached(batch.position, self.job.layers, batch.view_ids[0])
             return batch.live(teacher)
-        images = batch.images(look_of(self.method, role))
+        images = batch.images(input_of(self.method, role))
         if role in self._dropout and self.device.type == "cpu":
             # The generator itself: `torch.manual_seed` also notes a call stack for CUDA.
             torch.default_generator.manual_seed(self._dropout[role][self._step])
@@ -213,14 +213,14 @@ def step_each(
     return left
 
 
-def look_of(method: Method, role: str) -> Look:
-    """What a role looks at: a view of the batch's examples, or other examples."""
+def input_of(method: Method, role: str) -> Input:
+    """What a role is shown: a view of the batch's examples, or other examples."""
     return method.examples.get(role) or method.views.get(role, 0)
 
 
-def looks_of(runs: Iterable[TrainingRun]) -> set[Look]:
-    """The views and other examples that at least one of the runs looks at."""
-    return {look_of(run.method, role) for run in runs for role in run.networks.sources} | {0}
+def inputs_of(runs: Iterable[TrainingRun]) -> set[Input]:
+    """The views and other examples that at least one of the runs is shown."""
+    return {input_of(run.method, role) for run in runs for role in run.networks.sources} | {0}
 
 
 def live_layers(runs: Iterable[TrainingRun]) -> dict[TeacherNetwork, tuple[str, ...]]:
@@ -238,5 +238,5 @@ def batches_for(
     runs: Sequence[TrainingRun], context: TrainingContext, fit: Tensor, epoch: int
 ) -> list[SharedBatch]:
     """The batches of an epoch with the views and live teacher outputs that the runs need."""
-    looks = looks_of(runs)
-    return epoch_batches(context, runs[0].spec, fit, epoch, looks, live_layers(runs))
+    inputs = inputs_of(runs)
+    return epoch_batches(context, runs[0].spec, fit, epoch, inputs, live_layers(runs))

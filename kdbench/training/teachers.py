@@ -84,6 +84,7 @@ class TeacherNetwork:
         self.images = len(data.labels)
         model = load_student(store, run_id, which, data)
         self.model = models.to_device(model, views.device)
+        self._parameters = models.own_parameters(self.model)
         spec = store.record(run_id).spec()
         assert spec is not None, "a run whose weights were loaded has a spec"
         self.model_name = spec.models["student"]
@@ -119,7 +120,7 @@ class TeacherNetwork:
         if self.views.count > 1:
             row = position + self.images * (self.views.plain if view is None else view)
         outputs = {name: self._cached[name][row].float() for name in ("logits", *layers)}
-        return Output(outputs.pop("logits"), outputs, models.own_parameters(self.model))
+        return Output(outputs.pop("logits"), outputs, self._parameters)
 
     def prepare(
         self,

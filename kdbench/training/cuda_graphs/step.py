@@ -22,7 +22,7 @@ from kdbench.training.cuda_graphs.graph import (
     one_line,
 )
 from kdbench.training.memory import out_of_memory
-from kdbench.training.run import TrainingRun, live_layers, looks_of
+from kdbench.training.run import TrainingRun, inputs_of, live_layers
 
 
 class GraphedStep:
@@ -38,7 +38,7 @@ class GraphedStep:
         self.progress = torch.zeros(3, dtype=torch.float64, device=self.device)
         self.batch.progress = Progress(*self.progress.unbind())
         self.why_not_captured: dict[str, str] = {}
-        self._looks, self._teachers = looks_of(runs), tuple(live_layers(runs))
+        self._inputs, self._teachers = inputs_of(runs), tuple(live_layers(runs))
         self._copy(batch)
         self._shared = CudaGraph(self.device)
         self._share()
@@ -98,8 +98,8 @@ class GraphedStep:
         """Compute what the runs share; from nothing, so that the graph holds the computation."""
         self.batch.release()
         _ = self.batch.labels
-        for look in self._looks:
-            self.batch.images(look)
+        for shown in self._inputs:
+            self.batch.images(shown)
         for teacher in self._teachers:
             self.batch.live(teacher)
 
