@@ -1,6 +1,6 @@
 """Finding the map that a network's classifier reads."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import isqrt
 
 from torch import Tensor, nn
@@ -13,17 +13,19 @@ from kdbench.methods.types import Shapes
 from kdbench.models.output import Output
 
 
-def check_classifier_map(shapes: Shapes, role: str, last: str) -> None:
-    """Raise `Incompatible` unless the classifier reads the channels of the stage `last`: their
-    means over positions, or a square of positions, flattened."""
-    channels = shape(shapes, role, last)[0]
-    width = parameter_shape(shapes, role, "classifier.weight")[1]
-    positions, rest = divmod(width, channels)
-    if rest or isqrt(positions) ** 2 != positions:
-        raise Incompatible(
-            f"the classifier of the {role} reads {width} values, which do not come from the "
-            f"{channels} channels of {last}"
-        )
+def check_classifier_maps(shapes: Shapes, roles: Iterable[str], pattern: str) -> None:
+    """Raise `Incompatible` unless the classifier of each role reads the channels of the last
+    stage: their means over positions, or a square of positions, flattened."""
+    last = stages(shapes, roles, pattern)[-1]
+    for role in roles:
+        channels = shape(shapes, role, last)[0]
+        width = parameter_shape(shapes, role, "classifier.weight")[1]
+        positions, rest = divmod(width, channels)
+        if rest or isqrt(positions) ** 2 != positions:
+            raise Incompatible(
+                f"the classifier of the {role} reads {width} values, which do not come from the "
+                f"{channels} channels of {last}"
+            )
 
 
 def class_activations(output: Output, last: str) -> Tensor:

@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import scalar, weighted
+from kdbench.methods.common import weighted
 from kdbench.methods.networks import Frozen, Trained
+from kdbench.methods.ramp import linear_ramp
 
 
 class LearnedTemperature(nn.Module):
@@ -80,7 +81,7 @@ class CTKD(Method):
 
     def loss(self, out, batch, helpers, progress):
         student, teacher = out["student"].logits, out["teacher"].logits
-        share = (scalar(progress.epoch_end, student) / self.warmup).clamp(max=1)
+        share = linear_ramp(progress.epoch_end, self.warmup, student)
         temperature = helpers["temperature"](-self.reversal * (1 - torch.cos(math.pi * share)) / 2)
         return weighted(
             self.loss_weights(),

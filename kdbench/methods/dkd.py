@@ -7,8 +7,9 @@ from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import scalar, weighted
+from kdbench.methods.common import weighted
 from kdbench.methods.networks import Frozen, Trained
+from kdbench.methods.ramp import linear_ramp
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class DKD(Method):
         # First, as in published runs: gradients are summed in the order of the terms' making.
         task = F.cross_entropy(pair[0], batch.labels)
         target, non_target = losses.decoupled_kl(*pair)
-        ramp = (scalar(progress.epoch_end, pair[0]) / self.warmup).clamp(max=1)
+        ramp = linear_ramp(progress.epoch_end, self.warmup, pair[0])
         return weighted(
             self.loss_weights(),
             task=task,

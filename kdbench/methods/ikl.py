@@ -7,8 +7,9 @@ from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import scalar, weighted
+from kdbench.methods.common import weighted
 from kdbench.methods.networks import Frozen, Trained
+from kdbench.methods.ramp import linear_ramp
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class IKL(Method):
     def loss(self, out, batch, helpers, progress):
         student, teacher = out["student"].logits, out["teacher"].logits
         softened = student / self.temperature, teacher / self.temperature
-        ramp = (scalar(progress.epoch_end, student) / self.warmup).clamp(max=1)
+        ramp = linear_ramp(progress.epoch_end, self.warmup, student)
         return weighted(
             self.loss_weights(),
             task=F.cross_entropy(student, batch.labels),

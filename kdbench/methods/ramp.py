@@ -1,4 +1,4 @@
-"""The slow start of a term that two networks agree on."""
+"""The slow start of a term."""
 
 import torch
 from torch import Tensor
@@ -6,12 +6,18 @@ from torch import Tensor
 from kdbench.methods.common import scalar
 
 
+def linear_ramp(done: float | Tensor, share: float, like: Tensor) -> Tensor:
+    """min(done / share, 1), as a 0-d tensor of the type of `like`: the weight of a term that
+    warms up over `share` of the run when `done` of it is over; 1 where `share` is 0."""
+    if share == 0:
+        return torch.ones((), dtype=like.dtype)
+    return (scalar(done, like) / share).clamp(max=1)
+
+
 def gaussian_ramp(done: float | Tensor, share: float, like: Tensor) -> Tensor:
     """exp(-5 * (1 - min(done / share, 1))**2): 0.007 at first, 1 from `share` on (0: at once).
 
     Laine and Aila 2017, section 2.3.
     """
-    if share == 0:
-        return torch.ones((), dtype=like.dtype)
-    left = 1 - (scalar(done, like) / share).clamp(max=1)
+    left = 1 - linear_ramp(done, share, like)
     return (-5 * left.square()).exp()

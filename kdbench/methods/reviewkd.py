@@ -8,8 +8,9 @@ from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import common, scalar, shape, stages, total, weighted
+from kdbench.methods.common import common, shape, stages, total, weighted
 from kdbench.methods.networks import Frozen, Trained
+from kdbench.methods.ramp import linear_ramp
 from kdbench.methods.review import Review, as_maps
 
 
@@ -79,7 +80,7 @@ class ReviewKD(Method):
         names = common((student.features, teacher.features), "stage?")
         reviewed = helpers["review"]([student.features[n] for n in (*names, "embedding")])
         targets = [as_maps(teacher.features[n]) for n in (*pre(names), "embedding")]
-        ramp = (scalar(progress.epoch_end, student.logits) / self.warmup).clamp(max=1)
+        ramp = linear_ramp(progress.epoch_end, self.warmup, student.logits)
         context = total(map(losses.hierarchical_context, reviewed, targets))
         return weighted(
             self.loss_weights(),

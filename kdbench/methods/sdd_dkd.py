@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import nn
 from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.classifier_maps import check_classifier_map, regions
-from kdbench.methods.common import common, scalar, stages, weighted
+from kdbench.methods.classifier_maps import check_classifier_maps, regions
+from kdbench.methods.common import common, weighted
 from kdbench.methods.networks import Frozen, Trained
+from kdbench.methods.ramp import linear_ramp
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,8 @@ class SDDDKD(Method):
         return (self.stages, "embedding")
 
     def helpers(self, shapes):
-        last = stages(shapes, self.networks(), self.stages)[-1]
-        for role in self.networks():
-            check_classifier_map(shapes, role, last)
-        return nn.ModuleDict()
+        check_classifier_maps(shapes, self.networks(), self.stages)
+        return super().helpers(shapes)
 
     def loss_weights(self):
         square = self.temperature**2
@@ -97,7 +95,7 @@ class SDDDKD(Method):
         target, non_target = losses.region_decoupled_kl(
             ours, theirs, batch.labels, self.temperature
         )
-        ramp = (scalar(progress.epoch_end, student.logits) / max(self.warmup, 1e-9)).clamp(max=1)
+        ramp = linear_ramp(progress.epoch_end, self.warmup, student.logits)
         return weighted(
             self.loss_weights(),
             task=F.cross_entropy(student.logits, batch.labels),

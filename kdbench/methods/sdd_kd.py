@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import nn
 from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.classifier_maps import check_classifier_map, regions
-from kdbench.methods.common import common, stages, weighted
+from kdbench.methods.classifier_maps import check_classifier_maps, regions
+from kdbench.methods.common import common, weighted
 from kdbench.methods.networks import Frozen, Trained
 
 
@@ -67,10 +66,8 @@ class SDDKD(Method):
         return (self.stages, "embedding")
 
     def helpers(self, shapes):
-        last = stages(shapes, self.networks(), self.stages)[-1]
-        for role in self.networks():
-            check_classifier_map(shapes, role, last)
-        return nn.ModuleDict()
+        check_classifier_maps(shapes, self.networks(), self.stages)
+        return super().helpers(shapes)
 
     def loss_weights(self):
         return {"task": 1 - self.alpha, "soft": self.alpha * self.temperature**2}

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from kdbench.methods.base import Incompatible, Method
 from kdbench.methods.common import common, stages, weighted
+from kdbench.methods.ramp import linear_ramp
 from kdbench.methods.regressor import regressor
 from kdbench.methods.types import Shapes
 
@@ -83,3 +84,9 @@ def test_a_field_that_is_no_hyperparameter_is_named():
     for act in (Plain, Plain.hparams):
         with pytest.raises(TypeError, match=r"Plain.power is not declared with hparam\(\)"):
             act()
+
+
+@pytest.mark.parametrize(("done", "weight"), [(0.05, 0.5), (0.1, 1.0), (0.7, 1.0)])
+def test_a_term_warms_up_linearly(done, weight):
+    assert linear_ramp(done, 0.1, torch.zeros(1)).item() == pytest.approx(weight)
+    assert linear_ramp(done, 0.0, torch.zeros(1)).item() == 1
