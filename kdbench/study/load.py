@@ -170,8 +170,10 @@ def load_study(name: str, changes: Mapping[str, Any] | None = None) -> Study:
     path = studies.get(name, Path(name))
     try:
         text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        if name in studies or path.suffix in {".yaml", ".yml"}:
+    except UnicodeDecodeError:
+        raise StudyError(name, [f"{path} is not UTF-8 text"]) from None
+    except (OSError, ValueError) as error:  # ValueError: no name that a file can have
+        if isinstance(error, OSError) and (name in studies or path.suffix in {".yaml", ".yml"}):
             raise StudyError(name, [f"cannot read {path}: {error.strerror}"]) from None
         raise StudyError(
             name,
@@ -180,6 +182,4 @@ def load_study(name: str, changes: Mapping[str, Any] | None = None) -> Study:
                 "a path to a YAML file works too"
             ],
         ) from None
-    except UnicodeDecodeError:
-        raise StudyError(name, [f"{path} is not UTF-8 text"]) from None
     return parse_study(text, name, changes)

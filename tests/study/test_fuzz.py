@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kdbench.records.spec import canonical
@@ -326,6 +326,8 @@ def test_safe_names_are_taken(name: str) -> None:
 
 
 @given(st.one_of(NAMES, st.text(max_size=20), st.text(st.characters(codec=None), max_size=4)))
+@example("a\0b.yaml")
+@example("\ud800")
 @fuzz(0.05)
 def test_any_name_of_a_study(name: str) -> None:
     judge(lambda: load_study(name))
