@@ -37,9 +37,9 @@ class FSP(Method):
           steps done; in the first phase the classifier gets a gradient of zero and waits
         - a mean over matrix entries where the paper sums over them
 
-    Variants: beta 50 and a first phase of 30 in 240 epochs are RepDistiller's, which pools
-    by the mean and leaves its beta out of the first phase (beta 1 here); max pooling is the
-    paper's and torchdistill's.
+    Variants: a first phase of 30 in 240 epochs is RepDistiller's, which pools by the mean and
+    leaves its beta of 50 out of the first phase, so that beta is 1 there (the default here;
+    with 50 the first steps diverge on ResNets). Max pooling is the paper's and torchdistill's.
 
     Incompatible where student and teacher differ in the channels of a stage.
     """
@@ -54,7 +54,7 @@ class FSP(Method):
     )
 
     beta: float = hparam(
-        50.0, Range(1.0, 1000.0, log=True), low=0, help="weight of the representation term"
+        1.0, Range(0.02, 50.0, log=True), low=0, help="weight of the representation term"
     )
     init_share: float = hparam(
         0.125, Range(0.05, 0.5), low=0, high=0.9, help="share of steps of the first phase"

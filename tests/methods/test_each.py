@@ -227,8 +227,8 @@ def test_ab_weighs_late_stages_more():
 
 
 def test_fsp_has_two_phases():
-    _, out, _, labels, first = run("fsp", fakes.START)
-    *_, rest = run("fsp", fakes.END)
+    _, out, _, labels, first = run("fsp", fakes.START, beta=50.0)
+    *_, rest = run("fsp", fakes.END, beta=50.0)
     assert first["task"] == rest["representation"] == 0
     s, t = out["student"].features, out["teacher"].features
     flows = losses.flow_mse(s["stage1"], s["stage2"], t["stage1"], t["stage2"])

@@ -29,6 +29,13 @@ def test_every_pair(key, pair):
     check(key, *pair, side=32, steps=10)
 
 
+def test_the_first_phase_of_fsp_learns():
+    """With RepDistiller's beta of 50, which it leaves out of this phase, it diverges."""
+    pair, whole = ("resnet56", "resnet20"), {"init_share": 0.9}
+    assert not diverges(train(METHODS["fsp"](**whole), *pair))
+    assert diverges(train(METHODS["fsp"](beta=50.0, **whole), *pair))
+
+
 def test_hint_learns_from_a_deeper_network():
     """With beta 100 and a bare convolution as the regressor it diverges."""
     pair = ("resnet20", "resnet8")

@@ -100,6 +100,9 @@ def _only(output: Output, layers: tuple[str, ...]) -> Output:
 
 
 def diverges(rows: list[Mapping[str, float]]) -> bool:
-    """Whether the loss is no number any more or far above what it was at first."""
+    """Whether the loss is no number any more, or ends far above what it was at first.
+
+    A large learning rate without warm-up lets a loss rise and fall again in its first steps.
+    """
     sums = torch.tensor([sum(row.values()) for row in rows])
-    return not bool(sums.isfinite().all()) or bool(sums[1:].max() > 100 * (sums[0].abs() + 1))
+    return not bool(sums.isfinite().all()) or bool(sums[-2:].min() > 100 * (sums[0].abs() + 1))
