@@ -21,10 +21,11 @@ from setting import Setting, noise, with_other_lr
 from torch import nn
 
 from kdbench import models
-from kdbench.training.batches import SharedBatch, training_positions
+from kdbench.training.batches import SharedBatch
 from kdbench.training.context import TrainingContext, TrainingJob
 from kdbench.training.cuda_graphs.graph import can_capture
 from kdbench.training.cuda_graphs.pool import GraphPool
+from kdbench.training.examples import examples_of
 from kdbench.training.run import TrainingRun, batches_for
 
 DEVICE = "cuda"
@@ -86,9 +87,9 @@ class Cohort:
         self.runs = [TrainingRun(job, context) for job in jobs]
         for run in self.runs:
             run.prepare(lambda: False)
-        fit, _ = training_positions(jobs[0].spec, context)
+        examples = examples_of(jobs[0].spec, context)
         # Whole batches only: the last one is smaller, and would be captured by itself.
-        self.batches = batches_for(self.runs, context, fit, 0)[:-1]
+        self.batches = batches_for(self.runs, context, examples, 0)[:-1]
         self.graphs = GraphPool() if captured else None
         torch.cuda.synchronize()
         started = time.perf_counter()

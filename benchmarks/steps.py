@@ -25,9 +25,9 @@ from typing import Any
 from setting import Setting, as_a_worker, in_turns, median, noise, with_other_lr
 
 from kdbench.methods import METHODS
-from kdbench.training.batches import training_positions
 from kdbench.training.context import TrainingContext, TrainingJob
 from kdbench.training.cost import measure_costs
+from kdbench.training.examples import examples_of
 from kdbench.training.optim import make_optimizer
 from kdbench.training.run import TrainingRun, batches_for
 
@@ -47,8 +47,8 @@ class Lockstep:
         self.runs = [TrainingRun(job, context) for job in jobs]
         for run in self.runs:
             run.prepare(lambda: False)
-        fit, _ = training_positions(jobs[0].spec, context)
-        self.batches = batches_for(self.runs, context, fit, 0)[:steps]
+        examples = examples_of(jobs[0].spec, context)
+        self.batches = batches_for(self.runs, context, examples, 0)[:steps]
         self()
 
     def __call__(self) -> float:

@@ -8,7 +8,14 @@ final runs imports `kdbench.data.test_set`.
 from kdbench.data.augment import VIEWS, Views
 from kdbench.data.datasets import DATASETS
 from kdbench.data.files import Arrays, DataError, DataSet, File, Part, data_folder
-from kdbench.data.load import TrainingData, check_test_shape, load, split, verify_test_files
+from kdbench.data.load import (
+    TrainingData,
+    check_test_shape,
+    few_labels,
+    load,
+    split,
+    verify_test_files,
+)
 from kdbench.registry import Paper
 
 __all__ = [
@@ -24,6 +31,7 @@ __all__ = [
     "Views",
     "check_test_shape",
     "data_folder",
+    "few_labels",
     "load",
     "split",
     "verify_test_files",

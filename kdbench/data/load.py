@@ -141,3 +141,28 @@ def split(labels: Tensor, validation: int, seed: int) -> tuple[Tensor, Tensor]:
         indices, test_size=validation, stratify=labels.cpu().numpy(), random_state=seed
     )
     return torch.from_numpy(np.sort(fit)), torch.from_numpy(np.sort(held_out))
+
+
+def few_labels(labels: Tensor, fit: Tensor, count: int, seed: int) -> Tensor:
+    """The `count` examples of `fit` that keep their labels: sorted int64 indices, drawn with
+    `seed` and stratified by class.
+
+    Raises `ValueError` where a class would have none, or fewer examples without labels than
+    there are classes would be left.
+    """
+    own = labels[fit].cpu().numpy()
+    classes = len(np.unique(own))
+    if not classes <= count <= len(fit) - classes:
+        raise ValueError(
+            f"cannot keep the labels of {count} of {len(fit)} images: with {classes} classes it "
+            f"takes {classes} to {len(fit) - classes}"
+        )
+    from sklearn.model_selection import train_test_split
+
+    kept, _ = train_test_split(fit.numpy(), train_size=count, stratify=own, random_state=seed)
+    without = set(own.tolist()) - set(labels[torch.from_numpy(kept)].tolist())
+    if without:
+        raise ValueError(
+            f"of {count} images with labels none would show class {min(without)}: take more"
+        )
+    return torch.from_numpy(np.sort(kept))

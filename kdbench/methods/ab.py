@@ -62,6 +62,7 @@ class AB(Method):
         venue="AAAI",
         year=2019,
     )
+    unlabelled: ClassVar[bool] = True
 
     version: ClassVar[int] = 2
 

@@ -50,6 +50,7 @@ class ABKD(Method):
         venue="ICML",
         year=2025,
     )
+    unlabelled: ClassVar[bool] = True
 
     temperature: float = hparam(
         4.0, Range(1.0, 20.0, log=True), low=0.01, help="softens both distributions"

@@ -41,6 +41,7 @@ class AnnealingKD(Method):
         venue="EACL",
         year=2021,
     )
+    unlabelled: ClassVar[bool] = True
 
     init_share: float = hparam(
         2 / 3, Range(0.2, 0.9), low=0.01, high=0.9, help="share of steps of the first phase"

@@ -43,6 +43,7 @@ class AT(Method):
         venue="ICLR",
         year=2017,
     )
+    unlabelled: ClassVar[bool] = True
 
     beta: float = hparam(
         1000.0, Range(10.0, 10000.0, log=True), low=0, help="weight of the representation term"

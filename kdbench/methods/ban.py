@@ -46,6 +46,7 @@ class BAN(Method):
         venue="ICML",
         year=2018,
     )
+    unlabelled: ClassVar[bool] = True
 
     version: ClassVar[int] = 2
 

@@ -70,6 +70,9 @@ class Method:
     #: Roles that look at other examples than the batch's own: `SAME_CLASS` or `PREVIOUS`. A
     #: frozen network always looks at the batch's own.
     examples: ClassVar[Mapping[str, str]] = {}
+    #: Whether `loss` has use for examples without a label. Where a study has such, they follow
+    #: the labelled ones in each batch, with the label `NO_LABEL`.
+    unlabelled: ClassVar[bool] = False
 
     def networks(self) -> Mapping[str, Source]:
         """The run's networks by role."""

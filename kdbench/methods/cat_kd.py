@@ -53,6 +53,7 @@ class CATKD(Method):
         venue="CVPR",
         year=2023,
     )
+    unlabelled: ClassVar[bool] = True
 
     beta: float = hparam(
         15.0, Range(0.5, 500.0, log=True), low=0, help="weight of the representation term"

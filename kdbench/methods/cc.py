@@ -46,6 +46,7 @@ class CC(Method):
         venue="ICCV",
         year=2019,
     )
+    unlabelled: ClassVar[bool] = True
 
     beta: float = hparam(
         0.02, Range(2e-4, 2.0, log=True), low=0, help="weight of the representation term"

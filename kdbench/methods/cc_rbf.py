@@ -44,6 +44,7 @@ class CCRBF(Method):
         venue="ICCV",
         year=2019,
     )
+    unlabelled: ClassVar[bool] = True
 
     beta: float = hparam(
         100.0, Range(1.0, 10000.0, log=True), low=0, help="weight of the representation term"

@@ -42,6 +42,7 @@ class Cosine(Method):
         kind="misc",
         url="https://docs.pytorch.org/tutorials/beginner/knowledge_distillation_tutorial.html",
     )
+    unlabelled: ClassVar[bool] = True
 
     beta: float = hparam(
         0.25, Range(0.01, 10.0, log=True), low=0, help="weight of the representation term"

@@ -63,6 +63,7 @@ class CTKD(Method):
         venue="AAAI",
         year=2023,
     )
+    unlabelled: ClassVar[bool] = True
 
     alpha: float = hparam(0.9, Range(0.05, 0.95), low=0, high=1, help="weight of the soft term")
     start: float = hparam(1.0, low=0.01, help="lowest temperature")

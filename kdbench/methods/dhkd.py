@@ -51,6 +51,7 @@ class DHKD(Method):
         year=2024,
         kind="misc",
     )
+    unlabelled: ClassVar[bool] = True
 
     temperature: float = hparam(
         2.0, Range(1.0, 20.0, log=True), low=0.01, help="softens the difference of the logits"

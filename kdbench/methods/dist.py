@@ -45,6 +45,7 @@ class DIST(Method):
         venue="NeurIPS",
         year=2022,
     )
+    unlabelled: ClassVar[bool] = True
 
     temperature: float = hparam(
         4.0, Range(1.0, 20.0, log=True), low=0.01, help="softens both distributions"

@@ -55,6 +55,7 @@ class FeatureMSE(Method):
         venue="ICLR",
         year=2015,
     )
+    unlabelled: ClassVar[bool] = True
 
     temperature: float = hparam(
         4.0, Range(1.0, 20.0, log=True), low=0.01, help="softens both distributions"

@@ -52,6 +52,7 @@ class FSP(Method):
         venue="CVPR",
         year=2017,
     )
+    unlabelled: ClassVar[bool] = True
 
     beta: float = hparam(
         1.0, Range(0.02, 50.0, log=True), low=0, help="weight of the representation term"

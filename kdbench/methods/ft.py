@@ -71,6 +71,7 @@ class FT(Method):
         venue="NeurIPS",
         year=2018,
     )
+    unlabelled: ClassVar[bool] = True
 
     beta: float = hparam(
         500.0, Range(5.0, 5000.0, log=True), low=0, help="weight of the representation term"

@@ -53,6 +53,7 @@ class Hint(Method):
         venue="ICLR",
         year=2015,
     )
+    unlabelled: ClassVar[bool] = True
 
     version: ClassVar[int] = 2
 

@@ -48,6 +48,7 @@ class ICKD(Method):
         venue="ICCV",
         year=2021,
     )
+    unlabelled: ClassVar[bool] = True
 
     beta: float = hparam(
         2.5, Range(0.1, 100.0, log=True), low=0, help="weight of the representation term"

@@ -53,6 +53,7 @@ class IKL(Method):
         venue="NeurIPS",
         year=2024,
     )
+    unlabelled: ClassVar[bool] = True
 
     temperature: float = hparam(
         4.0, Range(1.0, 20.0, log=True), low=0.01, help="softens both distributions"

@@ -47,6 +47,7 @@ class ITRD(Method):
         venue="BMVC",
         year=2022,
     )
+    unlabelled: ClassVar[bool] = True
 
     correlation_weight: float = hparam(
         2.0, Range(0.02, 20.0, log=True), low=0, help="weight of the correlation term"

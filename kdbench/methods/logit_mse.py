@@ -39,6 +39,7 @@ class LogitMSE(Method):
         venue="NIPS",
         year=2014,
     )
+    unlabelled: ClassVar[bool] = True
 
     alpha: float = hparam(1.0, Range(0.05, 1.0), low=0, high=1, help="weight of the regression")
 

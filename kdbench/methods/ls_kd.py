@@ -44,6 +44,7 @@ class LSKD(Method):
         venue="CVPR",
         year=2024,
     )
+    unlabelled: ClassVar[bool] = True
 
     temperature: float = hparam(
         2.0, Range(1.0, 20.0, log=True), low=0.01, help="softens both distributions"

@@ -21,7 +21,8 @@ class MeanTeacher(Method):
     Formula:
         L = CE(y, softmax(z_s)) + ramp * soft_weight * mean((softmax(z_s) - softmax(z_m))**2)
         ramp = exp(-5 * (1 - min(e / ramp_share, 1))**2)
-        CE is a mean over the batch, the other over batch and classes; z_m is a constant
+        CE is a mean over the examples with a label, the other over batch and classes; z_m is
+        a constant
 
     Symbols:
         z_s, z_m: logits of the student and of its running mean, batch x classes
@@ -31,7 +32,6 @@ class MeanTeacher(Method):
         decay: of the running mean, by step
 
     Differs from the paper:
-        - all examples have labels; the paper is about those without
         - the running mean answers in eval mode, the authors' in train mode
         - the student is on the leaderboard, the authors report the mean too
         - one head: the authors' CIFAR code gives the labels and the mean a head each
@@ -49,6 +49,7 @@ class MeanTeacher(Method):
         venue="NeurIPS",
         year=2017,
     )
+    unlabelled: ClassVar[bool] = True
     views: ClassVar[Mapping[str, int]] = {"mean": 1}
 
     soft_weight: float = hparam(

@@ -56,6 +56,7 @@ class MGD(Method):
         venue="ECCV",
         year=2022,
     )
+    unlabelled: ClassVar[bool] = True
 
     beta: float = hparam(
         7e-5, Range(7e-7, 7e-3, log=True), low=0, help="weight of the representation term"

@@ -47,6 +47,7 @@ class MLKD(Method):
         venue="CVPR",
         year=2023,
     )
+    unlabelled: ClassVar[bool] = True
 
     alpha: float = hparam(0.9, Range(0.05, 0.95), low=0, high=1, help="weight of the soft terms")
 

@@ -45,6 +45,7 @@ class MSE(Method):
         year=2020,
         kind="misc",
     )
+    unlabelled: ClassVar[bool] = True
 
     temperature: float = hparam(
         20.0, Range(1.0, 20.0, log=True), low=0.01, help="softens both distributions"

@@ -46,6 +46,7 @@ class NormKD(Method):
         year=2023,
         kind="misc",
     )
+    unlabelled: ClassVar[bool] = True
 
     temperature_factor: float = hparam(
         2.0, Range(0.5, 5.0, log=True), low=0.01, help="temperature in units of the deviation"

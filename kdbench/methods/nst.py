@@ -44,6 +44,7 @@ class NST(Method):
         venue="arXiv:1707.01219",
         year=2017,
     )
+    unlabelled: ClassVar[bool] = True
 
     beta: float = hparam(
         50.0, Range(1.0, 1000.0, log=True), low=0, help="weight of the representation term"

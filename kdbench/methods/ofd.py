@@ -48,6 +48,7 @@ class OFD(Method):
         venue="ICCV",
         year=2019,
     )
+    unlabelled: ClassVar[bool] = True
 
     beta: float = hparam(
         1e-3, Range(1e-5, 1e-1, log=True), low=0, help="weight of the representation term"

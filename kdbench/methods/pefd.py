@@ -44,6 +44,7 @@ class PEFD(Method):
         venue="NeurIPS",
         year=2022,
     )
+    unlabelled: ClassVar[bool] = True
 
     beta: float = hparam(
         25.0, Range(0.5, 250.0, log=True), low=0, help="weight of the representation term"

@@ -43,6 +43,7 @@ class PKT(Method):
         venue="ECCV",
         year=2018,
     )
+    unlabelled: ClassVar[bool] = True
 
     beta: float = hparam(
         30000.0, Range(300.0, 300000.0, log=True), low=0, help="weight of the representation term"

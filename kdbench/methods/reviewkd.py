@@ -54,6 +54,7 @@ class ReviewKD(Method):
         venue="CVPR",
         year=2021,
     )
+    unlabelled: ClassVar[bool] = True
 
     beta: float = hparam(
         5.0, Range(0.1, 20.0, log=True), low=0, help="weight of the representation term"

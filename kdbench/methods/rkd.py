@@ -45,6 +45,7 @@ class RKD(Method):
         venue="CVPR",
         year=2019,
     )
+    unlabelled: ClassVar[bool] = True
 
     distance_weight: float = hparam(
         25.0, Range(1.0, 100.0, log=True), low=0, help="weight of the distance term"

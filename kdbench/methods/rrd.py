@@ -50,6 +50,7 @@ class RRD(Method):
         venue="arXiv:2407.12073",
         year=2024,
     )
+    unlabelled: ClassVar[bool] = True
 
     beta: float = hparam(
         1.0, Range(0.02, 20.0, log=True), low=0, help="weight of the representation term"

@@ -52,6 +52,7 @@ class SemCKD(Method):
         venue="AAAI",
         year=2021,
     )
+    unlabelled: ClassVar[bool] = True
 
     temperature: float = hparam(
         4.0, Range(1.0, 20.0, log=True), low=0.01, help="softens both distributions"

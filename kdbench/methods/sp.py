@@ -43,6 +43,7 @@ class SP(Method):
         venue="ICCV",
         year=2019,
     )
+    unlabelled: ClassVar[bool] = True
 
     beta: float = hparam(
         3000.0, Range(30.0, 30000.0, log=True), low=0, help="weight of the representation term"

@@ -46,6 +46,7 @@ class SRD(Method):
         venue="AAAI",
         year=2024,
     )
+    unlabelled: ClassVar[bool] = True
 
     temperature: float = hparam(
         1.0, Range(1.0, 20.0, log=True), low=0.01, help="softens both distributions"

@@ -51,6 +51,7 @@ class SRRL(Method):
         venue="ICLR",
         year=2021,
     )
+    unlabelled: ClassVar[bool] = True
 
     beta: float = hparam(
         1.0, Range(0.05, 50.0, log=True), low=0, help="weight of the representation term"

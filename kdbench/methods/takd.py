@@ -42,6 +42,7 @@ class TAKD(Method):
         venue="AAAI",
         year=2020,
     )
+    unlabelled: ClassVar[bool] = True
 
     temperature: float = hparam(
         4.0, Range(1.0, 20.0, log=True), low=0.01, help="softens both distributions"

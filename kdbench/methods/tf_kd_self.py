@@ -44,6 +44,7 @@ class TfKDSelf(Method):
         venue="CVPR",
         year=2020,
     )
+    unlabelled: ClassVar[bool] = True
 
     temperature: float = hparam(
         6.0, Range(1.0, 20.0, log=True), low=0.01, help="softens both distributions"

@@ -43,6 +43,7 @@ class TTM(Method):
         venue="ICLR",
         year=2024,
     )
+    unlabelled: ClassVar[bool] = True
 
     exponent: float = hparam(
         0.1, Range(0.05, 1.0, log=True), low=0, help="of the teacher's probabilities"

@@ -12,6 +12,9 @@ from torch import Tensor
 #: before it, and is shown again.
 SAME_CLASS, PREVIOUS = "same-class", "previous"
 
+#: The label of an example that has none: `torch.nn.functional.cross_entropy` leaves it out.
+NO_LABEL = -100
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -27,7 +30,8 @@ class Batch:
     """One batch as a loss sees it.
 
     `images` (batch x channels x height x width) is the first view, normalised;
-    `labels` (batch) are class indices; `position` (batch) says which training
+    `labels` (batch) are class indices, `NO_LABEL` for an example without one, which only
+    methods with `Method.unlabelled` get; `position` (batch) says which training
     examples these are, as indices into the data set's training file order;
     `generator` is the only randomness a loss may use. `previous` are the examples of the batch
     before, where the method looks at them (`PREVIOUS`).

@@ -69,6 +69,7 @@ class VID(Method):
         venue="CVPR",
         year=2019,
     )
+    unlabelled: ClassVar[bool] = True
 
     beta: float = hparam(
         1.0, Range(0.01, 100.0, log=True), low=0, help="weight of the representation term"

@@ -51,6 +51,7 @@ class WKDF(Method):
         venue="NeurIPS",
         year=2024,
     )
+    unlabelled: ClassVar[bool] = True
 
     beta: float = hparam(
         0.08, Range(1e-3, 1.0, log=True), low=0, help="weight of the representation term"

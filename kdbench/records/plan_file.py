@@ -99,7 +99,9 @@ class PlanRow:
 @dataclass(frozen=True)
 class PlanData:
     """The data of a study: `images` training images of `shape` (channels, height, width), of
-    which `validation` validate; `train_on` is `fit` (the others) or `all`."""
+    which `validation` validate; `train_on` is `fit` (the others) or `all`. Where `labelled` is
+    not 0, only so many keep their labels, and each step has `unlabelled` others beside each of
+    them; `teacher_labelled` is `all` where the teacher has all labels."""
 
     name: str
     checksum: str = ""
@@ -109,6 +111,9 @@ class PlanData:
     classes: tuple[str, ...] = ()
     images: int = 0
     shape: tuple[int, ...] = ()
+    labelled: int = 0
+    unlabelled: int = 0
+    teacher_labelled: str = ""
 
 
 @dataclass(frozen=True)
@@ -202,6 +207,9 @@ class PlanFile:
             del plan["test"]
         if not self.looks:
             del plan["looks"]
+        if self.data and not self.data.labelled:
+            for key in ("labelled", "unlabelled", "teacher_labelled"):
+                del plan["data"][key]
         if not runs:
             del plan["listing"]
             for row in plan["rows"]:

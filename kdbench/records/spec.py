@@ -26,7 +26,9 @@ VIEWS_PER_EPOCH = 3
 @dataclass(frozen=True)
 class DataSpec:
     """`checksum` is over the training file's images and labels; `validation` images are
-    held out by `split_seed`; `train_on` is `fit` (the rest) or `all`."""
+    held out by `split_seed`; `train_on` is `fit` (the rest) or `all`. Where `labelled` is not
+    0, only so many images of the rest keep their labels, and an epoch has as many steps as it
+    takes to show the others once, `unlabelled` beside each labelled one."""
 
     name: str
     checksum: str
@@ -34,6 +36,8 @@ class DataSpec:
     split_seed: int
     augment: str
     train_on: str
+    labelled: int = 0
+    unlabelled: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,8 +96,11 @@ class RunSpec:
     def _identity(self) -> dict[str, Any]:
         value = dataclasses.asdict(self)
         if value["recipe"]["storage"] == "fp32":
-            # Younger than the first records: at its default a run keeps the id it had.
+            # These are younger than the first records: at its default a run keeps the id it had.
             del value["recipe"]["storage"]
+        for name in ("labelled", "unlabelled"):
+            if value["data"][name] == 0:
+                del value["data"][name]
         return value
 
     @staticmethod

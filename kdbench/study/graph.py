@@ -16,10 +16,17 @@ from kdbench.records.store import Store
 from kdbench.study.compatibility import model_of
 from kdbench.study.load import StudyError
 from kdbench.study.plan import Node, Plan, Settings, hparams_of
-from kdbench.study.schema import Entry, Study
+from kdbench.study.schema import Data, Entry, Study
 
 #: The validation split of every data set, the same in all studies.
 SPLIT_SEED = 0
+
+
+def labelled_count(data: Data, images: int) -> int:
+    """How many of a study's training images keep their labels; 0 for all."""
+    if isinstance(data.labelled, float):
+        return round(data.labelled * (images - data.validation))
+    return data.labelled or 0
 
 
 class Graph:
@@ -75,8 +82,10 @@ class Graph:
         listing: PlannedRun,
         score: bool,
         above: tuple[Any, ...],
+        of_teacher: bool = False,
     ) -> str:
-        """Add a run and, first, the runs whose weights it needs; its id."""
+        """Add a run and, first, the runs whose weights it needs; its id. A run `of_teacher` is
+        the study's teacher or one more of its kind."""
         here = (stage.model, stage.method, tuple(sorted(stage.hparams.items())))
         if here in above:
             chain = " -> ".join(method for _, method, _ in (*above, here))
@@ -90,7 +99,8 @@ class Graph:
             if need == TEACHER and not self._fills(entry, "teacher"):
                 frozen[role] = self.teacher(plan, seed, train_on, False, (*above, here))
                 continue
-            if need == replace(TEACHER, member=need.member):
+            is_teacher = need == replace(TEACHER, member=need.member)
+            if is_teacher:
                 need = replace(need, method=self.study.teacher.method)
             if need.model == "student":  # of the run that needs it, which may be a stage itself
                 need = replace(need, model=stage.model)
@@ -116,9 +126,10 @@ class Graph:
                 stage_listing,
                 False,
                 (*above, here),
+                is_teacher,
             )
         spec = RunSpec(
-            data=self._data(train_on),
+            data=self._data(train_on, of_teacher),
             models=self._models(entry, stage, method),
             method=stage.method,
             version=method.version,
@@ -158,6 +169,7 @@ class Graph:
             listing,
             score,
             above,
+            True,
         )
 
     def _purpose(self, train_on: str) -> str:
@@ -182,10 +194,20 @@ class Graph:
             if isinstance(source, Trained)
         }
 
-    def _data(self, train_on: str) -> DataSpec:
+    def _data(self, train_on: str, of_teacher: bool) -> DataSpec:
         part = self.study.data
+        labelled = labelled_count(part, len(self.data.labels))
+        if of_teacher and self.study.teacher.labelled == "all":
+            labelled = 0
         return DataSpec(
-            part.name, self.data.checksum, part.validation, SPLIT_SEED, part.augment, train_on
+            part.name,
+            self.data.checksum,
+            part.validation,
+            SPLIT_SEED,
+            part.augment,
+            train_on,
+            labelled,
+            part.unlabelled.ratio if labelled else 0,
         )
 
     def diverged_source(self, plan: Plan, run_id: str) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from kdbench.records.spec import digest
 from kdbench.registry import Paper
 from kdbench.stats.analysis import PAIRED
 from kdbench.study import references, sampling
+from kdbench.study.graph import labelled_count
 from kdbench.study.plan import Node, Plan, Row, Trial
 from kdbench.study.planner import Planner
 from kdbench.study.schema import Study, Tune
@@ -68,6 +69,12 @@ def _hashed(study: Study) -> dict[str, Any]:
         del content["tune"]["confirm"]
     if not study.final.looks:
         del content["final"]["looks"]
+    if study.data.labelled is None:
+        del (
+            content["data"]["labelled"],
+            content["data"]["unlabelled"],
+            content["teacher"]["labelled"],
+        )
     if study.report.test == PAIRED:
         del content["report"]["test"]
     for entry in content["methods"]:
@@ -87,6 +94,9 @@ def _data(planner: Planner) -> PlanData:
         classes=tuple(data.class_names),
         images=len(data.labels),
         shape=tuple(data.shape),
+        labelled=labelled_count(part, len(data.labels)),
+        unlabelled=part.unlabelled.ratio if part.labelled else 0,
+        teacher_labelled=planner.study.teacher.labelled or "",
     )
 
 

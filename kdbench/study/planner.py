@@ -10,14 +10,14 @@ from dataclasses import replace
 from typing import Any
 
 from kdbench import models
-from kdbench.data.load import TrainingData, split
+from kdbench.data.load import TrainingData, few_labels, split
 from kdbench.methods import METHODS
 from kdbench.methods.base import Range
 from kdbench.records.spec import RunSpec
 from kdbench.records.store import Store
 from kdbench.study import sampling
 from kdbench.study.compatibility import check_models, incompatible
-from kdbench.study.graph import SPLIT_SEED, Graph
+from kdbench.study.graph import SPLIT_SEED, Graph, labelled_count
 from kdbench.study.load import StudyError
 from kdbench.study.looks import compared_rows, undecided
 from kdbench.study.plan import Plan, Row, Settings, Trial, hparams_of, settings_of
@@ -35,16 +35,24 @@ class Planner:
         self.store = store
         self.tune = study.tune if tune else None
         self.shape, self.classes = data.shape, data.classes
-        try:
-            split(data.labels, study.data.validation, SPLIT_SEED)
-        except ValueError as error:
-            raise StudyError(study.name, [f"data.validation: {error}"]) from None
+        self._check_split()
         check_models(study, data)
         self.incompatible = {
             entry.label: incompatible(study, data, entry) for entry in study.methods
         }
         self.graph = Graph(study, data, store)
         self.outputs = TeacherOutputs(data)
+
+    def _check_split(self) -> None:
+        """Raise `StudyError` where the images cannot be divided as the study says."""
+        part, labels, key = self.study.data, self.data.labels, "validation"
+        try:
+            fit, _ = split(labels, part.validation, SPLIT_SEED)
+            key = "labelled"
+            if part.labelled is not None:
+                few_labels(labels, fit, labelled_count(part, len(labels)), SPLIT_SEED)
+        except ValueError as error:
+            raise StudyError(self.study.name, [f"data.{key}: {error}"]) from None
 
     # -- the whole plan
 

@@ -21,6 +21,7 @@ NotNegative = Annotated[float, BeforeValidator(number), Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
 Seeds = Annotated[tuple[Seed, ...], BeforeValidator(seeds)]
 Count = Annotated[int, Field(ge=1, lt=2**31, strict=True)]
+Share = Annotated[float, Field(gt=0, lt=1, strict=True)]
 Prose = Annotated[str, AfterValidator(readable)]
 Text = Annotated[Prose, Field(pattern=r"\S")]
 CiteKey = Annotated[str, BeforeValidator(cite_key)]
@@ -35,12 +36,24 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class Unlabelled(Part):
+    """How many images without labels each step has beside one with a label."""
+
+    ratio: Count = 4
+
+
 class Data(Part):
-    """Which images, how many of the training images validate, and which views are drawn."""
+    """Which images, how many of the training images validate, and which views are drawn.
+
+    `labelled` is a number of images, or a share of those that validation leaves, which keep
+    their labels; the others are images without labels.
+    """
 
     name: Annotated[str, one_of("data set", DATASETS)]
     validation: Count
     augment: Annotated[str, one_of("augmentation", VIEWS)] = "none"
+    labelled: Count | Share | None = None
+    unlabelled: Unlabelled = Unlabelled()
 
 
 class Slot(Part):
@@ -50,10 +63,12 @@ class Slot(Part):
 
 
 class Teacher(Slot):
-    """The teacher: a run like any other. `seed: per-seed` gives each seed its own."""
+    """The teacher: a run like any other. `seed: per-seed` gives each seed its own. It learns
+    from the labels that the students have; with `labelled: all` from those of all images."""
 
     method: MethodKey = TEACHER.method
     seed: Seed | Literal["per-seed"] = 0
+    labelled: Literal["all"] | None = None
 
 
 class RecipePart(Part):

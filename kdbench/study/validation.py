@@ -28,6 +28,7 @@ from kdbench.study.schema import (
     Study,
     Teacher,
     Tune,
+    Unlabelled,
 )
 
 
@@ -100,6 +101,7 @@ def _fields_at(path: list[Any]) -> set[str]:
     parts: dict[tuple[str, ...], type[Part]] = {
         (): Study,
         ("data",): Data,
+        ("data", "unlabelled"): Unlabelled,
         ("student",): Slot,
         ("teacher",): Teacher,
         ("recipe",): RecipePart,
@@ -177,6 +179,11 @@ def check(study: Study) -> list[str]:
         )
     if study.teacher:
         faults += teacher_faults(study.teacher)
+    if study.data and study.data.labelled is None:
+        if study.data.unlabelled != Unlabelled():
+            faults.append("data.unlabelled: every image has its label; add data.labelled")
+        if study.teacher and study.teacher.labelled:
+            faults.append("teacher.labelled: every image has its label; leave it out")
     faults += references.citation_faults(study)
     for index, entry in enumerate(study.methods):
         if entry.method:

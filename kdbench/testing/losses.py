@@ -11,7 +11,7 @@ from torch import Tensor
 from kdbench.methods import METHODS
 from kdbench.methods.base import Incompatible
 from kdbench.methods.terms import wrong_terms, wrong_weights
-from kdbench.methods.types import Progress
+from kdbench.methods.types import NO_LABEL, Progress
 from kdbench.models.output import Output
 from kdbench.testing import fakes
 from kdbench.testing.report import Checks, require
@@ -33,12 +33,14 @@ class Case:
         self.terms(fakes.START)
         self.memory = [(buffer, buffer.clone()) for buffer in self.helpers.buffers()]
 
-    def terms(self, progress: Progress) -> dict[str, Tensor]:
+    def terms(self, progress: Progress, labelled: int = fakes.B) -> dict[str, Tensor]:
         """The terms of the loss on this case's outputs, with the helper modules' buffers as they
-        are after a step."""
+        are after a step; the first `labelled` examples have a label."""
         for buffer, value in self.memory:
             buffer.copy_(value)
-        return self.method.loss(self.out, fakes.batch(), self.helpers, progress)
+        batch = fakes.batch()
+        batch.labels[labelled:] = NO_LABEL
+        return self.method.loss(self.out, batch, self.helpers, progress)
 
 
 def check_terms(case: Case) -> None:
@@ -152,6 +154,25 @@ def check_seeded_helpers(case: Case) -> None:
         require(drawn, f"the helper {name} ignores torch's seed")
 
 
+def check_unlabelled(case: Case) -> None:
+    """A method with `unlabelled` learns from an example without a label, and the term `task`
+    does not know of it."""
+    if not case.method.unlabelled:
+        return
+    half, learned = fakes.B // 2, False
+    tensors = [t for role in fakes.trained(case.method) for t in _tensors(case.out[role])]
+    of_examples = [t for t in tensors if len(t) == fakes.B]
+    for progress in (fakes.START, fakes.END):
+        terms = case.terms(progress, labelled=half)
+        require(all(t.isfinite() for t in terms.values()), "a missing label makes a term infinite")
+        for name, term in terms.items():
+            grads = torch.autograd.grad(term, of_examples, retain_graph=True, allow_unused=True)
+            moves = any(g is not None and bool(g[half:].any()) for g in grads)
+            require(name != "task" or not moves, "the term `task` moves an unlabelled example")
+            learned |= moves
+    require(learned, "no term learns from an unlabelled example, though `unlabelled` says so")
+
+
 LOSS = (
     check_terms,
     check_gradients,
@@ -160,6 +181,7 @@ LOSS = (
     check_tensor_progress,
     check_loss_weights,
     check_seeded_helpers,
+    check_unlabelled,
 )
 
 

@@ -1,18 +1,18 @@
 """The batches that the runs of a cohort share."""
 
 from collections.abc import Collection, Mapping, Sequence
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
-from kdbench.data import Views, split
+from kdbench.data import Views
 from kdbench.methods.types import PREVIOUS, Examples, Progress
 from kdbench.models.output import Output
 from kdbench.records.spec import RunSpec
 from kdbench.training import seeds
 from kdbench.training.context import TrainingContext
-from kdbench.training.other_examples import Chosen, other_examples, shuffled
+from kdbench.training.examples import TrainingExamples, steps_of
+from kdbench.training.other_examples import Chosen, other_examples
 from kdbench.training.teachers import TeacherNetwork
 
 #: The layers that each teacher network is asked for batch by batch.
@@ -25,26 +25,31 @@ class SharedBatch:
     """One batch for all runs of a cohort: labels, images by view, and the live outputs of
     teacher networks, each computed when a run first asks for it.
 
-    `position` (batch, int64) says which training images these are, `view_ids` the view of
-    each image (batch, int64) for view 0, 1, ..., `others` position and view of each image of
-    other examples (`Method.examples`).
+    `known_labels` (images, int64) is `NO_LABEL` where a run may not see the label. `position`
+    (batch, int64) says which training images these are, `view_ids` the view of each image
+    (batch, int64) for view 0, 1, ..., `others` position and view of each image of other
+    examples (`Method.examples`); the first `labelled` images are those with labels.
     """
 
     def __init__(
         self,
         views: Views,
+        known_labels: Tensor,
         position: Tensor,
         view_ids: Sequence[Tensor],
         live_layers: LiveLayers,
         progress: Progress,
-        others: Mapping[str, Chosen] = MappingProxyType({}),
+        others: Mapping[str, Chosen],
+        labelled: int,
     ) -> None:
         self.views = views
+        self.known_labels = known_labels
         self.position = position
         self.view_ids = view_ids
         self.live_layers = live_layers
         self.progress = progress
         self.others = others
+        self.labelled = labelled
         self._labels: Tensor | None = None
         self._images: dict[Input, Tensor] = {}
         self._live: dict[TeacherNetwork, Output] = {}
@@ -54,14 +59,20 @@ class SharedBatch:
 
     def fresh(self) -> "SharedBatch":
         """The same batch, with nothing computed yet."""
-        tensors = self.position, self.view_ids
-        return SharedBatch(self.views, *tensors, self.live_layers, self.progress, self.others)
+        return self._with(self.position, self.view_ids, self.others)
 
     def copied(self) -> "SharedBatch":
         """The same batch in tensors of its own, which later batches may be copied into."""
         tensors = self.position.clone(), [each.clone() for each in self.view_ids]
         others = {kind: (p.clone(), v.clone()) for kind, (p, v) in self.others.items()}
-        return SharedBatch(self.views, *tensors, self.live_layers, self.progress, others)
+        return self._with(*tensors, others)
+
+    def _with(
+        self, position: Tensor, view_ids: Sequence[Tensor], others: Mapping[str, Chosen]
+    ) -> "SharedBatch":
+        known = self.views, self.known_labels
+        teachers = self.live_layers, self.progress
+        return SharedBatch(*known, position, view_ids, *teachers, others, self.labelled)
 
     def release(self) -> None:
         """Drop what was computed: an epoch's images together would fill the memory."""
@@ -71,9 +82,9 @@ class SharedBatch:
 
     @property
     def labels(self) -> Tensor:
-        """batch, int64."""
+        """batch, int64; `NO_LABEL` for the examples after the first `labelled`."""
         if self._labels is None:
-            self._labels = self.views.labels[self.position]
+            self._labels = self.known_labels[self.position]
         return self._labels
 
     def images(self, shown: Input) -> Tensor:
@@ -91,7 +102,7 @@ class SharedBatch:
         if PREVIOUS not in self.others:
             return None
         position, _ = self.others[PREVIOUS]
-        return Examples(self.views.labels[position], position)
+        return Examples(self.known_labels[position], position)
 
     def live(self, teacher: TeacherNetwork) -> Output:
         """A teacher network's outputs on view 0, with every layer that a run asked for: one
@@ -101,48 +112,54 @@ class SharedBatch:
         return self._live[teacher]
 
 
-def training_positions(spec: RunSpec, context: TrainingContext) -> tuple[Tensor, Tensor]:
-    """What a run trains on and what it is validated on, as positions in the training file."""
-    fit, held_out = split(context.data.labels, spec.data.validation, spec.data.split_seed)
-    if spec.data.train_on == "all":
-        fit, held_out = torch.arange(len(context.data.labels)), held_out[:0]
-    return fit.to(context.device), held_out.to(context.device)
-
-
 def epoch_batches(
     context: TrainingContext,
     spec: RunSpec,
-    fit: Tensor,
+    examples: TrainingExamples,
     epoch: int,
     inputs: Collection[Input] = (0,),
     live_layers: LiveLayers | None = None,
+    unlabelled: bool = False,
 ) -> list[SharedBatch]:
     """The batches of an epoch, the same for every method of this setting and seed.
 
-    Views are drawn up to the last in `inputs`, and the other examples that it names. The last
-    batch is as large as what is left; one single example is left out, since batch normalisation
-    and relations need two.
+    Views are drawn up to the last in `inputs`, and the other examples that it names. With
+    `unlabelled` each batch has those without labels after its labelled examples, which are the
+    same with and without.
     """
-    images = context.views(spec.data.augment)
-    positions = shuffled(spec, fit, epoch)
-    view_ids = [
-        images.draw(len(fit), seeds.stream(spec, f"views{view}", epoch=epoch))
-        for view in range(1 + max(shown for shown in inputs if isinstance(shown, int)))
-    ]
-    others = other_examples(context, spec, fit, epoch, [o for o in inputs if isinstance(o, str)])
-    size, epochs = spec.recipe.batch, spec.recipe.epochs
-    starts = [start for start in range(0, len(positions), size) if start + 1 < len(positions)]
+    images, steps = context.views(spec.data.augment), steps_of(spec, examples, epoch)
+    rest = steps.unlabelled if unlabelled else steps.unlabelled[:0]
+    shown = range(1 + max(shown for shown in inputs if isinstance(shown, int)))
+
+    def draw(count: int, purpose: str) -> Tensor:
+        return images.draw(count, seeds.stream(spec, purpose, epoch=epoch))
+
+    views = [draw(len(steps.labelled), f"views{view}") for view in shown]
+    rest_views = [draw(len(rest), f"unlabelled-views{view}") for view in shown]
+    kinds = [shown for shown in inputs if isinstance(shown, str)]
+    others = other_examples(images, spec, examples, epoch, kinds)
+
+    def progress(step: int) -> Progress:
+        epochs, now = spec.recipe.epochs, epoch + step / steps.count
+        return Progress(epoch / epochs, (epoch + 1) / epochs, now / epochs)
+
+    def together(step: int, labelled: Tensor, without: Tensor) -> Tensor:
+        mine = steps.of_labelled(step, labelled)
+        return torch.cat([mine, steps.of_unlabelled(step, without)]) if unlabelled else mine
+
     return [
         SharedBatch(
             images,
-            positions[start : start + size],
-            [ids[start : start + size] for ids in view_ids],
+            examples.labels,
+            together(step, steps.labelled, rest),
+            [together(step, *pair) for pair in zip(views, rest_views, strict=True)],
             live_layers or {},
-            Progress(epoch / epochs, (epoch + 1) / epochs, (epoch + step / len(starts)) / epochs),
+            progress(step),
             {
-                kind: (p[start : start + size], v[start : start + size])
-                for kind, (p, v) in others.items()
+                kind: (steps.of_labelled(step, position), steps.of_labelled(step, ids))
+                for kind, (position, ids) in others.items()
             },
+            len(steps.of_labelled(step, steps.labelled)),
         )
-        for step, start in enumerate(starts)
+        for step in range(steps.count)
     ]

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from kdbench.training.batches import training_positions
 from kdbench.training.context import TrainingContext, TrainingJob
+from kdbench.training.examples import examples_of
 from kdbench.training.run import TrainingRun, batches_for
 
 
@@ -55,8 +55,8 @@ class _Runner:
     def __init__(self, job: TrainingJob, context: TrainingContext, steps: int) -> None:
         from_start = TrainingJob(job.spec, job.method, job.layers)
         self.run = TrainingRun(from_start, context)
-        fit, _ = training_positions(job.spec, context)
-        self.batches = batches_for([self.run], context, fit, 0)[:steps]
+        examples = examples_of(job.spec, context)
+        self.batches = batches_for([self.run], context, examples, 0)[:steps]
         self.device = context.device
         self.turn()
 

@@ -8,10 +8,10 @@ depend on the other runs. The loop knows roles and sources, never a method's nam
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from kdbench.training.batches import training_positions
 from kdbench.training.context import TrainingContext, TrainingJob
 from kdbench.training.cuda_graphs.pool import GraphPool
 from kdbench.training.events import Event, Failed, cause
+from kdbench.training.examples import examples_of
 from kdbench.training.memory import CohortTooLarge, out_of_memory
 from kdbench.training.run import TrainingRun, batches_for, step_each
 from kdbench.training.state import pack_state
@@ -33,8 +33,8 @@ def train_cohort(
     Reports what happens through `emit`. When `stopping` turns true, the step is finished,
     every run's last whole epoch is reported with its checkpoint, and the cohort ends. Runs
     whose checkpoints are of different ages, as a driver that was killed may leave them, are
-    trained one age after the other. With `graphs` each run's step is captured as a CUDA graph
-    and replayed.
+    trained one age after the other, and runs that are shown images without labels after those
+    that are not. With `graphs` each run's step is captured as a CUDA graph and replayed.
 
     Raises `CohortTooLarge` where memory runs out for several runs, after reporting every
     unfinished one's last whole epoch; a run for which it runs out alone has failed.
@@ -58,13 +58,13 @@ def train_cohort(
     try:
         for job in jobs:
             guarded(job.spec.id, lambda each: runs.append(TrainingRun(each, context)), job)
-        ages: dict[int, list[TrainingRun]] = {}
+        groups: dict[tuple[int, bool], list[TrainingRun]] = {}
         for run in runs:
-            ages.setdefault(run.history.epoch, []).append(run)
-        for same_age in ages.values():
+            groups.setdefault((run.history.epoch, run.shows_unlabelled), []).append(run)
+        for group in groups.values():
             if graphs:
                 graphs.clear()
-            _lockstep(same_age, context, emit, stopping, graphs, kept, guarded)
+            _lockstep(group, context, emit, stopping, graphs, kept, guarded)
     except Exception as error:
         if not out_of_memory(error):
             raise
@@ -90,9 +90,9 @@ def _lockstep(
     kept: dict[str, Kept],
     guarded: Callable[..., bool],
 ) -> None:
-    """Train runs that have done the same number of epochs."""
+    """Train runs that have done the same number of epochs, and are shown the same images."""
     spec, first = runs[0].spec, runs[0].history.epoch
-    fit, held_out = training_positions(spec, context)
+    examples = examples_of(spec, context)
     step = graphs.step if graphs else step_each
 
     def finish(run: TrainingRun) -> None:
@@ -110,7 +110,7 @@ def _lockstep(
     for epoch in range(first, spec.recipe.epochs):
         if not runs:
             return
-        batches = batches_for(runs, context, fit, epoch)
+        batches = batches_for(runs, context, examples, epoch)
         for run in runs:
             run.begin_epoch(len(batches))
         for batch in batches:
@@ -119,7 +119,7 @@ def _lockstep(
                     emit(run.report(_packed(kept[run.spec.id])))
                 return
             runs = step(batch, runs, guarded)
-        runs = [r for r in runs if guarded(r.spec.id, r.end_epoch, held_out)]
+        runs = [r for r in runs if guarded(r.spec.id, r.end_epoch, examples.held_out)]
         for run in runs:
             if not run.history.finite:
                 end(run)

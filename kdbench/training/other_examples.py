@@ -5,35 +5,34 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
+from kdbench.data import Views
 from kdbench.methods.types import SAME_CLASS
 from kdbench.records.spec import RunSpec
 from kdbench.training import seeds
-from kdbench.training.context import TrainingContext
+from kdbench.training.examples import TrainingExamples, steps_of
 
 #: The positions of examples, and the view of each.
 Chosen = tuple[Tensor, Tensor]
 
 
-def shuffled(spec: RunSpec, fit: Tensor, epoch: int) -> Tensor:
-    """The positions of an epoch in the order of its batches."""
-    order = seeds.stream(spec, "order", epoch=epoch).permutation(len(fit))
-    return fit[torch.from_numpy(order).to(fit.device)]
-
-
 def other_examples(
-    context: TrainingContext, spec: RunSpec, fit: Tensor, epoch: int, kinds: Collection[str]
+    images: Views, spec: RunSpec, examples: TrainingExamples, epoch: int, kinds: Collection[str]
 ) -> dict[str, Chosen]:
-    """For each of `kinds` the example beside each one of the epoch, in the order of its batches."""
-    images = context.views(spec.data.augment)
+    """For each of `kinds` the example beside each labelled one of the epoch, in the order of its
+    batches."""
+    now = steps_of(spec, examples, epoch)
     chosen = {}
     for kind in kinds:
         stream = seeds.stream(spec, kind, epoch=epoch)
         if kind == SAME_CLASS:
-            share = torch.from_numpy(stream.random(len(fit))).to(fit.device)
-            position = of_same_class(images.labels, shuffled(spec, fit, epoch), share)
+            share = torch.from_numpy(stream.random(len(now.labelled))).to(now.labelled.device)
+            position = of_same_class(examples.labels, now.labelled, share)
         else:
-            position = of_batch_before(spec, fit, epoch)
-        chosen[kind] = position, images.draw(len(fit), stream)
+            before = steps_of(spec, examples, epoch - 1) if epoch else None
+            last = before.labelled[-now.size :] if before else now.labelled[: now.size]
+            # The first batch is shown the end of the epoch before; in the first epoch, itself.
+            position = torch.cat([last, now.labelled])[: len(now.labelled)]
+        chosen[kind] = position, images.draw(len(position), stream)
     return chosen
 
 
@@ -45,11 +44,3 @@ def of_same_class(labels: Tensor, positions: Tensor, share: Tensor) -> Tensor:
     counts = torch.bincount(own)
     first = counts.cumsum(0) - counts
     return by_class[first[own] + (share * counts[own]).long()]
-
-
-def of_batch_before(spec: RunSpec, fit: Tensor, epoch: int) -> Tensor:
-    """The positions of the epoch, one batch late: its first batch is shown the end of the epoch
-    before, and in the first epoch itself."""
-    now, size = shuffled(spec, fit, epoch), spec.recipe.batch
-    before = shuffled(spec, fit, epoch - 1)[-size:] if epoch else now[:size]
-    return torch.cat([before, now])[: len(fit)]

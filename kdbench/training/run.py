@@ -17,6 +17,7 @@ from kdbench.training import seeds
 from kdbench.training.batches import Input, SharedBatch, epoch_batches
 from kdbench.training.context import TrainingContext, TrainingJob
 from kdbench.training.events import Epochs, Finished
+from kdbench.training.examples import TrainingExamples
 from kdbench.training.networks import build_networks
 from kdbench.training.optim import lr_at, make_optimizer, set_lr
 from kdbench.training.state import History, copy_state, finished, restore_state
@@ -41,6 +42,11 @@ class TrainingRun:
         self.correct = torch.zeros((), device=self.device, dtype=torch.int64)
         if job.checkpoint is not None:
             restore_state(job.checkpoint, self.networks, self.optimizer, self.history, self.device)
+
+    @property
+    def shows_unlabelled(self) -> bool:
+        """Whether its batches hold examples without labels."""
+        return bool(self.spec.data.labelled) and self.method.unlabelled
 
     # -- the training step
 
@@ -110,6 +116,7 @@ class TrainingRun:
     def count(self, batch: SharedBatch) -> None:
         """Count a step that was computed."""
         self._images += len(batch)
+        self._labelled += batch.labelled
         self._step += 1
 
     # -- one epoch
@@ -125,7 +132,7 @@ class TrainingRun:
         """Start this epoch's random streams, measurements and learning rate."""
         spec, epoch = self.spec, self.history.epoch
         self._started = time.perf_counter()
-        self._step = self._images = 0
+        self._step = self._images = self._labelled = 0
         self._dropout = {
             role: seeds.integers(seeds.stream(spec, "dropout", role, epoch), steps)
             for role in self.networks.in_training()
@@ -145,7 +152,7 @@ class TrainingRun:
         row: dict[str, Any] = {"epoch": history.epoch, "lr": self.lr}
         for name, value in self.loss_sums.items():
             row[f"train.loss.{name}" if name else "train.loss"] = float(value) / self._images
-        row["train.accuracy"] = float(self.correct) / self._images
+        row["train.accuracy"] = float(self.correct) / self._labelled
         if len(held_out):
             row |= self._validate(held_out)
         # The weights too: the last step can break them, and no later loss would show it.
@@ -235,8 +242,9 @@ def live_layers(runs: Iterable[TrainingRun]) -> dict[TeacherNetwork, tuple[str, 
 
 
 def batches_for(
-    runs: Sequence[TrainingRun], context: TrainingContext, fit: Tensor, epoch: int
+    runs: Sequence[TrainingRun], context: TrainingContext, examples: TrainingExamples, epoch: int
 ) -> list[SharedBatch]:
     """The batches of an epoch with the views and live teacher outputs that the runs need."""
-    inputs = inputs_of(runs)
-    return epoch_batches(context, runs[0].spec, fit, epoch, inputs, live_layers(runs))
+    first = runs[0]
+    needs = inputs_of(runs), live_layers(runs), first.shows_unlabelled
+    return epoch_batches(context, first.spec, examples, epoch, *needs)

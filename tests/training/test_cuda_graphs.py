@@ -8,11 +8,11 @@ import torch
 
 from kdbench.methods import BUILTIN, METHODS
 from kdbench.methods.types import Progress
-from kdbench.training.batches import training_positions
 from kdbench.training.cuda_graphs import graph as graphs
 from kdbench.training.cuda_graphs import pool
 from kdbench.training.cuda_graphs.pool import GraphPool
 from kdbench.training.cuda_graphs.step import GraphedStep
+from kdbench.training.examples import examples_of
 from kdbench.training.memory import CohortTooLarge
 from kdbench.training.run import TrainingRun, batches_for
 
@@ -126,8 +126,8 @@ def test_one_pool_serves_one_cohort_after_another(world, device):
 def graphed(world, device: str, key: str = "kd") -> tuple[TrainingRun, GraphedStep, list]:
     context, job = world.context(device), world.job(key)
     run = TrainingRun(job, context)
-    fit, _ = training_positions(job.spec, context)
-    batches = batches_for([run], context, fit, 0)
+    examples = examples_of(job.spec, context)
+    batches = batches_for([run], context, examples, 0)
     run.begin_epoch(len(batches))
     return run, GraphedStep([run], batches[0]), batches
 
@@ -186,9 +186,11 @@ def test_each_size_of_batch_is_captured_once(world, monkeypatch):
 
     monkeypatch.setattr(pool, "GraphedStep", Counted)
     job = world.job("kd")
-    fit, _ = training_positions(job.spec, world.context())
+    examples = examples_of(job.spec, world.context())
     captured(world, job)
-    assert sorted(sizes) == sorted({job.spec.recipe.batch, len(fit) % job.spec.recipe.batch} - {0})
+    assert sorted(sizes) == sorted(
+        {job.spec.recipe.batch, len(examples.labelled) % job.spec.recipe.batch} - {0}
+    )
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 from kdbench.methods import METHODS, PREVIOUS, SAME_CLASS, Shared, Trained
 from kdbench.methods.ce import CE
 from kdbench.testing.training import other_run
-from kdbench.training.batches import training_positions
 from kdbench.training.cuda_graphs.pool import GraphPool
+from kdbench.training.examples import examples_of
 from kdbench.training.other_examples import of_same_class
 from kdbench.training.run import TrainingRun, batches_for
 
@@ -17,8 +17,12 @@ from kdbench.training.run import TrainingRun, batches_for
 def epochs_of(world, key, *epochs):
     context = world.context()
     run = TrainingRun(world.job(key), context)
-    fit, _ = training_positions(run.spec, context)
-    return context, fit, [batches_for([run], context, fit, epoch) for epoch in epochs]
+    examples = examples_of(run.spec, context)
+    return (
+        context,
+        examples.labelled,
+        [batches_for([run], context, examples, epoch) for epoch in epochs],
+    )
 
 
 def test_partners_are_examples_of_the_same_class_that_are_trained_on(world):
@@ -77,8 +81,8 @@ def test_a_network_that_is_asked_again_sees_batch_statistics_twice_and_has_one_s
     context = world.context()
     job = dataclasses.replace(world.job("ce"), method=Again())
     run = TrainingRun(job, context)
-    fit, _ = training_positions(run.spec, context)
-    (batch, *_) = batches_for([run], context, fit, 0)
+    examples = examples_of(run.spec, context)
+    (batch, *_) = batches_for([run], context, examples, 0)
     run.begin_epoch(3)
     run.step(batch)
     student = run.networks.trained["student"]

@@ -18,10 +18,10 @@ from kdbench.methods.networks import Average, Snapshot, Trained
 from kdbench.records.spec import Recipe
 from kdbench.training import loop as train
 from kdbench.training import state
-from kdbench.training.batches import training_positions
 from kdbench.training.context import TrainingJob
 from kdbench.training.cost import measure_costs
 from kdbench.training.events import Epochs, Failed, Finished
+from kdbench.training.examples import examples_of
 from kdbench.training.networks import _inner
 from kdbench.training.optim import lr_at, make_optimizer
 from kdbench.training.run import TrainingRun, batches_for
@@ -215,7 +215,7 @@ def test_validation_and_best_are_those_of_the_kept_weights(world):
     outcome = world.alone(job)
     stored = load_tensors(outcome.weights)
     context = world.context()
-    _, held_out = training_positions(job.spec, context)
+    held_out = examples_of(job.spec, context).held_out
     result = outcome.result
 
     def measured(which: str) -> tuple[float, float]:
@@ -315,8 +315,9 @@ def test_progress_runs_from_the_first_step_to_the_last(world):
 def test_an_epoch_shows_each_fit_image_once_and_no_held_out_one(world):
     context, job = world.context(), world.job("kdcl")
     run = TrainingRun(job, context)
-    fit, held_out = training_positions(job.spec, context)
-    batches = batches_for([run], context, fit, 0)
+    examples = examples_of(job.spec, context)
+    fit, held_out = examples.labelled, examples.held_out
+    batches = batches_for([run], context, examples, 0)
     shown = torch.cat([batch.position for batch in batches])
     assert [len(batch.position) for batch in batches] == [40, 40, 20]
     assert sorted(shown.tolist()) == sorted(fit.tolist())
@@ -334,8 +335,8 @@ def test_an_epoch_shows_each_fit_image_once_and_no_held_out_one(world):
 def test_a_role_with_a_view_of_its_own_is_shown_it(world):
     context = world.context()
     run = TrainingRun(world.job("kdcl"), context)
-    fit, _ = training_positions(run.spec, context)
-    batch = batches_for([run], context, fit, 0)[0]
+    examples = examples_of(run.spec, context)
+    batch = batches_for([run], context, examples, 0)[0]
     shown = {}
     for role, network in run.networks.extractors.items():
         network.register_forward_pre_hook(
@@ -351,8 +352,8 @@ def test_a_role_with_a_view_of_its_own_is_shown_it(world):
 def test_a_single_left_over_image_is_left_out(world):
     context = world.context()
     job = world.job("ce", recipe={"batch": 33})
-    fit, _ = training_positions(job.spec, context)
-    batches = batches_for([TrainingRun(job, context)], context, fit, 0)
+    examples = examples_of(job.spec, context)
+    batches = batches_for([TrainingRun(job, context)], context, examples, 0)
     assert [len(batch.position) for batch in batches] == [33, 33, 33]
     assert world.alone(job).finished is not None
 
@@ -360,8 +361,8 @@ def test_a_single_left_over_image_is_left_out(world):
 def order(world, job: TrainingJob, epoch: int = 0) -> tuple[list[int], list[int]]:
     """Which images an epoch shows, and in which view."""
     context = world.context()
-    fit, _ = training_positions(job.spec, context)
-    batches = batches_for([TrainingRun(job, context)], context, fit, epoch)
+    examples = examples_of(job.spec, context)
+    batches = batches_for([TrainingRun(job, context)], context, examples, epoch)
     return (
         torch.cat([b.position for b in batches]).tolist(),
         torch.cat([b.view_ids[0] for b in batches]).tolist(),
