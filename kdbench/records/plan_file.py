@@ -78,7 +78,8 @@ class PlanRow:
     `row` is `default`, `tuned`, `pinned` or `only`; `searched` names what its tuning moved, and
     `ranges` gives where; `incompatible` says why it has no runs; `outputs` says, for each role
     that another run fills, whether its outputs come from the `cache` or are computed `live`;
-    `at_edge` names what the chosen trial has at an end of its range.
+    `at_edge` names what the chosen trial has at an end of its range; `unlabelled` says that its
+    runs learn from images without labels too.
     """
 
     label: str
@@ -94,6 +95,7 @@ class PlanRow:
     outputs: Mapping[str, str] = field(default_factory=dict)
     ranges: Mapping[str, SearchRange] = field(default_factory=dict)
     at_edge: tuple[str, ...] = ()
+    unlabelled: bool = False
 
 
 @dataclass(frozen=True)
@@ -203,6 +205,8 @@ class PlanFile:
         for row in plan["rows"]:
             if not row["at_edge"]:
                 del row["at_edge"]
+            if not row["unlabelled"]:
+                del row["unlabelled"]
         if self.test == "paired-t":
             del plan["test"]
         if not self.looks:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from kdbench.masking import mask
+from kdbench.methods import METHODS
 from kdbench.methods.base import Range
 from kdbench.records.plan_file import (
     PlanConfirm,
@@ -140,6 +141,7 @@ def _row(planner: Planner, plan: Plan, row: Row) -> PlanRow:
         outputs=dict(planner.outputs.access(plan, runs[0])) if runs else {},
         ranges={name: SearchRange(r.low, r.high, r.log) for name, r in ranges.items()},
         at_edge=_at_edge(row, ranges),
+        unlabelled=planner.study.data.labelled is not None and METHODS[row.method].unlabelled,
     )
 
 

@@ -43,6 +43,7 @@ def write_captions(context: Context) -> tuple[Sentence, ...]:
         "tuning": _tuning(plan),
         "teacher": _teacher(plan, frame),
         "data": _data(plan),
+        "labels": _labels(plan),
         "origin": _origin(frame),
         "measured": _measured(context),
         "descriptive": _descriptive(context),
@@ -230,6 +231,21 @@ def _data(plan: PlanFile) -> str:
         parts.append(f"study {plan.hash}")
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def _labels(plan: PlanFile) -> str:
+    """Which images have labels, and which rows learn from the others."""
+    data = plan.data
+    if data is None or not data.labelled:
+        return ""
+    teacher = "all labels" if data.teacher_labelled else "the same labels as the students"
+    without = dict.fromkeys(row.label for row in plan.rows if row.runs and not row.unlabelled)
+    alone = f" From the labelled images alone learn {_listed(without)}." if without else ""
+    return (
+        f"Of the training images {data.labelled} keep their labels, stratified by class; the "
+        f"teacher has {teacher}. For each labelled image a step has {data.unlabelled} without "
+        f"labels, and every method takes the same number of steps.{alone}"
+    )
 
 
 def _origin(frame: pd.DataFrame) -> str:

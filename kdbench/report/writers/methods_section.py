@@ -125,6 +125,13 @@ def _parts(data: PlanData) -> str:
     if data.train_on:
         part = "all training images" if data.train_on == "all" else "the other training images"
         text += f"; the final runs train on {part}"
+    if data.labelled:
+        teacher = "all of them" if data.teacher_labelled else "the same ones"
+        text += (
+            f"; {count(data.labelled, 'image')}, stratified by class, keep their labels (the "
+            f"teacher has {teacher}), and each step has {data.unlabelled} images without a label "
+            "for each of those with one"
+        )
     return text + ("" if data.augment == "none" else f", augmented by {data.augment}")
 
 
