@@ -16,6 +16,7 @@ from kdbench.execution.integrity import report_outdated, set_damaged_aside
 from kdbench.execution.protocols import PrintReporter, ProgressReporter, RunTracker
 from kdbench.execution.signals import StopRequest
 from kdbench.methods import METHODS
+from kdbench.models.source_files import keep_sources
 from kdbench.records.layout import require_layout
 from kdbench.records.plan_file import CorruptPlan, PlanFile
 from kdbench.records.store import Store
@@ -199,6 +200,7 @@ def train_study(
     far as it can be.
     """
     study = planner.study.name
+    keep_sources(planner.study.models(), store.root)
     set_damaged_aside(planner, store, reporter)
     tracker = BackgroundSync(store, study, tracking_uri(store.root), on_trouble=reporter.log)
     stop = StopRequest()

@@ -13,7 +13,9 @@ from torch import nn
 from kdbench.errors import KdbenchError
 from kdbench.models import resnet, tutorial, wrn
 from kdbench.models.digits import DigitsCNN, DigitsCNNSmall
+from kdbench.models.foreign import build_foreign
 from kdbench.models.mnist import MnistCNN, MnistMLP
+from kdbench.models.names import is_foreign
 from kdbench.models.resnet import ResNet
 from kdbench.models.tutorial import DeepNN, LightNN
 from kdbench.models.wrn import WideResNet
@@ -92,7 +94,7 @@ MODELS: Registry[Builder] = Registry(
 
 def paper_of(name: str) -> Paper | None:
     """The paper of the model `name`, or None if it has none."""
-    return getattr(MODELS[name], "paper", None)
+    return None if is_foreign(name) else getattr(MODELS[name], "paper", None)
 
 
 def build(name: str, image_shape: ImageShape, classes: int) -> nn.Module:
@@ -101,7 +103,7 @@ def build(name: str, image_shape: ImageShape, classes: int) -> nn.Module:
     `image_shape` is channels x height x width in pixels. Raises `UnknownName`, and `BrokenModel`
     (a `ValueError`) for fewer than 2 classes and for images that the model cannot take.
     """
-    builder = MODELS[name]
+    builder = partial(build_foreign, name) if is_foreign(name) else MODELS[name]
     if classes < 2:
         raise BrokenModel(f"model {name} needs at least 2 classes; given {classes}")
     shape = _triple(image_shape)

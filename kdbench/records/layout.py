@@ -30,7 +30,7 @@ RECORD_FILES = {
 #: What is made from the records: files and folders of the root. MLflow's database is not among
 #: them, as nothing waits for it: `kdbench.tracking` says what is wrong with it.
 COPIES = ("optuna.journal", ".mlflow.lock", ".optuna.lock")
-COPY_FOLDERS = ("runs/output_cache", "reports", "mlartifacts")
+COPY_FOLDERS = ("runs/output_cache", "runs/model_files", "reports", "mlartifacts")
 #: Files of a report end so.
 REPORT_SUFFIXES = {".html", ".md", ".csv", ".tex", ".bib", ".json", ".gz", ".svg", ".pdf", ".png"}
 

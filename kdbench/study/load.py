@@ -78,8 +78,11 @@ class Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def parse_study(text: str, where: str, changes: Mapping[str, Any] | None = None) -> Study:
-    """The study that `text` (YAML) describes, with `changes` (dotted key to value) made.
+def parse_study(
+    text: str, where: str, changes: Mapping[str, Any] | None = None, folder: Path = Path()
+) -> Study:
+    """The study that `text` (YAML) describes, with `changes` (dotted key to value) made; files
+    that it names are looked for in `folder`.
 
     Raises `StudyError` with every fault that was found.
     """
@@ -94,7 +97,7 @@ def parse_study(text: str, where: str, changes: Mapping[str, Any] | None = None)
         ]
         raw["methods"] = [entry_of(item) for item in raw["methods"]]
     try:
-        study = Study.model_validate(raw)
+        study = Study.model_validate(raw, context={"folder": folder})
     except ValidationError as error:
         faults += [message(e, raw) for e in error.errors()]
         raise StudyError(where, faults + check(valid_parts(raw))) from None
@@ -182,4 +185,4 @@ def load_study(name: str, changes: Mapping[str, Any] | None = None) -> Study:
                 "a path to a YAML file works too"
             ],
         ) from None
-    return parse_study(text, name, changes)
+    return parse_study(text, name, changes, path.parent)

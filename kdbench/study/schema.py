@@ -3,9 +3,16 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
-from kdbench import models
 from kdbench.data import VIEWS
 from kdbench.data.datasets import DATASETS
 from kdbench.methods import METHODS
@@ -14,6 +21,7 @@ from kdbench.records.spec import Recipe
 from kdbench.registry import KINDS, URL, Paper, balanced
 from kdbench.stats.analysis import MODERATED, TESTS
 from kdbench.study.fields import cite_key, number, one_of, readable, safe_name, seeds
+from kdbench.study.model_names import MODEL_KEYS, model_name
 
 Name = Annotated[str, BeforeValidator(safe_name)]
 Positive = Annotated[float, BeforeValidator(number), Field(gt=0)]
@@ -25,7 +33,7 @@ Share = Annotated[float, Field(gt=0, lt=1, strict=True)]
 Prose = Annotated[str, AfterValidator(readable)]
 Text = Annotated[Prose, Field(pattern=r"\S")]
 CiteKey = Annotated[str, BeforeValidator(cite_key)]
-ModelName = Annotated[str, one_of("model", models.MODELS)]
+ModelName = Annotated[str, BeforeValidator(model_name)]
 Precision = Annotated[str, one_of("precision", ("fp32", "bf16"))]
 MethodKey = Annotated[str, one_of("method", METHODS)]
 
@@ -57,9 +65,17 @@ class Data(Part):
 
 
 class Slot(Part):
-    """A model for one of the study's slots."""
+    """A model for one of the study's slots; in a file, `options` and `layers` stand beside it."""
 
     model: ModelName
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_name(cls, raw: Any) -> Any:
+        if not isinstance(raw, Mapping) or not MODEL_KEYS & set(raw):
+            return raw
+        rest = {key: value for key, value in raw.items() if key not in MODEL_KEYS}
+        return {**rest, "model": {key: raw[key] for key in raw if key in MODEL_KEYS}}
 
 
 class Teacher(Slot):
@@ -228,6 +244,11 @@ class Study(Part):
     final: Final
     report: Report
 
+    def models(self) -> tuple[str, ...]:
+        """The models of all slots, each once."""
+        slots = (name for entry in self.methods for name in entry.slots.values())
+        return tuple(dict.fromkeys((self.student.model, self.teacher.model, *slots)))
+
 
 def entry_of(raw: Any) -> Any:
     """A method's line as a mapping: `kd`, or `{method: kd, label: ..., hparams: ...}`."""
@@ -237,9 +258,9 @@ def entry_of(raw: Any) -> Any:
         return raw
     keys = {"method", "label", "hparams"}
     slots = {
-        key: value["model"]
+        key: value
         for key, value in raw.items()
-        if key not in keys and isinstance(value, Mapping) and set(value) == {"model"}
+        if key not in keys and isinstance(value, Mapping) and {"model"} <= set(value) <= MODEL_KEYS
     }
     rest = {key: value for key, value in raw.items() if key not in slots}
     rest.setdefault("label", rest.get("method"))

@@ -13,6 +13,7 @@ from kdbench.registry import did_you_mean
 from kdbench.stats import FEWEST_SEEDS
 from kdbench.study import references
 from kdbench.study.fields import SHORT, unknown_key
+from kdbench.study.model_names import MODEL_KEYS
 from kdbench.study.schema import (
     CitedSource,
     Data,
@@ -117,6 +118,8 @@ def _fields_at(path: list[Any]) -> set[str]:
     if path[:2] == ["report", "sources"]:
         return set(CitedSource.model_fields)
     names = tuple(str(part) for part in path if not isinstance(part, int))
+    if names in {("student",), ("teacher",)}:
+        return set(parts[names].model_fields) | MODEL_KEYS
     return set(parts.get(names, Part).model_fields)
 
 

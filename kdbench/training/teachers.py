@@ -19,6 +19,7 @@ from kdbench.data import Views
 from kdbench.data.load import TrainingData
 from kdbench.errors import KdbenchError
 from kdbench.models.output import Output
+from kdbench.models.source_files import search_sources
 from kdbench.records.readers import CorruptRecord, checksum
 from kdbench.records.spec import TYPES
 from kdbench.records.store import Store
@@ -47,6 +48,7 @@ def load_student(store: Store, run_id: str, which: str, data: TrainingData) -> n
     Raises `FileNotFoundError` where the run is unfinished, `CorruptRecord` where its
     weights are not whole.
     """
+    search_sources(store.root)
     record = store.record(run_id)
     spec = record.spec()
     if spec is None or record.result is None:

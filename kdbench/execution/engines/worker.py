@@ -16,6 +16,7 @@ from kdbench.execution.engines.protocol import (
 )
 from kdbench.methods import METHODS
 from kdbench.methods.layers import layers_of_run
+from kdbench.models.source_files import search_sources
 from kdbench.records.spec import RunSpec
 from kdbench.records.store import Store
 from kdbench.training.context import TrainingContext, TrainingJob
@@ -34,6 +35,7 @@ class Worker:
     def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings
         self.store = Store(settings.root)
+        search_sources(settings.root)
         self.device = torch.device(settings.device)
         self.data: TrainingData = load(settings.data_name, settings.data_dir)
         on_gpu = self.device.type == "cuda"
