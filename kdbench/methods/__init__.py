@@ -44,6 +44,7 @@ from kdbench.methods.hint import Hint
 from kdbench.methods.ickd import ICKD
 from kdbench.methods.ikl import IKL
 from kdbench.methods.itrd import ITRD
+from kdbench.methods.jacobian import Jacobian
 from kdbench.methods.kd import KD
 from kdbench.methods.kdcl import KDCL
 from kdbench.methods.label_smoothing import LabelSmoothing
@@ -140,6 +141,7 @@ BUILTIN: dict[str, type[Method]] = {
     "srrl": SRRL,
     "cat-kd": CATKD,
     "itrd": ITRD,
+    "jacobian": Jacobian,
     # relations
     "fsp": FSP,
     "rkd": RKD,

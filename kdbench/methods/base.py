@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kdbench.errors import KdbenchError
 from kdbench.methods.networks import Source, Trained
-from kdbench.methods.types import Batch, Progress, Shapes
+from kdbench.methods.types import Batch, Progress, Score, Shapes
 from kdbench.models.output import Output
 from kdbench.registry import Paper
 
@@ -89,6 +89,17 @@ class Method:
         Raises `Incompatible` with a reason where the method cannot serve these shapes.
         """
         return nn.ModuleDict()
+
+    def image_score(self) -> Score | None:
+        """What the loss reads the gradient of with respect to the images, in every network's
+        `Output.image_gradient`; None: of nothing. The labels are the batch's own.
+        """
+        return None
+
+    def asks_live(self) -> bool:
+        """Whether frozen networks are asked batch by batch whatever the recipe says, as no cache
+        holds what the loss reads."""
+        return self.image_score() is not None
 
     def loss_weights(self) -> dict[str, float]:
         """The expanded weights of the objective: `task` is what multiplies the

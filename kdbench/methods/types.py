@@ -1,6 +1,6 @@
 """What flows between networks and losses: plain frozen records, no behaviour."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -11,6 +11,10 @@ from torch import Tensor
 #: examples of the batch before, in views of their own. The first batch of all has none
 #: before it, and is shown again.
 SAME_CLASS, PREVIOUS = "same-class", "previous"
+
+
+#: A number for each example (batch), from logits (batch x classes) and labels (batch).
+Score = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)

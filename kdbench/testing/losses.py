@@ -63,6 +63,12 @@ def check_gradients(case: Case) -> None:
         require(_moved(parameter), f"no gradient reaches the helper {name}")
     trained = fakes.trained(case.method)
     read = [t for role in trained for t in case.out[role].features.values()]
+    for role in trained:
+        asked = case.out[role].image_gradient
+        require(
+            asked is None or _moved(asked),
+            f"no gradient reaches the image gradient of the {role}; image_score() is not needed",
+        )
     require(
         not read or any(map(_moved, read)),
         "no gradient reaches a feature of a trained network; layers() asks for them in vain",
@@ -101,6 +107,7 @@ def check_no_values_read(case: Case) -> None:
             o.logits.to("meta"),
             {n: t.to("meta") for n, t in o.features.items()},
             {n: t.to("meta") for n, t in o.parameters.items()},
+            None if o.image_gradient is None else o.image_gradient.to("meta"),
         )
         for role, o in case.out.items()
     }
@@ -202,4 +209,5 @@ def _moved(tensor: Tensor) -> bool:
 
 
 def _tensors(output: Output) -> list[Tensor]:
-    return [output.logits, *output.features.values(), *output.parameters.values()]
+    gradient = [] if output.image_gradient is None else [output.image_gradient]
+    return [output.logits, *output.features.values(), *output.parameters.values(), *gradient]

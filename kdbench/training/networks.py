@@ -105,7 +105,10 @@ def build_networks(job: TrainingJob, context: TrainingContext) -> RunNetworks:
         parameters[role] = models.parameter_shapes(model, data.shape, data.classes)
     views = VIEWS[spec.data.augment]
     teachers = {
-        role: (teacher, uses_cache(spec, len(data.labels), views, shapes[role]))
+        role: (
+            teacher,
+            not job.method.asks_live() and uses_cache(spec, len(data.labels), views, shapes[role]),
+        )
         for role, teacher in frozen.items()
     }
     with torch.random.fork_rng(devices=[]):

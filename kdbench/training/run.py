@@ -4,6 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdbench.methods.base import Method
+from kdbench.methods.image_gradients import with_image_gradient
 from kdbench.methods.types import Batch
 from kdbench.models.output import Output
 from kdbench.training import seeds
@@ -70,21 +72,31 @@ class TrainingRun:
         self.correct += (logits.argmax(1) == batch.labels).sum()
 
     def _forward(self, role: str, batch: SharedBatch) -> Output:
-        """The logits and features of one network of the run, in float32."""
+        """What one network of the run answers."""
+        score = self.method.image_score()
+        network: Callable[[Tensor], Output] = partial(self._ask, role)
         if role in self.networks.teachers:
             teacher, cached = self.networks.teachers[role]
             if cached:
                 return teacher.cached(batch.position, self.job.layers, batch.view_ids[0])
-            return batch.live(teacher)
+            if score is None:
+                return batch.live(teacher)
+            # For this run alone: what runs share has no graph.
+            network = teacher.network(self.job.layers)
         images = batch.images(input_of(self.method, role))
+        trained = self.networks.sources[role].gradient
+        if score is not None:
+            return with_image_gradient(network, images, batch.labels, score, trained)
+        with torch.set_grad_enabled(trained):
+            return network(images)
+
+    def _ask(self, role: str, images: Tensor) -> Output:
+        """The logits and features of a network that is no teacher, in float32."""
         if role in self._dropout and self.device.type == "cpu":
             # The generator itself: `torch.manual_seed` also notes a call stack for CUDA.
             torch.default_generator.manual_seed(self._dropout[role][self._step])
         bf16 = self.spec.recipe.precision == "bf16"
-        with (
-            torch.autocast(self.device.type, torch.bfloat16, enabled=bf16),
-            torch.set_grad_enabled(self.networks.sources[role].gradient),
-        ):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             output = self.networks.extractors[role](images)
         features = {layer: value.float() for layer, value in output.features.items()}
         return Output(output.logits.float(), features, output.parameters)
@@ -224,12 +236,13 @@ def inputs_of(runs: Iterable[TrainingRun]) -> set[Input]:
 
 
 def live_layers(runs: Iterable[TrainingRun]) -> dict[TeacherNetwork, tuple[str, ...]]:
-    """The teacher networks that are asked batch by batch, with all layers that these runs
-    read of each, sorted."""
+    """The teacher networks that runs share and ask batch by batch, with all layers that these
+    runs read of each, sorted."""
     layers: dict[TeacherNetwork, set[str]] = {}
     for run in runs:
+        alone = run.method.image_score() is not None
         for teacher, cached in run.networks.teachers.values():
-            if not cached:
+            if not (cached or alone):
                 layers.setdefault(teacher, set()).update(run.job.layers)
     return {teacher: tuple(sorted(names)) for teacher, names in layers.items()}
 
