@@ -40,6 +40,7 @@ from kdbench.methods.ensemble import Ensemble
 from kdbench.methods.feature_mse import FeatureMSE
 from kdbench.methods.fsp import FSP
 from kdbench.methods.ft import FT
+from kdbench.methods.function_matching import FunctionMatching
 from kdbench.methods.hint import Hint
 from kdbench.methods.ickd import ICKD
 from kdbench.methods.ikl import IKL
@@ -82,7 +83,7 @@ from kdbench.methods.takd import TAKD
 from kdbench.methods.tf_kd_reg import TfKDReg
 from kdbench.methods.tf_kd_self import TfKDSelf
 from kdbench.methods.ttm import TTM
-from kdbench.methods.types import PREVIOUS, SAME_CLASS, Batch, Progress, Shapes
+from kdbench.methods.types import MIXED, PREVIOUS, SAME_CLASS, Batch, Progress, Shapes
 from kdbench.methods.vid import VID
 from kdbench.methods.vkd import VKD
 from kdbench.methods.wkd_f import WKDF
@@ -120,6 +121,7 @@ BUILTIN: dict[str, type[Method]] = {
     "wkd-l": WKDL,
     "sdd-kd": SDDKD,
     "sdd-dkd": SDDDKD,
+    "function-matching": FunctionMatching,
     # features
     "cosine": Cosine,
     "hint": Hint,
@@ -191,6 +193,7 @@ METHODS = Registry("method", "kdbench.methods", BUILTIN, _check)
 __all__ = [
     "BUILTIN",
     "METHODS",
+    "MIXED",
     "PREVIOUS",
     "SAME_CLASS",
     "Average",

@@ -67,8 +67,8 @@ class Method:
     version: ClassVar[int] = 1
     #: Roles that look at a view of their own (index 1, 2, ...); all others share view 0.
     views: ClassVar[Mapping[str, int]] = {}
-    #: Roles that look at other examples than the batch's own: `SAME_CLASS` or `PREVIOUS`. A
-    #: frozen network always looks at the batch's own.
+    #: Roles that look at other examples than the batch's own: `SAME_CLASS`, `PREVIOUS` or
+    #: `MIXED`. A frozen network looks at the batch's own or at `MIXED`.
     examples: ClassVar[Mapping[str, str]] = {}
 
     def networks(self) -> Mapping[str, Source]:
@@ -96,10 +96,10 @@ class Method:
         """
         return None
 
-    def asks_live(self) -> bool:
-        """Whether frozen networks are asked batch by batch whatever the recipe says, as no cache
-        holds what the loss reads."""
-        return self.image_score() is not None
+    def asks_live(self, role: str) -> bool:
+        """Whether a frozen network is asked batch by batch whatever the recipe says, as no cache
+        holds what the loss reads of it."""
+        return self.image_score() is not None or role in self.examples
 
     def loss_weights(self) -> dict[str, float]:
         """The expanded weights of the objective: `task` is what multiplies the

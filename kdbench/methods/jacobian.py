@@ -46,8 +46,8 @@ class Jacobian(Method):
 
     paper: ClassVar[Paper] = Paper(
         key="srinivas2018knowledge",
-        authors="Srinivas, Suraj and Fleuret, Fran{\\c{c}}ois",
-        title="Knowledge Transfer with {Jacobian} Matching",
+        authors="Srinivas, Suraj and Fleuret, François",
+        title="Knowledge Transfer with Jacobian Matching",
         venue="ICML",
         year=2018,
     )

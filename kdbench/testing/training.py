@@ -148,7 +148,7 @@ def check_cached_outputs(runs: Runs) -> None:
     message = outcome.failed.error["message"] if outcome.failed else ""
     require(outcome.finished is not None, f"the run failed: {message}")
     for role, (teacher, cached) in observed.run.networks.teachers.items():
-        live = observed.run.method.asks_live()
+        live = observed.run.method.asks_live(role)
         require(cached != live, f"the outputs of the {role} are {'' if live else 'not '}cached")
         now = dict(teacher.model.state_dict())
         require(same_state(now, observed.start[role]), f"the weights of the {role} have changed")

@@ -16,7 +16,7 @@ from kdbench.methods.image_gradients import with_image_gradient
 from kdbench.methods.types import Batch
 from kdbench.models.output import Output
 from kdbench.training import seeds
-from kdbench.training.batches import Input, SharedBatch, epoch_batches
+from kdbench.training.batches import Input, LiveLayers, SharedBatch, epoch_batches
 from kdbench.training.context import TrainingContext, TrainingJob
 from kdbench.training.events import Epochs, Finished
 from kdbench.training.networks import build_networks
@@ -73,17 +73,18 @@ class TrainingRun:
 
     def _forward(self, role: str, batch: SharedBatch) -> Output:
         """What one network of the run answers."""
-        score = self.method.image_score()
+        score, shown = self.method.image_score(), input_of(self.method, role)
         network: Callable[[Tensor], Output] = partial(self._ask, role)
         if role in self.networks.teachers:
             teacher, cached = self.networks.teachers[role]
             if cached:
-                return teacher.cached(batch.position, self.job.layers, batch.view_ids[0])
+                assert isinstance(shown, int), "mixed images are never cached"
+                return teacher.cached(batch.position, self.job.layers, batch.view_ids[shown])
             if score is None:
-                return batch.live(teacher)
+                return batch.live(teacher, shown)
             # For this run alone: what runs share has no graph.
             network = teacher.network(self.job.layers)
-        images = batch.images(input_of(self.method, role))
+        images = batch.images(shown)
         trained = self.networks.sources[role].gradient
         if score is not None:
             return with_image_gradient(network, images, batch.labels, score, trained)
@@ -235,16 +236,17 @@ def inputs_of(runs: Iterable[TrainingRun]) -> set[Input]:
     return {input_of(run.method, role) for run in runs for role in run.networks.sources} | {0}
 
 
-def live_layers(runs: Iterable[TrainingRun]) -> dict[TeacherNetwork, tuple[str, ...]]:
-    """The teacher networks that runs share and ask batch by batch, with all layers that these
-    runs read of each, sorted."""
-    layers: dict[TeacherNetwork, set[str]] = {}
+def live_layers(runs: Iterable[TrainingRun]) -> LiveLayers:
+    """The teacher networks that runs share and ask batch by batch, and what they are shown, with
+    all layers that these runs read of each, sorted."""
+    layers: dict[tuple[TeacherNetwork, Input], set[str]] = {}
     for run in runs:
         alone = run.method.image_score() is not None
-        for teacher, cached in run.networks.teachers.values():
+        for role, (teacher, cached) in run.networks.teachers.items():
             if not (cached or alone):
-                layers.setdefault(teacher, set()).update(run.job.layers)
-    return {teacher: tuple(sorted(names)) for teacher, names in layers.items()}
+                asked = teacher, input_of(run.method, role)
+                layers.setdefault(asked, set()).update(run.job.layers)
+    return {asked: tuple(sorted(names)) for asked, names in layers.items()}
 
 
 def batches_for(
