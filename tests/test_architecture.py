@@ -43,6 +43,8 @@ EXCUSED: dict[str, set[str]] = {
     "kdbench.training.optim": {"cosine"},
     "kdbench.study.schema": {"cosine"},
     "kdbench.testing.world": {"cosine", "one"},
+    # A mark in a figure.
+    "kdbench.report.figures.tuning": {"dot"},
     # The number, as in "one and the other".
     "kdbench.report.compare": {"one"},
     "kdbench.report.figures.axes": {"one"},

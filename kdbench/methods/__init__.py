@@ -36,6 +36,7 @@ from kdbench.methods.dist import DIST
 from kdbench.methods.dkd import DKD
 from kdbench.methods.dlb import DLB
 from kdbench.methods.dml import DML
+from kdbench.methods.dot import DOT
 from kdbench.methods.ensemble import Ensemble
 from kdbench.methods.feature_mse import FeatureMSE
 from kdbench.methods.fsp import FSP
@@ -122,6 +123,7 @@ BUILTIN: dict[str, type[Method]] = {
     "sdd-kd": SDDKD,
     "sdd-dkd": SDDDKD,
     "function-matching": FunctionMatching,
+    "dot": DOT,
     # features
     "cosine": Cosine,
     "hint": Hint,

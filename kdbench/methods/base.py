@@ -101,6 +101,14 @@ class Method:
         holds what the loss reads of it."""
         return self.image_score() is not None or role in self.examples
 
+    def momentum_shifts(self) -> Mapping[str, float]:
+        """What is added to the recipe's momentum for the gradients of terms, by term: terms of
+        one shift have a running gradient of their own. Empty: all terms share one.
+
+        Needs a recipe with SGD and momentum; for another the method is incompatible.
+        """
+        return {}
+
     def loss_weights(self) -> dict[str, float]:
         """The expanded weights of the objective: `task` is what multiplies the
         cross-entropy, `soft` the KL or its like with T**2 included, and so on. Every

@@ -40,8 +40,8 @@ class Jacobian(Method):
         - the authors' weights are not known: beta 20 is the KD Zoo's for CIFAR-10
 
     Variants: with form cross-entropy, J is the gradient of CE and the term is the batch mean of
-    beta * |J_s - J_t|_2 / 2, the gradient-based attention of Zagoruyko and Komodakis 2017; its
-    beta is not that of the default, label-logit.
+    beta * |J_s - J_t|_2 / 2, the gradient-based attention of Zagoruyko and Komodakis 2017. Its
+    beta is another than that of the default, label-logit: on digits 0.1 trains, 20 does not.
     """
 
     paper: ClassVar[Paper] = Paper(

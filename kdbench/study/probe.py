@@ -121,17 +121,18 @@ class _Probe:
         self._backward(torch.stack(list(terms.values())).sum(), role_models["student"])
 
     def _output(self, role: str, model: str, layers: tuple[str, ...], method: Method) -> Output:
-        trained, score = method.networks()[role].gradient, method.image_score()
+        trained = method.networks()[role].gradient
         with _part(f"the model {model} of the {role}"), torch.set_grad_enabled(trained):
             if (role, model) not in self._networks:
                 built = models.build(model, self.data.shape, self.data.classes)
                 self._networks[role, model] = built
             network = models.with_features(self._networks[role, model], layers)
-            network.train(trained)
+            output: Output = network.train(trained)(self.images)
+        with _part("image_score()"):
+            score, labels = method.image_score(), torch.arange(IMAGES)
             if score is None:
-                output: Output = network(self.images)
                 return output
-            return with_image_gradient(network, self.images, torch.arange(IMAGES), score, trained)
+            return with_image_gradient(network, self.images, labels, score, trained)
 
     def _backward(self, loss: Tensor, student: str) -> None:
         """Raise `BrokenMethod` where the loss moves nothing in the student."""

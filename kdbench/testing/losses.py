@@ -137,6 +137,8 @@ def check_tensor_progress(case: Case) -> None:
 def check_loss_weights(case: Case) -> None:
     """`loss_weights` doubled doubles every term, so no term takes its weight elsewhere."""
     plain, weights = case.terms(fakes.END), case.method.loss_weights()
+    strange = sorted(case.method.momentum_shifts().keys() - weights.keys())
+    require(not strange, f"momentum_shifts() names terms that are not there: {strange}")
     for name, weight in weights.items():
         require(isinstance(weight, float), f"loss_weights()[{name!r}] is {weight!r}, no float")
     doubled = {name: 2 * weight for name, weight in weights.items()}

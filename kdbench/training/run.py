@@ -21,6 +21,7 @@ from kdbench.training.context import TrainingContext, TrainingJob
 from kdbench.training.events import Epochs, Finished
 from kdbench.training.networks import build_networks
 from kdbench.training.optim import lr_at, make_optimizer, set_lr
+from kdbench.training.split_momentum import SplitMomentum
 from kdbench.training.state import History, copy_state, finished, restore_state
 from kdbench.training.teachers import TeacherNetwork
 
@@ -35,7 +36,9 @@ class TrainingRun:
         self.job, self.spec, self.method = job, job.spec, job.method
         self.context, self.device = context, context.device
         self.networks = build_networks(job, context)
-        self.optimizer = make_optimizer(self.spec.recipe, self.networks.trainable(), self.device)
+        self.optimizer = make_optimizer(
+            self.spec.recipe, self.networks.trainable(), self.device, self.method.momentum_shifts()
+        )
         self.history = History()
         # These stay where they are from epoch to epoch: a captured step reads and writes them.
         self.generator = torch.Generator(self.device)
@@ -63,7 +66,10 @@ class TrainingRun:
         loss = torch.stack(list(terms.values())).sum()
 
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        if isinstance(self.optimizer, SplitMomentum):
+            self.optimizer.backward(terms)
+        else:
+            loss.backward()
         self.optimizer.step()
         self.networks.update_averages()
 
