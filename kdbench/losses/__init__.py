@@ -40,6 +40,12 @@ from kdbench.losses.features import (
     smaller_size,
 )
 from kdbench.losses.gaussians import gaussian_nll, wasserstein
+from kdbench.losses.image_gradients import (
+    cross_entropies,
+    gradient_direction_mse,
+    gradient_distance,
+    label_logits,
+)
 from kdbench.losses.information import (
     correlation_entropy,
     direction_gap,
@@ -103,6 +109,7 @@ __all__ = [
     "correlation_distance",
     "correlation_entropy",
     "cosine",
+    "cross_entropies",
     "decoupled_kl",
     "direction_gap",
     "distance",
@@ -116,10 +123,13 @@ __all__ = [
     "flow_mse",
     "gated_logits",
     "gaussian_nll",
+    "gradient_direction_mse",
+    "gradient_distance",
     "gram_distance",
     "hierarchical_context",
     "kl",
     "kl_to_log_probs",
+    "label_logits",
     "log_mean_probs",
     "log_power_error",
     "logit_mse",

@@ -36,14 +36,17 @@ from kdbench.methods.dist import DIST
 from kdbench.methods.dkd import DKD
 from kdbench.methods.dlb import DLB
 from kdbench.methods.dml import DML
+from kdbench.methods.dot import DOT
 from kdbench.methods.ensemble import Ensemble
 from kdbench.methods.feature_mse import FeatureMSE
 from kdbench.methods.fsp import FSP
 from kdbench.methods.ft import FT
+from kdbench.methods.function_matching import FunctionMatching
 from kdbench.methods.hint import Hint
 from kdbench.methods.ickd import ICKD
 from kdbench.methods.ikl import IKL
 from kdbench.methods.itrd import ITRD
+from kdbench.methods.jacobian import Jacobian
 from kdbench.methods.kd import KD
 from kdbench.methods.kdcl import KDCL
 from kdbench.methods.label_smoothing import LabelSmoothing
@@ -81,7 +84,7 @@ from kdbench.methods.takd import TAKD
 from kdbench.methods.tf_kd_reg import TfKDReg
 from kdbench.methods.tf_kd_self import TfKDSelf
 from kdbench.methods.ttm import TTM
-from kdbench.methods.types import PREVIOUS, SAME_CLASS, Batch, Progress, Shapes
+from kdbench.methods.types import MIXED, PREVIOUS, SAME_CLASS, Batch, Progress, Shapes
 from kdbench.methods.vid import VID
 from kdbench.methods.vkd import VKD
 from kdbench.methods.wkd_f import WKDF
@@ -119,6 +122,8 @@ BUILTIN: dict[str, type[Method]] = {
     "wkd-l": WKDL,
     "sdd-kd": SDDKD,
     "sdd-dkd": SDDDKD,
+    "function-matching": FunctionMatching,
+    "dot": DOT,
     # features
     "cosine": Cosine,
     "hint": Hint,
@@ -140,6 +145,7 @@ BUILTIN: dict[str, type[Method]] = {
     "srrl": SRRL,
     "cat-kd": CATKD,
     "itrd": ITRD,
+    "jacobian": Jacobian,
     # relations
     "fsp": FSP,
     "rkd": RKD,
@@ -189,6 +195,7 @@ METHODS = Registry("method", "kdbench.methods", BUILTIN, _check)
 __all__ = [
     "BUILTIN",
     "METHODS",
+    "MIXED",
     "PREVIOUS",
     "SAME_CLASS",
     "Average",

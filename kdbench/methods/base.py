@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kdbench.errors import KdbenchError
 from kdbench.methods.networks import Source, Trained
-from kdbench.methods.types import Batch, Progress, Shapes
+from kdbench.methods.types import Batch, Progress, Score, Shapes
 from kdbench.models.output import Output
 from kdbench.registry import Paper
 
@@ -67,8 +67,8 @@ class Method:
     version: ClassVar[int] = 1
     #: Roles that look at a view of their own (index 1, 2, ...); all others share view 0.
     views: ClassVar[Mapping[str, int]] = {}
-    #: Roles that look at other examples than the batch's own: `SAME_CLASS` or `PREVIOUS`. A
-    #: frozen network always looks at the batch's own.
+    #: Roles that look at other examples than the batch's own: `SAME_CLASS`, `PREVIOUS` or
+    #: `MIXED`. A frozen network looks at the batch's own or at `MIXED`.
     examples: ClassVar[Mapping[str, str]] = {}
     #: Whether `loss` has use for examples without a label. Where a study has such, they follow
     #: the labelled ones in each batch, with the label `NO_LABEL`.
@@ -92,6 +92,25 @@ class Method:
         Raises `Incompatible` with a reason where the method cannot serve these shapes.
         """
         return nn.ModuleDict()
+
+    def image_score(self) -> Score | None:
+        """What the loss reads the gradient of with respect to the images, in every network's
+        `Output.image_gradient`; None: of nothing. The labels are the batch's own.
+        """
+        return None
+
+    def asks_live(self, role: str) -> bool:
+        """Whether a frozen network is asked batch by batch whatever the recipe says, as no cache
+        holds what the loss reads of it."""
+        return self.image_score() is not None or role in self.examples
+
+    def momentum_shifts(self) -> Mapping[str, float]:
+        """What is added to the recipe's momentum for the gradients of terms, by term: terms of
+        one shift have a running gradient of their own. Empty: all terms share one.
+
+        Needs a recipe with SGD and momentum; for another the method is incompatible.
+        """
+        return {}
 
     def loss_weights(self) -> dict[str, float]:
         """The expanded weights of the objective: `task` is what multiplies the

@@ -1,6 +1,6 @@
 """What flows between networks and losses: plain frozen records, no behaviour."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -8,9 +8,15 @@ from torch import Tensor
 
 #: What `Method.examples` may name: for each example of the batch another one of its class,
 #: drawn uniformly among those trained on (now and then itself) in a view of its own; the
-#: examples of the batch before, in views of their own. The first batch of all has none
-#: before it, and is shown again.
-SAME_CLASS, PREVIOUS = "same-class", "previous"
+#: examples of the batch before, in views of their own (the first batch of all has none
+#: before it, and is shown again); each example of the batch mixed with the one before it in
+#: the batch, both in view 0: a * x[i] + (1 - a) * x[i - 1], where a of the whole batch is the
+#: larger of u and 1 - u, and u uniform in [0, 1).
+SAME_CLASS, PREVIOUS, MIXED = "same-class", "previous", "mixed"
+
+
+#: A number for each example (batch), from logits (batch x classes) and labels (batch).
+Score = Callable[[Tensor, Tensor], Tensor]
 
 #: The label of an example that has none: `torch.nn.functional.cross_entropy` leaves it out.
 NO_LABEL = -100

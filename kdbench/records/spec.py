@@ -44,8 +44,8 @@ class DataSpec:
 class Recipe:
     """How a network is trained, the same for every method of a study.
 
-    `teacher_outputs` is where a teacher's outputs come from (`auto`, `cache`, `live`), `storage`
-    the type in which they are cached.
+    `teacher_outputs` is where a teacher's outputs come from (`auto`, `cache`, `live`; always live
+    for a method that no cache serves), `storage` the type in which they are cached.
     """
 
     epochs: int

@@ -32,6 +32,8 @@ def incompatible(study: Study, data: TrainingData, entry: Entry) -> str | None:
         if method.layers() != METHODS[entry.method]().layers():
             raise StudyError(study.name, [f"methods ({entry.label}): {error}"]) from None
         return str(error)
+    if fault := _momentum_fault(study, entry):
+        return fault
     try:
         with torch.random.fork_rng(devices=[]):
             method.helpers(shapes)
@@ -40,6 +42,29 @@ def incompatible(study: Study, data: TrainingData, entry: Entry) -> str | None:
     except Exception as error:  # the code of another package can raise anything
         fault = f"methods ({entry.label}): helpers() raises {one_line(error)}"
         raise StudyError(study.name, [fault]) from error
+    return None
+
+
+def _momentum_fault(study: Study, entry: Entry) -> str | None:
+    """Why the recipe cannot give a method's terms momenta of their own, at its defaults or at
+    the ends of what is tuned; None where it can, or the method asks for none."""
+    recipe, kind = study.recipe, METHODS[entry.method]
+    settings: list[dict[str, float]] = [{}]
+    if study.tune:
+        searched = kind.searched().items()
+        settings += [{name: getattr(r, end) for name, r in searched} for end in ("low", "high")]
+    for values in settings:
+        for term, shift in kind(**{**values, **entry.hparams}).momentum_shifts().items():
+            if recipe.optimizer != "sgd" or not recipe.momentum:
+                return (
+                    "needs SGD with momentum, as terms get momenta of their own; the recipe has "
+                    + (recipe.optimizer if recipe.optimizer != "sgd" else "momentum 0")
+                )
+            if not 0 <= recipe.momentum + shift < 1:
+                return (
+                    f"needs momenta from 0 to below 1; that of the term {term} would be "
+                    f"{recipe.momentum + shift:g}, as the recipe has {recipe.momentum:g}"
+                )
     return None
 
 

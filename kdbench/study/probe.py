@@ -12,6 +12,7 @@ from kdbench.data.load import TrainingData
 from kdbench.errors import KdbenchError, one_line
 from kdbench.methods import METHODS
 from kdbench.methods.base import Method
+from kdbench.methods.image_gradients import with_image_gradient
 from kdbench.methods.layers import layers_of_run
 from kdbench.methods.networks import RoleModels
 from kdbench.methods.terms import wrong_terms, wrong_weights
@@ -93,8 +94,7 @@ class _Probe:
         method, data = _method(node), self.data
         layers = layers_of_run(node.spec, method, self._frozen_model, data.shape, data.classes)
         outputs = {
-            role: self._output(role, model, layers, method.networks()[role].gradient)
-            for role, model in role_models.items()
+            role: self._output(role, model, layers, method) for role, model in role_models.items()
         }
         shapes = {
             role: {layer: tuple(value.shape[1:]) for layer, value in output.features.items()}
@@ -120,14 +120,19 @@ class _Probe:
             raise BrokenMethod(wrong)
         self._backward(torch.stack(list(terms.values())).sum(), role_models["student"])
 
-    def _output(self, role: str, model: str, layers: tuple[str, ...], trained: bool) -> Output:
+    def _output(self, role: str, model: str, layers: tuple[str, ...], method: Method) -> Output:
+        trained = method.networks()[role].gradient
         with _part(f"the model {model} of the {role}"), torch.set_grad_enabled(trained):
             if (role, model) not in self._networks:
                 built = models.build(model, self.data.shape, self.data.classes)
                 self._networks[role, model] = built
             network = models.with_features(self._networks[role, model], layers)
             output: Output = network.train(trained)(self.images)
-        return output
+        with _part("image_score()"):
+            score, labels = method.image_score(), torch.arange(IMAGES)
+            if score is None:
+                return output
+            return with_image_gradient(network, self.images, labels, score, trained)
 
     def _backward(self, loss: Tensor, student: str) -> None:
         """Raise `BrokenMethod` where the loss moves nothing in the student."""

@@ -52,6 +52,7 @@ class TeacherOutputs:
             shapes = models.feature_shapes(model_of(run_id), shape, classes)
             chosen = {layer: shapes[layer] for layer in layers}
             cached = uses_cache(spec, len(self.data.labels), views, chosen)
+            cached &= not method.asks_live(role)
             access[role] = "cache" if cached else "live"
             if cached:
                 layers_read[run_id] = layers

@@ -10,8 +10,8 @@ from kdbench.methods.networks import RoleModels
 from kdbench.methods.types import Batch, Examples, Progress, Shapes
 from kdbench.models.output import Output
 
-#: Batch size and classes.
-B, C = 8, 5
+#: Batch size, classes, and the shape of an image.
+B, C, IMAGE = 8, 5, (3, 8, 8)
 STUDENT = {"stage1": (4, 8, 8), "stage2": (6, 4, 4), "embedding": (24,)}
 SAME = "same sizes"
 #: Teachers by what sets them apart from the student.
@@ -81,14 +81,15 @@ def outputs(
             name: torch.randn(*size, generator=g, dtype=dtype).requires_grad_()
             for name, size in sorted(sizes.parameters[role].items())
         }
-        by_role[role] = Output(logits, layers, parameters)
+        gradient = None if method.image_score() is None else draw(*IMAGE)
+        by_role[role] = Output(logits, layers, parameters, gradient)
     return by_role
 
 
 def batch(seed: int = 0, device: str = "cpu") -> Batch:
     """A random batch of colour images, shown for the second time in a row."""
     g = torch.Generator().manual_seed(seed)
-    images = torch.randn(B, 3, 8, 8, generator=g).to(device)
+    images = torch.randn(B, *IMAGE, generator=g).to(device)
     labels = torch.randint(0, C, (B,), generator=g).to(device)
     position = torch.arange(B).to(device)
     return Batch(images, labels, position, g, previous=Examples(labels, position))

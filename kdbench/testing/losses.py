@@ -65,6 +65,12 @@ def check_gradients(case: Case) -> None:
         require(_moved(parameter), f"no gradient reaches the helper {name}")
     trained = fakes.trained(case.method)
     read = [t for role in trained for t in case.out[role].features.values()]
+    for role in trained:
+        asked = case.out[role].image_gradient
+        require(
+            asked is None or _moved(asked),
+            f"no gradient reaches the image gradient of the {role}; image_score() is not needed",
+        )
     require(
         not read or any(map(_moved, read)),
         "no gradient reaches a feature of a trained network; layers() asks for them in vain",
@@ -103,6 +109,7 @@ def check_no_values_read(case: Case) -> None:
             o.logits.to("meta"),
             {n: t.to("meta") for n, t in o.features.items()},
             {n: t.to("meta") for n, t in o.parameters.items()},
+            None if o.image_gradient is None else o.image_gradient.to("meta"),
         )
         for role, o in case.out.items()
     }
@@ -132,6 +139,8 @@ def check_tensor_progress(case: Case) -> None:
 def check_loss_weights(case: Case) -> None:
     """`loss_weights` doubled doubles every term, so no term takes its weight elsewhere."""
     plain, weights = case.terms(fakes.END), case.method.loss_weights()
+    strange = sorted(case.method.momentum_shifts().keys() - weights.keys())
+    require(not strange, f"momentum_shifts() names terms that are not there: {strange}")
     for name, weight in weights.items():
         require(isinstance(weight, float), f"loss_weights()[{name!r}] is {weight!r}, no float")
     doubled = {name: 2 * weight for name, weight in weights.items()}
@@ -224,4 +233,5 @@ def _moved(tensor: Tensor) -> bool:
 
 
 def _tensors(output: Output) -> list[Tensor]:
-    return [output.logits, *output.features.values(), *output.parameters.values()]
+    gradient = [] if output.image_gradient is None else [output.image_gradient]
+    return [output.logits, *output.features.values(), *output.parameters.values(), *gradient]

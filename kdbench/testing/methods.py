@@ -10,7 +10,7 @@ from functools import partial
 from kdbench.methods import METHODS
 from kdbench.methods.base import Incompatible, Method
 from kdbench.methods.networks import Average, Frozen, Shared, Snapshot, Trained
-from kdbench.methods.types import PREVIOUS, SAME_CLASS
+from kdbench.methods.types import MIXED, PREVIOUS, SAME_CLASS
 from kdbench.registry import Paper
 from kdbench.testing import fakes
 from kdbench.testing.report import Checks, require
@@ -133,9 +133,9 @@ def check_networks(key: str) -> None:
     require(not unknown, f"views names roles that are not in networks(): {', '.join(unknown)}")
     for role, examples in method.examples.items():
         require(role in networks, f"examples names {role}, which is not in networks()")
-        frozen = isinstance(networks[role], Frozen)
-        require(not frozen, f"the frozen {role} sees the batch's own examples")
-        require(examples in (SAME_CLASS, PREVIOUS), f"examples gives {role} {examples!r}")
+        require(examples in (SAME_CLASS, PREVIOUS, MIXED), f"examples gives {role} {examples!r}")
+        allowed = examples == MIXED or not isinstance(networks[role], Frozen)
+        require(allowed, f"the frozen {role} sees the batch's own examples, or MIXED")
     low, high = (
         kind(**{name: getattr(r, end) for name, r in kind.searched().items()})
         for end in ("low", "high")

@@ -143,7 +143,9 @@ class World:
         `recipe` and `data` change the run alone, so the frozen runs stay the same ones.
         """
         one = entry(method, hparams or {})
-        study = self.study(one, student=student, final={"seeds": [seed]})
+        split = METHODS[method](**one.hparams).momentum_shifts()
+        base = {"optimizer": "sgd", "momentum": 0.9} if split else {}
+        study = self.study(one, student=student, final={"seeds": [seed]}, recipe=base)
         planner = Planner(study, self.data, self.store, tune=False)
         plan = planner.plan()
         (row,) = plan.rows

@@ -6,19 +6,19 @@ import torch
 from torch import Tensor
 
 from kdbench.data import Views
-from kdbench.methods.types import PREVIOUS, Examples, Progress
+from kdbench.methods.types import MIXED, PREVIOUS, Examples, Progress
 from kdbench.models.output import Output
 from kdbench.records.spec import RunSpec
 from kdbench.training import seeds
 from kdbench.training.context import TrainingContext
 from kdbench.training.examples import TrainingExamples, steps_of
-from kdbench.training.other_examples import Chosen, other_examples
+from kdbench.training.other_examples import Chosen, mixed, other_examples
 from kdbench.training.teachers import TeacherNetwork
 
-#: The layers that each teacher network is asked for batch by batch.
-LiveLayers = Mapping[TeacherNetwork, Sequence[str]]
 #: What a network may be shown: view 0, 1, ... of the batch's examples, or other examples.
 Input = int | str
+#: The layers that each teacher network is asked for batch by batch, by what it is shown.
+LiveLayers = Mapping[tuple[TeacherNetwork, Input], Sequence[str]]
 
 
 class SharedBatch:
@@ -28,7 +28,8 @@ class SharedBatch:
     `known_labels` (images, int64) is `NO_LABEL` where a run may not see the label. `position`
     (batch, int64) says which training images these are, `view_ids` the view of each image
     (batch, int64) for view 0, 1, ..., `others` position and view of each image of other
-    examples (`Method.examples`); the first `labelled` images are those with labels.
+    examples (`Method.examples`), or the shares of mixtures. The first `labelled` images have
+    labels.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class SharedBatch:
         self.labelled = labelled
         self._labels: Tensor | None = None
         self._images: dict[Input, Tensor] = {}
-        self._live: dict[TeacherNetwork, Output] = {}
+        self._live: dict[tuple[TeacherNetwork, Input], Output] = {}
 
     def __len__(self) -> int:
         return len(self.position)
@@ -64,7 +65,7 @@ class SharedBatch:
     def copied(self) -> "SharedBatch":
         """The same batch in tensors of its own, which later batches may be copied into."""
         tensors = self.position.clone(), [each.clone() for each in self.view_ids]
-        others = {kind: (p.clone(), v.clone()) for kind, (p, v) in self.others.items()}
+        others = {kind: tuple(t.clone() for t in of) for kind, of in self.others.items()}
         return self._with(*tensors, others)
 
     def _with(
@@ -90,11 +91,12 @@ class SharedBatch:
     def images(self, shown: Input) -> Tensor:
         """batch x channels x height x width, normalised."""
         if shown not in self._images:
-            if isinstance(shown, int):
-                position, ids = self.position, self.view_ids[shown]
+            if shown == MIXED:
+                self._images[shown] = mixed(self.images(0), *self.others[MIXED])
+            elif isinstance(shown, int):
+                self._images[shown] = self.views.take(self.position, self.view_ids[shown])
             else:
-                position, ids = self.others[shown]
-            self._images[shown] = self.views.take(position, ids)
+                self._images[shown] = self.views.take(*self.others[shown])
         return self._images[shown]
 
     def previous(self) -> Examples | None:
@@ -104,12 +106,13 @@ class SharedBatch:
         position, _ = self.others[PREVIOUS]
         return Examples(self.known_labels[position], position)
 
-    def live(self, teacher: TeacherNetwork) -> Output:
-        """A teacher network's outputs on view 0, with every layer that a run asked for: one
-        forward a batch for the whole cohort."""
-        if teacher not in self._live:
-            self._live[teacher] = teacher.live(self.images(0), self.live_layers[teacher])
-        return self._live[teacher]
+    def live(self, teacher: TeacherNetwork, shown: Input = 0) -> Output:
+        """A teacher network's outputs on what it is shown, with every layer that a run asked
+        for: one forward a batch for the whole cohort."""
+        asked = teacher, shown
+        if asked not in self._live:
+            self._live[asked] = teacher.live(self.images(shown), self.live_layers[asked])
+        return self._live[asked]
 
 
 def epoch_batches(
@@ -147,6 +150,13 @@ def epoch_batches(
         mine = steps.of_labelled(step, labelled)
         return torch.cat([mine, steps.of_unlabelled(step, without)]) if unlabelled else mine
 
+    def of_step(kind: str, step: int, chosen: Chosen) -> Chosen:
+        own = tuple(steps.of_labelled(step, tensor) for tensor in chosen)
+        if kind != MIXED:
+            return own
+        (share,) = own
+        return (share[:1].repeat(len(together(step, steps.labelled, rest))),)
+
     return [
         SharedBatch(
             images,
@@ -155,10 +165,7 @@ def epoch_batches(
             [together(step, *pair) for pair in zip(views, rest_views, strict=True)],
             live_layers or {},
             progress(step),
-            {
-                kind: (steps.of_labelled(step, position), steps.of_labelled(step, ids))
-                for kind, (position, ids) in others.items()
-            },
+            {kind: of_step(kind, step, chosen) for kind, chosen in others.items()},
             len(steps.of_labelled(step, steps.labelled)),
         )
         for step in range(steps.count)

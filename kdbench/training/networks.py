@@ -104,10 +104,12 @@ def build_networks(job: TrainingJob, context: TrainingContext) -> RunNetworks:
         shapes[role] = {layer: every[layer] for layer in job.layers}
         parameters[role] = models.parameter_shapes(model, data.shape, data.classes)
     views = VIEWS[spec.data.augment]
-    teachers = {
-        role: (teacher, uses_cache(spec, len(data.labels), views, shapes[role]))
-        for role, teacher in frozen.items()
-    }
+
+    def cached(role: str) -> bool:
+        cacheable = uses_cache(spec, len(data.labels), views, shapes[role])
+        return cacheable and not job.method.asks_live(role)
+
+    teachers = {role: (teacher, cached(role)) for role, teacher in frozen.items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_seed(job, "helpers"))
         helpers = job.method.helpers(Shapes(data.classes, len(data.labels), shapes, parameters))

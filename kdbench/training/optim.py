@@ -2,19 +2,25 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kdbench.records.spec import Recipe
+from kdbench.training.split_momentum import SplitMomentum
 
 
 def make_optimizer(
-    recipe: Recipe, parameters: Iterable[nn.Parameter], device: torch.device
+    recipe: Recipe,
+    parameters: Iterable[nn.Parameter],
+    device: torch.device,
+    shifts: Mapping[str, float] = MappingProxyType({}),
 ) -> torch.optim.Optimizer:
-    """One optimiser over everything a run trains. `fused` is written out because the
-    fused and the plain update differ in their last bits.
+    """One optimiser over everything a run trains; `shifts` are what its method adds to the
+    momentum of terms. `fused` is written out because the fused and the plain update differ in
+    their last bits.
 
     On a GPU its steps can be captured as a CUDA graph: the learning rate is a tensor, and
     nothing is read back.
@@ -23,8 +29,10 @@ def make_optimizer(
     shared: dict[str, Any] = {
         "lr": torch.tensor(recipe.lr, device=device) if on_gpu else recipe.lr,
         "weight_decay": recipe.weight_decay,
-        "fused": True,
     }
+    if shifts:
+        return SplitMomentum(parameters, shifts, momentum=recipe.momentum, **shared)
+    shared["fused"] = True
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(parameters, momentum=recipe.momentum, **shared)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]

@@ -4,6 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,15 +12,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdbench.methods.base import Method
+from kdbench.methods.image_gradients import with_image_gradient
 from kdbench.methods.types import Batch
 from kdbench.models.output import Output
 from kdbench.training import seeds
-from kdbench.training.batches import Input, SharedBatch, epoch_batches
+from kdbench.training.batches import Input, LiveLayers, SharedBatch, epoch_batches
 from kdbench.training.context import TrainingContext, TrainingJob
 from kdbench.training.events import Epochs, Finished
 from kdbench.training.examples import TrainingExamples
 from kdbench.training.networks import build_networks
 from kdbench.training.optim import lr_at, make_optimizer, set_lr
+from kdbench.training.split_momentum import SplitMomentum
 from kdbench.training.state import History, copy_state, finished, restore_state
 from kdbench.training.teachers import TeacherNetwork
 
@@ -34,7 +37,9 @@ class TrainingRun:
         self.job, self.spec, self.method = job, job.spec, job.method
         self.context, self.device = context, context.device
         self.networks = build_networks(job, context)
-        self.optimizer = make_optimizer(self.spec.recipe, self.networks.trainable(), self.device)
+        self.optimizer = make_optimizer(
+            self.spec.recipe, self.networks.trainable(), self.device, self.method.momentum_shifts()
+        )
         self.history = History()
         # These stay where they are from epoch to epoch: a captured step reads and writes them.
         self.generator = torch.Generator(self.device)
@@ -67,7 +72,10 @@ class TrainingRun:
         loss = torch.stack(list(terms.values())).sum()
 
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        if isinstance(self.optimizer, SplitMomentum):
+            self.optimizer.backward(terms)
+        else:
+            loss.backward()
         self.optimizer.step()
         self.networks.update_averages()
 
@@ -76,21 +84,32 @@ class TrainingRun:
         self.correct += (logits.argmax(1) == batch.labels).sum()
 
     def _forward(self, role: str, batch: SharedBatch) -> Output:
-        """The logits and features of one network of the run, in float32."""
+        """What one network of the run answers."""
+        score, shown = self.method.image_score(), input_of(self.method, role)
+        network: Callable[[Tensor], Output] = partial(self._ask, role)
         if role in self.networks.teachers:
             teacher, cached = self.networks.teachers[role]
             if cached:
-                return teacher.cached(batch.position, self.job.layers, batch.view_ids[0])
-            return batch.live(teacher)
-        images = batch.images(input_of(self.method, role))
+                assert isinstance(shown, int), "mixed images are never cached"
+                return teacher.cached(batch.position, self.job.layers, batch.view_ids[shown])
+            if score is None:
+                return batch.live(teacher, shown)
+            # For this run alone: what runs share has no graph.
+            network = teacher.network(self.job.layers)
+        images = batch.images(shown)
+        trained = self.networks.sources[role].gradient
+        if score is not None:
+            return with_image_gradient(network, images, batch.labels, score, trained)
+        with torch.set_grad_enabled(trained):
+            return network(images)
+
+    def _ask(self, role: str, images: Tensor) -> Output:
+        """The logits and features of a network that is no teacher, in float32."""
         if role in self._dropout and self.device.type == "cpu":
             # The generator itself: `torch.manual_seed` also notes a call stack for CUDA.
             torch.default_generator.manual_seed(self._dropout[role][self._step])
         bf16 = self.spec.recipe.precision == "bf16"
-        with (
-            torch.autocast(self.device.type, torch.bfloat16, enabled=bf16),
-            torch.set_grad_enabled(self.networks.sources[role].gradient),
-        ):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             output = self.networks.extractors[role](images)
         features = {layer: value.float() for layer, value in output.features.items()}
         return Output(output.logits.float(), features, output.parameters)
@@ -230,15 +249,17 @@ def inputs_of(runs: Iterable[TrainingRun]) -> set[Input]:
     return {input_of(run.method, role) for run in runs for role in run.networks.sources} | {0}
 
 
-def live_layers(runs: Iterable[TrainingRun]) -> dict[TeacherNetwork, tuple[str, ...]]:
-    """The teacher networks that are asked batch by batch, with all layers that these runs
-    read of each, sorted."""
-    layers: dict[TeacherNetwork, set[str]] = {}
+def live_layers(runs: Iterable[TrainingRun]) -> LiveLayers:
+    """The teacher networks that runs share and ask batch by batch, and what they are shown, with
+    all layers that these runs read of each, sorted."""
+    layers: dict[tuple[TeacherNetwork, Input], set[str]] = {}
     for run in runs:
-        for teacher, cached in run.networks.teachers.values():
-            if not cached:
-                layers.setdefault(teacher, set()).update(run.job.layers)
-    return {teacher: tuple(sorted(names)) for teacher, names in layers.items()}
+        alone = run.method.image_score() is not None
+        for role, (teacher, cached) in run.networks.teachers.items():
+            if not (cached or alone):
+                asked = teacher, input_of(run.method, role)
+                layers.setdefault(asked, set()).update(run.job.layers)
+    return {asked: tuple(sorted(names)) for asked, names in layers.items()}
 
 
 def batches_for(

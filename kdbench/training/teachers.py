@@ -108,11 +108,15 @@ class TeacherNetwork:
 
     def live(self, images: Tensor, layers: Sequence[str]) -> Output:
         """The outputs for a batch of images: one forward in eval mode, without gradients."""
+        with torch.no_grad():
+            return self.network(layers)(images)
+
+    def network(self, layers: Sequence[str]) -> nn.Module:
+        """The network in eval mode, returning `Output` with the features of `layers`."""
         names = tuple(sorted(layers))
         if names not in self._extractors:
             self._extractors[names] = models.with_features(self.model, names).eval()
-        with torch.no_grad():
-            return self._extractors[names](images)
+        return self._extractors[names]
 
     def cached(self, position: Tensor, layers: Sequence[str], view: Tensor | None = None) -> Output:
         """The cached outputs of the training images at `position` (batch) in the views `view`

@@ -106,5 +106,5 @@ def test_every_method_with_a_teacher_says_what_it_does_without_labels():
     teachers = {key for key in METHODS if "teacher" in METHODS[key]().networks()}
     alone = {key for key in teachers if not METHODS[key].unlabelled}
     assert alone == {
-        "crd", "dkd", "nd", "nkd", "ofa", "rld", "sdd-dkd", "sdd-kd", "wkd-l", "wsld",
+        "crd", "dkd", "jacobian", "nd", "nkd", "ofa", "rld", "sdd-dkd", "sdd-kd", "wkd-l", "wsld",
     }  # fmt: skip

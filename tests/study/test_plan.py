@@ -26,10 +26,13 @@ from kdbench.study.schema import Entry, Study
 
 
 SERVING = [key for key in METHODS if key != "takd"]
+#: A recipe that serves them all.
+SGD = {"optimizer": "sgd", "momentum": 0.9}
 
 
 def test_every_method_with_hparams_gets_the_same_trials(desk: Desk) -> None:
-    study = study_of(*SERVING, {"method": "takd", "assistant": {"model": "digits-cnn-medium"}})
+    assisted = {"method": "takd", "assistant": {"model": "digits-cnn-medium"}}
+    study = study_of(*SERVING, assisted, recipe=SGD)
     plan = desk.plan(study)
     for entry in study.methods:
         found = rows(plan, entry.label)
@@ -47,7 +50,7 @@ def test_every_method_with_hparams_gets_the_same_trials(desk: Desk) -> None:
 
 
 def test_trial_0_is_the_published_default(desk: Desk) -> None:
-    study = study_of(*SERVING)
+    study = study_of(*SERVING, recipe=SGD)
     plan = desk.plan(study)
     for row in plan.rows:
         if row.trials:

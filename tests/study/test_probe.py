@@ -241,6 +241,10 @@ METHOD_FAULTS: dict[str, tuple[type[Method], str]] = {
         losing(lambda out, y: {"task": Stops.apply(task(out, y))}),
         "the gradient of loss() raises NotImplementedError: no backward",
     ),
+    "image score raises": (
+        type("Wrong", (Mine,), {"image_score": lambda self: lambda logits, labels: 1 / 0}),
+        "image_score() raises ZeroDivisionError: division by zero",
+    ),
     "weights": (
         type("Wrong", (Mine,), {"loss_weights": lambda self: {"task": "heavy"}}),
         "loss_weights()['task'] is a str and not a number",

@@ -1,5 +1,6 @@
 """A few steps of a method on a pair of CIFAR networks: random images, fresh weights."""
 
+import dataclasses
 from collections.abc import Mapping
 from functools import cache
 
@@ -9,6 +10,7 @@ from torch import Tensor
 from kdbench import models
 from kdbench.methods import METHODS
 from kdbench.methods.base import Method
+from kdbench.methods.image_gradients import with_image_gradient
 from kdbench.methods.layers import resolve_layers
 from kdbench.methods.networks import RoleModels, Shared, Trained
 from kdbench.methods.types import Batch, Examples, Progress, Shapes
@@ -70,18 +72,25 @@ def train(
     optimizer = torch.optim.SGD(moved, lr, momentum=0.9, weight_decay=5e-4)
     g = torch.Generator().manual_seed(1)
     labels = torch.randint(0, CLASSES, (BATCH,), generator=g)
+    score = method.image_score()
     rows, before = [], images(side, steps + 1)[0]
     for step, batch_images in enumerate(images(side, steps + 1)):
         seen = {role: batch_images if owner[role] == role else before for role in sources}
-        out = {
-            role: _only(
+        answers = {
+            role: (
                 trained[owner[role]](seen[role])
                 if owner[role] in trained
-                else frozen_outputs(name, side, steps + 1, seed)[step],
-                layers,
+                else frozen_outputs(name, side, steps + 1, seed)[step]
             )
             for seed, (role, name) in enumerate(names.items())
+            if score is None
         }
+        for seed, (role, name) in enumerate(names.items()):
+            if score is not None:
+                asked = trained.get(role) or network(name, side, seed).train()
+                moves = role in trained
+                answers[role] = with_image_gradient(asked, seen[role], labels, score, moves)
+        out = {role: _only(answer, layers) for role, answer in answers.items()}
         share = step / (steps + 1)
         batch = Batch(
             batch_images, labels, torch.arange(BATCH), g, Examples(labels, torch.arange(BATCH))
@@ -96,7 +105,7 @@ def train(
 
 
 def _only(output: Output, layers: tuple[str, ...]) -> Output:
-    return Output(output.logits, {n: output.features[n] for n in layers}, output.parameters)
+    return dataclasses.replace(output, features={n: output.features[n] for n in layers})
 
 
 def diverges(rows: list[Mapping[str, float]]) -> bool:

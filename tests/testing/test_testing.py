@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from kdbench.data import DATASETS
+from kdbench.losses import label_logits
 from kdbench.methods import METHODS, PREVIOUS, SAME_CLASS, hparam
 from kdbench.models import MODELS
 from kdbench.registry import UnknownName
@@ -110,6 +111,8 @@ def other_weight(self, out, batch, helpers, progress):
         ({"examples": {"again": SAME_CLASS}}, "examples names again, which is not in networks"),
         ({"examples": {"teacher": PREVIOUS}}, "the frozen teacher sees the batch's own examples"),
         ({"examples": {"student": "others"}}, "examples gives student 'others'"),
+        ({"image_score": lambda self: label_logits}, "image gradient of the student; image_score"),
+        ({"momentum_shifts": lambda self: {"hard": 0.1}}, "terms that are not there: .'hard'"),
         ({"loss": reads_a_value}, "reads a value back"),
         ({"loss": draws}, "draws from torch's global generator"),
         ({"loss": other_weight}, "does not use loss_weights"),

@@ -100,8 +100,8 @@ class GraphedStep:
         _ = self.batch.labels
         for shown in self._inputs:
             self.batch.images(shown)
-        for teacher in self._teachers:
-            self.batch.live(teacher)
+        for teacher, shown in self._teachers:
+            self.batch.live(teacher, shown)
 
     def _capture(self, run: TrainingRun) -> None:
         """Capture a run's step and leave the run as it was."""
