@@ -109,6 +109,8 @@ def build(name: str, image_shape: ImageShape, classes: int) -> nn.Module:
     shape = _triple(image_shape)
     try:
         model = builder(shape, classes)
+    except KdbenchError:
+        raise
     except ValueError as error:
         given = "x".join(map(str, shape))
         raise BrokenModel(f"model {name} cannot take images of {given}: {error}") from error
