@@ -37,6 +37,7 @@ from kdbench.methods.dkd import DKD
 from kdbench.methods.dlb import DLB
 from kdbench.methods.dml import DML
 from kdbench.methods.ensemble import Ensemble
+from kdbench.methods.eskd import ESKD
 from kdbench.methods.feature_mse import FeatureMSE
 from kdbench.methods.fsp import FSP
 from kdbench.methods.ft import FT
@@ -164,8 +165,9 @@ BUILTIN: dict[str, type[Method]] = {
     "ddgsd": DDGSD,
     "dlb": DLB,
     "mean-teacher": MeanTeacher,
-    # more than one teacher
+    # other teachers than the study's
     "takd": TAKD,
+    "eskd": ESKD,
     "ensemble": Ensemble,
 }
 
