@@ -58,6 +58,7 @@ from kdbench.methods.mse import MSE
 from kdbench.methods.nd import ND
 from kdbench.methods.networks import Average, Frozen, Shared, Snapshot, Stage, Trained
 from kdbench.methods.nkd import NKD
+from kdbench.methods.norm import NORM
 from kdbench.methods.norm_kd import NormKD
 from kdbench.methods.nst import NST
 from kdbench.methods.ofa import OFA
@@ -75,6 +76,7 @@ from kdbench.methods.rrd import RRD
 from kdbench.methods.sdd_dkd import SDDDKD
 from kdbench.methods.sdd_kd import SDDKD
 from kdbench.methods.semckd import SemCKD
+from kdbench.methods.simkd import SimKD
 from kdbench.methods.sp import SP
 from kdbench.methods.srd import SRD
 from kdbench.methods.srrl import SRRL
@@ -139,6 +141,8 @@ BUILTIN: dict[str, type[Method]] = {
     "pefd": PEFD,
     "ofd": OFD,
     "srrl": SRRL,
+    "simkd": SimKD,
+    "norm": NORM,
     "cat-kd": CATKD,
     "itrd": ITRD,
     # relations

@@ -10,7 +10,6 @@ NOT_BUILT = {
     "dot:delta=0.075": "an optimiser that needs two backward passes a step",
     "gkl:alpha=1,beta=8,T=4,T2=1,gamma=0.5": "a later version of ikl, which is built",
     "jacobian:hidden=16": "needs gradients with respect to images",
-    "simkd:factor=2": "its student is deployed with the teacher's classifier",
 }
 
 
