@@ -21,14 +21,14 @@ class FeatureModel(nn.Module):
     It shares the submodules, parameters and buffers of the model that it is made from, under
     the same names. So weights saved from one load into the other, and training one trains
     both; a deep copy is independent. `layer_names` are the layers asked for, `built_as` the
-    arguments of `build`. Without a `classifier`, only `features` can be asked for.
+    arguments of `build`. Without a `classifier` it gives no logits: `features_alone` asks it.
     """
 
     def __init__(
         self,
         model: nn.Module,
         layers: tuple[str, ...],
-        classifier: bool = True,
+        classifier: bool,
     ):
         super().__init__()
         for name, parameter in model.named_parameters(recurse=False):
@@ -60,13 +60,16 @@ class FeatureModel(nn.Module):
 
     def forward(self, images: Tensor) -> Output:
         tensors = self._forwards[self.training](self, images)
-        features = {layer: tensors[self.nodes[layer]] for layer in self.layer_names}
-        return Output(tensors[self.nodes["logits"]], features, own_parameters(self))
+        return Output(tensors[self.nodes["logits"]], _by_layer(self, tensors), own_parameters(self))
 
-    def features(self, images: Tensor) -> dict[str, Tensor]:
-        """The features alone, by layer."""
-        tensors = self._forwards[self.training](self, images)
-        return {layer: tensors[self.nodes[layer]] for layer in self.layer_names}
+
+def features_alone(model: FeatureModel, images: Tensor) -> dict[str, Tensor]:
+    """The features of a model by layer. No method of it: a model may have a part of that name."""
+    return _by_layer(model, model._forwards[model.training](model, images))
+
+
+def _by_layer(model: FeatureModel, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {layer: tensors[model.nodes[layer]] for layer in model.layer_names}
 
 
 def with_features(
@@ -74,8 +77,9 @@ def with_features(
 ) -> FeatureModel:
     """A `model` made by `build`, so that it also returns the features of `layers`.
 
-    Shares the model's parameters and buffers. The logits do not depend on `layers`. The
-    graph is traced once for each model name, image shape and set of layers, then reused.
+    Shares the model's parameters and buffers. The logits do not depend on `layers`; without the
+    model's own `classifier` none are computed, see `features_alone`. The graph is traced once
+    for each model name, image shape and set of layers, then reused.
     Raises `ValueError` for a layer that the model lacks.
     """
     if not hasattr(model, "built_as"):

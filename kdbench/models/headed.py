@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from kdbench.models.features import FeatureModel, count_macs, with_features
+from kdbench.models.features import FeatureModel, count_macs, features_alone, with_features
 from kdbench.models.output import Output
 from kdbench.models.parameters import own_parameters
 from kdbench.models.zoo import ImageShape, _triple, skeleton
@@ -21,7 +21,8 @@ class HeadedModel(nn.Module):
         self.network, self.head = network, head
 
     def forward(self, images: Tensor) -> Output:
-        return answer(self.head, self.network.features(images), own_parameters(self.network))
+        features = features_alone(self.network, images)
+        return answer(self.head, features, own_parameters(self.network))
 
 
 class DeployedModel(nn.Module):

@@ -48,6 +48,12 @@ def test_the_logits_come_from_the_head(network):
     assert output.parameters.keys() == plain.parameters.keys()
 
 
+def test_a_network_may_have_a_part_called_features():
+    network = models.build("lightnn", SHAPE, CLASSES)
+    output = models.with_head(network, ["stage1"], Fresh())(torch.randn(2, *SHAPE))
+    assert output.logits.shape == (2, CLASSES)
+
+
 def test_what_no_head_reads_is_not_computed(network):
     network.classifier.register_forward_hook(lambda *_: pytest.fail("computed"))
     network.stage2.register_forward_hook(lambda *_: pytest.fail("computed"))
