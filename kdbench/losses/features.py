@@ -20,6 +20,15 @@ def feature_mse(student: Tensor, teacher: Tensor) -> Tensor:
     return F.mse_loss(student, teacher.detach())
 
 
+def n_to_one(expanded: Tensor, teacher: Tensor) -> Tensor:
+    """sum over n of the mean of (s_n - f_t)**2, where s_1 .. s_N are the channels of `expanded`
+    (B, N * C, H, W) in groups of C; `teacher` is (B, C, H, W). Liu et al. 2023."""
+    b, channels, h, w = teacher.shape
+    segments = expanded.reshape(b, -1, channels, h, w)
+    target = teacher.detach().unsqueeze(1).expand_as(segments)
+    return segments.shape[1] * F.mse_loss(segments, target)
+
+
 def feature_norm(student: Tensor, teacher: Tensor) -> Tensor:
     """|f_s - f_t|_2 over all entries of the batch; both have the same shape (B, ...).
 

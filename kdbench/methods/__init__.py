@@ -38,6 +38,7 @@ from kdbench.methods.dlb import DLB
 from kdbench.methods.dml import DML
 from kdbench.methods.dot import DOT
 from kdbench.methods.ensemble import Ensemble
+from kdbench.methods.eskd import ESKD
 from kdbench.methods.feature_mse import FeatureMSE
 from kdbench.methods.fsp import FSP
 from kdbench.methods.ft import FT
@@ -60,6 +61,7 @@ from kdbench.methods.mse import MSE
 from kdbench.methods.nd import ND
 from kdbench.methods.networks import Average, Frozen, Shared, Snapshot, Stage, Trained
 from kdbench.methods.nkd import NKD
+from kdbench.methods.norm import NORM
 from kdbench.methods.norm_kd import NormKD
 from kdbench.methods.nst import NST
 from kdbench.methods.ofa import OFA
@@ -77,6 +79,7 @@ from kdbench.methods.rrd import RRD
 from kdbench.methods.sdd_dkd import SDDDKD
 from kdbench.methods.sdd_kd import SDDKD
 from kdbench.methods.semckd import SemCKD
+from kdbench.methods.simkd import SimKD
 from kdbench.methods.sp import SP
 from kdbench.methods.srd import SRD
 from kdbench.methods.srrl import SRRL
@@ -143,6 +146,8 @@ BUILTIN: dict[str, type[Method]] = {
     "pefd": PEFD,
     "ofd": OFD,
     "srrl": SRRL,
+    "simkd": SimKD,
+    "norm": NORM,
     "cat-kd": CATKD,
     "itrd": ITRD,
     "jacobian": Jacobian,
@@ -170,8 +175,9 @@ BUILTIN: dict[str, type[Method]] = {
     "ddgsd": DDGSD,
     "dlb": DLB,
     "mean-teacher": MeanTeacher,
-    # more than one teacher
+    # other teachers than the study's
     "takd": TAKD,
+    "eskd": ESKD,
     "ensemble": Ensemble,
 }
 

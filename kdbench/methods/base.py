@@ -112,6 +112,16 @@ class Method:
         """
         return {}
 
+    def head(self, helpers: nn.ModuleDict) -> nn.Module | None:
+        """What answers in place of the student's classifier, in training and wherever the
+        student is used afterwards: one of the helper modules, or None for the classifier.
+
+        `head(features, parameters)` takes those of the student's `Output` and gives another one:
+        the logits, and under names of its own what else the loss reads of it. The loss gets both
+        as the student's output. A snapshot or average of the student has no head.
+        """
+        return None
+
     def loss_weights(self) -> dict[str, float]:
         """The expanded weights of the objective: `task` is what multiplies the
         cross-entropy, `soft` the KL or its like with T**2 included, and so on. Every

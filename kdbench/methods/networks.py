@@ -34,7 +34,8 @@ class Stage:
     published defaults. `member` numbers parallel stages (an ensemble's teachers).
     `own_seed` true takes the seed of the run that needs the stage (a born-again
     student's earlier generation); false takes the teacher's (an assistant, which
-    belongs to the teacher's side).
+    belongs to the teacher's side). `epochs` is the length of the run, its schedule included, as
+    a share of the study's epochs; it has one epoch or more.
     """
 
     model: str
@@ -42,6 +43,7 @@ class Stage:
     hparams: Mapping[str, Any] = field(default_factory=dict)
     member: int = 0
     own_seed: bool = False
+    epochs: float = 1.0
 
 
 #: The study's teacher: the slot `teacher` with the method and the seed the study gives it.

@@ -10,22 +10,31 @@ from kdbench.methods.regressor import regressor
 class BatchNorm(nn.BatchNorm2d):
     """Batch normalisation by the statistics of the batch alone, for maps and vectors.
 
-    It keeps no running statistics: a helper module only ever sees training batches. A
-    single value per channel (one image, one position) gives the bias, where PyTorch raises.
+    It keeps no running statistics, since most helper modules only ever see training batches;
+    one that is part of a head is `running`, and uses them in eval mode. A single value per
+    channel (one image, one position) gives the bias, where PyTorch raises.
     """
 
-    def __init__(self, channels: int, eps: float = 1e-5, affine: bool = True) -> None:
-        super().__init__(channels, eps, affine=affine, track_running_stats=False)
+    def __init__(
+        self, channels: int, eps: float = 1e-5, affine: bool = True, running: bool = False
+    ) -> None:
+        super().__init__(channels, eps, affine=affine, track_running_stats=running)
 
     def forward(self, x: Tensor) -> Tensor:
+        of_batch = self.training or self.running_mean is None
+        # The variance of a single value would make the running one NaN.
+        single = of_batch and x.numel() == x.shape[1]
+        mean, variance = (None, None) if single else (self.running_mean, self.running_var)
         cudnn = torch.backends.cudnn.enabled
-        return torch.batch_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps, cudnn)
+        return torch.batch_norm(
+            x, self.weight, self.bias, mean, variance, of_batch, 0.1, self.eps, cudnn
+        )
 
 
-def conv_bn(source: int, target: int, kernel: int = 1) -> nn.Sequential:
+def conv_bn(source: int, target: int, kernel: int = 1, *, running: bool = False) -> nn.Sequential:
     """A convolution without bias that keeps height and width, then batch normalisation."""
     conv = nn.Conv2d(source, target, kernel, padding=kernel // 2, bias=False)
-    return nn.Sequential(conv, BatchNorm(target))
+    return nn.Sequential(conv, BatchNorm(target, running=running))
 
 
 def conv_bn_relu(source: tuple[int, ...], target: tuple[int, ...]) -> nn.Module:

@@ -21,6 +21,14 @@ from kdbench.models.features import (
     to_device,
     with_features,
 )
+from kdbench.models.headed import (
+    DeployedModel,
+    HeadedModel,
+    answer,
+    headed_macs,
+    unused_parameters,
+    with_head,
+)
 from kdbench.models.output import Output
 from kdbench.models.parameters import own_parameters, parameter_shapes
 from kdbench.models.zoo import MODELS, BrokenModel, Builder, ImageShape, build, paper_of
@@ -30,16 +38,22 @@ __all__ = [
     "MODELS",
     "BrokenModel",
     "Builder",
+    "DeployedModel",
     "FeatureModel",
+    "HeadedModel",
     "ImageShape",
     "Output",
     "Paper",
+    "answer",
     "build",
     "feature_shapes",
+    "headed_macs",
     "macs",
     "own_parameters",
     "paper_of",
     "parameter_shapes",
     "to_device",
+    "unused_parameters",
     "with_features",
+    "with_head",
 ]

@@ -21,14 +21,14 @@ class FeatureModel(nn.Module):
     It shares the submodules, parameters and buffers of the model that it is made from, under
     the same names. So weights saved from one load into the other, and training one trains
     both; a deep copy is independent. `layer_names` are the layers asked for, `built_as` the
-    arguments of `build`.
+    arguments of `build`. Without a `classifier` it gives no logits: `features_alone` asks it.
     """
 
     def __init__(
         self,
         model: nn.Module,
         layers: tuple[str, ...],
-        forwards: dict[bool, Forward],
+        classifier: bool,
     ):
         super().__init__()
         for name, parameter in model.named_parameters(recurse=False):
@@ -42,7 +42,8 @@ class FeatureModel(nn.Module):
         self.built_as: tuple[str, ImageShape, int] = model.built_as  # type: ignore[assignment]
         self.norms: dict[str, str] = getattr(model, "norms", {})
         self.layer_names = layers
-        self._forwards = forwards
+        self.classifier_asked = classifier
+        self._trace()
         self.training = model.training
 
     def __getstate__(self) -> dict[str, Any]:
@@ -51,27 +52,40 @@ class FeatureModel(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._forwards = _forwards(*self.built_as, frozenset(self.layer_names))
+        self._trace()
+
+    def _trace(self) -> None:
+        asked = {*self.layer_names, *(["logits"] if self.classifier_asked else [])}
+        self._forwards = _forwards(*self.built_as, frozenset(asked))
 
     def forward(self, images: Tensor) -> Output:
         tensors = self._forwards[self.training](self, images)
-        features = {layer: tensors[self.nodes[layer]] for layer in self.layer_names}
-        return Output(tensors[self.nodes["logits"]], features, own_parameters(self))
+        return Output(tensors[self.nodes["logits"]], _by_layer(self, tensors), own_parameters(self))
 
 
-def with_features(model: nn.Module, layers: Sequence[str] = ()) -> FeatureModel:
+def features_alone(model: FeatureModel, images: Tensor) -> dict[str, Tensor]:
+    """The features of a model by layer. No method of it: a model may have a part of that name."""
+    return _by_layer(model, model._forwards[model.training](model, images))
+
+
+def _by_layer(model: FeatureModel, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {layer: tensors[model.nodes[layer]] for layer in model.layer_names}
+
+
+def with_features(
+    model: nn.Module, layers: Sequence[str] = (), classifier: bool = True
+) -> FeatureModel:
     """A `model` made by `build`, so that it also returns the features of `layers`.
 
-    Shares the model's parameters and buffers. The logits do not depend on `layers`. The
-    graph is traced once for each model name, image shape and set of layers, then reused.
+    Shares the model's parameters and buffers. The logits do not depend on `layers`; without the
+    model's own `classifier` none are computed, see `features_alone`. The graph is traced once
+    for each model name, image shape and set of layers, then reused.
     Raises `ValueError` for a layer that the model lacks.
     """
     if not hasattr(model, "built_as"):
         raise ValueError(f"{type(model).__name__} does not come from kdbench.models.build")
-    name, image_shape, classes = model.built_as  # type: ignore[misc]
-    _check_layers(name, model.nodes, layers)  # type: ignore[arg-type]
-    names = tuple(dict.fromkeys(layers))
-    return FeatureModel(model, names, _forwards(name, image_shape, classes, frozenset(names)))
+    _check_layers(model.built_as[0], model.nodes, layers)  # type: ignore[index,arg-type]
+    return FeatureModel(model, tuple(dict.fromkeys(layers)), classifier)
 
 
 def feature_shapes(name: str, image_shape: ImageShape, classes: int) -> dict[str, tuple[int, ...]]:
@@ -119,7 +133,7 @@ def _forwards(
 
     model = skeleton(name, image_shape, classes)
     nodes: dict[str, str] = model.nodes  # type: ignore[assignment]
-    wanted = sorted({nodes[layer] for layer in layers} | {nodes["logits"]})
+    wanted = sorted({nodes[layer] for layer in layers})
     extractor = create_feature_extractor(model, {node: node for node in wanted})
     # The extractor's class gets a new `forward` each time its mode changes.
     return {mode: type(extractor.train(mode)).forward for mode in (True, False)}
@@ -168,10 +182,16 @@ def _wrong_logits(logits: object, classes: int) -> str | None:
 
 @cache
 def _macs(name: str, image_shape: ImageShape, classes: int) -> int:
+    return count_macs(
+        skeleton(name, image_shape, classes), torch.zeros(1, *image_shape, device="meta")
+    )
+
+
+def count_macs(model: nn.Module, images: Tensor) -> int:
+    """The multiply-accumulates of a forward without gradients."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    model = skeleton(name, image_shape, classes)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, *image_shape, device="meta"))
+        model(images)
     # The counter counts a multiplication and an addition as two.
     return counter.get_total_flops() // 2

@@ -7,7 +7,7 @@ from kdbench.data.load import TrainingData
 from kdbench.errors import one_line
 from kdbench.methods import METHODS
 from kdbench.methods.base import Incompatible, Method
-from kdbench.methods.layers import resolve_layers
+from kdbench.methods.layers import resolve_layers, shapes_of_run
 from kdbench.methods.networks import RoleModels
 from kdbench.methods.types import Shapes
 from kdbench.study.load import StudyError
@@ -98,9 +98,4 @@ def method_shapes(study: Study, data: TrainingData, entry: Entry, method: Method
         for role, model in role_models.items()
     }
     layers = resolve_layers(method.layers(), shapes, role_models)
-    chosen = {role: {layer: shapes[role][layer] for layer in layers} for role in shapes}
-    parameters = {
-        role: models.parameter_shapes(model, data.shape, data.classes)
-        for role, model in role_models.items()
-    }
-    return Shapes(data.classes, len(data.labels), chosen, parameters)
+    return shapes_of_run(role_models, layers, data.shape, data.classes, len(data.labels))

@@ -99,7 +99,7 @@ class Graph:
             if need == TEACHER and not self._fills(entry, "teacher"):
                 frozen[role] = self.teacher(plan, seed, train_on, False, (*above, here))
                 continue
-            is_teacher = need == replace(TEACHER, member=need.member)
+            is_teacher = need == replace(TEACHER, member=need.member, epochs=need.epochs)
             if is_teacher:
                 need = replace(need, method=self.study.teacher.method)
             if need.model == "student":  # of the run that needs it, which may be a stage itself
@@ -122,7 +122,7 @@ class Graph:
                 stage_seed,
                 stage_lineage,
                 train_on,
-                self.study.recipe.resolve(precision=entry.precision if entry else None),
+                self._stage_recipe(entry, need),
                 stage_listing,
                 False,
                 (*above, here),
@@ -171,6 +171,10 @@ class Graph:
             above,
             True,
         )
+
+    def _stage_recipe(self, entry: Entry | None, stage: Stage) -> Recipe:
+        epochs = max(1, round(stage.epochs * self.study.recipe.epochs))
+        return self.study.recipe.resolve(epochs, precision=entry.precision if entry else None)
 
     def _purpose(self, train_on: str) -> str:
         return "" if train_on == self.study.final.train_on else " (for tuning)"

@@ -13,10 +13,10 @@ from kdbench.errors import KdbenchError, one_line
 from kdbench.methods import METHODS
 from kdbench.methods.base import Method
 from kdbench.methods.image_gradients import with_image_gradient
-from kdbench.methods.layers import layers_of_run
+from kdbench.methods.layers import answered, layers_of_run, shapes_of_run
 from kdbench.methods.networks import RoleModels
 from kdbench.methods.terms import wrong_terms, wrong_weights
-from kdbench.methods.types import Batch, Examples, Progress, Shapes
+from kdbench.methods.types import Batch, Examples, Progress
 from kdbench.models.output import Output
 from kdbench.study.load import StudyError
 from kdbench.study.plan import Node, Plan
@@ -96,17 +96,12 @@ class _Probe:
         outputs = {
             role: self._output(role, model, layers, method) for role, model in role_models.items()
         }
-        shapes = {
-            role: {layer: tuple(value.shape[1:]) for layer, value in output.features.items()}
-            for role, output in outputs.items()
-        }
-        parameters = {
-            role: {name: tuple(value.shape) for name, value in output.parameters.items()}
-            for role, output in outputs.items()
-        }
+        examples = len(data.labels)
+        sizes = shapes_of_run(role_models, layers, data.shape, data.classes, examples)
         with _part("helpers()"):
-            sizes = Shapes(data.classes, len(data.labels), shapes, parameters)
             helpers = method.helpers(sizes)
+        with _part("head()"):
+            outputs = answered(method, outputs, helpers)
         position = torch.arange(IMAGES)
         batch = Batch(
             self.images, position, position, torch.Generator(), Examples(position, position)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kdbench.methods import METHODS
 from kdbench.methods.base import Incompatible
+from kdbench.methods.layers import answered
 from kdbench.methods.terms import wrong_terms, wrong_weights
 from kdbench.methods.types import NO_LABEL, Progress
 from kdbench.models.output import Output
@@ -40,7 +41,14 @@ class Case:
             buffer.copy_(value)
         batch = fakes.batch()
         batch.labels[labelled:] = NO_LABEL
-        return self.method.loss(self.out, batch, self.helpers, progress)
+        out = answered(self.method, self.out, self.helpers)
+        return self.method.loss(out, batch, self.helpers, progress)
+
+    def answers(self, role: str) -> list[Tensor]:
+        """What a loss that learns moves of a network: its logits, or what its head reads."""
+        out = self.out[role]
+        headed = role == "student" and self.method.head(self.helpers) is not None
+        return list(out.features.values()) if headed else [out.logits]
 
 
 def check_terms(case: Case) -> None:
@@ -77,10 +85,9 @@ def check_gradients(case: Case) -> None:
     )
     for role, output in case.out.items():
         if role in trained:
-            gradient = output.logits.grad
-            require(_moved(output.logits), f"no gradient reaches the logits of the {role}")
-            assert gradient is not None
-            require(gradient.isfinite().all(), f"the gradient of the {role} is not finite")
+            answers = case.answers(role)
+            require(any(map(_moved, answers)), f"no gradient reaches the logits of the {role}")
+            require(all(map(_finite, answers)), f"the gradient of the {role} is not finite")
         else:
             given = [tensor.grad is not None for tensor in _tensors(output)]
             require(not any(given), f"a gradient reaches the {role}: detach what is frozen")
@@ -117,7 +124,8 @@ def check_no_values_read(case: Case) -> None:
     progress = Progress(share, share, share)
     helpers = fakes.helpers(case.method, case.sizes).to("meta")
     try:
-        terms = case.method.loss(bare, fakes.batch(device="meta"), helpers, progress)
+        out = answered(case.method, bare, helpers)
+        terms = case.method.loss(out, fakes.batch(device="meta"), helpers, progress)
     except (RuntimeError, NotImplementedError) as error:
         raise AssertionError(
             "loss() reads a value back (`.item()`, `if tensor:`) or makes a tensor on another "
@@ -169,15 +177,20 @@ def check_unlabelled(case: Case) -> None:
     if not case.method.unlabelled:
         return
     half, learned = fakes.B // 2, False
+    headed = case.method.head(case.helpers) is not None
     tensors = [t for role in fakes.trained(case.method) for t in _tensors(case.out[role])]
     of_examples = [t for t in tensors if len(t) == fakes.B]
     for progress in (fakes.START, fakes.END):
         terms = case.terms(progress, labelled=half)
         require(all(t.isfinite() for t in terms.values()), "a missing label makes a term infinite")
         for name, term in terms.items():
+            if not term.requires_grad:
+                continue
             grads = torch.autograd.grad(term, of_examples, retain_graph=True, allow_unused=True)
             moves = any(g is not None and bool(g[half:].any()) for g in grads)
-            require(name != "task" or not moves, "the term `task` moves an unlabelled example")
+            # Batch normalisation in a head ties the examples of a batch together.
+            known = name == "task" and moves and not headed
+            require(not known, "the term `task` moves an unlabelled example")
             learned |= moves
     require(learned, "no term learns from an unlabelled example, though `unlabelled` says so")
 
@@ -212,8 +225,9 @@ def check_loss(key: str, teacher: str) -> None:
             case = Case(key, teacher, **hparams)
             value = _total(case.terms(progress))
             value.backward()
-            gradient = case.out["student"].logits.grad
-            finite = value.isfinite() and gradient is not None and gradient.isfinite().all()
+            answers = case.answers("student")
+            finite = value.isfinite() and any(a.grad is not None for a in answers)
+            finite = finite and all(map(_finite, answers))
             require(finite, f"loss or gradient is not finite at {hparams}")
 
 
@@ -230,6 +244,10 @@ def _total(terms: Mapping[str, Tensor]) -> Tensor:
 
 def _moved(tensor: Tensor) -> bool:
     return tensor.grad is not None and bool(tensor.grad.abs().sum() > 0)
+
+
+def _finite(tensor: Tensor) -> bool:
+    return tensor.grad is None or bool(tensor.grad.isfinite().all())
 
 
 def _tensors(output: Output) -> list[Tensor]:

@@ -36,10 +36,12 @@ class ObservedRun:
     needs_grad: dict[str, set[bool]] = field(default_factory=lambda: defaultdict(set))
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """All parameters that the run trains, by role and name."""
+        """All parameters that the run trains, by role and name; a classifier that the student's
+        head replaces is not trained."""
         networks = self.run.networks
         modules = {**networks.trained, "helpers": networks.helpers}
-        return {f"{r}.{n}": p for r, m in modules.items() for n, p in m.named_parameters()}
+        named = {f"{r}.{n}": p for r, m in modules.items() for n, p in m.named_parameters()}
+        return {name: p for name, p in named.items() if p.requires_grad}
 
     def untrained(self) -> dict[str, nn.Module]:
         """The networks that get no gradient, by role."""

@@ -10,12 +10,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kdbench import models
 from kdbench.data import VIEWS
+from kdbench.methods.layers import shapes_of_run
 from kdbench.methods.networks import Average, Frozen, RoleModels, Shared, Snapshot, Source, Trained
-from kdbench.methods.types import Shapes
 from kdbench.records.spec import uses_cache
 from kdbench.training import seeds
 from kdbench.training.context import TrainingContext, TrainingJob
-from kdbench.training.teachers import TeacherNetwork
+from kdbench.training.teachers import HEAD, TeacherNetwork
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class RunNetworks:
     `trained` are moved by the optimiser; `followers` are the snapshots and averages of
     trained ones; `teachers` are frozen, each with whether its outputs come from the cache.
     `extractors` answer logits and features for every trained network and follower, and hold
-    the same parameters.
+    the same parameters. `head` is the helper module that answers for the student, if one does.
     """
 
     sources: dict[str, Source]
@@ -34,6 +34,7 @@ class RunNetworks:
     teachers: dict[str, tuple[TeacherNetwork, bool]]
     helpers: nn.ModuleDict
     extractors: dict[str, nn.Module]
+    head: nn.Module | None
 
     def in_training(self) -> list[str]:
         """The roles whose networks work in train mode."""
@@ -41,7 +42,14 @@ class RunNetworks:
 
     def trainable(self) -> list[nn.Parameter]:
         """All parameters that the optimiser moves, helpers included."""
-        return [p for m in (*self.trained.values(), self.helpers) for p in m.parameters()]
+        modules = (*self.trained.values(), self.helpers)
+        return [p for m in modules for p in m.parameters() if p.requires_grad]
+
+    def deployed(self) -> dict[str, Tensor]:
+        """The tensors of the student as it is used after training, those of its head included."""
+        head = self.head.state_dict() if self.head is not None else {}
+        named = {f"{HEAD}{name}": value for name, value in head.items()}
+        return {**self.trained["student"].state_dict(), **named}
 
     def tensors(self) -> list[Tensor]:
         """Parameters and buffers of all trained networks, followers and helpers."""
@@ -97,34 +105,35 @@ def build_networks(job: TrainingJob, context: TrainingContext) -> RunNetworks:
     role_models = RoleModels(
         sources, spec.models.__getitem__, lambda role, _: frozen[role].model_name
     )
-    shapes: dict[str, dict[str, tuple[int, ...]]] = {}
-    parameters: dict[str, dict[str, tuple[int, ...]]] = {}
-    for role, model in role_models.by_role().items():
-        every = models.feature_shapes(model, data.shape, data.classes)
-        shapes[role] = {layer: every[layer] for layer in job.layers}
-        parameters[role] = models.parameter_shapes(model, data.shape, data.classes)
+    by_role = role_models.by_role()
+    shapes = shapes_of_run(by_role, job.layers, data.shape, data.classes, len(data.labels))
     views = VIEWS[spec.data.augment]
 
     def cached(role: str) -> bool:
-        cacheable = uses_cache(spec, len(data.labels), views, shapes[role])
+        cacheable = uses_cache(spec, len(data.labels), views, shapes.features[role])
         return cacheable and not job.method.asks_live(role)
 
     teachers = {role: (teacher, cached(role)) for role, teacher in frozen.items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_seed(job, "helpers"))
-        helpers = job.method.helpers(Shapes(data.classes, len(data.labels), shapes, parameters))
+        helpers = job.method.helpers(shapes).to(context.device)
     extractors: dict[str, nn.Module] = {
         role: models.with_features(_inner(network), job.layers)
         for role, network in (trained | followers).items()
     }
     for role in followers:
         extractors[role].eval()
+    head = job.method.head(helpers)
+    if head is not None:
+        student = trained["student"]
+        sizes = (by_role["student"], data.shape, data.classes)
+        for name in models.unused_parameters(*sizes, job.layers, head):
+            student.get_parameter(name).requires_grad_(False)
+        extractors["student"] = models.with_head(student, job.layers, head)
     for role, source in sources.items():
         if isinstance(source, Shared):
             extractors[role] = extractors[source.of]
-    return RunNetworks(
-        sources, trained, followers, teachers, helpers.to(context.device), extractors
-    )
+    return RunNetworks(sources, trained, followers, teachers, helpers, extractors, head)
 
 
 def _first_weights(job: TrainingJob, context: TrainingContext, role: str, slot: str) -> nn.Module:

@@ -175,7 +175,7 @@ class TrainingRun:
         if len(held_out):
             row |= self._validate(held_out)
         # The weights too: the last step can break them, and no later loss would show it.
-        weights = self.networks.trained["student"].state_dict().values()
+        weights = self.networks.deployed().values()
         finite = torch.stack([tensor.isfinite().all() for tensor in weights]).all()
         history.finite = all(math.isfinite(v) for v in row.values()) and bool(finite)
         if history.finite and len(held_out):
@@ -203,7 +203,7 @@ class TrainingRun:
         """Keep the best weights by validation accuracy, ties by NLL, then the earlier epoch."""
         score, best = (row["val.accuracy"], -row["val.nll"]), self.history.best
         if not best or score > best["score"]:
-            weights = copy.deepcopy(self.networks.trained["student"].state_dict())
+            weights = copy.deepcopy(self.networks.deployed())
             self.history.best = {
                 "score": score,
                 "epoch": self.history.epoch,

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save as save_tensors
+from torch import nn
 
 from kdbench import models
 from kdbench.data import TrainingData
@@ -121,15 +122,16 @@ def pack_state(state: Mapping[str, Any]) -> bytes:
 def finished(
     job: TrainingJob, data: TrainingData, networks: RunNetworks, history: History
 ) -> Finished:
-    """The result of a run that has ended, and its student's last and best weights."""
+    """The result of a run that has ended, and its student's last and best weights, those of the
+    student's head included."""
     last = history.rows[-1]
     best: dict[str, Any] = {}
     if history.best:
         accuracy, minus_nll = history.best["score"]
         best = {"epoch": history.best["epoch"]}
         best |= {"val.accuracy": accuracy, "val.nll": -minus_nll}
-    student = networks.trained["student"]
-    tensors = {f"last/{name}": value for name, value in student.state_dict().items()}
+    parameters, macs = _size(job, data, networks)
+    tensors = {f"last/{name}": value for name, value in networks.deployed().items()}
     if history.best:
         tensors |= {f"best/{name}": value for name, value in history.best["weights"].items()}
     result = {
@@ -142,9 +144,25 @@ def finished(
         "loss_weights": job.method.loss_weights(),
         LEARNED_FROM: networks.learned_from(),
         "parameters": sum(p.numel() for p in networks.trainable()),
-        "student_parameters": sum(p.numel() for p in student.parameters()),
-        "macs": models.macs(job.spec.models["student"], data.shape, data.classes),
+        "student_parameters": parameters,
+        "macs": macs,
         "seconds": history.seconds,
     }
     content = save_tensors({name: value.cpu().contiguous() for name, value in tensors.items()})
     return Finished(job.spec.id, result, content if history.finite else None)
+
+
+def _size(job: TrainingJob, data: TrainingData, networks: RunNetworks) -> tuple[int, int]:
+    """The parameters and multiply-accumulates of the student as it is used after training."""
+    student, head = networks.trained["student"], networks.head
+    sizes = (job.spec.models["student"], data.shape, data.classes)
+    if head is None:
+        return sum(p.numel() for p in student.parameters()), models.macs(*sizes)
+    count = sum(p.numel() for p in student.parameters() if p.requires_grad)
+    count += sum(p.numel() for p in head.parameters())
+    # What a head holds of another network is in its buffers, where running statistics are too.
+    norms = nn.modules.batchnorm._NormBase
+    for module in head.modules():
+        if not isinstance(module, norms):
+            count += sum(b.numel() for b in module.buffers(recurse=False))
+    return count, models.headed_macs(*sizes, job.layers, head)

@@ -18,10 +18,12 @@ from kdbench import models
 from kdbench.data import Views
 from kdbench.data.load import TrainingData
 from kdbench.errors import KdbenchError
+from kdbench.methods import METHODS
+from kdbench.methods.layers import layers_of_run, role_models_of_run, shapes_of_run
 from kdbench.models.output import Output
 from kdbench.models.source_files import search_sources
 from kdbench.records.readers import CorruptRecord, checksum
-from kdbench.records.spec import TYPES
+from kdbench.records.spec import TYPES, RunSpec
 from kdbench.records.store import Store
 from kdbench.training.memory import trim
 from kdbench.training.output_cache import Block, OutputCache
@@ -30,6 +32,8 @@ from kdbench.training.output_cache import Block, OutputCache
 #: from it, as a share of the row's largest value: wide enough for other roundings.
 SPOTS = 16
 TOLERANCE = {"fp32": 1e-3, "fp16": 4e-3}
+#: What the names of a head's tensors begin with, beside those of the student.
+HEAD = "head/"
 
 
 class WrongCache(KdbenchError):
@@ -43,7 +47,8 @@ class WrongCache(KdbenchError):
 
 
 def load_student(store: Store, run_id: str, which: str, data: TrainingData) -> nn.Module:
-    """The student that run `run_id` made, in eval mode; `which` is `last` or `best`.
+    """The student that run `run_id` made, with its head if it has one, in eval mode; `which` is
+    `last` or `best`.
 
     Raises `FileNotFoundError` where the run is unfinished, `CorruptRecord` where its
     weights are not whole.
@@ -56,14 +61,44 @@ def load_student(store: Store, run_id: str, which: str, data: TrainingData) -> n
     with torch.random.fork_rng(devices=[]):
         network = models.build(spec.models["student"], data.shape, data.classes)
     stored = load_tensors(record.state_dict())
-    prefix = f"{which}/"
+    weights = _below(f"{which}/", stored)
+    of_head = _below(HEAD, weights)
+    deployed, head = _with_head(store, spec, network, data) if of_head else (network, None)
     try:
-        network.load_state_dict(
-            {name.removeprefix(prefix): v for name, v in stored.items() if name.startswith(prefix)}
-        )
+        network.load_state_dict({n: v for n, v in weights.items() if not n.startswith(HEAD)})
+        if head is not None:
+            head.load_state_dict(of_head)
     except RuntimeError as error:
         raise CorruptRecord(record.weights_path, str(error)) from error
-    return network.eval().requires_grad_(False)
+    return deployed.eval().requires_grad_(False)
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
+
+
+def _with_head(
+    store: Store, spec: RunSpec, network: nn.Module, data: TrainingData
+) -> tuple[models.DeployedModel, nn.Module]:
+    """A network with the head that the method of its run gives it, and the head."""
+    method = METHODS[spec.method](**spec.hparams)
+
+    def model_of(run_id: str) -> str:
+        frozen = store.record(run_id).spec()
+        if frozen is None:
+            raise FileNotFoundError(f"run {run_id}, from which run {spec.id} learned, is missing")
+        return frozen.models["student"]
+
+    layers = layers_of_run(spec, method, model_of, data.shape, data.classes)
+    role_models = role_models_of_run(spec, method, model_of)
+    sizes = shapes_of_run(role_models, layers, data.shape, data.classes, len(data.labels))
+    with torch.random.fork_rng(devices=[]):
+        head = method.head(method.helpers(sizes))
+    if head is None:
+        raise CorruptRecord(
+            store.record(spec.id).weights_path, f"they are of a head that {spec.method} has not"
+        )
+    return models.DeployedModel(models.with_head(network, layers, head)), head
 
 
 class TeacherNetwork:
@@ -86,7 +121,8 @@ class TeacherNetwork:
         self.images = len(data.labels)
         model = load_student(store, run_id, which, data)
         self.model = models.to_device(model, views.device)
-        self._parameters = models.own_parameters(self.model)
+        network = model.network if isinstance(model, models.DeployedModel) else model
+        self._parameters = models.own_parameters(network)
         spec = store.record(run_id).spec()
         assert spec is not None, "a run whose weights were loaded has a spec"
         self.model_name = spec.models["student"]
@@ -115,8 +151,13 @@ class TeacherNetwork:
         """The network in eval mode, returning `Output` with the features of `layers`."""
         names = tuple(sorted(layers))
         if names not in self._extractors:
-            self._extractors[names] = models.with_features(self.model, names).eval()
+            self._extractors[names] = self._extractor(names).eval()
         return self._extractors[names]
+
+    def _extractor(self, layers: Sequence[str]) -> nn.Module:
+        if isinstance(self.model, models.DeployedModel):
+            return self.model.with_features(layers)
+        return models.with_features(self.model, layers)
 
     def cached(self, position: Tensor, layers: Sequence[str], view: Tensor | None = None) -> Output:
         """The cached outputs of the training images at `position` (batch) in the views `view`

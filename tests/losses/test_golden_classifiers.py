@@ -7,7 +7,9 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from kdbench import losses
+from kdbench.methods.heads import ReusedClassifier, bottleneck
 from kdbench.methods.projections import conv_bn
+from kdbench.models.output import Output
 
 ROLES = "student", "teacher"
 
@@ -78,6 +80,27 @@ def srrl(x: Inputs) -> torch.Tensor:
     return losses.feature_mse(vector, target) + logits
 
 
+def reused_classifier(x: Inputs) -> ReusedClassifier:
+    head = ReusedClassifier("map", bottleneck(6, 20, x.arguments["factor"]), (4, 4), (10, 20))
+    return head.double()
+
+
+def simkd_answer(x: Inputs) -> Output:
+    """The map and the logits of the student with the parameters of the case."""
+    parts = {}
+    for k in range(3):
+        parts[f"projector.{2 * k}.0.weight"] = x[f"parameter:conv{k + 1}"]
+        for part in ("weight", "bias"):
+            parts[f"projector.{2 * k}.1.{part}"] = x[f"parameter:bn{k + 1}_{part}"]
+    for part in ("weight", "bias"):
+        parts[part] = x[f"parameter:teacher_classifier_{part}"]
+    return functional_call(reused_classifier(x), parts, ({"map": x["student"]}, {}))
+
+
+def simkd(x: Inputs) -> torch.Tensor:
+    return losses.feature_mse(simkd_answer(x).features["projected"], x["teacher"])
+
+
 COMPUTE = {
     "cat-kd:resolution=2,raw": cat_kd,
     "cat-kd:resolution=4,normalised": cat_kd,
@@ -86,9 +109,10 @@ COMPUTE = {
     "wkd-l:T=4,weight=1": wkd_l,
     "ofd:no-connector": ofd,
     "srrl": srrl,
+    "simkd:factor=2": simkd,
 }
 #: What the names of the cases in this file begin with.
-FAMILIES = ("cat-kd", "sdd-kd", "sdd-dkd", "wkd-l", "ofd", "srrl")
+FAMILIES = ("cat-kd", "sdd-kd", "sdd-dkd", "wkd-l", "ofd", "srrl", "simkd")
 
 
 def test_every_case_is_computed():
@@ -104,3 +128,10 @@ def test_margins():
     margin = losses.margins(*norm_before_the_activation())
     for values in CASES["ofd:no-connector"]["values"]:
         assert margin.tolist() == pytest.approx(values["margin"], rel=1e-6)
+
+
+def test_the_students_answer_with_the_reused_classifier():
+    case = CASES["simkd:factor=2"]
+    for values in case["values"]:
+        logits = simkd_answer(Inputs(case, values["seed"], values["scale"])).logits
+        assert logits.norm().item() == pytest.approx(values["logits_norm"], rel=1e-6)

@@ -8,7 +8,6 @@ from support.golden import CASES
 #: Cases that nothing computes, and why.
 NOT_BUILT = {
     "gkl:alpha=1,beta=8,T=4,T2=1,gamma=0.5": "a later version of ikl, which is built",
-    "simkd:factor=2": "its student is deployed with the teacher's classifier",
 }
 
 

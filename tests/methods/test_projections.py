@@ -92,3 +92,15 @@ def test_batch_norm_of_one_value_is_the_bias(shape):
     norm = BatchNorm(3)
     torch.nn.init.normal_(norm.bias)
     torch.testing.assert_close(norm(torch.randn(shape)).flatten(), norm.bias, rtol=0, atol=1e-3)
+
+
+def test_running_statistics_are_pytorchs_and_a_single_value_leaves_them():
+    ours, pytorchs = BatchNorm(3, running=True), torch.nn.BatchNorm2d(3)
+    for _ in range(3):
+        x = torch.randn(5, 3, 2, 2)
+        torch.testing.assert_close(ours(x), pytorchs(x))
+    before = ours.running_var.clone()
+    assert ours(torch.randn(1, 3, 1, 1)).abs().max() < 1e-3
+    assert torch.equal(ours.running_var, before)
+    x = torch.randn(1, 3, 1, 1)
+    torch.testing.assert_close(ours.eval()(x), pytorchs.eval()(x))

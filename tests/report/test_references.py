@@ -249,6 +249,13 @@ def test_the_paragraph_says_what_was_done(fake_study, frame, cited):
     assert not re.search(r"(?<!\\)[&#$_]", "".join(text.splitlines(True)[1:]))
 
 
+def test_the_students_size_is_without_a_head_that_one_method_gives_it(frame, cited):
+    board = build_leaderboard(frame, cited, COST)
+    first = board.table.index[0]
+    board.table.loc[first, "student_parameters"] = 270538
+    assert r"The student is small~\cite{small2020} (100 parameters)" in paragraph(board, cited)
+
+
 def test_the_words_follow_the_analysis(fake_study, frame, cited):
     usual = build_leaderboard(frame, cited, COST)
     other = build_leaderboard(

@@ -602,6 +602,27 @@ def test_ensemble_members_are_trained_as_the_studys_teacher_is(desk: Desk) -> No
     assert {m.method for m in members} == {"label-smoothing"}
 
 
+def test_a_teacher_that_is_stopped_early_has_a_share_of_the_epochs(desk: Desk) -> None:
+    every = {"method": "eskd", "label": "every-epoch", "hparams": {"teacher_epochs": 1}}
+    none = {"method": "eskd", "label": "one-epoch", "hparams": {"teacher_epochs": 0.001}}
+    half = {"method": "eskd", "label": "half", "hparams": {"teacher_epochs": 0.5}}
+    study = study_of("ce", every, half, none, teacher={"method": "label-smoothing"})
+    plan = desk.plan(study)
+    epochs = {}
+    for label in ("every-epoch", "half", "one-epoch"):
+        (teacher,) = {source(plan, n).id for n in kinds(plan, "final", label)}
+        spec = plan.nodes[teacher].spec
+        whole = dataclasses.replace(spec.recipe, epochs=study.recipe.epochs)
+        assert whole == study.recipe.resolve()
+        assert (spec.models["student"], spec.method) == ("digits-cnn", "label-smoothing")
+        epochs[label] = spec.recipe.epochs
+        assert (teacher in plan.teachers.values()) == (label == "every-epoch")
+    assert epochs == {"every-epoch": 4, "half": 2, "one-epoch": 1}
+    for trial in kinds(plan, "trial", "half"):  # as long in tuning, whose own runs are shorter
+        assert source(plan, trial).spec.recipe.epochs == 2
+        assert trial.spec.recipe.epochs == 2
+
+
 def test_an_entry_may_fill_the_teachers_slot(desk: Desk) -> None:
     plan = desk.plan(
         study_of("ce", "kd", {"method": "ensemble", "teacher": {"model": "digits-cnn-medium"}})

@@ -267,6 +267,16 @@ def test_helpers_that_raise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert refusal(tmp_path, study_of(method="mine")) == expected
 
 
+def test_a_head_that_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Head(nn.Module):
+        def forward(self, features: Any, parameters: Any) -> Any:
+            return features["stage7"]
+
+    monkeypatch.setitem(METHODS, "mine", type("Wrong", (Mine,), {"head": lambda *_: Head()}))
+    expected = "methods (mine): head() raises KeyError: 'stage7' (data: digits)"
+    assert refusal(tmp_path, study_of(method="mine")) == expected
+
+
 def test_a_sound_method_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(METHODS, "mine", Mine)
     planner, _ = prepare(Options(study_of(method="mine"), tmp_path))

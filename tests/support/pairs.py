@@ -11,7 +11,7 @@ from kdbench import models
 from kdbench.methods import METHODS
 from kdbench.methods.base import Method
 from kdbench.methods.image_gradients import with_image_gradient
-from kdbench.methods.layers import resolve_layers
+from kdbench.methods.layers import answered, resolve_layers
 from kdbench.methods.networks import RoleModels, Shared, Trained
 from kdbench.methods.types import Batch, Examples, Progress, Shapes
 from kdbench.models.output import Output
@@ -96,6 +96,7 @@ def train(
             batch_images, labels, torch.arange(BATCH), g, Examples(labels, torch.arange(BATCH))
         )
         before = batch_images
+        out = answered(method, out, helpers)
         terms = method.loss(out, batch, helpers, Progress(share, share, share))
         rows.append({name: term.item() for name, term in terms.items()})
         optimizer.zero_grad()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kdbench.methods import METHODS
+from kdbench.methods.layers import answered
 from kdbench.methods.types import Progress
 from kdbench.models.output import Output
 from kdbench.testing import fakes
@@ -20,15 +21,17 @@ class Run:
         progress: Progress = fakes.END,
         teacher: str = fakes.SAME,
         seed: int = 0,
+        student: dict[str, tuple[int, ...]] | None = None,
         **hparams: Any,
     ) -> None:
         self.method = METHODS[key](**hparams)
-        sizes = fakes.shapes(self.method, teacher)
+        sizes = fakes.shapes(self.method, teacher, student)
         self.out: dict[str, Output] = fakes.outputs(self.method, sizes, seed, torch.float64)
         self.helpers: nn.ModuleDict = fakes.helpers(self.method, sizes).double()
         self.batch = fakes.batch(seed)
         self.labels = self.batch.labels
-        self.terms = self.method.loss(self.out, self.batch, self.helpers, progress)
+        self.answered = answered(self.method, self.out, self.helpers)
+        self.terms = self.method.loss(self.answered, self.batch, self.helpers, progress)
 
     @property
     def logits(self) -> tuple[Tensor, Tensor]:

@@ -152,7 +152,8 @@ def _models(table: pd.DataFrame, plan: PlanFile) -> str:
 def _size(table: pd.DataFrame, teacher: bool) -> str:
     is_teacher = table["row"] == TEACHER
     rows = table[is_teacher if teacher else ~is_teacher & (table["row"] != PUBLISHED)]
-    sizes = rows["student_parameters"].dropna()  # a teacher's row has its own size here
+    # A teacher's row has its own size here, and a student with a head is larger than most.
+    sizes = rows["student_parameters"].mode()
     return f" ({count(int(sizes.iloc[0]), 'parameter')})" if len(sizes) else ""
 
 
