@@ -12,6 +12,7 @@ from kdbench.execution.driver import StudyDriver
 from kdbench.execution.engines import ENGINES
 from kdbench.execution.engines.protocol import WorkerSettings
 from kdbench.execution.errors import InvalidOption
+from kdbench.execution.given_teacher import check_given_teacher, keep_given_teacher
 from kdbench.execution.integrity import report_outdated, set_damaged_aside
 from kdbench.execution.protocols import PrintReporter, ProgressReporter, RunTracker
 from kdbench.execution.signals import StopRequest
@@ -117,6 +118,7 @@ def prepare(options: Options) -> tuple[Planner, Store]:
     store = Store(options.root)
     check_looks(study, _plan_before(store, study), store)
     planner = Planner(study, planning_data(study, options), store, tune=options.tune)
+    check_given_teacher(planner)
     probe_plan(planner, options)
     return planner, store
 
@@ -133,7 +135,8 @@ def probe_plan(planner: Planner, options: Options) -> None:
     """Try what the plan's unfinished runs use, before the first of them starts: every method on
     two images, and the shape of the test images. Raises `StudyError` and `DataError`."""
     plan = planner.plan()
-    unfinished = [node for node in plan.nodes.values() if planner.graph.result(node.id) is None]
+    trained = [node for node in plan.nodes.values() if not node.spec.given_weights]
+    unfinished = [node for node in trained if planner.graph.result(node.id) is None]
     if unfinished:
         data.check_test_shape(planner.data, options.data_dir)
         probe_methods(planner, plan, unfinished)
@@ -202,6 +205,7 @@ def train_study(
     study = planner.study.name
     keep_sources(planner.study.models(), store.root)
     set_damaged_aside(planner, store, reporter)
+    keep_given_teacher(planner, store)
     tracker = BackgroundSync(store, study, tracking_uri(store.root), on_trouble=reporter.log)
     stop = StopRequest()
     try:

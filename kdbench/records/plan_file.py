@@ -147,8 +147,9 @@ class PlanFile:
     each of its seeds; `references` gives the fields of each paper by its key, and `cites` the
     keys of the data set's and of the models' papers; `listing` describes each run by its id.
     Scores that come from elsewhere have no data, models and recipe, and say
-    with `score` what they measure. `looks` are the numbers of seeds at which the study is judged,
-    if there are several.
+    with `score` what they measure. `teacher_weights` names the file that the teacher came from,
+    if it was not trained here. `looks` are the numbers of seeds at which the study is judged, if
+    there are several.
     """
 
     study: str
@@ -171,6 +172,7 @@ class PlanFile:
     score: str | None = None
     test: str = "paired-t"
     looks: tuple[int, ...] = ()
+    teacher_weights: str = ""
 
     @staticmethod
     def from_dict(raw: Mapping[str, Any]) -> "PlanFile":
@@ -211,6 +213,8 @@ class PlanFile:
             del plan["test"]
         if not self.looks:
             del plan["looks"]
+        if not self.teacher_weights:
+            del plan["teacher_weights"]
         if self.data and not self.data.labelled:
             for key in ("labelled", "unlabelled", "teacher_labelled"):
                 del plan["data"][key]

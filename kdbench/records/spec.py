@@ -69,7 +69,8 @@ class RunSpec:
     `models` fills the slots of the networks this run trains; `frozen_runs` gives, for each
     role whose weights another run made, that run's id; `frozen_epoch` says which of its
     weights are taken (`last` or `best` epoch). `lineage` numbers generations and
-    ensemble members, so that no two of them start from the same first weights.
+    ensemble members, so that no two of them start from the same first weights. `given_weights`
+    is the checksum of the file that the weights of a run came from that was not trained here.
     """
 
     data: DataSpec
@@ -83,6 +84,7 @@ class RunSpec:
     lineage: int = 0
     frozen_runs: Mapping[str, str] = field(default_factory=dict)
     frozen_epoch: str = "last"
+    given_weights: str = ""
 
     def canonical(self) -> str:
         """The spec as canonical JSON: sorted keys, no spaces, no NaN."""
@@ -101,6 +103,8 @@ class RunSpec:
         for name in ("labelled", "unlabelled"):
             if value["data"][name] == 0:
                 del value["data"][name]
+        if not self.given_weights:
+            del value["given_weights"]
         return value
 
     @staticmethod

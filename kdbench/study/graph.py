@@ -17,9 +17,12 @@ from kdbench.study.compatibility import model_of
 from kdbench.study.load import StudyError
 from kdbench.study.plan import Node, Plan, Settings, hparams_of
 from kdbench.study.schema import Data, Entry, Study
+from kdbench.study.weights_files import checksum_of
 
 #: The validation split of every data set, the same in all studies.
 SPLIT_SEED = 0
+#: The recipe of a run whose weights are given.
+NOT_TRAINED = Recipe(0, 0, "none", 0.0, 0.0, 0.0, "constant", (), 0.0, "fp32", "auto")
 
 
 def labelled_count(data: Data, images: int) -> int:
@@ -147,6 +150,8 @@ class Graph:
         self, plan: Plan, seed: int, train_on: str, score: bool, above: tuple[Any, ...] = ()
     ) -> str:
         """The study's teacher for runs of this seed; its id."""
+        if self.study.teacher.weights:
+            return _add(plan, self.given_teacher())
         seed = self.teacher_seed(seed)
         teacher = self.study.teacher
         listing = PlannedRun(
@@ -171,6 +176,33 @@ class Graph:
             above,
             True,
         )
+
+    def given_teacher(self) -> Node:
+        """The run of a teacher whose weights are given: no training, and so no recipe, no seed and
+        no part of the data that it would be trained on."""
+        teacher = self.study.teacher
+        assert teacher.weights is not None
+        part = self.study.data
+        spec = RunSpec(
+            data=DataSpec(part.name, self.data.checksum, 0, SPLIT_SEED, "none", "all"),
+            models={"student": teacher.model},
+            method=teacher.method,
+            version=METHODS[teacher.method].version,
+            origin=METHODS.origin(teacher.method),
+            hparams=hparams_of(METHODS[teacher.method]()),
+            recipe=NOT_TRAINED,
+            seed=0,
+            given_weights=checksum_of(teacher.weights),
+        )
+        listing = PlannedRun(
+            name=f"teacher {teacher.model} from {teacher.weights}",
+            kind="teacher",
+            group="teachers",
+            method=teacher.method,
+            label="teacher",
+            seed=0,
+        )
+        return Node(spec, True, listing)
 
     def _stage_recipe(self, entry: Entry | None, stage: Stage) -> Recipe:
         epochs = max(1, round(stage.epochs * self.study.recipe.epochs))

@@ -46,6 +46,7 @@ def plan_file(planner: Planner, plan: Plan) -> PlanFile:
         margin=study.report.margin,
         test=study.report.test,
         looks=study.final.looks,
+        teacher_weights=study.teacher.weights or "",
         tune=_tune(planner.tune),
         teachers=plan.teachers,
         published=tuple(number.model_dump() for number in study.report.published),
@@ -76,6 +77,8 @@ def _hashed(study: Study) -> dict[str, Any]:
             content["data"]["unlabelled"],
             content["teacher"]["labelled"],
         )
+    if study.teacher.weights is None:
+        del content["teacher"]["weights"]
     if study.report.test == PAIRED:
         del content["report"]["test"]
     for entry in content["methods"]:

@@ -22,6 +22,7 @@ from kdbench.registry import KINDS, URL, Paper, balanced
 from kdbench.stats.analysis import MODERATED, TESTS
 from kdbench.study.fields import cite_key, number, one_of, readable, safe_name, seeds
 from kdbench.study.model_names import MODEL_KEYS, model_name
+from kdbench.study.weights_files import weights_file
 
 Name = Annotated[str, BeforeValidator(safe_name)]
 Positive = Annotated[float, BeforeValidator(number), Field(gt=0)]
@@ -34,6 +35,7 @@ Prose = Annotated[str, AfterValidator(readable)]
 Text = Annotated[Prose, Field(pattern=r"\S")]
 CiteKey = Annotated[str, BeforeValidator(cite_key)]
 ModelName = Annotated[str, BeforeValidator(model_name)]
+WeightsFile = Annotated[str, BeforeValidator(weights_file)]
 Precision = Annotated[str, one_of("precision", ("fp32", "bf16"))]
 MethodKey = Annotated[str, one_of("method", METHODS)]
 
@@ -80,10 +82,12 @@ class Slot(Part):
 
 class Teacher(Slot):
     """The teacher: a run like any other. `seed: per-seed` gives each seed its own. It learns
-    from the labels that the students have; with `labelled: all` from those of all images."""
+    from the labels that the students have; with `labelled: all` from those of all images. With
+    `weights`, a file, it is not trained."""
 
     method: MethodKey = TEACHER.method
     seed: Seed | Literal["per-seed"] = 0
+    weights: WeightsFile | None = None
     labelled: Literal["all"] | None = None
 
 

@@ -216,6 +216,8 @@ def look_faults(final: Final) -> list[str]:
 
 def teacher_faults(teacher: Teacher) -> list[str]:
     """What is wrong with the teacher's method: it can use no network but its own."""
+    if teacher.weights and teacher.seed != 0:
+        return ["teacher.seed: a file of weights is one teacher; leave the seed out"]
     needed = sorted(slots_of(METHODS[teacher.method]()) - {"student"})
     return [
         f"teacher.method: '{teacher.method}' learns from another network ('{slot}'), and a "

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 import torch
@@ -177,7 +178,7 @@ def test_layers_of_torchvision_s_networks(name, side, stages):
     shapes = models.feature_shapes(full, (3, side, side), 10)
     maps = [shapes[f"stage{n}"] for n in range(1, stages + 1)]
     assert f"stage{stages + 1}" not in shapes
-    assert all(a[1] > b[1] for a, b in zip(maps, maps[1:], strict=False))
+    assert all(a[1] > b[1] for a, b in pairwise(maps))
     width = shapes["embedding"]
     assert models.parameter_shapes(full, (3, side, side), 10)["classifier.weight"] == (10, *width)
 

@@ -213,7 +213,8 @@ def _teacher(plan: PlanFile, frame: pd.DataFrame) -> str:
     accuracy = 100 * runs["accuracy"].dropna()
     score = f" ({accuracy.mean():.2f} % on test)" if len(accuracy) else ""
     if len(ids) == 1:
-        return f"Results are conditional on teacher {ids[0]}{score}."
+        given = f", whose weights come from {plan.teacher_weights}" if plan.teacher_weights else ""
+        return f"Results are conditional on teacher {ids[0]}{score}{given}."
     return f"Each seed has a teacher of its own: {', '.join(ids)}{score}."
 
 
