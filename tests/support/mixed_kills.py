@@ -45,6 +45,8 @@ class Tally:
     runs: int = 0
     longest_stop: float = 0.0
     broken: list[str] = field(default_factory=list)
+    #: Drivers whose worker was killed: a run that was alone in it has failed in that start.
+    hurt: set[int] = field(default_factory=set)
 
 
 def processes_of(driver: subprocess.Popen[bytes]) -> Iterator[tuple[int, int, str]]:
@@ -78,6 +80,7 @@ def strike(
         if not found:
             return False
         os.kill(draw.choice(found), signal.SIGKILL)
+        tally.hurt.add(driver.pid)
     elif kind == "group":
         crash.kill(driver)
     elif kind == "driver":
@@ -95,8 +98,9 @@ def strike(
             time.sleep(0.2)
         code = driver.wait(timeout=STOP_LIMIT)
         tally.longest_stop = max(tally.longest_stop, time.monotonic() - began)
-        # It may have come to its end just before the signal.
-        if number != signal.SIGHUP and code not in (130, 0):
+        # It may have come to its end just before the signal, and then says which runs failed.
+        ended = {0, 1} if driver.pid in tally.hurt else {0}
+        if number != signal.SIGHUP and code not in {130, *ended}:
             tally.broken.append(f"{kind}: exit code {code}: {log.read_text()[-2000:]}")
     return True
 
