@@ -157,7 +157,7 @@ def _differs(file: File, path: Path) -> tuple[str, str]:
     size = status.st_size
     if file.size is not None and size != file.size:
         return f"{size:,} bytes", f"{file.size:,} bytes"
-    if file.md5 is not None and (md5 := _md5(path)) != file.md5:
+    if file.md5 is not None and (md5 := md5_of(path)) != file.md5:
         return f"MD5 {md5} ({size:,} bytes)", f"MD5 {file.md5}"
     return "", ""
 
@@ -168,7 +168,8 @@ def _replace(source: DataSet) -> str:
     return "Delete it, then run again with a network, or replace it with a sound copy."
 
 
-def _md5(path: Path) -> str:
+def md5_of(path: Path) -> str:
+    """The MD5 of a file, in hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
@@ -192,6 +193,8 @@ def _provide(name: str, source: DataSet, root: Path) -> None:
             with FileLock(root / f".{name}.lock"), _timeout(DOWNLOAD_TIMEOUT):
                 if _missing(source, root):
                     source.download(root)
+        except DataError:
+            raise
         # torchvision raises errors of many kinds here: URLError, RuntimeError, OSError, EOFError.
         except Exception as error:
             message = " ".join(str(error).split())

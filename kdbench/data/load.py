@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdbench.data.datasets import DATASETS
+from kdbench.data.datasets import find_data_set
 from kdbench.data.files import DataError, DataSet, arrays, check, data_folder
 
 
@@ -52,7 +52,7 @@ def load(name: str, folder: Path | str | None = None) -> TrainingData:
     Reads no test image and no test label. Raises `UnknownName`, and
     `DataError` for files that are missing or damaged.
     """
-    data_set = DATASETS[name]
+    data_set = find_data_set(name, folder)
     images, labels = arrays(name, data_set, "train", folder)
     mean, std = statistics(data_set, images)
     return TrainingData(
@@ -97,7 +97,7 @@ def verify_test_files(name: str, folder: Path | str | None = None) -> None:
 
     Called at the start of a study, so that a damaged test file does not show at its end.
     """
-    check(name, DATASETS[name], "test", data_folder(folder))
+    check(name, find_data_set(name, folder), "test", data_folder(folder))
 
 
 def check_test_shape(data: TrainingData, folder: Path | str | None = None) -> None:
@@ -105,7 +105,7 @@ def check_test_shape(data: TrainingData, folder: Path | str | None = None) -> No
 
     The whole test part is read for it, and only the shape of its images is looked at.
     """
-    images, _ = arrays(data.name, DATASETS[data.name], "test", folder)
+    images, _ = arrays(data.name, find_data_set(data.name, folder), "test", folder)
     if images.shape[1:] != data.shape:
         found, expected = ("x".join(map(str, shape)) for shape in (images.shape[1:], data.shape))
         raise DataError(

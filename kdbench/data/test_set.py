@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kdbench.data.datasets import DATASETS
+from kdbench.data.datasets import find_data_set
 from kdbench.data.files import arrays
 from kdbench.data.load import as_tensor, checksum, statistics
 
@@ -34,7 +34,7 @@ class TestData:
 
 def open_test_set(name: str, folder: Path | str | None = None) -> TestData:
     """The test part of `name` from `data_folder(folder)`. Raises as `kdbench.data.load` does."""
-    data_set = DATASETS[name]
+    data_set = find_data_set(name, folder)
     images, labels = arrays(name, data_set, "test", folder)
     training = images
     if data_set.mean is None or data_set.std is None:

@@ -34,7 +34,8 @@ def of_models(study: Study) -> dict[str, Paper]:
 
 def of_data(study: Study) -> Paper | None:
     """The paper of the data set, where it has one."""
-    return DATASETS[study.data.name].paper if study.data else None
+    known = study.data and study.data.name in DATASETS
+    return DATASETS[study.data.name].paper if known else None
 
 
 def of_test(study: Study) -> Paper | None:

@@ -12,6 +12,7 @@ from kdbench.methods.networks import TEACHER, RoleModels, Stage
 from kdbench.registry import did_you_mean
 from kdbench.stats import FEWEST_SEEDS
 from kdbench.study import references
+from kdbench.study.data_names import FOLDER_KEYS
 from kdbench.study.fields import SHORT, unknown_key
 from kdbench.study.model_names import MODEL_KEYS
 from kdbench.study.schema import (
@@ -118,6 +119,8 @@ def _fields_at(path: list[Any]) -> set[str]:
     if path[:2] == ["report", "sources"]:
         return set(CitedSource.model_fields)
     names = tuple(str(part) for part in path if not isinstance(part, int))
+    if names == ("data",):
+        return set(Data.model_fields) | FOLDER_KEYS
     if names in {("student",), ("teacher",)}:
         return set(parts[names].model_fields) | MODEL_KEYS
     return set(parts.get(names, Part).model_fields)
