@@ -42,6 +42,30 @@ def methods(
     exit_with(run, traceback)
 
 
+@app.command()
+def models(
+    name: Annotated[
+        str, typer.Argument(help="resnet8, torchvision:NAME, timm:NAME or ./FILE.py:NAME.")
+    ],
+    image: Annotated[
+        str, typer.Option(metavar="CxHxW", help="Channels, height and width of an image.")
+    ] = "3x32x32",
+    classes: Annotated[int, typer.Option(min=2, help="Classes of the data.")] = 10,
+    traceback: Traceback = False,
+) -> None:
+    """A model's layers: the names that methods and studies use, and what each one is."""
+
+    def run() -> int:
+        from rich.console import Console
+
+        from kdbench.cli import listing
+
+        Console().print(listing.layers_table(name, image, classes), highlight=False)
+        return 0
+
+    exit_with(run, traceback)
+
+
 @app.command("list")
 def list_(
     kind: Annotated[Kind, typer.Argument(help="What to list.")], traceback: Traceback = False

@@ -1,5 +1,6 @@
 """The tables of `kdbench list`, and the text of a shipped study."""
 
+import re
 from typing import Any
 
 import yaml
@@ -8,9 +9,13 @@ from rich.text import Text
 
 from kdbench.cli import catalogue
 from kdbench.data.datasets import DATASETS
-from kdbench.models.zoo import MODELS, paper_of
+from kdbench.models.features import feature_shapes
+from kdbench.models.zoo import MODELS, paper_of, skeleton
 from kdbench.registry import UnknownName, did_you_mean
 from kdbench.study.load import shipped
+from kdbench.study.model_names import in_study
+
+IMAGE = re.compile(r"([1-9]\d{0,3})x([1-9]\d{0,3})x([1-9]\d{0,3})")
 
 
 def study_text(name: str) -> str:
@@ -45,6 +50,27 @@ def models_table() -> Table:
         source = f"{paper.title}. {paper.venue}, {paper.year}" if paper else ""
         table.add_row(name, Text(source), MODELS.origin(name))
     catalogue.add_broken(table, broken)
+    return table
+
+
+def layers_table(name: str, image: str, classes: int) -> Table:
+    """One line a layer of a model: its shape, and the node that computes it.
+
+    Raises `UnknownName`, `BadModelName` and `BrokenModel`.
+    """
+    shape = IMAGE.fullmatch(image)
+    if not shape:
+        raise UnknownName(f"--image {image}: write channels x height x width, as 3x32x32")
+    sizes = (int(shape[1]), int(shape[2]), int(shape[3]))
+    try:
+        full = in_study(name)
+    except ValueError as error:
+        raise UnknownName(str(error)) from None
+    nodes: dict[str, str] = skeleton(full, sizes, classes).nodes  # type: ignore[assignment]
+    table = Table("layer", "shape of one image's features", "node")
+    for layer, size in feature_shapes(full, sizes, classes).items():
+        table.add_row(layer, "x".join(map(str, size)), nodes[layer])
+    table.add_row("logits", str(classes), nodes["logits"])
     return table
 
 

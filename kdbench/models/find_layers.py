@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from kdbench.errors import KdbenchError
+
 Shape = tuple[int, ...]
 #: What follows a feature map without making a new one: its input is the map before it.
 ACTIVATIONS = ("relu", "gelu", "silu", "hardswish", "leaky_relu", "elu", "mish")
 
 
-class NoLayers(ValueError):
+class NoLayers(KdbenchError, ValueError):
     """The layers of a network cannot be found, or one that the study names is not there."""
 
 

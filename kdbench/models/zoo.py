@@ -13,6 +13,7 @@ from torch import nn
 from kdbench.errors import KdbenchError
 from kdbench.models import resnet, tutorial, wrn
 from kdbench.models.digits import DigitsCNN, DigitsCNNSmall
+from kdbench.models.find_layers import NoLayers
 from kdbench.models.foreign import build_foreign
 from kdbench.models.mnist import MnistCNN, MnistMLP
 from kdbench.models.names import is_foreign
@@ -109,6 +110,8 @@ def build(name: str, image_shape: ImageShape, classes: int) -> nn.Module:
     shape = _triple(image_shape)
     try:
         model = builder(shape, classes)
+    except NoLayers as error:
+        raise BrokenModel(f"model {name}: {error}") from error
     except KdbenchError:
         raise
     except ValueError as error:

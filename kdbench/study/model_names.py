@@ -23,6 +23,11 @@ def model_name(value: Any, info: ValidationInfo) -> Any:
 
     A file is looked for beside the study (`info.context["folder"]`). Raises `ValueError`.
     """
+    return in_study(value, (info.context or {}).get("folder", "."))
+
+
+def in_study(value: Any, folder: Path | str = ".") -> str:
+    """The same for a study in `folder`. Raises `ValueError`."""
     parts = value if isinstance(value, Mapping) else {"model": value}
     name, options, layers = (parts.get(key) for key in ("model", "options", "layers"))
     if not isinstance(name, str) or not (is_foreign(name) or name in MODELS):
@@ -38,17 +43,17 @@ def model_name(value: Any, info: ValidationInfo) -> Any:
     if layers and not all(map(_is_text, layers.values())):
         raise ValueError("layers should name a node or module for each layer")
     try:
-        return str(_checked(name, options or {}, layers or {}, info))
+        return str(_checked(name, options or {}, layers or {}, Path(folder)))
     except KdbenchError as error:
         raise ValueError(str(error.args[0])) from None
 
 
 def _checked(
-    name: str, options: Mapping[str, Any], layers: Mapping[str, str], info: ValidationInfo
+    name: str, options: Mapping[str, Any], layers: Mapping[str, str], folder: Path
 ) -> ModelName:
     given = ModelName.parse(name)
     if given.source.endswith(".py") and not given.checksum:
-        path = Path((info.context or {}).get("folder", ".")) / given.source
+        path = folder / given.source
         given = ModelName(path.name, given.entry, checksum=read_source(path))
     whole = ModelName(
         given.source,
