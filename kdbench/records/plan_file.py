@@ -13,7 +13,7 @@ from kdbench.errors import KdbenchError
 from kdbench.records.bounded import refuse_control
 from kdbench.records.files import write_json
 from kdbench.records.readers import CorruptRecord, read_object, sealed
-from kdbench.records.spec import Recipe
+from kdbench.records.spec import YOUNGER, Recipe
 
 
 class CorruptPlan(KdbenchError):
@@ -215,6 +215,9 @@ class PlanFile:
             del plan["looks"]
         if not self.teacher_weights:
             del plan["teacher_weights"]
+        for name in ("nesterov", "warmup", "clip"):
+            if self.recipe and plan["recipe"][name] == YOUNGER[name]:
+                del plan["recipe"][name]
         if self.data and not self.data.labelled:
             for key in ("labelled", "unlabelled", "teacher_labelled"):
                 del plan["data"][key]

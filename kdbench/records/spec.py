@@ -45,7 +45,9 @@ class Recipe:
     """How a network is trained, the same for every method of a study.
 
     `teacher_outputs` is where a teacher's outputs come from (`auto`, `cache`, `live`; always live
-    for a method that no cache serves), `storage` the type in which they are cached.
+    for a method that no cache serves), `storage` the type in which they are cached. In the first
+    `warmup` epochs the learning rate grows to `lr`; `clip` is the largest norm of a step's
+    gradient, 0 for none.
     """
 
     epochs: int
@@ -60,6 +62,13 @@ class Recipe:
     precision: str
     teacher_outputs: str
     storage: str = "fp32"
+    nesterov: bool = False
+    warmup: int = 0
+    clip: float = 0.0
+
+
+#: Values of a recipe that the first records lack, and what stood for them.
+YOUNGER: dict[str, Any] = {"storage": "fp32", "nesterov": False, "warmup": 0, "clip": 0.0}
 
 
 @dataclass(frozen=True)
@@ -97,9 +106,10 @@ class RunSpec:
 
     def _identity(self) -> dict[str, Any]:
         value = dataclasses.asdict(self)
-        if value["recipe"]["storage"] == "fp32":
-            # These are younger than the first records: at its default a run keeps the id it had.
-            del value["recipe"]["storage"]
+        # These are younger than the first records: at its default a run keeps the id it had.
+        for name, default in YOUNGER.items():
+            if value["recipe"][name] == default:
+                del value["recipe"][name]
         for name in ("labelled", "unlabelled"):
             if value["data"][name] == 0:
                 del value["data"][name]

@@ -60,6 +60,9 @@ def _momentum_fault(study: Study, entry: Entry) -> str | None:
                     "needs SGD with momentum, as terms get momenta of their own; the recipe has "
                     + (recipe.optimizer if recipe.optimizer != "sgd" else "momentum 0")
                 )
+            if recipe.nesterov or recipe.clip:
+                what = "nesterov" if recipe.nesterov else "clip"
+                return f"gives terms momenta of their own, for which {what} is not defined"
             if not 0 <= recipe.momentum + shift < 1:
                 return (
                     f"needs momenta from 0 to below 1; that of the term {term} would be "

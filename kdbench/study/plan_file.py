@@ -16,7 +16,7 @@ from kdbench.records.plan_file import (
     PlanTune,
     SearchRange,
 )
-from kdbench.records.spec import digest
+from kdbench.records.spec import YOUNGER, digest
 from kdbench.registry import Paper
 from kdbench.stats.analysis import PAIRED
 from kdbench.study import references, sampling
@@ -41,7 +41,7 @@ def plan_file(planner: Planner, plan: Plan) -> PlanFile:
         hash=digest(_hashed(study)),
         data=_data(planner),
         models={"student": study.student.model, "teacher": study.teacher.model},
-        recipe=next(iter(plan.nodes.values())).spec.recipe,
+        recipe=study.recipe.resolve(),
         reference=study.report.reference,
         margin=study.report.margin,
         test=study.report.test,
@@ -65,8 +65,9 @@ def _hashed(study: Study) -> dict[str, Any]:
     """All of a study that its numbers can depend on."""
     content = study.model_dump(mode="json", exclude=NOT_HASHED)
     # Younger than the first reports: where they say what those did, a study keeps its hash.
-    if study.recipe.storage == "fp32":
-        del content["recipe"]["storage"]
+    for name, default in YOUNGER.items():
+        if content["recipe"][name] == default:
+            del content["recipe"][name]
     if study.tune and study.tune.confirm is None:
         del content["tune"]["confirm"]
     if not study.final.looks:

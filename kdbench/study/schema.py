@@ -39,6 +39,8 @@ WeightsFile = Annotated[str, BeforeValidator(weights_file)]
 Precision = Annotated[str, one_of("precision", ("fp32", "bf16"))]
 MethodKey = Annotated[str, one_of("method", METHODS)]
 
+SCHEDULES = ("constant", "cosine", "step", "one-cycle")
+
 
 class Part(BaseModel):
     """A part of a study file. Unknown keys are errors; a part cannot be changed."""
@@ -109,7 +111,7 @@ class RecipePart(Part):
     lr: Positive
     momentum: Annotated[float, BeforeValidator(number), Field(ge=0, lt=1)] = 0.9
     weight_decay: NotNegative = 0.0
-    schedule: Annotated[str, one_of("schedule", ("constant", "cosine", "step"))] = "constant"
+    schedule: Annotated[str, one_of("schedule", SCHEDULES)] = "constant"
     milestones: tuple[Annotated[float, BeforeValidator(number), Field(gt=0, lt=1)], ...] = ()
     gamma: Annotated[float, BeforeValidator(number), Field(gt=0, le=1)] = 0.1
     precision: Precision = "fp32"
@@ -117,6 +119,9 @@ class RecipePart(Part):
         str, one_of("way to get teacher outputs", ("auto", "cache", "live"))
     ] = "auto"
     storage: Annotated[str, one_of("storage type", ("fp32", "fp16"))] = "fp32"
+    nesterov: Annotated[bool, Field(strict=True)] = False
+    warmup: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = 0
+    clip: NotNegative = 0.0
 
     def resolve(
         self, epochs: int | None = None, lr: float | None = None, precision: str | None = None
@@ -137,6 +142,9 @@ class RecipePart(Part):
             precision=precision or self.precision,
             teacher_outputs=self.teacher_outputs,
             storage=self.storage,
+            nesterov=self.nesterov,
+            warmup=self.warmup,
+            clip=self.clip,
         )
 
 

@@ -10,11 +10,11 @@ from kdbench.data import VIEWS
 from kdbench.methods import METHODS
 from kdbench.methods.networks import TEACHER, RoleModels, Stage
 from kdbench.registry import did_you_mean
-from kdbench.stats import FEWEST_SEEDS
 from kdbench.study import references
 from kdbench.study.data_names import FOLDER_KEYS
 from kdbench.study.fields import SHORT, unknown_key
 from kdbench.study.model_names import MODEL_KEYS
+from kdbench.study.part_faults import look_faults, recipe_faults
 from kdbench.study.schema import (
     CitedSource,
     Data,
@@ -171,8 +171,6 @@ def check(study: Study) -> list[str]:
         faults += look_faults(final)
     if final and final.train_on == "all" and final.epoch == "best":
         faults.append("final: train_on: all leaves no validation images, so the epoch is 'last'")
-    if recipe and recipe.schedule == "step" and not recipe.milestones:
-        faults.append("recipe: schedule: step needs milestones (shares of the epochs)")
     if (
         recipe
         and study.data
@@ -183,6 +181,8 @@ def check(study: Study) -> list[str]:
             f"recipe.teacher_outputs: a cache needs one view of each image, and augment: "
             f"{study.data.augment} has {VIEWS[study.data.augment]}; use auto or live"
         )
+    if recipe:
+        faults += recipe_faults(recipe, tune)
     if study.teacher:
         faults += teacher_faults(study.teacher)
     if study.data and study.data.labelled is None:
@@ -195,25 +195,6 @@ def check(study: Study) -> list[str]:
         if entry.method:
             place = f"methods[{index}] ({entry.method})"
             faults += [f"{place}: {fault}" for fault in hparam_errors(entry)]
-    return faults
-
-
-def look_faults(final: Final) -> list[str]:
-    """What is wrong with the numbers of seeds at which a study is judged."""
-    looks, seeds = final.looks, final.seeds
-    faults = []
-    if list(looks) != sorted(set(looks)) or looks[0] < FEWEST_SEEDS:
-        faults.append(
-            f"final.looks: {list(looks)} should grow, from {FEWEST_SEEDS} seeds or more: below "
-            "that there is no verdict"
-        )
-    if looks[-1] != len(seeds):
-        faults.append(
-            f"final.looks: the last should have all seeds, of which there are {len(seeds)}, not "
-            f"{looks[-1]}"
-        )
-    if list(seeds) != sorted(seeds):
-        faults.append("final.seeds: with looks they should grow, as a look takes the first of them")
     return faults
 
 

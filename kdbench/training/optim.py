@@ -34,7 +34,8 @@ def make_optimizer(
         return SplitMomentum(parameters, shifts, momentum=recipe.momentum, **shared)
     shared["fused"] = True
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(parameters, momentum=recipe.momentum, **shared)
+        shared |= {"momentum": recipe.momentum, "nesterov": recipe.nesterov}
+        return torch.optim.SGD(parameters, **shared)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
     return kind(parameters, capturable=on_gpu, **shared)
 
@@ -60,10 +61,31 @@ def load_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> No
 
 def lr_at(recipe: Recipe, epoch: int) -> float:
     """The learning rate of an epoch (from 0): a function of the epoch alone, so that a
-    resumed run needs no scheduler state."""
+    resumed run needs no scheduler state.
+
+    In the warm-up it grows in equal steps to `lr` (Goyal et al. 2017); a cosine begins after it.
+    One cycle is torch's `OneCycleLR` with its defaults, an epoch for a step.
+    """
+    if epoch < recipe.warmup:
+        return recipe.lr * (epoch + 1) / recipe.warmup
     share = epoch / recipe.epochs
     if recipe.schedule == "cosine":
-        return recipe.lr * 0.5 * (1 + math.cos(math.pi * share))
+        share = (epoch - recipe.warmup) / (recipe.epochs - recipe.warmup)
+        return recipe.lr * _cosine(share)
+    if recipe.schedule == "one-cycle":
+        return recipe.lr * _one_cycle(epoch, recipe.epochs)
     if recipe.schedule == "step":
         return recipe.lr * recipe.gamma ** sum(share >= m for m in recipe.milestones)
     return recipe.lr
+
+
+def _cosine(share: float, start: float = 1.0, end: float = 0.0) -> float:
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def _one_cycle(epoch: int, epochs: int) -> float:
+    """Up from a 25th in the first 30 % of the epochs, then down to a 250,000th."""
+    top = 0.3 * epochs - 1
+    if epoch <= top:
+        return _cosine(epoch / top, 1 / 25, 1.0)
+    return _cosine((epoch - top) / (epochs - 1 - top), 1.0, 1 / 25 / 1e4)

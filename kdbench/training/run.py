@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdbench.methods.base import Method
@@ -76,6 +76,8 @@ class TrainingRun:
             self.optimizer.backward(terms)
         else:
             loss.backward()
+        if self.spec.recipe.clip:
+            nn.utils.clip_grad_norm_(self.networks.trainable(), self.spec.recipe.clip)
         self.optimizer.step()
         self.networks.update_averages()
 

@@ -631,6 +631,50 @@ def test_learning_rates_are_those_of_torchs_schedulers():
     assert [lr_at(PLAIN, e) for e in range(12)] == [0.1] * 12
 
 
+@pytest.mark.parametrize("epochs", [7, 10, 30, 240])
+def test_one_cycle_is_torchs_with_an_epoch_for_a_step(epochs):
+    recipe = replace(PLAIN, epochs=epochs, schedule="one-cycle")
+    assert [lr_at(recipe, e) for e in range(epochs)] == pytest.approx(one_cycle_of_torch(recipe))
+
+
+def one_cycle_of_torch(recipe: Recipe) -> list[float]:
+    """`OneCycleLR` over exactly the epochs: its last step may not be exceeded."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=recipe.lr)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.lr, total_steps=recipe.epochs, cycle_momentum=False
+    )
+    found = [optimizer.param_groups[0]["lr"]]
+    for _ in range(recipe.epochs - 1):
+        optimizer.step()
+        scheduler.step()
+        found.append(optimizer.param_groups[0]["lr"])
+    return found
+
+
+def test_a_warm_up_grows_to_the_learning_rate_and_the_schedule_begins_after_it():
+    cosine = replace(PLAIN, schedule="cosine", warmup=4)
+    rates = [lr_at(cosine, e) for e in range(12)]
+    assert rates[:5] == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1])
+    assert rates[4:] == pytest.approx(
+        [lr_at(replace(cosine, epochs=8, warmup=0), e) for e in range(8)]
+    )
+    steps = replace(PLAIN, schedule="step", milestones=(0.5,), gamma=0.1, warmup=2)
+    assert [lr_at(steps, e) for e in range(12)] == pytest.approx([0.05] + [0.1] * 5 + [0.01] * 6)
+
+
+def test_gradients_are_clipped_at_their_norm(world):
+    """With SGD without momentum a step moves the weights by at most lr times the norm."""
+    recipe = {"optimizer": "sgd", "lr": 1.0, "momentum": 0.0, "epochs": 1, "schedule": "constant"}
+    job = world.job("ce", recipe={**recipe, "clip": 0.01})
+    run = TrainingRun(job, world.context())
+    before = [p.detach().clone() for p in run.networks.trainable()]
+    (batch, *_) = batches_for([run], world.context(), examples_of(job.spec, world.context()), 0)
+    run.begin_epoch(1)
+    run.step(batch)
+    moved = [a.detach() - b for a, b in zip(run.networks.trainable(), before, strict=True)]
+    assert torch.cat([m.flatten() for m in moved]).norm().item() == pytest.approx(0.01, rel=1e-3)
+
+
 def test_a_run_uses_the_schedule(world):
     job = world.job("ce")
     rows = world.alone(job).rows
@@ -642,13 +686,15 @@ def test_a_run_uses_the_schedule(world):
     ("name", "plain"),
     [
         ("sgd", lambda p, wd: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=wd)),
+        ("nesterov", lambda p, wd: torch.optim.SGD(p, 0.1, 0.9, weight_decay=wd, nesterov=True)),
         ("adam", lambda p, wd: torch.optim.Adam(p, lr=0.1, weight_decay=wd)),
         ("adamw", lambda p, wd: torch.optim.AdamW(p, lr=0.1, weight_decay=wd)),
     ],
 )
 @pytest.mark.parametrize("decay", [0.0, 0.05])
 def test_optimisers_are_torchs(name, plain, decay):
-    recipe = replace(PLAIN, optimizer=name, weight_decay=decay)
+    kind = {"optimizer": "sgd", "nesterov": True} if name == "nesterov" else {"optimizer": name}
+    recipe = replace(PLAIN, weight_decay=decay, **kind)
     ends = []
     for make in (
         lambda p: make_optimizer(recipe, p, torch.device("cpu")),

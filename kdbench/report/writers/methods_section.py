@@ -167,9 +167,14 @@ def _recipe(plan: PlanFile) -> str:
     if recipe.milestones:
         shares = ", ".join(f"{100 * m:g} %" for m in recipe.milestones)
         details[1] += f" (times {recipe.gamma:g} after {shares} of the epochs)"
-    for name, value in (("momentum", recipe.momentum), ("weight decay", recipe.weight_decay)):
-        if value:
-            details.append(f"{name} {value:g}")
+    if recipe.warmup:
+        details[1] += f" after a warm-up of {count(recipe.warmup, 'epoch')}"
+    values = {
+        "Nesterov momentum" if recipe.nesterov else "momentum": recipe.momentum,
+        "weight decay": recipe.weight_decay,
+        "gradients clipped at norm": recipe.clip,
+    }
+    details += [f"{name} {value:g}" for name, value in values.items() if value]
     details.append(recipe.precision)
     return escape(
         f"Networks are trained for {count(recipe.epochs, 'epoch')} in batches of "
