@@ -80,6 +80,7 @@ from kdbench.losses.refined_targets import (
     enhanced_cross_entropy,
     normalised_cross_entropy,
     refined_kl,
+    sure_cross_entropy,
     virtual_teacher,
     weighted_soft_cross_entropy,
 )
@@ -166,6 +167,7 @@ __all__ = [
     "smaller_size",
     "soft_cross_entropy",
     "standardise",
+    "sure_cross_entropy",
     "tempered_kl",
     "transformed_kl",
     "uniform_cross_entropy",

@@ -12,6 +12,18 @@ from kdbench.losses.logits import binary, other_classes, ranking
 MASKED = -1e9
 
 
+def sure_cross_entropy(student: Tensor, teacher: Tensor, threshold: float) -> Tensor:
+    """-log p_s(c) with c = argmax z_t where max p_t >= threshold, else 0, mean over the batch.
+
+    `student`, `teacher`: logits (B, C). Sohn et al. 2020 (FixMatch), equation 4, with a teacher
+    in place of the network on weaker views.
+    """
+    dims("B C", student=student, teacher=teacher)
+    probability, label = F.softmax(teacher.detach(), dim=1).max(dim=1)
+    each = F.cross_entropy(student, label, reduction="none")
+    return (each * (probability >= threshold)).mean()
+
+
 def normalised_cross_entropy(
     student: Tensor, teacher: Tensor, target: Tensor, temperature: float | Tensor = 1.0
 ) -> tuple[Tensor, Tensor]:

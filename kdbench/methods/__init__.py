@@ -71,6 +71,7 @@ from kdbench.methods.one import ONE
 from kdbench.methods.pefd import PEFD
 from kdbench.methods.pkt import PKT
 from kdbench.methods.ps_kd import PSKD
+from kdbench.methods.pseudo_label import PseudoLabel
 from kdbench.methods.regressor import regressor
 from kdbench.methods.reviewkd import ReviewKD
 from kdbench.methods.rkd import RKD
@@ -121,6 +122,7 @@ BUILTIN: dict[str, type[Method]] = {
     "annealing-kd": AnnealingKD,
     "ofa": OFA,
     "dhkd": DHKD,
+    "pseudo-label": PseudoLabel,
     "mlkd": MLKD,
     "wkd-l": WKDL,
     "sdd-kd": SDDKD,

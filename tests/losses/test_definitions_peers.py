@@ -38,6 +38,21 @@ def test_masked_losses_are_means_over_what_is_not_masked(temperature):
     close(losses.masked_kl(student, teacher, MASK, temperature), np.mean(soft))
 
 
+@pytest.mark.parametrize("threshold", [0.0, 0.7, 1.0])
+def test_sure_cross_entropy_is_that_of_the_teacher_s_class_where_it_is_sure(threshold):
+    student, teacher = 3 * draw(B, C), 3 * draw(B, C, seed=1)
+    expected, counted = [], 0
+    for s, t in zip(student.numpy(), teacher.numpy(), strict=True):
+        sure = softmax(t).max() >= threshold
+        expected.append(-log_softmax(s)[t.argmax()] if sure else 0.0)
+        counted += sure
+    assert counted == {0.0: B, 0.7: counted, 1.0: 0}[threshold]
+    assert threshold != 0.7 or 0 < counted < B
+    close(losses.sure_cross_entropy(student, teacher, threshold), np.mean(expected))
+    shifted = losses.sure_cross_entropy(student + 5, teacher - 3, threshold)
+    close(shifted, np.mean(expected))
+
+
 def test_a_mask_of_ones_is_no_mask():
     student, teacher, ones = draw(B, C), draw(B, C, seed=1), torch.ones(B)
     plain = torch.nn.functional.cross_entropy(student, LABELS)
