@@ -23,6 +23,8 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", "
 IGNORED = {"thumbs.db", "desktop.ini"}
 TEST_NAMES = ("test", "val", "valid", "validation")
 MODES = {"rgb": "RGB", "grey": "L"}
+#: A file of more pixels is refused: few bytes can unpack to all of the memory.
+MOST_PIXELS = 50_000_000
 #: Raise when the pixels that come out of a file change.
 VERSION = 1
 #: A class with fewer images in the training part cannot be split for validation.
@@ -130,6 +132,11 @@ def decode(path: Path, settings: FolderSettings) -> np.ndarray:
     side is scaled to `size` (bicubic, antialiased), and the middle is kept.
     """
     with Image.open(path) as opened:
+        # The header says so before a pixel is unpacked.
+        if opened.width * opened.height > MOST_PIXELS:
+            raise ValueError(
+                f"it has {opened.width}x{opened.height} pixels, too many for a picture"
+            )
         image = ImageOps.exif_transpose(opened)
         if image.mode.startswith(("I", "F")):
             image = _eight_bits(image)

@@ -115,6 +115,13 @@ def test_the_address_follows_contents_and_settings(tree):
     assert ImageFolder(tree, RGB).name() not in names
 
 
+def test_a_file_that_unpacks_to_all_of_the_memory_is_refused(tmp_path):
+    Image.new("1", (9000, 9000)).save(tmp_path / "bomb.png")
+    assert (tmp_path / "bomb.png").stat().st_size < 20_000
+    with pytest.raises(ValueError, match="9000x9000 pixels"):
+        decode(tmp_path / "bomb.png", RGB)
+
+
 def damaged(tree):
     (tree / "train" / "chat" / "1.png").write_bytes(b"\x89PNG cut")
     (tree / "test" / "Öl" / "0.png").write_bytes(b"")

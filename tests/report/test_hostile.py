@@ -280,9 +280,13 @@ def test_predictions_of_other_classes(
 
 
 def test_no_image_is_ever_read() -> None:
-    """So there is none that could be a bomb: the package writes pictures and reads none."""
-    sources = "".join(p.read_text() for p in (REPORTS.parent / "kdbench").rglob("*.py"))
-    for reader in ("Image.open", "imread", "read_image", "ImageFolder", "cv2"):
+    """So there is none that could be a bomb: but for a user's own folder of images, which a study
+    names, the package writes pictures and reads none."""
+    package = REPORTS.parent / "kdbench"
+    files = [p for p in package.rglob("*.py") if p.relative_to(package).parts[0] != "data"]
+    assert len(files) > 100
+    sources = "".join(p.read_text() for p in files)
+    for reader in ("Image.open", "imread", "read_image", "datasets.ImageFolder", "cv2"):
         assert reader not in sources
 
 
