@@ -2,7 +2,7 @@
 # Needs Python 3.11 or newer, make and a package registry; nothing else.
 
 PYTHON ?= python3
-STUDY  ?= digits
+STUDY  ?= digits-few-labels
 ROOT   ?= out
 VENV   := .venv
 BIN    := $(VENV)/bin
