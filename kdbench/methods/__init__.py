@@ -68,6 +68,7 @@ from kdbench.methods.ofa import OFA
 from kdbench.methods.ofd import OFD
 from kdbench.methods.okddip import OKDDip
 from kdbench.methods.one import ONE
+from kdbench.methods.pcl import PCL
 from kdbench.methods.pefd import PEFD
 from kdbench.methods.pkt import PKT
 from kdbench.methods.ps_kd import PSKD
@@ -167,6 +168,7 @@ BUILTIN: dict[str, type[Method]] = {
     "dml": DML,
     "kdcl": KDCL,
     "okddip": OKDDip,
+    "pcl": PCL,
     # the student itself
     "ps-kd": PSKD,
     "byot": BYOT,

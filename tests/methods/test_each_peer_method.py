@@ -20,6 +20,7 @@ DEFAULTS = {
     "dlb": {"temperature": 3.0, "soft_weight": 1.0},
     "one": {"temperature": 3.0, "soft_weight": 1.0, "branches": 3, "ramp_share": 80 / 300},
     "okddip": {"temperature": 3.0, "soft_weight": 1.0, "peers": 3, "ramp_share": 80 / 300},
+    "pcl": {"temperature": 3.0, "soft_weight": 1.0, "decay": 0.999, "ramp_share": 80 / 300},
     "mean-teacher": {"soft_weight": 100.0, "decay": 0.97, "ramp_share": 5 / 180},
 }
 
@@ -163,3 +164,28 @@ def test_okddip_peers_choose_whom_they_learn_from():
     same(run.terms["task"], F.cross_entropy(student, run.labels))
     run.terms["soft"].backward()
     assert peers[0].grad.any()
+
+
+def test_pcl_peers_learn_from_their_ensemble_and_from_each_other_s_means():
+    run = Run("pcl", HALF, temperature=2.0, soft_weight=3.0, decay=0.9, ramp_share=0.2)
+    networks, views = run.method.networks(), run.method.views
+    assert networks["mean2"] == Average("peer2", 0.9)
+    assert networks["mean1"] == Average("student", 0.9)
+    assert (views.get("student", 0), views["peer2"], views["peer3"]) == (0, 1, 2)
+    assert (views.get("mean1", 0), views["mean2"], views["mean3"]) == (0, 1, 2)
+    roles = ("student", "peer2", "peer3")
+    peers, means = logits(run, *roles), logits(run, "mean1", "mean2", "mean3")
+    every = torch.cat([run.out[role].features["embedding"] for role in roles], dim=1)
+    classifier = run.helpers["classifier"]
+    ensemble = every @ classifier.weight.T + classifier.bias
+    weight = math.exp(-1.25) * 3 * 4
+    same(run.terms["task"], F.cross_entropy(peers[0], run.labels))
+    same(run.terms["peer.task"], sum(F.cross_entropy(z, run.labels) for z in peers[1:]))
+    same(run.terms["ensemble.task"], F.cross_entropy(ensemble, run.labels))
+    same(run.terms["ensemble.soft"], weight * sum(kl(z, ensemble, 2.0) for z in peers))
+    others = sum(kl(peers[a], means[b], 2.0) / 2 for a in range(3) for b in range(3) if a != b)
+    same(run.terms["mean.soft"], weight * others)
+    run.terms["ensemble.soft"].backward(retain_graph=True)
+    assert classifier.weight.grad is None
+    run.terms["mean.soft"].backward()
+    assert all(mean.grad is None for mean in means)
