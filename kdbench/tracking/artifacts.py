@@ -19,8 +19,10 @@ NUMBERED = 20
 def gather(record: Record, folder: Path, selection: str, classes: Sequence[str] | None) -> None:
     """Put a finished run's files into `folder`; those the record lacks are left out.
 
-    Raises `CorruptRecord` where one is a link that leads out of the records.
+    Raises `CorruptRecord` where one is damaged, or a link that leads out of the records.
     """
+    if record.path("weights.safetensors").exists():
+        record.state_dict()  # verified, as a copy of damaged weights would pass for sound ones
     for name in ("spec.json", "result.json", "test.json", "test.npz", "weights.safetensors"):
         source = record.path(name)
         if not source.exists():

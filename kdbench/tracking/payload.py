@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kdbench.records.costs import CorruptCosts, read_costs
 from kdbench.records.plan_file import PlannedRun
 from kdbench.records.spec import DataSpec, RunSpec
 from kdbench.records.store import Record
@@ -160,7 +161,7 @@ def measured_costs(path: Path, label: str) -> dict[str, float]:
     """The measured costs of a label, from their file; empty where there is none, or where it
     is damaged: `kdbench doctor` says so, and the next start measures again."""
     try:
-        row = dict(json.loads(path.read_text())["rows"][label])
-    except (OSError, ValueError, KeyError, TypeError):
+        row = read_costs(path).get("rows", {}).get(label, {})
+    except CorruptCosts:
         return {}
     return {f"cost.{name}": float(value) for name, value in row.items() if finite(value)}

@@ -13,6 +13,7 @@ from kdbench.records.check import check_record
 from kdbench.records.files import write_json
 from kdbench.records.readers import CorruptRecord
 from kdbench.records.store import Store
+from kdbench.tracking.artifacts import gather
 
 
 @pytest.fixture
@@ -45,6 +46,16 @@ def test_one_changed_bit_or_digit_is_found(store: Store, name: str) -> None:
     assert caught.value.path == path
     faults = check_record(store.record(record.id))
     assert [fault for fault in faults if fault.startswith(f"{name}: its content is not")]
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "test.npz"])
+def test_no_damaged_file_is_copied_into_mlflow(store: Store, tmp_path: Path, name: str) -> None:
+    record = finished(store)
+    path = record.folder / name
+    path.write_bytes(changed(path.read_bytes()))
+    (tmp_path / "copy").mkdir()
+    with pytest.raises(CorruptRecord, match=name):
+        gather(record, tmp_path / "copy", "last", None)
 
 
 def test_the_arrays_of_other_scores_are_found(store: Store) -> None:
