@@ -11,14 +11,18 @@ import torch
 from torch import nn
 
 from kdbench.errors import KdbenchError
-from kdbench.models import resnet, tutorial, wrn
+from kdbench.models import mobilenet, resnet, shufflenet, tutorial, vgg, wrn
 from kdbench.models.digits import DigitsCNN, DigitsCNNSmall
 from kdbench.models.find_layers import NoLayers
 from kdbench.models.foreign import build_foreign
 from kdbench.models.mnist import MnistCNN, MnistMLP
+from kdbench.models.mobilenet import MobileNetV2
 from kdbench.models.names import is_foreign
 from kdbench.models.resnet import ResNet
+from kdbench.models.resnet50 import ResNet50
+from kdbench.models.shufflenet import ShuffleNetV1, ShuffleNetV2
 from kdbench.models.tutorial import DeepNN, LightNN
+from kdbench.models.vgg import VGG
 from kdbench.models.wrn import WideResNet
 from kdbench.registry import Paper, Registry
 
@@ -88,6 +92,12 @@ MODELS: Registry[Builder] = Registry(
             )
             for depth, width in ((16, 1), (16, 2), (40, 1), (40, 2))
         },
+        "resnet50": _model(8, ResNet50, resnet.PAPER),
+        "vgg8": _model(8, partial(VGG, convolutions=1), vgg.PAPER),
+        "vgg13": _model(8, partial(VGG, convolutions=2), vgg.PAPER),
+        "mobilenetv2": _model(16, MobileNetV2, mobilenet.PAPER),
+        "shufflenetv1": _model(8, ShuffleNetV1, shufflenet.PAPER),
+        "shufflenetv2": _model(8, ShuffleNetV2, shufflenet.V2_PAPER),
     },
     _check,
 )

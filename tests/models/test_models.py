@@ -34,7 +34,7 @@ def setting(name):
 
 EVERY = sorted(MODELS)
 #: Deep models whose layers are of the kinds that the shallow ones of their family have.
-DEEP = {n for n in EVERY if re.match(r"resnet(32|44|56|110)|wrn-40", n)}
+DEEP = {n for n in EVERY if re.match(r"resnet(32|44|56|110)|wrn-40|vgg13", n)}
 SMALL = [
     "lightnn",
     "mnist-cnn",
@@ -117,6 +117,13 @@ SIZES = {
     **{f"resnet{d}": resnet_size(d, THIN, 100) for d in (8, 14, 20, 32, 44, 56, 110)},
     **{f"resnet{d}x4": resnet_size(d, WIDE, 100) for d in (8, 32)},
     **{f"wrn-{d}-{w}": wrn_size(d, w, 100) for d in (16, 40) for w in (1, 2)},
+    # Those of RepDistiller's networks.
+    "resnet50": 23_705_252,
+    "vgg8": 3_965_028,
+    "vgg13": 9_462_180,
+    "mobilenetv2": 812_836,
+    "shufflenetv1": 949_258,
+    "shufflenetv2": 1_355_528,
 }
 #: Millions, for 100 classes, as the tables of the distillation literature give them.
 PUBLISHED = {
@@ -132,6 +139,12 @@ PUBLISHED = {
     "wrn-16-2": 0.70,
     "wrn-40-1": 0.57,
     "wrn-40-2": 2.26,
+    "resnet50": 23.71,
+    "vgg8": 3.97,
+    "vgg13": 9.46,
+    "mobilenetv2": 0.81,
+    "shufflenetv1": 0.95,
+    "shufflenetv2": 1.36,
 }
 
 
@@ -210,9 +223,8 @@ def test_layers_are_what_they_are_called(name):
         )
     assert torch.equal(model.classifier(output.features["embedding"]), output.logits)
     if name.startswith(("resnet", "wrn")):
-        torch.testing.assert_close(
-            output.features["embedding"], output.features["stage3"].mean((2, 3))
-        )
+        last = max(layer for layer in layers if re.fullmatch(r"stage\d", layer))
+        torch.testing.assert_close(output.features["embedding"], output.features[last].mean((2, 3)))
 
 
 def test_stages_of_a_resnet_are_the_blocks_outputs():
