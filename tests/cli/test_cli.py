@@ -273,7 +273,11 @@ def test_workers_default_to_what_is_there() -> None:
 
 
 #: Images of the downloaded data sets of shipped studies: number and shape.
-SIZES = {"cifar10": (50_000, 3, 32, 32), "mnist": (60_000, 1, 28, 28)}
+SIZES = {
+    "cifar10": (50_000, 3, 32, 32),
+    "cifar100": (50_000, 3, 32, 32),
+    "mnist": (60_000, 1, 28, 28),
+}
 
 
 @pytest.mark.parametrize("name", sorted(shipped()))
@@ -282,14 +286,19 @@ def test_shipped_studies_can_be_planned(
 ) -> None:
     """On black images where the study's own would have to be downloaded."""
 
-    def black(size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-        return np.zeros(size, np.uint8), np.arange(size[0]) % 10
+    def black(size: tuple[int, ...], classes: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.zeros(size, np.uint8), np.arange(size[0]) % classes
 
     for data, size in SIZES.items():
         stand_in = dataclasses.replace(
-            BUILTIN[data], read=lambda part, folder, size=size: black(size), train_files=(),
-            test_files=(), download=None,
-        )  # fmt: skip
+            BUILTIN[data],
+            read=lambda part, folder, size=size, data=data: black(
+                size, len(BUILTIN[data].class_names)
+            ),
+            train_files=(),
+            test_files=(),
+            download=None,
+        )
         monkeypatch.setitem(DATASETS, data, stand_in)
     output("study", name, "--dry-run", "--root", tmp_path)
 
