@@ -10,7 +10,7 @@ from kdbench.report.data.report_data import FORMAT, NoReportData, UnreadableRepo
 from kdbench.report.write import PAGE
 
 REPORTS = Path(__file__).parents[2] / "reports"
-STUDIES = ("digits", "digits-few-labels", "mnist", "cifar10", "precision")
+STUDIES = ("digits", "digits-all", "digits-few-labels", "mnist", "cifar10", "precision")
 
 
 def test_every_report_is_among_them():
