@@ -95,7 +95,8 @@ def load_student(
     study's `runs/`. `row` is `default`, `tuned`, `pinned` or `only`; by default the row that the
     leaderboard ranks. The weights are those that the study's selection rule names (the last
     epoch's, or the best validation epoch's). The student takes normalised images (batch x
-    channels x height x width) and gives logits (batch x classes).
+    channels x height x width) and gives logits (batch x classes). Where it is a network of a
+    user's file, the copy of that file in `root` is run.
 
     Raises `UnknownName` where the study, method, row or seed is not there, `FileNotFoundError`
     where the run is not finished, `DataError` where the study's data set is missing, which

@@ -5,6 +5,7 @@ file of its own, so that training never opens it.
 """
 
 import json
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from kdbench.data.image_folder import ImageFolder
 from kdbench.records.files import atomic_open, write_json
 
 FOLDER = "packed"
+NAME = re.compile(r"[a-z0-9._-]+@[0-9a-f]{12}")
 PARTS: tuple[Part, ...] = ("train", "test")
 
 #: The folders that studies of this process name, by the name of their data set.
@@ -31,8 +33,8 @@ def remember(folder: ImageFolder) -> str:
 
 
 def is_packed(name: str) -> bool:
-    """Whether a data set is of a user's own images."""
-    return "@" in name
+    """Whether a data set is of a user's own images; such a name is a single folder's."""
+    return NAME.fullmatch(name) is not None
 
 
 def packed_set(name: str, root: Path) -> DataSet:

@@ -1,5 +1,6 @@
 """The model of a slot, as a study file names it."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ def in_study(value: Any, folder: Path | str = ".") -> str:
     for key, part in (("options", options), ("layers", layers)):
         if part is not None and not (isinstance(part, Mapping) and all(map(_is_text, part))):
             raise ValueError(f"{key} should be a mapping of names, not {SHORT.repr(part)}")
+    if not _is_plain(options):
+        raise ValueError("options should hold numbers, texts, lists and mappings of them")
     if layers and not all(map(_is_text, layers.values())):
         raise ValueError("layers should name a node or module for each layer")
     try:
@@ -64,6 +67,15 @@ def _checked(
     )
     check_foreign(whole)
     return whole
+
+
+def _is_plain(options: Any) -> bool:
+    """Whether JSON can hold the options, as a date or a number that is none cannot be."""
+    try:
+        json.dumps(options, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _is_text(value: object) -> bool:

@@ -8,6 +8,7 @@ from kdbench.data import DataError, load
 from kdbench.data.image_folder import FolderSettings, ImageFolder, decode
 from kdbench.data.packed import is_packed, remember
 from kdbench.data.test_set import open_test_set
+from kdbench.registry import UnknownName
 
 RGB = FolderSettings(8)
 NAMES = ("chat", "Öl", "日本")
@@ -190,6 +191,15 @@ def test_a_damaged_pack_is_named(tree, tmp_path):
         load(name, tmp_path)
     path.unlink()
     assert len(load(name, tmp_path).labels) == 18
+
+
+@pytest.mark.parametrize(
+    "name", ["../../x@0123456789ab", "x@../0123456789a", "a/b@0123456789ab", "x@"]
+)
+def test_no_name_of_packed_images_leaves_their_folder(name, tmp_path):
+    assert not is_packed(name)
+    with pytest.raises(UnknownName):
+        load(name, tmp_path)
 
 
 def test_images_that_were_packed_elsewhere_are_missed_in_one_line(tmp_path):

@@ -112,6 +112,8 @@ def test_an_edited_network_is_another_network(root, folder, tmp_path):
         ("teacher.pth", "nets.py", "cannot be read as weights"),
         ("weights: teacher.pth", "weights: teacher.pth, seed: 3", "leave the seed out"),
         ("options: {width: 4}", "options: {depth: 4}", "unexpected keyword argument 'depth'"),
+        ("options: {width: 4}", "options: {width: 2026-01-01}", "should hold numbers, texts"),
+        ("options: {width: 4}", "options: {width: .nan}", "should hold numbers, texts"),
         ("options: {width: 4}", "option: {width: 4}", "did you mean 'options'"),
         ("options: {width: 4}", "layers: {stage1: neck}", "no node or module 'neck'"),
         ('./nets.py:TinyNet", options: {width: 4}', 'torchvision:resnet1"', "mean 'resnet1"),
