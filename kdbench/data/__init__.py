@@ -16,6 +16,7 @@ from kdbench.data.load import (
     split,
     verify_test_files,
 )
+from kdbench.data.random_views import RandomViews
 from kdbench.registry import Paper
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "File",
     "Paper",
     "Part",
+    "RandomViews",
     "TrainingData",
     "Views",
     "check_test_shape",

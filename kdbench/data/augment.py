@@ -7,6 +7,7 @@ pixels of value 0, and flip 1 mirrors left and right; for `crop` it is `dy * 9 +
 `flip` it is `flip`, and `none` has the view 0 only.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -95,10 +96,15 @@ class Views:
         """`count` view ids (int64, on `device`), each view equally likely."""
         return torch.from_numpy(generator.integers(self.count, size=count)).to(self.device)
 
-    def take(self, position: Tensor, view: Tensor | int | None = None) -> Tensor:
+    def take(
+        self,
+        position: Tensor,
+        view: Tensor | int | None = None,
+        change: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """The examples at `position` (int64, B) in the views `view` (int64, B; one id for all;
         None for the plain image), normalised: float32, B x channels x height x width,
-        channels_last, on the views' device.
+        channels_last, on the views' device. `change` is made to the scaled images before.
 
         A value depends on its example and view only, never on the rest of the batch: it is
         ((pixel / scale) - mean) / std in float32, one rounding each, as torchvision's
@@ -106,8 +112,10 @@ class Views:
         """
         position = position.to(self.device, non_blocking=True)
         pixels = self._pixels(position, self.plain if view is None else view)
-        batch = pixels.to(torch.float32).div_(self._scale).sub_(self._mean).div_(self._std)
-        return batch.permute(0, 3, 1, 2)
+        batch = pixels.to(torch.float32).div_(self._scale)
+        if change is not None:
+            batch = change(batch.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).contiguous()
+        return batch.sub_(self._mean).div_(self._std).permute(0, 3, 1, 2)
 
     def _pixels(self, position: Tensor, view: Tensor | int) -> Tensor:
         """uint8, B x height x width x channels."""

@@ -67,8 +67,8 @@ class Method:
     version: ClassVar[int] = 1
     #: Roles that look at a view of their own (index 1, 2, ...); all others share view 0.
     views: ClassVar[Mapping[str, int]] = {}
-    #: Roles that look at other examples than the batch's own: `SAME_CLASS`, `PREVIOUS` or
-    #: `MIXED`. A frozen network looks at the batch's own or at `MIXED`.
+    #: Roles that look at other examples than the batch's own in a usual view: `SAME_CLASS`,
+    #: `PREVIOUS`, `MIXED` or `STRONG`. A frozen network looks at no `SAME_CLASS` or `PREVIOUS`.
     examples: ClassVar[Mapping[str, str]] = {}
     #: Whether `loss` has use for examples without a label. Where a study has such, they follow
     #: the labelled ones in each batch, with the label `NO_LABEL`.

@@ -11,8 +11,9 @@ from torch import Tensor
 #: examples of the batch before, in views of their own (the first batch of all has none
 #: before it, and is shown again); each example of the batch mixed with the one before it in
 #: the batch, both in view 0: a * x[i] + (1 - a) * x[i - 1], where a of the whole batch is the
-#: larger of u and 1 - u, and u uniform in [0, 1).
-SAME_CLASS, PREVIOUS, MIXED = "same-class", "previous", "mixed"
+#: larger of u and 1 - u, and u uniform in [0, 1); the batch's own examples in strong views, each
+#: one of the recipe's augmentation changed by two operations of RandAugment and by Cutout.
+SAME_CLASS, PREVIOUS, MIXED, STRONG = "same-class", "previous", "mixed", "strong"
 
 
 #: A number for each example (batch), from logits (batch x classes) and labels (batch).

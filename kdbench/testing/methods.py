@@ -10,7 +10,7 @@ from functools import partial
 from kdbench.methods import METHODS
 from kdbench.methods.base import Incompatible, Method
 from kdbench.methods.networks import Average, Frozen, Shared, Snapshot, Trained
-from kdbench.methods.types import MIXED, PREVIOUS, SAME_CLASS
+from kdbench.methods.types import MIXED, PREVIOUS, SAME_CLASS, STRONG
 from kdbench.registry import Paper
 from kdbench.testing import fakes
 from kdbench.testing.report import Checks, require
@@ -133,9 +133,10 @@ def check_networks(key: str) -> None:
     require(not unknown, f"views names roles that are not in networks(): {', '.join(unknown)}")
     for role, examples in method.examples.items():
         require(role in networks, f"examples names {role}, which is not in networks()")
-        require(examples in (SAME_CLASS, PREVIOUS, MIXED), f"examples gives {role} {examples!r}")
-        allowed = examples == MIXED or not isinstance(networks[role], Frozen)
-        require(allowed, f"the frozen {role} sees the batch's own examples, or MIXED")
+        kinds = (SAME_CLASS, PREVIOUS, MIXED, STRONG)
+        require(examples in kinds, f"examples gives {role} {examples!r}")
+        allowed = examples in (MIXED, STRONG) or not isinstance(networks[role], Frozen)
+        require(allowed, f"the frozen {role} sees the batch's own examples, MIXED or STRONG")
     low, high = (
         kind(**{name: getattr(r, end) for name, r in kind.searched().items()})
         for end in ("low", "high")

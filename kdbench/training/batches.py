@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from kdbench.data import Views
-from kdbench.methods.types import MIXED, PREVIOUS, Examples, Progress
+from kdbench.data import RandomViews, Views
+from kdbench.methods.types import MIXED, PREVIOUS, STRONG, Examples, Progress
 from kdbench.models.output import Output
 from kdbench.records.spec import RunSpec
 from kdbench.training import seeds
@@ -28,8 +28,8 @@ class SharedBatch:
     `known_labels` (images, int64) is `NO_LABEL` where a run may not see the label. `position`
     (batch, int64) says which training images these are, `view_ids` the view of each image
     (batch, int64) for view 0, 1, ..., `others` position and view of each image of other
-    examples (`Method.examples`), or the shares of mixtures. The first `labelled` images have
-    labels.
+    examples (`Method.examples`), the shares of mixtures, or the numbers of `strong` views. The
+    first `labelled` images have labels.
     """
 
     def __init__(
@@ -42,8 +42,9 @@ class SharedBatch:
         progress: Progress,
         others: Mapping[str, Chosen],
         labelled: int,
+        strong: RandomViews,
     ) -> None:
-        self.views = views
+        self.views, self.strong = views, strong
         self.known_labels = known_labels
         self.position = position
         self.view_ids = view_ids
@@ -73,7 +74,8 @@ class SharedBatch:
     ) -> "SharedBatch":
         known = self.views, self.known_labels
         teachers = self.live_layers, self.progress
-        return SharedBatch(*known, position, view_ids, *teachers, others, self.labelled)
+        rest = self.labelled, self.strong
+        return SharedBatch(*known, position, view_ids, *teachers, others, *rest)
 
     def release(self) -> None:
         """Drop what was computed: an epoch's images together would fill the memory."""
@@ -93,10 +95,13 @@ class SharedBatch:
         if shown not in self._images:
             if shown == MIXED:
                 self._images[shown] = mixed(self.images(0), *self.others[MIXED])
+            elif shown == STRONG:
+                self._images[shown] = self.strong.take(self.position, self.others[STRONG][0])
             elif isinstance(shown, int):
                 self._images[shown] = self.views.take(self.position, self.view_ids[shown])
             else:
-                self._images[shown] = self.views.take(*self.others[shown])
+                position, view = self.others[shown]
+                self._images[shown] = self.views.take(position, view)
         return self._images[shown]
 
     def previous(self) -> Examples | None:
@@ -131,16 +136,23 @@ def epoch_batches(
     same with and without.
     """
     images, steps = context.views(spec.data.augment), steps_of(spec, examples, epoch)
+    strong = context.strong_views(spec.data.augment)
     rest = steps.unlabelled if unlabelled else steps.unlabelled[:0]
     shown = range(1 + max(shown for shown in inputs if isinstance(shown, int)))
 
-    def draw(count: int, purpose: str) -> Tensor:
-        return images.draw(count, seeds.stream(spec, purpose, epoch=epoch))
+    def draw(of: Views | RandomViews, purpose: str) -> tuple[Tensor, Tensor]:
+        """A view of each labelled example of the epoch, and of each of the rest."""
+        counts = {purpose: len(steps.labelled), f"unlabelled-{purpose}": len(rest)}
+        first, second = (
+            of.draw(count, seeds.stream(spec, stream, epoch=epoch))
+            for stream, count in counts.items()
+        )
+        return first, second
 
-    views = [draw(len(steps.labelled), f"views{view}") for view in shown]
-    rest_views = [draw(len(rest), f"unlabelled-views{view}") for view in shown]
-    kinds = [shown for shown in inputs if isinstance(shown, str)]
-    others = other_examples(images, spec, examples, epoch, kinds)
+    views = [draw(images, f"views{view}") for view in shown]
+    kinds = {shown for shown in inputs if isinstance(shown, str)}
+    others = other_examples(images, spec, examples, epoch, kinds - {STRONG})
+    strong_views = draw(strong, STRONG) if STRONG in kinds else None
 
     def progress(step: int) -> Progress:
         epochs, now = spec.recipe.epochs, epoch + step / steps.count
@@ -150,23 +162,29 @@ def epoch_batches(
         mine = steps.of_labelled(step, labelled)
         return torch.cat([mine, steps.of_unlabelled(step, without)]) if unlabelled else mine
 
-    def of_step(kind: str, step: int, chosen: Chosen) -> Chosen:
-        own = tuple(steps.of_labelled(step, tensor) for tensor in chosen)
-        if kind != MIXED:
-            return own
-        (share,) = own
-        return (share[:1].repeat(len(together(step, steps.labelled, rest))),)
+    def of_step(step: int) -> dict[str, Chosen]:
+        chosen: dict[str, Chosen] = {
+            kind: tuple(steps.of_labelled(step, tensor) for tensor in of)
+            for kind, of in others.items()
+        }
+        if MIXED in chosen:
+            (share,) = chosen[MIXED]
+            chosen[MIXED] = (share[:1].repeat(len(together(step, steps.labelled, rest))),)
+        if strong_views is not None:
+            chosen[STRONG] = (together(step, *strong_views),)
+        return chosen
 
     return [
         SharedBatch(
             images,
             examples.labels,
             together(step, steps.labelled, rest),
-            [together(step, *pair) for pair in zip(views, rest_views, strict=True)],
+            [together(step, *pair) for pair in views],
             live_layers or {},
             progress(step),
-            {kind: of_step(kind, step, chosen) for kind, chosen in others.items()},
+            of_step(step),
             len(steps.of_labelled(step, steps.labelled)),
+            strong,
         )
         for step in range(steps.count)
     ]

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from kdbench.data import TrainingData, Views
+from kdbench.data import RandomViews, TrainingData, Views
+from kdbench.data.random_views import STRONG_CHANGES
 from kdbench.methods.base import Method
 from kdbench.records.spec import RunSpec
 from kdbench.records.store import Store
@@ -44,6 +45,10 @@ class TrainingContext:
         if augment not in self._views:
             self._views[augment] = Views(self.data, augment, self.device)
         return self._views[augment]
+
+    def strong_views(self, augment: str) -> RandomViews:
+        """The training images under an augmentation, changed further at random."""
+        return RandomViews(self.views(augment), STRONG_CHANGES)
 
     def teacher(self, spec: RunSpec, role: str) -> TeacherNetwork:
         """The finished run that fills a frozen role of `spec`, as a source of outputs."""

@@ -92,7 +92,7 @@ class TrainingRun:
         if role in self.networks.teachers:
             teacher, cached = self.networks.teachers[role]
             if cached:
-                assert isinstance(shown, int), "mixed images are never cached"
+                assert isinstance(shown, int), "what no view id names is never cached"
                 return teacher.cached(batch.position, self.job.layers, batch.view_ids[shown])
             if score is None:
                 return batch.live(teacher, shown)
