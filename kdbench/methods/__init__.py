@@ -40,6 +40,7 @@ from kdbench.methods.dot import DOT
 from kdbench.methods.ensemble import Ensemble
 from kdbench.methods.eskd import ESKD
 from kdbench.methods.feature_mse import FeatureMSE
+from kdbench.methods.fixmatch import FixMatch
 from kdbench.methods.fsp import FSP
 from kdbench.methods.ft import FT
 from kdbench.methods.function_matching import FunctionMatching
@@ -61,6 +62,7 @@ from kdbench.methods.mse import MSE
 from kdbench.methods.nd import ND
 from kdbench.methods.networks import Average, Frozen, Shared, Snapshot, Stage, Trained
 from kdbench.methods.nkd import NKD
+from kdbench.methods.noisy_student import NoisyStudent
 from kdbench.methods.norm import NORM
 from kdbench.methods.norm_kd import NormKD
 from kdbench.methods.nst import NST
@@ -89,7 +91,7 @@ from kdbench.methods.takd import TAKD
 from kdbench.methods.tf_kd_reg import TfKDReg
 from kdbench.methods.tf_kd_self import TfKDSelf
 from kdbench.methods.ttm import TTM
-from kdbench.methods.types import MIXED, PREVIOUS, SAME_CLASS, Batch, Progress, Shapes
+from kdbench.methods.types import MIXED, PREVIOUS, SAME_CLASS, STRONG, Batch, Progress, Shapes
 from kdbench.methods.vid import VID
 from kdbench.methods.vkd import VKD
 from kdbench.methods.wkd_f import WKDF
@@ -124,6 +126,7 @@ BUILTIN: dict[str, type[Method]] = {
     "ofa": OFA,
     "dhkd": DHKD,
     "pseudo-label": PseudoLabel,
+    "noisy-student": NoisyStudent,
     "mlkd": MLKD,
     "wkd-l": WKDL,
     "sdd-kd": SDDKD,
@@ -179,6 +182,7 @@ BUILTIN: dict[str, type[Method]] = {
     "ddgsd": DDGSD,
     "dlb": DLB,
     "mean-teacher": MeanTeacher,
+    "fixmatch": FixMatch,
     # other teachers than the study's
     "takd": TAKD,
     "eskd": ESKD,
@@ -208,6 +212,7 @@ __all__ = [
     "MIXED",
     "PREVIOUS",
     "SAME_CLASS",
+    "STRONG",
     "Average",
     "Batch",
     "Frozen",

@@ -67,7 +67,8 @@ def outputs(
     dtype: torch.dtype = torch.float32,
     alike: bool = False,
 ) -> dict[str, Output]:
-    """An output by role, its tensors leaves that take a gradient."""
+    """An output by role, its tensors leaves that take a gradient; every network is sure of the
+    first example."""
     by_role = {}
     for number, role in enumerate(method.networks()):
         g = torch.Generator().manual_seed(seed + (0 if alike else 100 * number))
@@ -76,6 +77,8 @@ def outputs(
             return torch.randn(B, *size, generator=g, dtype=dtype).requires_grad_()
 
         logits = draw(C)
+        # Terms of sure answers alone have some to count.
+        logits.data[0] *= 10
         layers = {name: draw(*size) for name, size in sorted(sizes.features[role].items())}
         parameters = {
             name: torch.randn(*size, generator=g, dtype=dtype).requires_grad_()

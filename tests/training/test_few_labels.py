@@ -104,7 +104,9 @@ def test_a_method_without_use_for_them_sees_the_same_labelled_images_and_steps(w
         assert dataclasses.astuple(one.progress) == dataclasses.astuple(other.progress)
 
 
-@pytest.mark.parametrize("key", ["kd", "ce", "mean-teacher", "cs-kd", "function-matching"])
+@pytest.mark.parametrize(
+    "key", ["kd", "ce", "mean-teacher", "cs-kd", "function-matching", "fixmatch", "noisy-student"]
+)
 def test_no_run_learns_from_a_hidden_label(world, monkeypatch, key):
     """Noise in place of the hidden labels gives the same run to the last bit."""
     job = world.job(key, data=FEW)
