@@ -17,14 +17,17 @@ def mean_gap(first: Tensor, second: Tensor) -> Tensor:
     return (first.mean() - second.mean()).square()
 
 
-def masked_cross_entropy(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+def masked_cross_entropy(
+    logits: Tensor, target: Tensor, mask: Tensor, label_smoothing: float = 0.0
+) -> Tensor:
     """-log softmax(z)[y], mean over the examples with mask 1; 0 where there are none.
 
     `logits`: (B, C); `target`: labels y (B), any class where the mask is 0; `mask`: (B).
     """
     dims("B C", logits=logits)
     check_labels(logits, target)
-    return masked_mean(F.cross_entropy(logits, target, reduction="none"), mask)
+    each = F.cross_entropy(logits, target, reduction="none", label_smoothing=label_smoothing)
+    return masked_mean(each, mask)
 
 
 def masked_kl(

@@ -18,6 +18,7 @@ from kdbench.methods.cc_rbf import CCRBF
 from kdbench.methods.ce import CE
 from kdbench.methods.common import (
     common,
+    cross_entropy,
     first_phase,
     parameter_shape,
     scalar,
@@ -230,6 +231,7 @@ __all__ = [
     "Stage",
     "Trained",
     "common",
+    "cross_entropy",
     "first_phase",
     "hparam",
     "parameter_shape",

@@ -4,11 +4,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
-from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import common, first_phase, shape, stages, total, weighted
+from kdbench.methods.common import (
+    common,
+    cross_entropy,
+    first_phase,
+    shape,
+    stages,
+    total,
+    weighted,
+)
 from kdbench.methods.networks import Frozen, Trained
 from kdbench.methods.regressor import regressor
 
@@ -108,7 +115,7 @@ class AB(Method):
         )
         return weighted(
             self.loss_weights(),
-            task=(1 - init) * F.cross_entropy(student.logits, batch.labels),
+            task=(1 - init) * cross_entropy(student.logits, batch),
             soft=(1 - init) * losses.kl(student.logits, teacher.logits, self.temperature),
             representation=init * boundary,
         )

@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch.nn import functional as F
-
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import first_phase, scalar, weighted
+from kdbench.methods.common import cross_entropy, first_phase, scalar, weighted
 from kdbench.methods.networks import Frozen, Trained
 
 
@@ -62,6 +60,6 @@ class AnnealingKD(Method):
         factor = (part / self.max_temperature).clamp(max=1)
         return weighted(
             self.loss_weights(),
-            task=(1 - init) * F.cross_entropy(student, batch.labels),
+            task=(1 - init) * cross_entropy(student, batch),
             soft=init * losses.logit_mse(student, factor * teacher),
         )

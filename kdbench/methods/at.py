@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch.nn import functional as F
-
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import common, stages, total, weighted
+from kdbench.methods.common import common, cross_entropy, stages, total, weighted
 from kdbench.methods.networks import Frozen, Trained
 
 
@@ -68,7 +66,7 @@ class AT(Method):
         names = common((student.features, teacher.features), self.stages)
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student.logits, batch.labels),
+            task=cross_entropy(student.logits, batch),
             representation=total(
                 losses.attention_transfer(student.features[n], teacher.features[n]) for n in names
             ),

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
-from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import common, shape, stages, total, weighted
+from kdbench.methods.common import common, cross_entropy, shape, stages, total, weighted
 from kdbench.methods.regressor import regressor
 
 
@@ -103,8 +102,8 @@ class BYOT(Method):
         deepest = student.features[last].mean(dim=(2, 3))
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student.logits, batch.labels),
-            exit__task=total(F.cross_entropy(z, batch.labels) for z in exits.values()),
+            task=cross_entropy(student.logits, batch),
+            exit__task=total(cross_entropy(z, batch) for z in exits.values()),
             soft=total(losses.kl(z, student.logits, self.temperature) for z in exits.values()),
             representation=total(losses.feature_norm(v, deepest) for v in pooled.values()),
         )

@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch.nn import functional as F
-
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
 from kdbench.methods.classifier_maps import check_classifier_maps, class_activations
-from kdbench.methods.common import common, weighted
+from kdbench.methods.common import common, cross_entropy, weighted
 from kdbench.methods.networks import Frozen, Trained
 
 
@@ -84,6 +82,6 @@ class CATKD(Method):
         error = losses.class_map_mse(ours, theirs, self.resolution, bool(self.normalised))
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student.logits, batch.labels),
+            task=cross_entropy(student.logits, batch),
             representation=error * student.logits.shape[1] / 100,
         )

@@ -5,11 +5,10 @@ from math import prod
 from typing import ClassVar
 
 from torch import nn
-from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import shape, weighted
+from kdbench.methods.common import cross_entropy, shape, weighted
 from kdbench.methods.networks import Frozen, Trained
 
 
@@ -71,7 +70,7 @@ class CC(Method):
         student, teacher = out["student"], out["teacher"]
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student.logits, batch.labels),
+            task=cross_entropy(student.logits, batch),
             representation=losses.correlation_congruence(
                 helpers["student"](student.features[self.layer].flatten(1)),
                 helpers["teacher"](teacher.features[self.layer].detach().flatten(1)),

@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch.nn import functional as F
-
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import shape, weighted
+from kdbench.methods.common import cross_entropy, shape, weighted
 from kdbench.methods.networks import Frozen, Trained
 
 
@@ -71,7 +69,7 @@ class CCRBF(Method):
         student, teacher = out["student"].features, out["teacher"].features
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(out["student"].logits, batch.labels),
+            task=cross_entropy(out["student"].logits, batch),
             representation=losses.rbf_mse(
                 student[self.layer].flatten(1),
                 teacher[self.layer].flatten(1),

@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch.nn import functional as F
-
 from kdbench.methods.base import Method, Paper
-from kdbench.methods.common import weighted
+from kdbench.methods.common import cross_entropy, weighted
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,4 @@ class CE(Method):
     )
 
     def loss(self, out, batch, helpers, progress):
-        return weighted(
-            self.loss_weights(), task=F.cross_entropy(out["student"].logits, batch.labels)
-        )
+        return weighted(self.loss_weights(), task=cross_entropy(out["student"].logits, batch))

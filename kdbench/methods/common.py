@@ -6,9 +6,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from kdbench.methods.base import Incompatible
-from kdbench.methods.types import Shapes
+from kdbench.methods.types import Batch, Shapes
+
+
+def cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
+    """The cross-entropy with the batch's labels, with what the recipe makes of them: a mean over
+    the examples that have one. `logits` may be of the batch several times over.
+
+    Every term that learns from the labels alone is computed with it.
+    """
+    labels = batch.labels.repeat(len(logits) // len(batch.labels))
+    return F.cross_entropy(logits, labels, label_smoothing=batch.label_smoothing)
 
 
 def weighted(weights: Mapping[str, Any], **terms: Tensor) -> dict[str, Tensor]:

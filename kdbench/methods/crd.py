@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import shape, total, weighted
+from kdbench.methods.common import cross_entropy, shape, total, weighted
 from kdbench.methods.memory import PairMemory
 from kdbench.methods.networks import Frozen, Trained
 
@@ -103,6 +103,6 @@ class CRD(Method):
         memory.update(batch.position, student, teacher, self.momentum)
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(out["student"].logits, batch.labels),
+            task=cross_entropy(out["student"].logits, batch),
             representation=total(losses.noise_contrastive(s, len(memory.labels)) for s in scores),
         )

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch.nn import functional as F
-
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import weighted
+from kdbench.methods.common import cross_entropy, weighted
 from kdbench.methods.networks import Shared, Trained
 from kdbench.methods.types import SAME_CLASS
 
@@ -62,6 +60,6 @@ class CSKD(Method):
         logits = out["student"].logits
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(logits, batch.labels),
+            task=cross_entropy(logits, batch),
             soft=losses.kl(logits, out["partner"].logits, self.temperature),
         )

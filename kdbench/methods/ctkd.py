@@ -6,11 +6,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import weighted
+from kdbench.methods.common import cross_entropy, weighted
 from kdbench.methods.networks import Frozen, Trained
 from kdbench.methods.ramp import linear_ramp
 
@@ -86,6 +85,6 @@ class CTKD(Method):
         temperature = helpers["temperature"](-self.reversal * (1 - torch.cos(math.pi * share)) / 2)
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student, batch.labels),
+            task=cross_entropy(student, batch),
             soft=losses.tempered_kl(student, teacher, temperature),
         )

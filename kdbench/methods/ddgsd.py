@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import weighted
+from kdbench.methods.common import cross_entropy, weighted
 from kdbench.methods.networks import Shared, Trained
 
 
@@ -78,7 +77,7 @@ class DDGSD(Method):
         pair = (o.features["embedding"] for o in (first, second))
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(torch.cat(logits), batch.labels.repeat(2)),
+            task=cross_entropy(torch.cat(logits), batch),
             soft=losses.kl(*logits, self.temperature) + losses.kl(*logits[::-1], self.temperature),
             representation=losses.mean_gap(*pair),
         )

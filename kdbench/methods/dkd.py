@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch.nn import functional as F
-
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import weighted
+from kdbench.methods.common import cross_entropy, weighted
 from kdbench.methods.networks import Frozen, Trained
 from kdbench.methods.ramp import linear_ramp
 
@@ -73,7 +71,7 @@ class DKD(Method):
     def loss(self, out, batch, helpers, progress):
         pair = out["student"].logits, out["teacher"].logits, batch.labels, self.temperature
         # First, as in published runs: gradients are summed in the order of the terms' making.
-        task = F.cross_entropy(pair[0], batch.labels)
+        task = cross_entropy(pair[0], batch)
         target, non_target = losses.decoupled_kl(*pair)
         ramp = linear_ramp(progress.epoch_end, self.warmup, pair[0])
         return weighted(

@@ -77,6 +77,7 @@ class DLB(Method):
                 torch.cat([now, again]),
                 torch.cat([batch.labels, previous.labels]),
                 torch.cat([torch.ones_like(seen), seen]),
+                batch.label_smoothing,
             ),
             soft=losses.masked_kl(again, before, seen, self.temperature),
         )

@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch.nn import functional as F
-
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import total, weighted
+from kdbench.methods.common import cross_entropy, total, weighted
 from kdbench.methods.networks import Trained
 
 
@@ -64,7 +62,7 @@ class DML(Method):
 
     def loss(self, out, batch, helpers, progress):
         logits = [out[role].logits for role in self.networks()]
-        task = [F.cross_entropy(z, batch.labels) for z in logits]
+        task = [cross_entropy(z, batch) for z in logits]
         soft = [
             total(losses.kl(z, other) for j, other in enumerate(logits) if j != i)
             / (self.peers - 1)

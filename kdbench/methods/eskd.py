@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch.nn import functional as F
-
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import first_phase, weighted
+from kdbench.methods.common import cross_entropy, first_phase, weighted
 from kdbench.methods.networks import Frozen, Stage, Trained
 
 
@@ -71,7 +69,7 @@ class ESKD(Method):
 
     def loss(self, out, batch, helpers, progress):
         student, teacher = out["student"].logits, out["teacher"].logits
-        task = F.cross_entropy(student, batch.labels)
+        task = cross_entropy(student, batch)
         distil = first_phase(progress.step, self.distillation, student)
         soft = losses.kl(student, teacher, self.temperature)
         # Where the soft term ends, the labels take its weight.

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch.nn import functional as F
-
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import weighted
+from kdbench.methods.common import cross_entropy, weighted
 from kdbench.methods.networks import Shared, Trained
 from kdbench.methods.types import STRONG
 
@@ -69,6 +67,6 @@ class FixMatch(Method):
         weak, strong = out["student"].logits, out["strong"].logits
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(weak, batch.labels),
+            task=cross_entropy(weak, batch),
             soft=losses.sure_cross_entropy(strong, weak, self.threshold),
         )

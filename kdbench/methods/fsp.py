@@ -4,11 +4,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
-from torch.nn import functional as F
-
 from kdbench import losses
 from kdbench.methods.base import Incompatible, Method, Paper, Range, hparam
-from kdbench.methods.common import common, first_phase, shape, stages, total, weighted
+from kdbench.methods.common import (
+    common,
+    cross_entropy,
+    first_phase,
+    shape,
+    stages,
+    total,
+    weighted,
+)
 from kdbench.methods.networks import Frozen, Trained
 
 
@@ -92,6 +98,6 @@ class FSP(Method):
         )
         return weighted(
             self.loss_weights(),
-            task=(1 - init) * F.cross_entropy(student.logits, batch.labels),
+            task=(1 - init) * cross_entropy(student.logits, batch),
             representation=init * flows,
         )

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import common, first_phase, shape, stages, weighted
+from kdbench.methods.common import common, cross_entropy, first_phase, shape, stages, weighted
 from kdbench.methods.networks import Frozen, Trained
 
 FACTORS = {"flat": losses.factor_l1, "attention": losses.factor_attention_l1}
@@ -118,7 +118,7 @@ class FT(Method):
         rest = 1 - first_phase(progress.step, self.init_share, student.logits)
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student.logits, batch.labels),
+            task=cross_entropy(student.logits, batch),
             representation=rest * FACTORS[self.factors](u_s, u_t),
             reconstruction=F.l1_loss(helpers["decoder"](pair[1]), target),
         )

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch.nn import functional as F
-
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import weighted
+from kdbench.methods.common import cross_entropy, weighted
 from kdbench.methods.networks import Frozen, Trained
 from kdbench.methods.types import MIXED
 
@@ -64,6 +62,6 @@ class FunctionMatching(Method):
         student, teacher = out["student"].logits, out["teacher"].logits
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student, batch.labels),
+            task=cross_entropy(student, batch),
             soft=losses.kl(student, teacher, self.temperature),
         )

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
-from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import shape, weighted
+from kdbench.methods.common import cross_entropy, shape, weighted
 from kdbench.methods.networks import Frozen, Trained
 from kdbench.methods.projections import REGRESSORS
 
@@ -87,6 +86,6 @@ class Hint(Method):
         predicted = helpers["regressor"](student.features[self.layer])
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student.logits, batch.labels),
+            task=cross_entropy(student.logits, batch),
             representation=losses.feature_mse(predicted, teacher.features[self.layer]),
         )

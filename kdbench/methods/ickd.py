@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
-from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import common, shape, stages, weighted
+from kdbench.methods.common import common, cross_entropy, shape, stages, weighted
 from kdbench.methods.networks import Frozen, Trained
 from kdbench.methods.projections import conv_bn
 
@@ -77,6 +76,6 @@ class ICKD(Method):
         embedded = helpers["embed"](student.features[last])
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student.logits, batch.labels),
+            task=cross_entropy(student.logits, batch),
             representation=losses.channel_correlation(embedded, teacher.features[last]),
         )

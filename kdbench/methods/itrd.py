@@ -5,11 +5,10 @@ from math import prod
 from typing import ClassVar
 
 from torch import nn
-from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import shape, weighted
+from kdbench.methods.common import cross_entropy, shape, weighted
 from kdbench.methods.networks import Frozen, Trained
 
 
@@ -81,7 +80,7 @@ class ITRD(Method):
         compared = student if student.shape == teacher.shape else projected
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(out["student"].logits, batch.labels),
+            task=cross_entropy(out["student"].logits, batch),
             correlation=losses.correlation_entropy(projected, teacher, self.order),
             mutual=losses.mutual_information(compared, teacher),
         )

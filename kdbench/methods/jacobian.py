@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch.nn import functional as F
-
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import weighted
+from kdbench.methods.common import cross_entropy, weighted
 from kdbench.methods.networks import Frozen, Trained
 
 #: What is differentiated, and how the gradients are compared.
@@ -76,6 +74,6 @@ class Jacobian(Method):
         distance = FORMS[self.form][1]
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student.logits, batch.labels),
+            task=cross_entropy(student.logits, batch),
             representation=distance(student.image_gradient, teacher.image_gradient),
         )

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch.nn import functional as F
-
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import weighted
+from kdbench.methods.common import cross_entropy, weighted
 from kdbench.methods.networks import Trained
 
 
@@ -68,8 +66,8 @@ class KDCL(Method):
         target = losses.min_logit((student, peer), batch.labels)
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student, batch.labels),
+            task=cross_entropy(student, batch),
             soft=losses.kl(student, target, self.temperature),
-            peer__task=F.cross_entropy(peer, batch.labels),
+            peer__task=cross_entropy(peer, batch),
             peer__soft=losses.kl(peer, target, self.temperature),
         )

@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch.nn import functional as F
-
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import weighted
+from kdbench.methods.common import cross_entropy, weighted
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,6 @@ class LabelSmoothing(Method):
         logits = out["student"].logits
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(logits, batch.labels),
+            task=cross_entropy(logits, batch),
             uniform=losses.uniform_cross_entropy(logits),
         )

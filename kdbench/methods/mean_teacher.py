@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch.nn import functional as F
-
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import weighted
+from kdbench.methods.common import cross_entropy, weighted
 from kdbench.methods.networks import Average, Trained
 from kdbench.methods.ramp import gaussian_ramp
 
@@ -69,6 +67,6 @@ class MeanTeacher(Method):
         ramp = gaussian_ramp(progress.epoch, self.ramp_share, logits)
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(logits, batch.labels),
+            task=cross_entropy(logits, batch),
             soft=ramp * losses.probability_mse(logits, out["mean"].logits),
         )

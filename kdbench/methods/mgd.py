@@ -5,11 +5,10 @@ from typing import ClassVar
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import common, shape, stages, weighted
+from kdbench.methods.common import common, cross_entropy, shape, stages, weighted
 from kdbench.methods.networks import Frozen, Trained
 
 
@@ -95,6 +94,6 @@ class MGD(Method):
         kept = (chance >= self.mask_share).to(aligned)
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student.logits, batch.labels),
+            task=cross_entropy(student.logits, batch),
             representation=losses.feature_sse(helpers["generation"](aligned * kept), f_t),
         )

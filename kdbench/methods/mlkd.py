@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch.nn import functional as F
-
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import total, weighted
+from kdbench.methods.common import cross_entropy, total, weighted
 from kdbench.methods.networks import Frozen, Trained
 
 #: All temperatures of the authors' code.
@@ -62,7 +60,7 @@ class MLKD(Method):
         student, teacher = out["student"].logits, out["teacher"].logits
         grams = [losses.gram_distance(student, teacher, t) for t in TEMPERATURES]
         terms = {
-            "task": F.cross_entropy(student, batch.labels),
+            "task": cross_entropy(student, batch),
             "instance": total(t**2 * losses.kl(student, teacher, t) for t in TEMPERATURES),
             "batch": total(examples for examples, _ in grams),
             "class": total(classes for _, classes in grams),

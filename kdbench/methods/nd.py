@@ -6,11 +6,10 @@ from typing import ClassVar
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import shape, weighted
+from kdbench.methods.common import cross_entropy, shape, weighted
 from kdbench.methods.networks import Frozen, Trained
 from kdbench.methods.projections import adapter
 
@@ -98,7 +97,7 @@ class ND(Method):
         centres = helpers["class"].centres
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student.logits, batch.labels),
+            task=cross_entropy(student.logits, batch),
             soft=losses.kl(student.logits, teacher.logits, self.temperature),
             representation=losses.norm_and_direction(adapted, target, centres, batch.labels),
             centres=(centres[batch.labels] - target).square().sum(dim=1).mean() / 2,

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch.nn import functional as F
-
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import weighted
+from kdbench.methods.common import cross_entropy, weighted
 from kdbench.methods.networks import TEACHER, Frozen, Stage, Trained
 from kdbench.methods.types import STRONG
 
@@ -86,5 +84,5 @@ class NoisyStudent(Method):
             soft = losses.kl(student, teacher)
         else:
             soft = losses.sure_cross_entropy(student, teacher, threshold=0.0)
-        task = F.cross_entropy(student, batch.labels)
+        task = cross_entropy(student, batch)
         return weighted(self.loss_weights(), task=task, soft=soft)

@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
 from kdbench.methods.classifier_maps import classifier_source
-from kdbench.methods.common import parameter_shape, scalar, shape, weighted
+from kdbench.methods.common import cross_entropy, parameter_shape, scalar, shape, weighted
 from kdbench.methods.heads import FeatureTransform
 from kdbench.methods.networks import Frozen, Trained
 from kdbench.methods.review import as_maps
@@ -118,7 +117,7 @@ class NORM(Method):
         factor = scheduled(progress.epoch, student.logits)
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student.logits, batch.labels),
+            task=cross_entropy(student.logits, batch),
             representation=factor * losses.n_to_one(expanded, target),
             soft=losses.kl(student.logits, teacher.logits, self.temperature),
         )

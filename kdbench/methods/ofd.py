@@ -4,11 +4,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
-from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import common, parameter_shape, shape, stages, total, weighted
+from kdbench.methods.common import (
+    common,
+    cross_entropy,
+    parameter_shape,
+    shape,
+    stages,
+    total,
+    weighted,
+)
 from kdbench.methods.networks import Frozen, Trained
 from kdbench.methods.projections import BatchNorm
 from kdbench.methods.regressor import regressor
@@ -90,6 +97,6 @@ class OFD(Method):
             terms.append(losses.partial_l2(connected, teacher.features[name], margin) / 2**level)
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student.logits, batch.labels),
+            task=cross_entropy(student.logits, batch),
             representation=total(terms),
         )

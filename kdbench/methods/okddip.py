@@ -5,11 +5,10 @@ from typing import ClassVar
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import shape, total, weighted
+from kdbench.methods.common import cross_entropy, shape, total, weighted
 from kdbench.methods.networks import Trained
 from kdbench.methods.ramp import gaussian_ramp
 
@@ -92,9 +91,9 @@ class OKDDip(Method):
         ramp = gaussian_ramp(progress.epoch, self.ramp_share, student)
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student, batch.labels),
+            task=cross_entropy(student, batch),
             soft=ramp * losses.mutual_kl(student, mean, self.temperature),
-            peer__task=total(F.cross_entropy(z, batch.labels) for z in logits),
+            peer__task=total(cross_entropy(z, batch) for z in logits),
             peer__soft=ramp
             * total(
                 losses.mutual_kl(z, r, self.temperature) for z, r in zip(logits, mixed, strict=True)

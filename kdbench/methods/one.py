@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
-from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import common, shape, stages, total, weighted
+from kdbench.methods.common import common, cross_entropy, shape, stages, total, weighted
 from kdbench.methods.networks import Trained
 from kdbench.methods.projections import BatchNorm, conv_bn, conv_bn_relu
 from kdbench.methods.ramp import gaussian_ramp
@@ -113,8 +112,8 @@ class ONE(Method):
         ramp = gaussian_ramp(progress.epoch, self.ramp_share, student.logits)
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student.logits, batch.labels),
-            branch__task=total(F.cross_entropy(z, batch.labels) for z in grown),
-            ensemble__task=F.cross_entropy(ensemble, batch.labels),
+            task=cross_entropy(student.logits, batch),
+            branch__task=total(cross_entropy(z, batch) for z in grown),
+            ensemble__task=cross_entropy(ensemble, batch),
             soft=ramp * total(losses.mutual_kl(z, target, self.temperature) for z in every),
         )

@@ -6,11 +6,10 @@ from typing import ClassVar
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import shape, total, weighted
+from kdbench.methods.common import cross_entropy, shape, total, weighted
 from kdbench.methods.networks import Average, Trained
 from kdbench.methods.ramp import gaussian_ramp
 
@@ -103,9 +102,9 @@ class PCL(Method):
         pairs = [(z, m) for i, z in enumerate(logits) for j, m in enumerate(means) if i != j]
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student, batch.labels),
-            peer__task=total(F.cross_entropy(z, batch.labels) for z in others),
-            ensemble__task=F.cross_entropy(ensemble, batch.labels),
+            task=cross_entropy(student, batch),
+            peer__task=total(cross_entropy(z, batch) for z in others),
+            ensemble__task=cross_entropy(ensemble, batch),
             ensemble__soft=ramp * total(losses.kl(z, ensemble, self.temperature) for z in logits),
             mean__soft=ramp * total(losses.kl(z, m, self.temperature) for z, m in pairs),
         )

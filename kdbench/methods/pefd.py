@@ -6,11 +6,10 @@ from typing import ClassVar
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import shape, weighted
+from kdbench.methods.common import cross_entropy, shape, weighted
 from kdbench.methods.networks import Frozen, Trained
 
 
@@ -71,6 +70,6 @@ class PEFD(Method):
         projected = torch.stack([p(student).relu() for p in helpers["projectors"]]).mean(dim=0)
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(out["student"].logits, batch.labels),
+            task=cross_entropy(out["student"].logits, batch),
             representation=losses.direction_gap(projected, teacher),
         )

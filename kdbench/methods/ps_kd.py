@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch.nn import functional as F
-
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import scalar, weighted
+from kdbench.methods.common import cross_entropy, scalar, weighted
 from kdbench.methods.networks import Snapshot, Trained
 
 
@@ -62,6 +60,6 @@ class PSKD(Method):
         now = {"task": full["task"] + full["soft"] * (1 - ramp), "soft": full["soft"] * ramp}
         return weighted(
             now,
-            task=F.cross_entropy(student, batch.labels),
+            task=cross_entropy(student, batch),
             soft=losses.soft_cross_entropy(student, previous),
         )

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
-from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import common, shape, stages, total, weighted
+from kdbench.methods.common import common, cross_entropy, shape, stages, total, weighted
 from kdbench.methods.networks import Frozen, Trained
 from kdbench.methods.ramp import linear_ramp
 from kdbench.methods.review import Review, as_maps
@@ -85,7 +84,7 @@ class ReviewKD(Method):
         context = total(map(losses.hierarchical_context, reviewed, targets))
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student.logits, batch.labels),
+            task=cross_entropy(student.logits, batch),
             representation=ramp * context,
         )
 

@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch.nn import functional as F
-
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import shape, weighted
+from kdbench.methods.common import cross_entropy, shape, weighted
 from kdbench.methods.networks import Frozen, Trained
 
 
@@ -72,7 +70,7 @@ class RKD(Method):
         student, teacher = (out[role].features["embedding"] for role in ("student", "teacher"))
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(out["student"].logits, batch.labels),
+            task=cross_entropy(out["student"].logits, batch),
             distance=losses.distance(student, teacher),
             angle=losses.angle(student, teacher),
         )

@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch.nn import functional as F
-
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import weighted
+from kdbench.methods.common import cross_entropy, weighted
 from kdbench.methods.networks import Frozen, Trained
 from kdbench.methods.ramp import linear_ramp
 
@@ -82,7 +80,7 @@ class RLD(Method):
         ramp = linear_ramp(progress.epoch_end, self.warmup, student)
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student, batch.labels),
+            task=cross_entropy(student, batch),
             target=ramp * target,
             non_target=ramp * non_target,
         )

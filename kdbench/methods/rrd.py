@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import shape, weighted
+from kdbench.methods.common import cross_entropy, shape, weighted
 from kdbench.methods.memory import Queue, RandomProjection
 from kdbench.methods.networks import Frozen, Trained
 
@@ -87,7 +87,7 @@ class RRD(Method):
         )
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(out["student"].logits, batch.labels),
+            task=cross_entropy(out["student"].logits, batch),
             representation=losses.relation_cross_entropy(
                 student,
                 teacher,

@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch.nn import functional as F
-
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
 from kdbench.methods.classifier_maps import check_classifier_maps, regions
-from kdbench.methods.common import common, weighted
+from kdbench.methods.common import common, cross_entropy, weighted
 from kdbench.methods.networks import Frozen, Trained
 from kdbench.methods.ramp import linear_ramp
 
@@ -98,7 +96,7 @@ class SDDDKD(Method):
         ramp = linear_ramp(progress.epoch_end, self.warmup, student.logits)
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student.logits, batch.labels),
+            task=cross_entropy(student.logits, batch),
             target=ramp * target,
             non_target=ramp * non_target,
         )

@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch.nn import functional as F
-
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
 from kdbench.methods.classifier_maps import check_classifier_maps, regions
-from kdbench.methods.common import common, weighted
+from kdbench.methods.common import common, cross_entropy, weighted
 from kdbench.methods.networks import Frozen, Trained
 
 
@@ -78,6 +76,6 @@ class SDDKD(Method):
         ours, theirs = (regions(network, last, self.scales) for network in (student, teacher))
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student.logits, batch.labels),
+            task=cross_entropy(student.logits, batch),
             soft=losses.region_kl(ours, theirs, batch.labels, self.temperature),
         )

@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
-from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
 from kdbench.methods.calibration import Calibration
-from kdbench.methods.common import common, shape, stages, weighted
+from kdbench.methods.common import common, cross_entropy, shape, stages, weighted
 from kdbench.methods.networks import Frozen, Trained
 
 
@@ -91,7 +90,7 @@ class SemCKD(Method):
         )
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student.logits, batch.labels),
+            task=cross_entropy(student.logits, batch),
             soft=losses.kl(student.logits, teacher.logits, self.temperature),
             representation=losses.calibrated_mse(*pairs),
         )

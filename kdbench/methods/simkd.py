@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
-from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
 from kdbench.methods.classifier_maps import classifier_source
-from kdbench.methods.common import parameter_shape, shape, weighted
+from kdbench.methods.common import cross_entropy, parameter_shape, shape, weighted
 from kdbench.methods.heads import ReusedClassifier, bottleneck
 from kdbench.methods.networks import Frozen, Trained
 from kdbench.methods.review import as_maps
@@ -92,6 +91,6 @@ class SimKD(Method):
         target = losses.pool(as_maps(teacher.features[head.layer]), head.size)
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student.logits.detach(), batch.labels),
+            task=cross_entropy(student.logits.detach(), batch),
             representation=losses.feature_mse(student.features["projected"], target),
         )

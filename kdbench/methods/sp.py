@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch.nn import functional as F
-
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import common, stages, weighted
+from kdbench.methods.common import common, cross_entropy, stages, weighted
 from kdbench.methods.networks import Frozen, Trained
 
 
@@ -70,6 +68,6 @@ class SP(Method):
         last = common((student.features, teacher.features), self.stages)[-1]
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student.logits, batch.labels),
+            task=cross_entropy(student.logits, batch),
             representation=losses.similarity(student.features[last], teacher.features[last]),
         )

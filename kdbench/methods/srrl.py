@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
 from kdbench.methods.classifier_maps import ClassifierInput, classifier_source
-from kdbench.methods.common import weighted
+from kdbench.methods.common import cross_entropy, weighted
 from kdbench.methods.networks import Frozen, Trained
 from kdbench.methods.projections import conv_bn
 
@@ -83,7 +83,7 @@ class SRRL(Method):
         weight, bias = (teacher.parameters[f"classifier.{p}"].detach() for p in ("weight", "bias"))
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student.logits, batch.labels),
+            task=cross_entropy(student.logits, batch),
             representation=losses.feature_mse(vector, teacher.features["embedding"]),
             logits=losses.logit_mse(F.linear(vector, weight, bias), teacher.logits),
         )

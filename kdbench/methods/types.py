@@ -41,7 +41,8 @@ class Batch:
     methods with `Method.unlabelled` get; `position` (batch) says which training
     examples these are, as indices into the data set's training file order;
     `generator` is the only randomness a loss may use. `previous` are the examples of the batch
-    before, where the method looks at them (`PREVIOUS`).
+    before, where the method looks at them (`PREVIOUS`). `label_smoothing` is the share of the
+    uniform distribution in the target of every cross-entropy with the labels.
     """
 
     images: Tensor
@@ -49,6 +50,7 @@ class Batch:
     position: Tensor
     generator: torch.Generator
     previous: Examples | None = None
+    label_smoothing: float = 0.0
 
 
 @dataclass(frozen=True)

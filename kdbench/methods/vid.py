@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import common, shape, stages, total, weighted
+from kdbench.methods.common import common, cross_entropy, shape, stages, total, weighted
 from kdbench.methods.networks import Frozen, Trained
 
 
@@ -100,6 +100,6 @@ class VID(Method):
             terms.append(losses.gaussian_nll(mean, f_t, variance))
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student.logits, batch.labels),
+            task=cross_entropy(student.logits, batch),
             representation=total(terms),
         )

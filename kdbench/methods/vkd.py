@@ -5,11 +5,10 @@ from math import prod
 from typing import ClassVar
 
 from torch import nn
-from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import shape, weighted
+from kdbench.methods.common import cross_entropy, shape, weighted
 from kdbench.methods.networks import Frozen, Trained
 from kdbench.methods.projections import Orthogonal
 
@@ -81,7 +80,7 @@ class VKD(Method):
         projected = helpers["projection"](student.features[self.layer].flatten(1))
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student.logits, batch.labels),
+            task=cross_entropy(student.logits, batch),
             soft=losses.kl(student.logits, teacher.logits, self.temperature),
             representation=losses.normalised_smooth_l1(
                 projected, teacher.features[self.layer].flatten(1)

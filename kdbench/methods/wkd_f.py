@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
-from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import common, scalar, shape, stages, weighted
+from kdbench.methods.common import common, cross_entropy, scalar, shape, stages, weighted
 from kdbench.methods.networks import Frozen, Trained
 from kdbench.methods.projections import conv_bn_relu
 
@@ -87,7 +86,7 @@ class WKDF(Method):
         decay = (1 + (math.pi * fallen).cos()) / 2
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student.logits, batch.labels),
+            task=cross_entropy(student.logits, batch),
             mean=decay * mean,
             deviation=decay * deviation,
         )

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
-from torch.nn import functional as F
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import parameter_shape, weighted
+from kdbench.methods.common import cross_entropy, parameter_shape, weighted
 from kdbench.methods.networks import Frozen, Trained
 
 
@@ -76,7 +75,7 @@ class WKDL(Method):
         costs = losses.class_costs(out["teacher"].parameters["classifier.weight"], self.sharpness)
         return weighted(
             self.loss_weights(),
-            task=F.cross_entropy(student, batch.labels),
+            task=cross_entropy(student, batch),
             target=losses.normalised_cross_entropy(student, teacher, batch.labels)[0],
             soft=losses.wasserstein_of_others(
                 student,

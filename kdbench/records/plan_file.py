@@ -215,8 +215,9 @@ class PlanFile:
             del plan["looks"]
         if not self.teacher_weights:
             del plan["teacher_weights"]
-        for name in ("nesterov", "warmup", "clip"):
-            if self.recipe and plan["recipe"][name] == YOUNGER[name]:
+        for name, default in YOUNGER.items():
+            # The first reports have `storage`.
+            if self.recipe and name != "storage" and plan["recipe"][name] == default:
                 del plan["recipe"][name]
         if self.data and not self.data.labelled:
             for key in ("labelled", "unlabelled", "teacher_labelled"):

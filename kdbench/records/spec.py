@@ -47,7 +47,8 @@ class Recipe:
     `teacher_outputs` is where a teacher's outputs come from (`auto`, `cache`, `live`; always live
     for a method that no cache serves), `storage` the type in which they are cached. In the first
     `warmup` epochs the learning rate grows to `lr`; `clip` is the largest norm of a step's
-    gradient, 0 for none.
+    gradient, 0 for none. `label_smoothing` is in every cross-entropy with the labels.
+    `ema` is the decay of the running mean that is used in the student's place, 0 for none.
     """
 
     epochs: int
@@ -65,10 +66,19 @@ class Recipe:
     nesterov: bool = False
     warmup: int = 0
     clip: float = 0.0
+    label_smoothing: float = 0.0
+    ema: float = 0.0
 
 
 #: Values of a recipe that the first records lack, and what stood for them.
-YOUNGER: dict[str, Any] = {"storage": "fp32", "nesterov": False, "warmup": 0, "clip": 0.0}
+YOUNGER: dict[str, Any] = {
+    "storage": "fp32",
+    "nesterov": False,
+    "warmup": 0,
+    "clip": 0.0,
+    "label_smoothing": 0.0,
+    "ema": 0.0,
+}
 
 
 @dataclass(frozen=True)

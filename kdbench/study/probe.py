@@ -1,6 +1,7 @@
 """One forward and one backward on two images, which show what is wrong with a method before a
 run is trained with it."""
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -18,6 +19,7 @@ from kdbench.methods.networks import RoleModels
 from kdbench.methods.terms import wrong_terms, wrong_weights
 from kdbench.methods.types import Batch, Examples, Progress
 from kdbench.models.output import Output
+from kdbench.records.spec import Recipe
 from kdbench.study.load import StudyError
 from kdbench.study.plan import Node, Plan
 from kdbench.study.planner import Planner
@@ -114,6 +116,8 @@ class _Probe:
         if wrong := wrong_terms(terms) or wrong_weights(weights):
             raise BrokenMethod(wrong)
         self._backward(torch.stack(list(terms.values())).sum(), role_models["student"])
+        if weights.get("task"):
+            _check_targets(node.spec.recipe, method, outputs, batch, helpers)
 
     def _output(self, role: str, model: str, layers: tuple[str, ...], method: Method) -> Output:
         trained = method.networks()[role].gradient
@@ -140,6 +144,30 @@ class _Probe:
             loss.backward()
         if all(parameter.grad is None for parameter in network.parameters()):
             raise BrokenMethod(f"the gradient of loss() does not reach the student: {advice}")
+
+
+def _check_targets(
+    recipe: Recipe,
+    method: Method,
+    outputs: Mapping[str, Output],
+    batch: Batch,
+    helpers: nn.ModuleDict,
+) -> None:
+    """Raise `BrokenMethod` where the term of the labels is the same whatever the recipe makes of
+    them. It is asked at the end, as some methods begin without that term."""
+    if not recipe.label_smoothing:
+        return
+    changed = dataclasses.replace(batch, label_smoothing=recipe.label_smoothing)
+    with torch.no_grad():
+        plain, other = (
+            method.loss(outputs, each, helpers, Progress(1.0, 1.0, 1.0))["task"]
+            for each in (batch, changed)
+        )
+    if torch.equal(plain, other):
+        raise BrokenMethod(
+            "loss() takes no account of recipe.label_smoothing: compute what it learns from the "
+            "labels with kdbench.methods.cross_entropy(logits, batch)"
+        )
 
 
 def _method(node: Node) -> Method:

@@ -27,6 +27,7 @@ from kdbench.study.weights_files import weights_file
 Name = Annotated[str, BeforeValidator(safe_name)]
 Positive = Annotated[float, BeforeValidator(number), Field(gt=0)]
 NotNegative = Annotated[float, BeforeValidator(number), Field(ge=0)]
+BelowOne = Annotated[float, BeforeValidator(number), Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
 Seeds = Annotated[tuple[Seed, ...], BeforeValidator(seeds)]
 Count = Annotated[int, Field(ge=1, lt=2**31, strict=True)]
@@ -109,7 +110,7 @@ class RecipePart(Part):
     batch: Annotated[int, Field(ge=2, lt=2**31, strict=True)]
     optimizer: Annotated[str, one_of("optimizer", ("adam", "adamw", "sgd"))] = "adam"
     lr: Positive
-    momentum: Annotated[float, BeforeValidator(number), Field(ge=0, lt=1)] = 0.9
+    momentum: BelowOne = 0.9
     weight_decay: NotNegative = 0.0
     schedule: Annotated[str, one_of("schedule", SCHEDULES)] = "constant"
     milestones: tuple[Annotated[float, BeforeValidator(number), Field(gt=0, lt=1)], ...] = ()
@@ -122,6 +123,8 @@ class RecipePart(Part):
     nesterov: Annotated[bool, Field(strict=True)] = False
     warmup: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = 0
     clip: NotNegative = 0.0
+    label_smoothing: BelowOne = 0.0
+    ema: BelowOne = 0.0
 
     def resolve(
         self, epochs: int | None = None, lr: float | None = None, precision: str | None = None
@@ -145,6 +148,8 @@ class RecipePart(Part):
             nesterov=self.nesterov,
             warmup=self.warmup,
             clip=self.clip,
+            label_smoothing=self.label_smoothing,
+            ema=self.ema,
         )
 
 

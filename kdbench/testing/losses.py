@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 from unittest import mock
 
 import torch
@@ -34,12 +35,15 @@ class Case:
         self.terms(fakes.START)
         self.memory = [(buffer, buffer.clone()) for buffer in self.helpers.buffers()]
 
-    def terms(self, progress: Progress, labelled: int = fakes.B) -> dict[str, Tensor]:
+    def terms(
+        self, progress: Progress, labelled: int = fakes.B, **recipe: Any
+    ) -> dict[str, Tensor]:
         """The terms of the loss on this case's outputs, with the helper modules' buffers as they
-        are after a step; the first `labelled` examples have a label."""
+        are after a step; the first `labelled` examples have a label, and `recipe` is what the
+        recipe makes of them."""
         for buffer, value in self.memory:
             buffer.copy_(value)
-        batch = fakes.batch()
+        batch = dataclasses.replace(fakes.batch(), **recipe)
         batch.labels[labelled:] = NO_LABEL
         out = answered(self.method, self.out, self.helpers)
         return self.method.loss(out, batch, self.helpers, progress)
@@ -135,6 +139,17 @@ def check_no_values_read(case: Case) -> None:
         require(term.is_meta and term.shape == (), f"{name} does not follow the logits' device")
 
 
+def check_recipe(case: Case) -> None:
+    """The term of the labels follows what the recipe makes of them."""
+    if not case.method.loss_weights()["task"]:
+        return
+    plain = case.terms(fakes.END)["task"]
+    require(
+        not torch.equal(case.terms(fakes.END, label_smoothing=0.2)["task"], plain),
+        "the term `task` takes no account of label smoothing: use kdbench.methods.cross_entropy",
+    )
+
+
 def check_tensor_progress(case: Case) -> None:
     """Progress as tensors gives the same as progress as numbers."""
     for progress in PROGRESS:
@@ -202,6 +217,7 @@ LOSS = (
     check_gradients,
     check_purity,
     check_no_values_read,
+    check_recipe,
     check_tensor_progress,
     check_loss_weights,
     check_seeded_helpers,

@@ -15,6 +15,7 @@ from kdbench.methods.networks import Average, Frozen, RoleModels, Shared, Snapsh
 from kdbench.records.spec import uses_cache
 from kdbench.training import seeds
 from kdbench.training.context import TrainingContext, TrainingJob
+from kdbench.training.ema import Ema
 from kdbench.training.teachers import HEAD, TeacherNetwork
 
 
@@ -26,6 +27,8 @@ class RunNetworks:
     trained ones; `teachers` are frozen, each with whether its outputs come from the cache.
     `extractors` answer logits and features for every trained network and follower, and hold
     the same parameters. `head` is the helper module that answers for the student, if one does.
+    `ema` is the running mean of the student's extractor that is used in its place after training,
+    if the recipe asks for one.
     """
 
     sources: dict[str, Source]
@@ -35,6 +38,7 @@ class RunNetworks:
     helpers: nn.ModuleDict
     extractors: dict[str, nn.Module]
     head: nn.Module | None
+    ema: Ema | None
 
     def in_training(self) -> list[str]:
         """The roles whose networks work in train mode."""
@@ -45,15 +49,26 @@ class RunNetworks:
         modules = (*self.trained.values(), self.helpers)
         return [p for m in modules for p in m.parameters() if p.requires_grad]
 
+    @property
+    def scored(self) -> nn.Module:
+        """What answers for the student as it is used after training."""
+        return self.extractors["student"] if self.ema is None else self.ema.mean
+
     def deployed(self) -> dict[str, Tensor]:
         """The tensors of the student as it is used after training, those of its head included."""
-        head = self.head.state_dict() if self.head is not None else {}
-        named = {f"{HEAD}{name}": value for name, value in head.items()}
-        return {**self.trained["student"].state_dict(), **named}
+        student, head = self.trained["student"], self.head
+        if self.ema is not None:
+            student = mean = self.ema.mean
+            if isinstance(mean, models.HeadedModel):
+                student, head = mean.network, mean.head
+        of_head = head.state_dict() if head is not None else {}
+        named = {f"{HEAD}{name}": value for name, value in of_head.items()}
+        return {**student.state_dict(), **named}
 
     def tensors(self) -> list[Tensor]:
-        """Parameters and buffers of all trained networks, followers and helpers."""
+        """Parameters and buffers of all trained networks, followers, means and helpers."""
         modules = [*self.trained.values(), *self.followers.values(), self.helpers]
+        modules += [self.ema.mean] if self.ema is not None else []
         return [t for m in modules for t in (*m.parameters(), *m.buffers())]
 
     def learned_from(self) -> dict[str, str]:
@@ -72,6 +87,8 @@ class RunNetworks:
         for role, source in self.sources.items():
             if isinstance(source, Average):
                 self.followers[role].update_parameters(self.trained[source.of])
+        if self.ema is not None:
+            self.ema.update()
 
     def renew_snapshots(self) -> None:
         """Copy the trained networks into their snapshots."""
@@ -133,7 +150,9 @@ def build_networks(job: TrainingJob, context: TrainingContext) -> RunNetworks:
     for role, source in sources.items():
         if isinstance(source, Shared):
             extractors[role] = extractors[source.of]
-    return RunNetworks(sources, trained, followers, teachers, helpers, extractors, head)
+    decay = spec.recipe.ema
+    ema = Ema(extractors["student"], decay) if decay else None
+    return RunNetworks(sources, trained, followers, teachers, helpers, extractors, head, ema)
 
 
 def _first_weights(job: TrainingJob, context: TrainingContext, role: str, slot: str) -> nn.Module:

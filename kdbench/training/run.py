@@ -66,7 +66,12 @@ class TrainingRun:
         which a CUDA graph can capture."""
         outputs = {role: self._forward(role, batch) for role in self.networks.sources}
         data = Batch(
-            batch.images(0), batch.labels, batch.position, self.generator, batch.previous()
+            batch.images(0),
+            batch.labels,
+            batch.position,
+            self.generator,
+            batch.previous(),
+            self.spec.recipe.label_smoothing,
         )
         terms = self.method.loss(outputs, data, self.networks.helpers, batch.progress)
         loss = torch.stack(list(terms.values())).sum()
@@ -188,7 +193,7 @@ class TrainingRun:
 
     def _validate(self, held_out: Tensor) -> dict[str, float]:
         """Accuracy (a fraction) and NLL (nats) of the student on held-out images."""
-        network = self.networks.extractors["student"].eval()
+        network = self.networks.scored.eval()
         images = self.context.views("none")
         correct, losses = [], []
         with torch.no_grad():

@@ -72,6 +72,8 @@ def copy_state(
         "helpers": networks.helpers.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
+    if networks.ema is not None:
+        state["ema"] = networks.ema.mean.state_dict()
     # The best weights are a copy already, and replaced, never changed.
     kept = {"epoch": history.epoch, "seconds": history.seconds, "best": history.best}
     kept[LEARNED_FROM] = networks.learned_from()
@@ -99,6 +101,8 @@ def restore_state(
     for role, network in networks.followers.items():
         network.load_state_dict(state["followers"][role])
     networks.helpers.load_state_dict(state["helpers"])
+    if networks.ema is not None:
+        networks.ema.mean.load_state_dict(state["ema"])
     load_state(optimizer, state["optimizer"])
     history.epoch, history.seconds = state["epoch"], state["seconds"]
     history.best = state["best"]

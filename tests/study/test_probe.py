@@ -252,6 +252,19 @@ METHOD_FAULTS: dict[str, tuple[type[Method], str]] = {
 }
 
 
+def test_a_method_that_takes_no_account_of_label_smoothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METHODS, "mine", Mine)
+    study = study_of(method="mine")
+    prepare(Options(study, tmp_path / "plain"))
+    recipe = study.recipe.model_copy(update={"label_smoothing": 0.1})
+    (tmp_path / "smoothed").mkdir()
+    fault = refusal(tmp_path / "smoothed", study.model_copy(update={"recipe": recipe}))
+    assert "methods (mine): loss() takes no account of recipe.label_smoothing" in fault
+    assert "kdbench.methods.cross_entropy(logits, batch)" in fault
+
+
 @pytest.mark.parametrize("fault", METHOD_FAULTS)
 def test_a_method_that_is_wrong(
     fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -173,6 +173,8 @@ def _recipe(plan: PlanFile) -> str:
         "Nesterov momentum" if recipe.nesterov else "momentum": recipe.momentum,
         "weight decay": recipe.weight_decay,
         "gradients clipped at norm": recipe.clip,
+        "label smoothing": recipe.label_smoothing,
+        "a running mean of the weights with decay": recipe.ema,
     }
     details += [f"{name} {value:g}" for name, value in values.items() if value]
     details.append(recipe.precision)
