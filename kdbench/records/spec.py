@@ -45,10 +45,11 @@ class Recipe:
     """How a network is trained, the same for every method of a study.
 
     `teacher_outputs` is where a teacher's outputs come from (`auto`, `cache`, `live`; always live
-    for a method that no cache serves), `storage` the type in which they are cached. In the first
-    `warmup` epochs the learning rate grows to `lr`; `clip` is the largest norm of a step's
-    gradient, 0 for none. `label_smoothing` is in every cross-entropy with the labels.
+    for a method or images that no cache serves), `storage` the type in which they are cached. In
+    the first `warmup` epochs the learning rate grows to `lr`; `clip` is the largest norm of a
+    step's gradient, 0 for none. `label_smoothing` is in every cross-entropy with the labels.
     `ema` is the decay of the running mean that is used in the student's place, 0 for none.
+    `augment` and `erasing` (a probability) change the views of the data further, at random.
     """
 
     epochs: int
@@ -68,6 +69,13 @@ class Recipe:
     clip: float = 0.0
     label_smoothing: float = 0.0
     ema: float = 0.0
+    augment: str = "none"
+    erasing: float = 0.0
+
+    @property
+    def random_images(self) -> bool:
+        """Whether an image is seen in more ways than a cache could hold outputs of."""
+        return self.augment != "none" or bool(self.erasing)
 
 
 #: Values of a recipe that the first records lack, and what stood for them.
@@ -78,6 +86,8 @@ YOUNGER: dict[str, Any] = {
     "clip": 0.0,
     "label_smoothing": 0.0,
     "ema": 0.0,
+    "augment": "none",
+    "erasing": 0.0,
 }
 
 
@@ -153,6 +163,8 @@ def uses_cache(
     of each, `layers` the shape of each layer's features without the batch.
     """
     recipe = spec.recipe
+    if recipe.random_images:
+        return False
     if recipe.teacher_outputs != "auto":
         return recipe.teacher_outputs == "cache"
     row = TYPES[recipe.storage].itemsize * examples * views

@@ -30,6 +30,11 @@ def recipe_faults(recipe: RecipePart, tune: Tune | None) -> list[str]:
         faults.append("recipe: schedule: step needs milestones (shares of the epochs)")
     if recipe.nesterov and (recipe.optimizer != "sgd" or not recipe.momentum):
         faults.append("recipe.nesterov: it is a form of momentum; take optimizer: sgd with one")
+    if recipe.teacher_outputs == "cache" and recipe.resolve().random_images:
+        faults.append(
+            "recipe.teacher_outputs: a cache cannot hold a teacher's outputs for images that are "
+            "changed at random (augment, erasing); use auto or live"
+        )
     shortest = min(recipe.epochs, tune.epochs if tune else recipe.epochs)
     if recipe.warmup and recipe.schedule == "one-cycle":
         faults.append("recipe.warmup: a one-cycle schedule has a warm-up of its own; leave it out")

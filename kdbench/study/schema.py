@@ -14,6 +14,7 @@ from pydantic import (
 )
 
 from kdbench.data import VIEWS
+from kdbench.data.changes import POLICIES
 from kdbench.methods import METHODS
 from kdbench.methods.networks import TEACHER
 from kdbench.records.spec import Recipe
@@ -125,6 +126,8 @@ class RecipePart(Part):
     clip: NotNegative = 0.0
     label_smoothing: BelowOne = 0.0
     ema: BelowOne = 0.0
+    augment: Annotated[str, one_of("way to change images", POLICIES)] = "none"
+    erasing: Annotated[float, BeforeValidator(number), Field(ge=0, le=1)] = 0.0
 
     def resolve(
         self, epochs: int | None = None, lr: float | None = None, precision: str | None = None
@@ -150,6 +153,8 @@ class RecipePart(Part):
             clip=self.clip,
             label_smoothing=self.label_smoothing,
             ema=self.ema,
+            augment=self.augment,
+            erasing=self.erasing,
         )
 
 

@@ -34,7 +34,7 @@ class SharedBatch:
 
     def __init__(
         self,
-        views: Views,
+        views: Views | RandomViews,
         known_labels: Tensor,
         position: Tensor,
         view_ids: Sequence[Tensor],
@@ -135,7 +135,7 @@ def epoch_batches(
     `unlabelled` each batch has those without labels after its labelled examples, which are the
     same with and without.
     """
-    images, steps = context.views(spec.data.augment), steps_of(spec, examples, epoch)
+    images, steps = context.training_views(spec), steps_of(spec, examples, epoch)
     strong = context.strong_views(spec.data.augment)
     rest = steps.unlabelled if unlabelled else steps.unlabelled[:0]
     shown = range(1 + max(shown for shown in inputs if isinstance(shown, int)))

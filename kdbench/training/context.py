@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from kdbench.data import RandomViews, TrainingData, Views
-from kdbench.data.random_views import STRONG_CHANGES
+from kdbench.data.changes import POLICIES, STRONG_CHANGES, Change, Erasing
 from kdbench.methods.base import Method
 from kdbench.records.spec import RunSpec
 from kdbench.records.store import Store
@@ -45,6 +45,14 @@ class TrainingContext:
         if augment not in self._views:
             self._views[augment] = Views(self.data, augment, self.device)
         return self._views[augment]
+
+    def training_views(self, spec: RunSpec) -> Views | RandomViews:
+        """The training images as the recipe of a run changes them."""
+        views, recipe = self.views(spec.data.augment), spec.recipe
+        changes: tuple[Change, ...] = POLICIES[recipe.augment]
+        if recipe.erasing:
+            changes = (*changes, Erasing(recipe.erasing, self.data.mean))
+        return RandomViews(views, changes) if changes else views
 
     def strong_views(self, augment: str) -> RandomViews:
         """The training images under an augmentation, changed further at random."""

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdbench.data import Views
+from kdbench.data import RandomViews, Views
 from kdbench.methods.types import MIXED, SAME_CLASS
 from kdbench.records.spec import RunSpec
 from kdbench.training import seeds
@@ -18,7 +18,11 @@ Chosen = tuple[Tensor, ...]
 
 
 def other_examples(
-    images: Views, spec: RunSpec, examples: TrainingExamples, epoch: int, kinds: Collection[str]
+    images: Views | RandomViews,
+    spec: RunSpec,
+    examples: TrainingExamples,
+    epoch: int,
+    kinds: Collection[str],
 ) -> dict[str, Chosen]:
     """For each of `kinds` the example beside each labelled one of the epoch, in the order of its
     batches."""

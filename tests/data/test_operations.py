@@ -9,8 +9,17 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as T
 
 from kdbench.data import Views
+from kdbench.data.changes import (
+    POLICIES,
+    RANDAUGMENT,
+    STRONG_CHANGES,
+    AutoAugment,
+    Cutout,
+    Erasing,
+    RandAugment,
+)
 from kdbench.data.operations import OPERATIONS, apply
-from kdbench.data.random_views import RANDAUGMENT, STRONG_CHANGES, Cutout, RandAugment, RandomViews
+from kdbench.data.random_views import RandomViews
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 12, 20)]
 BILINEAR = {"interpolation": InterpolationMode.BILINEAR}
@@ -66,8 +75,11 @@ class Set:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_view_depends_on_its_own_numbers_alone(shape):
-    views = RandomViews(Views(Set(*shape), "flip"), STRONG_CHANGES)
+@pytest.mark.parametrize(
+    "changes", [STRONG_CHANGES, (*POLICIES["autoaugment"], Erasing(0.5, (0.4,)))]
+)
+def test_a_view_depends_on_its_own_numbers_alone(shape, changes):
+    views = RandomViews(Views(Set(*shape), "flip"), changes)
     state = torch.get_rng_state()
     drawn = views.draw(40, np.random.default_rng(1))
     position = torch.arange(40)
@@ -118,3 +130,64 @@ def test_cutout_covers_a_square_of_up_to_half_the_side():
     expected[0, 2:6, 2:6] = True
     expected[1, :2, :2] = True
     assert torch.equal(covered, expected)
+
+
+def test_autoaugment_is_torchvisions(monkeypatch):
+    """The same pair, both operations with either sign, by torchvision on 8-bit images."""
+    from torchvision.transforms import AutoAugment as Theirs
+    from torchvision.transforms import AutoAugmentPolicy
+
+    g = torch.Generator().manual_seed(0)
+    theirs = Theirs(AutoAugmentPolicy.CIFAR10)
+    image = torch.randint(256, (3, 331, 331), generator=g, dtype=torch.uint8)
+    count = len(theirs.policies)
+    for pair in range(count):
+        for sign in (0, 1):
+            drawn = torch.tensor([[(pair + 0.5) / count, 0.0, sign / 2, 0.0, sign / 2]])
+            got = AutoAugment()(image[None] / 255, drawn)[0]
+            never = any(probability == 0 for _, probability, _ in theirs.policies[pair])
+            monkeypatch.setattr(
+                theirs,
+                "get_params",
+                lambda _, p=pair, s=sign, n=never: (p, torch.tensor([0.0, float(n)]), [s, s]),
+            )
+            expected = theirs(image).float() / 255
+            # Theirs takes the nearest pixel, which the operations' own tests do not.
+            names = {name for name, _, _ in theirs.policies[pair]}
+            if names & {"ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate"}:
+                continue
+            # And it rounds to 8 bits after each operation.
+            far = (got - expected).abs() > 3 / 255
+            assert far.float().mean() < 0.02, (theirs.policies[pair], sign)
+
+
+def test_autoaugment_applies_an_operation_with_its_probability():
+    change, image = AutoAugment(), torch.rand(1, 3, 16, 16)
+    # The first pair: negative at 0.1, contrast at 0.2.
+    untouched = change(image, torch.tensor([[0.0, 0.1, 0.0, 0.2, 0.0]]))
+    assert torch.equal(untouched, image)
+    negative = change(image, torch.tensor([[0.0, 0.0999, 0.0, 0.2, 0.0]]))
+    assert torch.equal(negative, 1 - image)
+
+
+def test_erasing_is_torchvisions_in_area_and_shape():
+    drawn = torch.rand(4000, 5, generator=torch.Generator().manual_seed(0))
+    erased = (Erasing(1.0, (0.25,))(torch.zeros(4000, 1, 32, 32), drawn) == 0.25).squeeze(1)
+    share = erased.float().mean(dim=(1, 2))
+    assert abs(share.mean() - (0.02 + 0.33) / 2) < 0.01
+    assert share.max() < 0.40
+    height, width = erased.any(2).sum(1), erased.any(1).sum(1)
+    assert torch.equal(erased.sum(dim=(1, 2)), height * width)  # rectangles
+    ratio = (height / width).log()
+    assert abs(ratio.mean()) < 0.05
+    assert erased.any(0).all()  # anywhere
+    some = Erasing(0.25, (0.25,))(torch.zeros(4000, 1, 32, 32), drawn)
+    assert abs(some.flatten(1).any(1).float().mean() - 0.25) < 0.03
+
+
+def test_erased_pixels_are_zero_once_they_are_normalised():
+    images = Set(3, 32, 32)
+    images.mean = (0.1, 0.5, 0.7)
+    views = RandomViews(Views(images), (Erasing(1.0, images.mean),))
+    got = views.take(torch.arange(40), views.draw(40, np.random.default_rng(0)))
+    assert (got == 0).all(1).float().mean() > 0.1

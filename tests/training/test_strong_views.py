@@ -96,3 +96,53 @@ def test_images_without_labels_change_what_is_learned(world, key):
         for data in (FEW, {**FEW, "unlabelled": 3})
     ]
     assert weights[0] != weights[1]
+
+
+# -- recipes whose images are changed at random
+
+RANDOM = {"augment": "randaugment", "erasing": 0.5}
+
+
+def test_a_recipe_s_images_are_changed_for_every_network_and_asked_of_a_live_teacher(world):
+    run, (batch, *_) = begun(world, world.job("kd", recipe=RANDOM))
+    run.begin_epoch(3)
+    images, ids = batch.images(0), batch.view_ids[0][:, 0].long()
+    plain = world.context().views("flip").take(batch.position, ids)
+    assert ((images - plain).abs().flatten(1).amax(1) > 1e-3).float().mean() > 0.8
+    teacher, cached = run.networks.teachers["teacher"]
+    assert not cached
+    assert torch.equal(run._forward("teacher", batch).logits, teacher.live(images, ()).logits)
+    # Crops and mirroring are those of a recipe without.
+    _, (before, *_) = begun(world, world.job("kd"))
+    assert torch.equal(before.view_ids[0], ids)
+
+
+@pytest.mark.parametrize("graphs", [None, GraphPool])
+@pytest.mark.parametrize("augment", ["randaugment", "autoaugment"])
+def test_runs_on_changed_images_are_the_same_alone_and_together(world, augment, graphs):
+    recipe = {**RANDOM, "augment": augment}
+    jobs = [world.job(key, recipe=recipe) for key in ("kd", "mean-teacher", "fixmatch", "cs-kd")]
+    together = world.train(*jobs, graphs=graphs and graphs())
+    for job in jobs:
+        alone, outcome = world.alone(job), together[job.spec.id]
+        assert (outcome.metrics, outcome.weights) == (alone.metrics, alone.weights)
+
+
+@pytest.mark.parametrize(("key", "recipe"), [("fixmatch", {}), ("kd", RANDOM)])
+def test_a_stopped_run_draws_the_same_images_again(world, key, recipe):
+    job = world.job(key, recipe=recipe)
+    whole, asked = world.alone(job), iter(range(100))
+    part = world.train(job, stopping=lambda: next(asked) >= 4)[job.spec.id]
+    assert part.finished is None
+    rest = world.alone(dataclasses.replace(job, checkpoint=part.checkpoint))
+    assert rest.weights == whole.weights
+    assert part.metrics + rest.metrics == whole.metrics
+
+
+def test_validation_and_test_see_plain_images(world):
+    _, (batch, *_) = begun(world, world.job("ce", recipe=RANDOM))
+    run, _ = begun(world, world.job("ce", recipe=RANDOM))
+    examples = examples_of(run.spec, run.context)
+    plain, _ = begun(world, world.job("ce"))
+    assert run._validate(examples.held_out) == plain._validate(examples.held_out)
+    assert batch.views is not run.context.views("none")

@@ -175,8 +175,11 @@ def _recipe(plan: PlanFile) -> str:
         "gradients clipped at norm": recipe.clip,
         "label smoothing": recipe.label_smoothing,
         "a running mean of the weights with decay": recipe.ema,
+        "random erasing with probability": recipe.erasing,
     }
     details += [f"{name} {value:g}" for name, value in values.items() if value]
+    if recipe.augment != "none":
+        details.append(f"images changed by {recipe.augment}")
     details.append(recipe.precision)
     return escape(
         f"Networks are trained for {count(recipe.epochs, 'epoch')} in batches of "
