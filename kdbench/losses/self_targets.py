@@ -18,16 +18,26 @@ def mean_gap(first: Tensor, second: Tensor) -> Tensor:
 
 
 def masked_cross_entropy(
-    logits: Tensor, target: Tensor, mask: Tensor, label_smoothing: float = 0.0
+    logits: Tensor,
+    target: Tensor,
+    mask: Tensor,
+    label_smoothing: float = 0.0,
+    class_weights: Tensor | None = None,
 ) -> Tensor:
     """-log softmax(z)[y], mean over the examples with mask 1; 0 where there are none.
 
-    `logits`: (B, C); `target`: labels y (B), any class where the mask is 0; `mask`: (B).
+    `logits`: (B, C); `target`: labels y (B), any class where the mask is 0; `mask`: (B);
+    `class_weights`: (C), those of a weighted mean.
     """
     dims("B C", logits=logits)
     check_labels(logits, target)
-    each = F.cross_entropy(logits, target, reduction="none", label_smoothing=label_smoothing)
-    return masked_mean(each, mask)
+    weight = None if class_weights is None else class_weights.to(logits.dtype)
+    each = F.cross_entropy(
+        logits, target, weight, reduction="none", label_smoothing=label_smoothing
+    )
+    if weight is None:
+        return masked_mean(each, mask)
+    return (each * mask).sum() / (weight[target] * mask).sum()
 
 
 def masked_kl(

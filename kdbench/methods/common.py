@@ -14,12 +14,16 @@ from kdbench.methods.types import Batch, Shapes
 
 def cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
     """The cross-entropy with the batch's labels, with what the recipe makes of them: a mean over
-    the examples that have one. `logits` may be of the batch several times over.
+    the examples that have one, weighted where classes have weights. `logits` may be of the batch
+    several times over.
 
     Every term that learns from the labels alone is computed with it.
     """
     labels = batch.labels.repeat(len(logits) // len(batch.labels))
-    return F.cross_entropy(logits, labels, label_smoothing=batch.label_smoothing)
+    weight = batch.class_weights
+    if weight is not None:
+        weight = weight.to(logits.dtype)
+    return F.cross_entropy(logits, labels, weight, label_smoothing=batch.label_smoothing)
 
 
 def weighted(weights: Mapping[str, Any], **terms: Tensor) -> dict[str, Tensor]:

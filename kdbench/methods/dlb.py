@@ -78,6 +78,7 @@ class DLB(Method):
                 torch.cat([batch.labels, previous.labels]),
                 torch.cat([torch.ones_like(seen), seen]),
                 batch.label_smoothing,
+                batch.class_weights,
             ),
             soft=losses.masked_kl(again, before, seen, self.temperature),
         )

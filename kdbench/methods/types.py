@@ -42,7 +42,8 @@ class Batch:
     examples these are, as indices into the data set's training file order;
     `generator` is the only randomness a loss may use. `previous` are the examples of the batch
     before, where the method looks at them (`PREVIOUS`). `label_smoothing` is the share of the
-    uniform distribution in the target of every cross-entropy with the labels.
+    uniform distribution in the target of every cross-entropy with the labels, and `class_weights`
+    (classes) multiply its examples.
     """
 
     images: Tensor
@@ -51,6 +52,7 @@ class Batch:
     generator: torch.Generator
     previous: Examples | None = None
     label_smoothing: float = 0.0
+    class_weights: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ class Recipe:
     for a method or images that no cache serves), `storage` the type in which they are cached. In
     the first `warmup` epochs the learning rate grows to `lr`; `clip` is the largest norm of a
     step's gradient, 0 for none. `label_smoothing` is in every cross-entropy with the labels.
+    `class_weights` is `none`, or `balanced` by the number of labelled images of each class.
     `ema` is the decay of the running mean that is used in the student's place, 0 for none.
     `augment` and `erasing` (a probability) change the views of the data further, at random.
     """
@@ -71,6 +72,7 @@ class Recipe:
     ema: float = 0.0
     augment: str = "none"
     erasing: float = 0.0
+    class_weights: str = "none"
 
     @property
     def random_images(self) -> bool:
@@ -88,6 +90,7 @@ YOUNGER: dict[str, Any] = {
     "ema": 0.0,
     "augment": "none",
     "erasing": 0.0,
+    "class_weights": "none",
 }
 
 

@@ -4,6 +4,7 @@ run is trained with it."""
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -155,9 +156,15 @@ def _check_targets(
 ) -> None:
     """Raise `BrokenMethod` where the term of the labels is the same whatever the recipe makes of
     them. It is asked at the end, as some methods begin without that term."""
-    if not recipe.label_smoothing:
+    made: dict[str, Any] = {}
+    if recipe.label_smoothing:
+        made["label_smoothing"] = recipe.label_smoothing
+    if recipe.class_weights != "none":
+        classes = outputs["student"].logits.shape[1]
+        made["class_weights"] = 1 + torch.arange(classes)
+    if not made:
         return
-    changed = dataclasses.replace(batch, label_smoothing=recipe.label_smoothing)
+    changed = dataclasses.replace(batch, **made)
     with torch.no_grad():
         plain, other = (
             method.loss(outputs, each, helpers, Progress(1.0, 1.0, 1.0))["task"]
@@ -165,8 +172,8 @@ def _check_targets(
         )
     if torch.equal(plain, other):
         raise BrokenMethod(
-            "loss() takes no account of recipe.label_smoothing: compute what it learns from the "
-            "labels with kdbench.methods.cross_entropy(logits, batch)"
+            f"loss() takes no account of recipe.{next(iter(made))}: compute what it learns from "
+            "the labels with kdbench.methods.cross_entropy(logits, batch)"
         )
 
 

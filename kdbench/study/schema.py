@@ -128,6 +128,7 @@ class RecipePart(Part):
     ema: BelowOne = 0.0
     augment: Annotated[str, one_of("way to change images", POLICIES)] = "none"
     erasing: Annotated[float, BeforeValidator(number), Field(ge=0, le=1)] = 0.0
+    class_weights: Annotated[str, one_of("class weights", ("none", "balanced"))] = "none"
 
     def resolve(
         self, epochs: int | None = None, lr: float | None = None, precision: str | None = None
@@ -155,6 +156,7 @@ class RecipePart(Part):
             ema=self.ema,
             augment=self.augment,
             erasing=self.erasing,
+            class_weights=self.class_weights,
         )
 
 

@@ -11,7 +11,7 @@ from kdbench.models.output import Output
 from kdbench.records.spec import RunSpec
 from kdbench.training import seeds
 from kdbench.training.context import TrainingContext
-from kdbench.training.examples import TrainingExamples, steps_of
+from kdbench.training.examples import TrainingExamples, balanced_weights, steps_of
 from kdbench.training.other_examples import Chosen, mixed, other_examples
 from kdbench.training.teachers import TeacherNetwork
 
@@ -43,8 +43,9 @@ class SharedBatch:
         others: Mapping[str, Chosen],
         labelled: int,
         strong: RandomViews,
+        class_weights: Tensor | None,
     ) -> None:
-        self.views, self.strong = views, strong
+        self.views, self.strong, self.class_weights = views, strong, class_weights
         self.known_labels = known_labels
         self.position = position
         self.view_ids = view_ids
@@ -72,10 +73,18 @@ class SharedBatch:
     def _with(
         self, position: Tensor, view_ids: Sequence[Tensor], others: Mapping[str, Chosen]
     ) -> "SharedBatch":
-        known = self.views, self.known_labels
-        teachers = self.live_layers, self.progress
-        rest = self.labelled, self.strong
-        return SharedBatch(*known, position, view_ids, *teachers, others, *rest)
+        return SharedBatch(
+            self.views,
+            self.known_labels,
+            position,
+            view_ids,
+            self.live_layers,
+            self.progress,
+            others,
+            self.labelled,
+            self.strong,
+            self.class_weights,
+        )
 
     def release(self) -> None:
         """Drop what was computed: an epoch's images together would fill the memory."""
@@ -137,6 +146,8 @@ def epoch_batches(
     """
     images, steps = context.training_views(spec), steps_of(spec, examples, epoch)
     strong = context.strong_views(spec.data.augment)
+    balanced = spec.recipe.class_weights == "balanced"
+    weights = balanced_weights(examples, context.data.classes) if balanced else None
     rest = steps.unlabelled if unlabelled else steps.unlabelled[:0]
     shown = range(1 + max(shown for shown in inputs if isinstance(shown, int)))
 
@@ -185,6 +196,7 @@ def epoch_batches(
             of_step(step),
             len(steps.of_labelled(step, steps.labelled)),
             strong,
+            weights,
         )
         for step in range(steps.count)
     ]

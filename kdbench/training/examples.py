@@ -48,6 +48,13 @@ def examples_of(spec: RunSpec, context: TrainingContext) -> TrainingExamples:
     return TrainingExamples(*(part.to(context.device) for part in parts))
 
 
+def balanced_weights(examples: TrainingExamples, classes: int) -> Tensor:
+    """A weight for each class (float32) by which all count alike among the labelled examples: their
+    number over that of classes times that of the class, as scikit-learn's `balanced`."""
+    counts = torch.bincount(examples.labels[examples.labelled], minlength=classes)
+    return len(examples.labelled) / (classes * counts.clamp(min=1)).float()
+
+
 @dataclass(frozen=True)
 class Steps:
     """The examples of an epoch's steps, one after the other.

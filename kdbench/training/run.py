@@ -72,6 +72,7 @@ class TrainingRun:
             self.generator,
             batch.previous(),
             self.spec.recipe.label_smoothing,
+            batch.class_weights,
         )
         terms = self.method.loss(outputs, data, self.networks.helpers, batch.progress)
         loss = torch.stack(list(terms.values())).sum()

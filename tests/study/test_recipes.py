@@ -16,6 +16,7 @@ VALUES = {
     "label_smoothing": (0.1, "label smoothing 0.1"),
     "augment": ("randaugment", "images changed by randaugment"),
     "erasing": (0.25, "random erasing with probability 0.25"),
+    "class_weights": ("balanced", "balanced class weights"),
     "ema": (0.99, "a running mean of the weights with decay 0.99"),
 }
 
@@ -61,6 +62,7 @@ def test_at_their_defaults_no_field_is_written(desk):
         ({"augment": "randaugmnt"}, "did you mean 'randaugment'"),
         ({"augment": "flip"}, "recipe.augment: unknown way to change images 'flip'"),
         ({"erasing": 1.5}, "recipe.erasing"),
+        ({"class_weights": "balance"}, "did you mean 'balanced'"),
         ({"erasing": 0.5, "teacher_outputs": "cache"}, "changed at random"),
         ({"augment": "autoaugment", "teacher_outputs": "cache"}, "use auto or live"),
     ],

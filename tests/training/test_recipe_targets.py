@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load as load_tensors
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from kdbench.testing import fakes
 from kdbench.training.cuda_graphs.pool import GraphPool
 from kdbench.training.ema import Ema
-from kdbench.training.examples import examples_of
+from kdbench.training.examples import balanced_weights, examples_of
 from kdbench.training.run import TrainingRun, batches_for
 from kdbench.training.teachers import load_student
 
@@ -52,6 +53,56 @@ def test_label_smoothing_is_in_the_terms_of_peers_exits_and_other_views():
     run = Run("dlb")  # the second of two steps on the same images: all of them were seen
     both = sum(smoothed(run.out[role].logits, run.labels) for role in ("student", "again")) / 2
     same(terms(run, label_smoothing=SMOOTHING)["task"], both)
+
+
+WEIGHTS = torch.tensor([0.5, 3.0, 1.0, 0.25, 2.0])
+
+
+def weighted_mean(logits, labels, smoothing=0.0):
+    logs, w = F.log_softmax(logits, dim=1), WEIGHTS.double()
+    chosen = w[labels] * logs[torch.arange(len(labels)), labels]
+    spread = (w * logs).sum(dim=1) / logits.shape[1]
+    return -((1 - smoothing) * chosen + smoothing * spread).sum() / w[labels].sum()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, SMOOTHING])
+def test_class_weights_are_those_of_a_weighted_mean(smoothing):
+    recipe = {"class_weights": WEIGHTS, "label_smoothing": smoothing}
+    for key in ("ce", "kd", "mean-teacher"):
+        run = Run(key)
+        expected = weighted_mean(run.out["student"].logits, run.labels, smoothing)
+        changed = terms(run, **recipe)
+        same(changed["task"], run.method.loss_weights()["task"] * expected)
+        assert all(torch.equal(changed[n], t) for n, t in run.terms.items() if n != "task")
+    run = Run("ddgsd", task_weight=1.0)
+    both = torch.cat([run.out[role].logits for role in ("student", "other")])
+    same(terms(run, **recipe)["task"], weighted_mean(both, run.labels.repeat(2), smoothing))
+    run = Run("dlb")
+    both = torch.cat([run.out[role].logits for role in ("student", "again")])
+    same(terms(run, **recipe)["task"], weighted_mean(both, run.labels.repeat(2), smoothing))
+
+
+def test_balanced_weights_are_scikit_learns(world):
+    from sklearn.utils.class_weight import compute_class_weight
+
+    spec = world.job("ce", data={"labelled": 31, "unlabelled": 2}).spec
+    examples = examples_of(spec, world.context())
+    labels = world.data.labels[examples.labelled].numpy()
+    expected = compute_class_weight("balanced", classes=np.arange(10), y=labels)
+    assert len(set(expected)) > 1
+    torch.testing.assert_close(balanced_weights(examples, 10), torch.from_numpy(expected).float())
+
+
+def test_a_recipe_with_class_weights_is_what_a_run_learns(world):
+    job = world.job("kd", recipe={"class_weights": "balanced", "epochs": 1})
+    context = world.context()
+    run, examples = TrainingRun(job, context), examples_of(job.spec, context)
+    (batch, *_) = batches_for([run], context, examples, 0)
+    assert torch.equal(batch.class_weights, balanced_weights(examples, 10))
+    plain = world.alone(world.job("kd", recipe={"epochs": 1}))
+    assert world.alone(job).weights != plain.weights
+    captured = world.train(job, graphs=GraphPool())[job.spec.id]
+    assert captured.weights == world.alone(job).weights
 
 
 def last(outcome):

@@ -180,6 +180,8 @@ def _recipe(plan: PlanFile) -> str:
     details += [f"{name} {value:g}" for name, value in values.items() if value]
     if recipe.augment != "none":
         details.append(f"images changed by {recipe.augment}")
+    if recipe.class_weights != "none":
+        details.append(f"{recipe.class_weights} class weights")
     details.append(recipe.precision)
     return escape(
         f"Networks are trained for {count(recipe.epochs, 'epoch')} in batches of "
