@@ -49,6 +49,7 @@ EXCUSED: dict[str, set[str]] = {
     "kdbench.report.writers.methods_section": {"label_smoothing"},
     "kdbench.study.probe": {"label_smoothing"},
     "kdbench.testing.losses": {"label_smoothing"},
+    "kdbench.training.batches": {"label_smoothing"},
     "kdbench.training.run": {"label_smoothing"},
     # A mark in a figure.
     "kdbench.report.figures.tuning": {"dot"},

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kdbench.errors import KdbenchError
 from kdbench.methods.networks import Source, Trained
-from kdbench.methods.types import Batch, Progress, Score, Shapes
+from kdbench.methods.types import Batch, MixedBatch, Progress, Score, Shapes
 from kdbench.models.output import Output
 from kdbench.registry import Paper
 
@@ -131,14 +131,15 @@ class Method:
     def loss(
         self,
         out: Mapping[str, Output],
-        batch: Batch,
+        batch: Batch | MixedBatch,
         helpers: nn.ModuleDict,
         progress: Progress,
     ) -> dict[str, Tensor]:
         """Named, weighted scalar terms; their sum is minimised.
 
         `progress` may hold 0-d tensors, since a GPU captures the step once and replays it, so
-        no Python branch depends on its values; `scalar` brings them to the logits' type.
+        no Python branch depends on its values; `scalar` brings them to the logits' type. Where
+        the recipe mixes images, a method that reads `batch.labels` is left out of the study.
         """
         raise NotImplementedError
 

@@ -9,21 +9,29 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdbench.methods.base import Incompatible
-from kdbench.methods.types import Batch, Shapes
+from kdbench.methods.types import Batch, MixedBatch, Shapes
 
 
-def cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
+def cross_entropy(logits: Tensor, batch: Batch | MixedBatch) -> Tensor:
     """The cross-entropy with the batch's labels, with what the recipe makes of them: a mean over
     the examples that have one, weighted where classes have weights. `logits` may be of the batch
     several times over.
 
-    Every term that learns from the labels alone is computed with it.
+    Every term that learns from the labels alone is computed with it. Of mixed images it is that
+    with both labels, by their shares.
     """
-    labels = batch.labels.repeat(len(logits) // len(batch.labels))
     weight = batch.class_weights
     if weight is not None:
         weight = weight.to(logits.dtype)
-    return F.cross_entropy(logits, labels, weight, label_smoothing=batch.label_smoothing)
+
+    def against(labels: Tensor) -> Tensor:
+        target = labels.repeat(len(logits) // len(labels))
+        return F.cross_entropy(logits, target, weight, label_smoothing=batch.label_smoothing)
+
+    if isinstance(batch, MixedBatch):
+        first, second = map(against, batch.pairs)
+        return batch.share * first + (1 - batch.share) * second
+    return against(batch.labels)
 
 
 def weighted(weights: Mapping[str, Any], **terms: Tensor) -> dict[str, Tensor]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from kdbench.errors import KdbenchError
+
 #: What `Method.examples` may name: for each example of the batch another one of its class,
 #: drawn uniformly among those trained on (now and then itself) in a view of its own; the
 #: examples of the batch before, in views of their own (the first batch of all has none
@@ -53,6 +55,36 @@ class Batch:
     previous: Examples | None = None
     label_smoothing: float = 0.0
     class_weights: Tensor | None = None
+
+
+class LabelsRead(KdbenchError):
+    """A loss reads the label of each image, where images are mixed and have two."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "reads the label of each image, and mixed images (recipe.mixup, recipe.cutmix) have two"
+        )
+
+
+@dataclass(frozen=True)
+class MixedBatch:
+    """One batch of images that are mixed of two. `pairs` are the labels of both (batch each), and
+    `share` (no dimension) is that of the first.
+
+    Only `cross_entropy` knows of the labels; whoever reads `labels` gets `LabelsRead`.
+    """
+
+    images: Tensor
+    pairs: tuple[Tensor, Tensor]
+    share: Tensor
+    position: Tensor
+    generator: torch.Generator
+    label_smoothing: float = 0.0
+    class_weights: Tensor | None = None
+
+    @property
+    def labels(self) -> Tensor:
+        raise LabelsRead
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ class Recipe:
     for a method or images that no cache serves), `storage` the type in which they are cached. In
     the first `warmup` epochs the learning rate grows to `lr`; `clip` is the largest norm of a
     step's gradient, 0 for none. `label_smoothing` is in every cross-entropy with the labels.
+    `mixup` and `cutmix` are the alpha of the beta distribution of their shares, 0 for none.
     `class_weights` is `none`, or `balanced` by the number of labelled images of each class.
     `ema` is the decay of the running mean that is used in the student's place, 0 for none.
     `augment` and `erasing` (a probability) change the views of the data further, at random.
@@ -73,11 +74,18 @@ class Recipe:
     augment: str = "none"
     erasing: float = 0.0
     class_weights: str = "none"
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are mixed of two."""
+        return bool(self.mixup or self.cutmix)
 
     @property
     def random_images(self) -> bool:
         """Whether an image is seen in more ways than a cache could hold outputs of."""
-        return self.augment != "none" or bool(self.erasing)
+        return self.augment != "none" or bool(self.erasing) or self.mixes
 
 
 #: Values of a recipe that the first records lack, and what stood for them.
@@ -91,6 +99,8 @@ YOUNGER: dict[str, Any] = {
     "augment": "none",
     "erasing": 0.0,
     "class_weights": "none",
+    "mixup": 0.0,
+    "cutmix": 0.0,
 }
 
 

@@ -11,6 +11,7 @@ from kdbench.methods.layers import resolve_layers, shapes_of_run
 from kdbench.methods.networks import RoleModels
 from kdbench.methods.types import Shapes
 from kdbench.study.load import StudyError
+from kdbench.study.mixing import mixing_fault
 from kdbench.study.schema import Entry, Study
 
 
@@ -36,13 +37,13 @@ def incompatible(study: Study, data: TrainingData, entry: Entry) -> str | None:
         return fault
     try:
         with torch.random.fork_rng(devices=[]):
-            method.helpers(shapes)
+            helpers = method.helpers(shapes)
     except Incompatible as reason:
         return str(reason)
     except Exception as error:  # the code of another package can raise anything
         fault = f"methods ({entry.label}): helpers() raises {one_line(error)}"
         raise StudyError(study.name, [fault]) from error
-    return None
+    return mixing_fault(method, shapes, helpers) if study.recipe.resolve().mixes else None
 
 
 def _momentum_fault(study: Study, entry: Entry) -> str | None:

@@ -33,7 +33,7 @@ def recipe_faults(recipe: RecipePart, tune: Tune | None) -> list[str]:
     if recipe.teacher_outputs == "cache" and recipe.resolve().random_images:
         faults.append(
             "recipe.teacher_outputs: a cache cannot hold a teacher's outputs for images that are "
-            "changed at random (augment, erasing); use auto or live"
+            "changed at random (augment, erasing, mixup, cutmix); use auto or live"
         )
     shortest = min(recipe.epochs, tune.epochs if tune else recipe.epochs)
     if recipe.warmup and recipe.schedule == "one-cycle":

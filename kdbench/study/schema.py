@@ -129,6 +129,8 @@ class RecipePart(Part):
     augment: Annotated[str, one_of("way to change images", POLICIES)] = "none"
     erasing: Annotated[float, BeforeValidator(number), Field(ge=0, le=1)] = 0.0
     class_weights: Annotated[str, one_of("class weights", ("none", "balanced"))] = "none"
+    mixup: NotNegative = 0.0
+    cutmix: NotNegative = 0.0
 
     def resolve(
         self, epochs: int | None = None, lr: float | None = None, precision: str | None = None
@@ -136,28 +138,15 @@ class RecipePart(Part):
         """The recipe of a run: what does not act on it is set to nothing, so that two
         ways to write one recipe are one recipe."""
         steps = self.schedule == "step"
-        return Recipe(
-            epochs=epochs or self.epochs,
-            batch=self.batch,
-            optimizer=self.optimizer,
-            lr=self.lr if lr is None else lr,
-            momentum=self.momentum if self.optimizer == "sgd" else 0.0,
-            weight_decay=self.weight_decay,
-            schedule=self.schedule,
-            milestones=self.milestones if steps else (),
-            gamma=self.gamma if steps else 0.0,
-            precision=precision or self.precision,
-            teacher_outputs=self.teacher_outputs,
-            storage=self.storage,
-            nesterov=self.nesterov,
-            warmup=self.warmup,
-            clip=self.clip,
-            label_smoothing=self.label_smoothing,
-            ema=self.ema,
-            augment=self.augment,
-            erasing=self.erasing,
-            class_weights=self.class_weights,
-        )
+        acting = {
+            "epochs": epochs or self.epochs,
+            "lr": self.lr if lr is None else lr,
+            "momentum": self.momentum if self.optimizer == "sgd" else 0.0,
+            "milestones": self.milestones if steps else (),
+            "gamma": self.gamma if steps else 0.0,
+            "precision": precision or self.precision,
+        }
+        return Recipe(**{**self.model_dump(), **acting})
 
 
 class Entry(Part):

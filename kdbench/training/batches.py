@@ -6,17 +6,20 @@ import torch
 from torch import Tensor
 
 from kdbench.data import RandomViews, Views
-from kdbench.methods.types import MIXED, PREVIOUS, STRONG, Examples, Progress
+from kdbench.methods.types import MIXED, PREVIOUS, STRONG, Batch, Examples, MixedBatch, Progress
 from kdbench.models.output import Output
 from kdbench.records.spec import RunSpec
 from kdbench.training import seeds
 from kdbench.training.context import TrainingContext
 from kdbench.training.examples import TrainingExamples, balanced_weights, steps_of
+from kdbench.training.mixtures import before, draw_mixtures, own_share
 from kdbench.training.other_examples import Chosen, mixed, other_examples
 from kdbench.training.teachers import TeacherNetwork
 
 #: What a network may be shown: view 0, 1, ... of the batch's examples, or other examples.
 Input = int | str
+#: How the recipe mixes the images of a batch, beside the other examples.
+MIXTURE = "mixture"
 #: The layers that each teacher network is asked for batch by batch, by what it is shown.
 LiveLayers = Mapping[tuple[TeacherNetwork, Input], Sequence[str]]
 
@@ -29,7 +32,8 @@ class SharedBatch:
     (batch, int64) says which training images these are, `view_ids` the view of each image
     (batch, int64) for view 0, 1, ..., `others` position and view of each image of other
     examples (`Method.examples`), the shares of mixtures, or the numbers of `strong` views. The
-    first `labelled` images have labels.
+    first `labelled` images have labels. `others` also says how the recipe mixes the images, if it
+    does.
     """
 
     def __init__(
@@ -100,18 +104,36 @@ class SharedBatch:
         return self._labels
 
     def images(self, shown: Input) -> Tensor:
-        """batch x channels x height x width, normalised."""
+        """batch x channels x height x width, normalised, and mixed where the recipe says so."""
         if shown not in self._images:
-            if shown == MIXED:
-                self._images[shown] = mixed(self.images(0), *self.others[MIXED])
-            elif shown == STRONG:
-                self._images[shown] = self.strong.take(self.position, self.others[STRONG][0])
-            elif isinstance(shown, int):
-                self._images[shown] = self.views.take(self.position, self.view_ids[shown])
-            else:
-                position, view = self.others[shown]
-                self._images[shown] = self.views.take(position, view)
+            images = self._unmixed(shown)
+            if MIXTURE in self.others:
+                share = self._own_share(images)
+                images = share * images + (1 - share) * before(images, self.labelled)
+            self._images[shown] = images
         return self._images[shown]
+
+    def _unmixed(self, shown: Input) -> Tensor:
+        if shown == MIXED:
+            return mixed(self.images(0), *self.others[MIXED])
+        if shown == STRONG:
+            return self.strong.take(self.position, self.others[STRONG][0])
+        if isinstance(shown, int):
+            return self.views.take(self.position, self.view_ids[shown])
+        position, view = self.others[shown]
+        return self.views.take(position, view)
+
+    def _own_share(self, images: Tensor) -> Tensor:
+        return own_share(self.others[MIXTURE][0], *images.shape[2:])
+
+    def of_loss(self, generator: torch.Generator, label_smoothing: float) -> Batch | MixedBatch:
+        """The batch as a loss sees it."""
+        images, labels, position = self.images(0), self.labels, self.position
+        recipe = label_smoothing, self.class_weights
+        if MIXTURE not in self.others:
+            return Batch(images, labels, position, generator, self.previous(), *recipe)
+        pair, share = (labels, before(labels, self.labelled)), self._own_share(images).mean()
+        return MixedBatch(images, pair, share, position, generator, *recipe)
 
     def previous(self) -> Examples | None:
         """The examples of the batch before, where a run looks at them."""
@@ -165,6 +187,11 @@ def epoch_batches(
     others = other_examples(images, spec, examples, epoch, kinds - {STRONG})
     strong_views = draw(strong, STRONG) if STRONG in kinds else None
 
+    mixtures = None
+    if spec.recipe.mixes:
+        stream = seeds.stream(spec, MIXTURE, epoch=epoch)
+        mixtures = draw_mixtures(spec.recipe, stream, steps.count).to(context.device)
+
     def progress(step: int) -> Progress:
         epochs, now = spec.recipe.epochs, epoch + step / steps.count
         return Progress(epoch / epochs, (epoch + 1) / epochs, now / epochs)
@@ -183,6 +210,8 @@ def epoch_batches(
             chosen[MIXED] = (share[:1].repeat(len(together(step, steps.labelled, rest))),)
         if strong_views is not None:
             chosen[STRONG] = (together(step, *strong_views),)
+        if mixtures is not None:
+            chosen[MIXTURE] = (mixtures[step],)
         return chosen
 
     return [

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from kdbench.methods.base import Method
 from kdbench.methods.image_gradients import with_image_gradient
-from kdbench.methods.types import Batch
 from kdbench.models.output import Output
 from kdbench.training import seeds
 from kdbench.training.batches import Input, LiveLayers, SharedBatch, epoch_batches
@@ -65,15 +64,7 @@ class TrainingRun:
         """Forward every network, then loss, backward and optimiser: work on tensors alone,
         which a CUDA graph can capture."""
         outputs = {role: self._forward(role, batch) for role in self.networks.sources}
-        data = Batch(
-            batch.images(0),
-            batch.labels,
-            batch.position,
-            self.generator,
-            batch.previous(),
-            self.spec.recipe.label_smoothing,
-            batch.class_weights,
-        )
+        data = batch.of_loss(self.generator, self.spec.recipe.label_smoothing)
         terms = self.method.loss(outputs, data, self.networks.helpers, batch.progress)
         loss = torch.stack(list(terms.values())).sum()
 

@@ -16,7 +16,7 @@ from kdbench.records.spec import RunSpec, canonical
 
 def stream(spec: RunSpec, purpose: str, role: str = "", epoch: int = 0) -> np.random.Generator:
     """The generator of one purpose: `weights`, `order`, `views`, `dropout`, `method`,
-    or the name of other examples (`same-class`, `previous`, `mixed`, `strong`)."""
+    or the name of other examples (`same-class`, `previous`, `mixed`, `strong`), or `mixture`."""
     key = [
         purpose,
         spec.data.name,

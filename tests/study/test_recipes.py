@@ -17,6 +17,8 @@ VALUES = {
     "augment": ("randaugment", "images changed by randaugment"),
     "erasing": (0.25, "random erasing with probability 0.25"),
     "class_weights": ("balanced", "balanced class weights"),
+    "mixup": (0.2, "mixup with alpha 0.2"),
+    "cutmix": (1.0, "CutMix with alpha 1"),
     "ema": (0.99, "a running mean of the weights with decay 0.99"),
 }
 
@@ -62,6 +64,9 @@ def test_at_their_defaults_no_field_is_written(desk):
         ({"augment": "randaugmnt"}, "did you mean 'randaugment'"),
         ({"augment": "flip"}, "recipe.augment: unknown way to change images 'flip'"),
         ({"erasing": 1.5}, "recipe.erasing"),
+        ({"mixup": -0.1}, "recipe.mixup"),
+        ({"cutmix": "yes"}, "recipe.cutmix"),
+        ({"mixup": 0.2, "teacher_outputs": "cache"}, "changed at random"),
         ({"class_weights": "balance"}, "did you mean 'balanced'"),
         ({"erasing": 0.5, "teacher_outputs": "cache"}, "changed at random"),
         ({"augment": "autoaugment", "teacher_outputs": "cache"}, "use auto or live"),

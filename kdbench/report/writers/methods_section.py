@@ -175,6 +175,8 @@ def _recipe(plan: PlanFile) -> str:
         "gradients clipped at norm": recipe.clip,
         "label smoothing": recipe.label_smoothing,
         "a running mean of the weights with decay": recipe.ema,
+        "mixup with alpha": recipe.mixup,
+        "CutMix with alpha": recipe.cutmix,
         "random erasing with probability": recipe.erasing,
     }
     details += [f"{name} {value:g}" for name, value in values.items() if value]
