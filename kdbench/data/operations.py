@@ -56,8 +56,10 @@ def sharpness(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def autocontrast(images: Tensor, _: Tensor) -> Tensor:
-    """The darkest value of each channel becomes 0, the brightest 1."""
-    return transforms.autocontrast(images.flatten(0, 1).unsqueeze(1)).view(images.shape)
+    """The darkest value of each channel becomes 0, the brightest 1; a channel of one value stays."""
+    low, high = (pick(images, dim=(2, 3), keepdim=True) for pick in (torch.amin, torch.amax))
+    flat = low == high
+    return (images - low.masked_fill(flat, 0)) / (high - low).masked_fill(flat, 1)
 
 
 def equalize(images: Tensor, _: Tensor) -> Tensor:

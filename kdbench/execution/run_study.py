@@ -266,9 +266,16 @@ def publish_report(
 
 
 def pick_device(wanted: str) -> str:
-    """`cpu` or `cuda`. Raises `InvalidOption` where CUDA was asked for and is not there."""
+    """`cpu` or `cuda`. Raises `InvalidOption` for another device, and where CUDA was asked for and
+    is not there."""
     import torch
 
+    if wanted == "mps":
+        raise InvalidOption(
+            "--device mps: kdbench has not been tried on Apple's GPUs, and does not seed their "
+            "dropout, so that a run's result would depend on the runs beside it. Take --device "
+            "cpu, as auto does on a Mac."
+        )
     if wanted not in ("auto", "cpu", "cuda"):
         raise InvalidOption(f"--device {wanted}: take auto, cpu or cuda")
     available = torch.cuda.is_available()

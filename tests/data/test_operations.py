@@ -55,6 +55,7 @@ def by_torchvision(name, image, amount):
 def test_an_operation_is_torchvisions(name, shape):
     g = torch.Generator().manual_seed(0)
     images = torch.randint(256, (4, *shape), generator=g) / 255
+    images[3] = 0.4  # of one value
     low, high = RANDAUGMENT.get(name, (0.0, 0.0))
     amounts = torch.linspace(low, high, 4)
     got = OPERATIONS[name](images, amounts)

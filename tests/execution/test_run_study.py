@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from support import crash
 
 from kdbench.execution.errors import InvalidOption
@@ -63,5 +64,20 @@ def test_devices_and_workers() -> None:
     assert pick_device("cpu") == "cpu"
     with pytest.raises(InvalidOption, match="auto, cpu or cuda"):
         pick_device("tpu")
+    assert worker_count(3, "cpu") == 3
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_mac_s_gpu_is_refused_with_the_reason_and_never_taken(
+    monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: there)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InvalidOption, match=r"--device mps: .* would depend on .* --device cpu"):
+        pick_device("mps")
+    assert pick_device("auto") == "cpu"
+
+
+def test_workers() -> None:
     assert worker_count(3, "cpu") == 3
     assert worker_count(None, "cpu") >= 1
