@@ -56,7 +56,7 @@ def sharpness(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def autocontrast(images: Tensor, _: Tensor) -> Tensor:
-    """The darkest value of each channel becomes 0, the brightest 1; a channel of one value stays."""
+    """The darkest value of each channel becomes 0, the brightest 1; one value alone stays."""
     low, high = (pick(images, dim=(2, 3), keepdim=True) for pick in (torch.amin, torch.amax))
     flat = low == high
     return (images - low.masked_fill(flat, 0)) / (high - low).masked_fill(flat, 1)

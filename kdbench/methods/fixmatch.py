@@ -33,7 +33,7 @@ class FixMatch(Method):
         - a weak view is one of the study's augmentation: the image itself where that is none
         - both kinds of views are a pass each with batch statistics of its own; in the paper one
         - images without labels beside one with a label: the study's ratio; 7 in the paper
-        - the student is scored, not a running mean of it
+        - the student is scored; the paper's running mean of it where the recipe has `ema`
         - optimiser and schedule are the recipe's; the paper has SGD and 2**20 steps
 
     Variants: soft_weight 1 and threshold 0.95 (the defaults) are the paper's for CIFAR-10;
