@@ -1,5 +1,6 @@
 """Fields of a recipe that are younger than the first records: their ids, and what is refused."""
 
+import dataclasses
 import json
 
 import pytest
@@ -23,20 +24,23 @@ VALUES = {
 }
 
 
-@pytest.mark.parametrize("name", VALUES)
-def test_a_field_is_in_the_ids_and_in_the_report_where_it_is_set(desk, name):
-    value, words = VALUES[name]
-    plain = desk.plan(study_of("ce", "kd"))
-    planner = desk.planner(study_of("ce", "kd", recipe={name: value}))
+def test_fields_are_in_the_ids_and_in_the_report_where_they_are_set(desk):
+    recipe = {name: value for name, (value, _) in VALUES.items()}
+    planner = desk.planner(study_of("ce", "kd", recipe=recipe))
     plan = planner.plan()
-    assert not set(plain.nodes) & set(plan.nodes)
     for node in plan.nodes.values():
-        assert getattr(node.spec.recipe, name) == value
-        assert RunSpec.from_dict(json.loads(node.spec.canonical())) == node.spec
-    written = plan_file(planner, plan).to_dict()
-    read = PlanFile.from_dict(written)
-    assert getattr(read.recipe, name) == value
-    assert words in _recipe(read)
+        spec = node.spec
+        assert RunSpec.from_dict(json.loads(spec.canonical())) == spec
+        ids = {spec.id}
+        for name, value in recipe.items():
+            assert getattr(spec.recipe, name) == value
+            without = dataclasses.replace(spec.recipe, **{name: YOUNGER[name]})
+            ids.add(dataclasses.replace(spec, recipe=without).id)
+        assert len(ids) == 1 + len(VALUES)
+    read = PlanFile.from_dict(plan_file(planner, plan).to_dict())
+    assert read.recipe == planner.study.recipe.resolve()
+    for _, words in VALUES.values():
+        assert words in _recipe(read)
 
 
 def test_at_their_defaults_no_field_is_written(desk):
