@@ -12,6 +12,7 @@ from typing import Any
 from kdbench.errors import KdbenchError
 from kdbench.records.bounded import refuse_control
 from kdbench.records.files import write_json
+from kdbench.records.measures import ACCURACY
 from kdbench.records.readers import CorruptRecord, read_object, sealed
 from kdbench.records.spec import YOUNGER, Recipe
 
@@ -49,9 +50,9 @@ class PlannedRun:
 class PlannedTrial:
     """A trial of a row's tuning: its runs, one a tuning seed, and their mean validation scores.
 
-    `accuracy` is a fraction and `nll` is in nats; both are None until all runs have ended, and
-    where one diverged. `confirmed` holds the validation accuracies of the second stage, one a
-    seed; `runs` names the runs of both stages.
+    `accuracy`, a fraction, is the plan's `measure` and `nll` is in nats; both are None until all
+    runs have ended, and where one diverged. `confirmed` holds the validation scores of the second
+    stage, one a seed; `runs` names the runs of both stages.
     """
 
     number: int
@@ -149,7 +150,7 @@ class PlanFile:
     Scores that come from elsewhere have no data, models and recipe, and say
     with `score` what they measure. `teacher_weights` names the file that the teacher came from,
     if it was not trained here. `looks` are the numbers of seeds at which the study is judged, if
-    there are several.
+    there are several. `measure` is the score that is compared and tuned (`records.measures`).
     """
 
     study: str
@@ -173,6 +174,7 @@ class PlanFile:
     test: str = "paired-t"
     looks: tuple[int, ...] = ()
     teacher_weights: str = ""
+    measure: str = ACCURACY.key
 
     @staticmethod
     def from_dict(raw: Mapping[str, Any]) -> "PlanFile":
@@ -213,6 +215,8 @@ class PlanFile:
             del plan["test"]
         if not self.looks:
             del plan["looks"]
+        if self.measure == ACCURACY.key:
+            del plan["measure"]
         if not self.teacher_weights:
             del plan["teacher_weights"]
         for name in ("nesterov", "warmup", "clip"):

@@ -1,14 +1,12 @@
 """What a study with looks goes on with: the methods that are not decided at the seeds they have."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
+from kdbench.records.summary import test_score
 from kdbench.stats import Analysis, judge_looks
 from kdbench.study.graph import Graph
 from kdbench.study.load import StudyError
-from kdbench.study.plan import Plan, Row
+from kdbench.study.plan import Plan, Row, measure_of
 from kdbench.study.schema import Study
 
 
@@ -20,8 +18,9 @@ def compared_rows(plan: Plan, reference: str) -> dict[str, Row]:
 
 def undecided(study: Study, plan: Plan, graph: Graph, reached: int) -> list[str] | None:
     """The methods that are not decided at the first `reached` looks, or None while runs of them
-    are not finished and scored. Accuracies are compared as the report does it."""
-    rows, tests = compared_rows(plan, study.report.reference), dict[str, Mapping[str, Any]]()
+    are not finished and scored. Scores are compared as the report does it."""
+    rows, images, step = compared_rows(plan, study.report.reference), 0, 0.0
+    rule, measure = study.final.epoch, measure_of(study)
     scores: dict[str, dict[int, float]] = {label: {} for label in rows}
     for label, row in rows.items():
         for seed, run in row.runs.items():
@@ -33,11 +32,11 @@ def undecided(study: Study, plan: Plan, graph: Graph, reached: int) -> list[str]
             test = graph.test(run)
             if test is None:
                 return None
-            tests[run] = test
-            scores[label][int(seed)] = 100 * test[study.final.epoch]["accuracy"]
-    images = next((test["images"] for test in tests.values()), 0)
+            images = test["images"]
+            score, step = test_score(graph.store.record(run), test, rule, measure)
+            scores[label][int(seed)] = 100 * score
     report, looks = study.report, study.final.looks
-    analysis = Analysis.of_report(report.margin, images, report.test, looks)
+    analysis = Analysis.of_report(report.margin, images, report.test, looks, 100 * step)
     reference = scores.pop(report.reference)
     family = judge_looks(scores, reference, analysis, study.final.seeds, reached)
     return [label for label, verdict in family.verdicts.items() if not verdict.decided]

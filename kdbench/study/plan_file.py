@@ -7,6 +7,7 @@ from typing import Any
 from kdbench.masking import mask
 from kdbench.methods import METHODS
 from kdbench.methods.base import Range
+from kdbench.records.measures import ACCURACY
 from kdbench.records.plan_file import (
     PlanConfirm,
     PlanData,
@@ -44,6 +45,7 @@ def plan_file(planner: Planner, plan: Plan) -> PlanFile:
         recipe=study.recipe.resolve(),
         reference=study.report.reference,
         margin=study.report.margin,
+        measure=study.report.score,
         test=study.report.test,
         looks=study.final.looks,
         teacher_weights=study.teacher.weights or "",
@@ -82,6 +84,8 @@ def _hashed(study: Study) -> dict[str, Any]:
         del content["teacher"]["weights"]
     if study.report.test == PAIRED:
         del content["report"]["test"]
+    if study.report.score == ACCURACY.key:
+        del content["report"]["score"]
     for entry in content["methods"]:
         if entry["precision"] is None:
             del entry["precision"]

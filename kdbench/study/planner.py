@@ -20,7 +20,7 @@ from kdbench.study.compatibility import check_models, incompatible
 from kdbench.study.graph import SPLIT_SEED, Graph, labelled_count
 from kdbench.study.load import StudyError
 from kdbench.study.looks import compared_rows, undecided
-from kdbench.study.plan import Plan, Row, Settings, Trial, hparams_of, settings_of
+from kdbench.study.plan import Plan, Row, Settings, Trial, hparams_of, measure_of, settings_of
 from kdbench.study.schema import Entry, Study
 from kdbench.study.teacher_outputs import TeacherOutputs
 
@@ -194,7 +194,8 @@ class Planner:
                 plan, entry, number, trial.hparams, self.tune.seeds + stage.seeds
             )
             again = scored[len(self.tune.seeds) :]
-            confirmed[number] = tuple(result["val.accuracy"] for result in again) or None
+            scores_again = (result[measure_of(self.study).validation] for result in again)
+            confirmed[number] = tuple(scores_again) or None
             row.trials[number] = replace(trial, runs=runs, confirmed=confirmed[number])
             all_finished &= finished
         return sampling.confirmed_best(confirmed) if all_finished else None
@@ -203,7 +204,8 @@ class Planner:
         """Trial `number` at these values: its runs, and its validation score once it has one."""
         assert self.tune is not None
         runs, finished, scored = self._trained(plan, entry, number, values, self.tune.seeds)
-        score = (_mean(scored, "val.accuracy"), _mean(scored, "val.nll")) if scored else None
+        names = measure_of(self.study).validation, "val.nll"
+        score = (_mean(scored, names[0]), _mean(scored, names[1])) if scored else None
         return Trial(number, runs, dict(values), score, finished)
 
     def _trained(
