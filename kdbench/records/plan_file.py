@@ -139,6 +139,18 @@ class PlanTune:
 
 
 @dataclass(frozen=True)
+class PlanTaken:
+    """The rows that a study takes from the report of another: that study, the digest of its data,
+    and the labels. `teachers` gives the accuracy on test, a fraction, of the teachers whose scores
+    were others when they were trained again, by id."""
+
+    report: str
+    digest: str
+    labels: tuple[str, ...]
+    teachers: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class PlanFile:
     """All that reports and MLflow take from a study.
 
@@ -151,6 +163,7 @@ class PlanFile:
     with `score` what they measure. `teacher_weights` names the file that the teacher came from,
     if it was not trained here. `looks` are the numbers of seeds at which the study is judged, if
     there are several. `measure` is the score that is compared and tuned (`records.measures`).
+    `taken` says which rows were not run for this study.
     """
 
     study: str
@@ -175,6 +188,7 @@ class PlanFile:
     looks: tuple[int, ...] = ()
     teacher_weights: str = ""
     measure: str = ACCURACY.key
+    taken: PlanTaken | None = None
 
     @staticmethod
     def from_dict(raw: Mapping[str, Any]) -> "PlanFile":
@@ -191,6 +205,7 @@ class PlanFile:
             "rows": tuple(_row(row) for row in raw.get("rows") or ()),
             "listing": listing,
             "looks": tuple(raw.get("looks") or ()),
+            "taken": _part(PlanTaken, raw.get("taken"), "labels"),
         }
         return PlanFile(**{**raw, **parts})
 
@@ -217,6 +232,8 @@ class PlanFile:
             del plan["looks"]
         if self.measure == ACCURACY.key:
             del plan["measure"]
+        if self.taken is None:
+            del plan["taken"]
         if not self.teacher_weights:
             del plan["teacher_weights"]
         for name in ("nesterov", "warmup", "clip"):

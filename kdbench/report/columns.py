@@ -120,9 +120,13 @@ COLUMNS: tuple[Column, ...] = (
 )  # fmt: skip
 
 
-def columns_by(measure: Measure) -> tuple[Column, ...]:
+def columns_by(measure: Measure, taken: bool = False) -> tuple[Column, ...]:
     """The columns of a leaderboard that compares by a measure: its estimate takes the place of that
-    of accuracy, whose mean stands beside it."""
+    of accuracy, whose mean stands beside it. Where rows are `taken` from a report there is one
+    more, which says where a row was run."""
+    if taken:
+        method, *rest = columns_by(measure)
+        return (method, Column("origin", "text", heading="run", short="run"), *rest)
     if measure == ACCURACY:
         return COLUMNS
     name, words = measure.column, measure.words

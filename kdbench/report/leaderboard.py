@@ -45,6 +45,9 @@ from kdbench.stats import (
     probability_of_improvement,
 )
 
+HERE = "here"
+"""Where a row was run that was not taken from a report."""
+
 SECOND = "kd"
 """The method that a second column of differences is taken from, where it is on the board."""
 
@@ -65,15 +68,11 @@ class Leaderboard:
     selection: str
     incomplete: bool
     table: pd.DataFrame
+    columns: tuple[Column, ...]
     family: Family
     best: BestSet
     captions: tuple[str, ...]
     notes: tuple[str, ...]
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """The columns of the table."""
-        return columns_by(self.measure)
 
     @property
     def title(self) -> str:
@@ -94,7 +93,7 @@ def build_leaderboard(
     test image. Raises `MixedRuns` where runs were not made alike, and `ValueError` where the
     reference is not on the board.
     """
-    refuse_mixture(frame)
+    refuse_mixture(frame, taken=plan.taken is not None)
     images = frame["images"].dropna()
     known = int(images.iloc[0]) if len(images) else 0
     measure = MEASURES[plan.measure]
@@ -108,6 +107,7 @@ def build_leaderboard(
         raise ValueError(
             f"the reference '{reference}' is no method of this study: {', '.join(sorted(primary))}"
         )
+    columns = columns_by(measure, taken=plan.taken is not None)
     second = SECOND if SECOND in primary and reference != SECOND else None
     members = {k: v for k, v in primary.items() if k == reference or in_family(v)}
     base = primary[reference].scores
@@ -136,6 +136,8 @@ def build_leaderboard(
         if judged:
             values |= _judged(family, line.label)
         values["best"] = main and line.label in best.members
+        if plan.taken:
+            values["origin"] = plan.taken.report if line.label in plan.taken.labels else HERE
         rows.append(values | _described(line, base, taught))
     if len(teachers):
         row = PlanRow(TEACHER, TEACHER, TEACHER)
@@ -156,7 +158,8 @@ def build_leaderboard(
         second=second,
         selection=plan.selection,
         incomplete=incomplete,
-        table=_table(rows, columns_by(measure)),
+        table=_table(rows, columns),
+        columns=columns,
         family=family,
         best=best,
         captions=write_captions(context),

@@ -65,6 +65,10 @@ def columns_of(plan: PlanFile) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*COLUMNS, *extra)))
 
 
+#: What may differ between runs that were made here and those that are taken from a report.
+MACHINE = ("device", "torch")
+
+
 class MixedRuns(KdbenchError, ValueError):
     """Runs that must not stand in one table, for they were not made alike."""
 
@@ -106,10 +110,13 @@ def run_ids(plan: PlanFile) -> list[str]:
     return list(dict.fromkeys([*rows, *_teachers(plan).values()]))
 
 
-def refuse_mixture(frame: pd.DataFrame) -> None:
-    """Raise `MixedRuns` where devices, torch versions or data differ, naming the runs."""
+def refuse_mixture(frame: pd.DataFrame, taken: bool = False) -> None:
+    """Raise `MixedRuns` where devices, torch versions or data differ, naming the runs; where some
+    were `taken` from another report, only where data differ."""
     faults = []
     for column, words in NEVER_MIXED.items():
+        if taken and column in MACHINE:
+            continue
         groups = frame.dropna(subset=[column]).groupby(column, sort=True)
         if len(groups) < 2:
             continue

@@ -13,6 +13,7 @@ from kdbench.records.measures import ACCURACY, BALANCED, MACRO_F1, MEASURES
 from kdbench.records.plan_file import PlanFile
 from kdbench.report.data.runs import MEASURED, TEACHER
 from kdbench.report.text.context import Context, Sentence, count, percent
+from kdbench.report.text.taken import taken_rows
 from kdbench.stats import (
     FEWEST_SEEDS,
     PRIOR_DF,
@@ -49,6 +50,7 @@ def write_captions(context: Context) -> tuple[Sentence, ...]:
         "detectable": _detectable(context),
         "apart": _apart(context),
         "tuning": _tuning(plan),
+        "taken": taken_rows(plan),
         "teacher": _teacher(plan, frame),
         "data": _data(plan),
         "labels": _labels(plan),
