@@ -131,8 +131,9 @@ class BaseReport:
         if test["checksum"] != there["test"]:
             line = f"test images: checksum {test['checksum']} here, {there['test']} there"
             raise DifferentSetting(self.folder, [line])
-        machine = (result["device"], result["hardware"], result["versions"]["torch"])
-        same = machine == tuple(there[name] for name in MACHINE) and machine[0] == "cpu"
+        # Weights that are given name no machine.
+        machine = {**result, **result.get("versions", {})}
+        same = machine.get("device") == "cpu" and all(machine[n] == there[n] for n in MACHINE)
         scores = test[self.plan.selection] or test["last"]
         others = [n for n in SCORES if n in scores and scores[n] != there[n]]
         if same and others:

@@ -1,17 +1,21 @@
 """One more method beside a committed report: what it runs, what it takes, and what it refuses."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pandas as pd
 import pytest
+import torch
 from support.inline_study import Recorder
 
+from kdbench import models
 from kdbench.execution.added_method import check_options, study_beside
 from kdbench.execution.driver import StudyDriver
 from kdbench.execution.engines.inline import InlineEngine
 from kdbench.execution.engines.protocol import WorkerSettings
 from kdbench.execution.errors import InvalidOption
+from kdbench.execution.given_teacher import keep_given_teacher
 from kdbench.execution.run_study import Options, prepare
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
@@ -19,8 +23,10 @@ from kdbench.report import check, write
 from kdbench.report.check import check_report, record_differences
 from kdbench.report.data.collect import data_from_records
 from kdbench.report.data.report_data import load
-from kdbench.report.data.taken import keep_base
+from kdbench.report.data.taken import base_folder, keep_base
+from kdbench.report.data.validation import UnreadableReport
 from kdbench.report.figures import Drawn
+from kdbench.report.page.details import row_details
 from kdbench.study.base_report import DifferentSetting
 from kdbench.study.load import StudyError, load_study
 from kdbench.tracking.optuna_log import OptunaLog
@@ -42,6 +48,7 @@ report: {reference: ce, margin: 0.2}
 def train(root, **options):
     """Run a study in this process; its data, read from the records."""
     planner, store = prepare(Options(str(root.parent / "small.yaml"), root, **options))
+    keep_given_teacher(planner, store)
     if planner.base:
         keep_base(store, planner.study.name, planner.base.data)
     engine = InlineEngine(WorkerSettings(root, "digits", None, "cpu"))
@@ -101,6 +108,40 @@ def test_the_report_can_be_written_again_and_held_to_the_records(place):
     now = data_from_records(store, "small-mse")
     assert now.digest == kept.digest
     assert record_differences(now, store, PlanFile.load(store.plan_path("small-mse"))) == []
+
+
+def test_a_damaged_copy_of_the_report_is_named_with_what_to_do(place, tmp_path):
+    shutil.copytree(place / "here", tmp_path / "root")
+    store = Store(tmp_path / "root")
+    (base_folder(store, "small-mse") / "runs.csv.gz").write_bytes(b"")
+    with pytest.raises(UnreadableReport, match="start it again with --add and --with"):
+        data_from_records(store, "small-mse")
+
+
+def test_only_what_was_run_here_is_searched_for_in_mlflow(place):
+    data = load(place / "joined")
+    details = row_details(write.leaderboard_of(data), data)
+    assert {row.name.split()[0] for row in details if row.searchable} == {"mse", "teacher"}
+
+
+def test_a_teacher_that_is_given_is_held_to_its_checksum(tmp_path):
+    text = STUDY.replace("digits-cnn-medium}", "digits-cnn-medium, weights: teacher.pth}")
+    text = text.replace("[ce, kd]", "[ce]").replace("0-3, looks: [3, 4]", "0-2")
+    text = "\n".join(line for line in text.splitlines() if not line.startswith("tune"))
+    (tmp_path / "small.yaml").write_text(text)
+    network = models.build("digits-cnn-medium", (1, 8, 8), 10)
+    torch.save(network.state_dict(), tmp_path / "teacher.pth")
+    data = train(tmp_path / "there")
+    (tmp_path / "report").mkdir()
+    for name, content in data.files().items():
+        (tmp_path / "report" / name).write_bytes(content)
+    options = {"add": "mse", "base": tmp_path / "report"}
+    board = write.leaderboard_of(train(tmp_path / "here", **options))
+    text = " ".join(board.captions)
+    assert "The teacher was given, with its checksum in its id, with the test scores that" in text
+    torch.save({k: v + 1 for k, v in network.state_dict().items()}, tmp_path / "teacher.pth")
+    with pytest.raises(DifferentSetting, match=r"teacher\.weights: teacher\.pth#"):
+        train(tmp_path / "elsewhere", **options)
 
 
 def changed_report(place, folder, **columns):

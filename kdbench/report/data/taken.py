@@ -8,8 +8,14 @@ import pandas as pd
 from kdbench.records.bounded import inside
 from kdbench.records.files import atomic_write
 from kdbench.records.store import Store
-from kdbench.report.data.report_data import ReportData, load, tidy_curves
+from kdbench.report.data.report_data import (
+    NoReportData,
+    ReportData,
+    load,
+    tidy_curves,
+)
 from kdbench.report.data.runs import SCORES, TEACHER, typed
+from kdbench.report.data.validation import UnreadableReport
 
 
 def base_folder(store: Store, study: str) -> Path:
@@ -27,10 +33,18 @@ def keep_base(store: Store, study: str, base: ReportData) -> None:
 
 def with_taken_rows(store: Store, own: ReportData) -> ReportData:
     """The data of a study's report with the rows that it takes from another one, if it does.
-    Raises as `load` does."""
+    Raises `UnreadableReport` where the copy of that one cannot be read."""
     if own.plan.taken is None:
         return own
-    return joined(load(base_folder(store, own.plan.study)), own)
+    folder = base_folder(store, own.plan.study)
+    try:
+        return joined(load(folder), own)
+    except (NoReportData, UnreadableReport) as error:
+        raise UnreadableReport(
+            f"the rows that '{own.plan.study}' takes from the report {own.plan.taken.report} "
+            f"cannot be read from {folder}: start it again with --add and --with, which copies "
+            "them anew"
+        ) from error
 
 
 def joined(base: ReportData, own: ReportData) -> ReportData:

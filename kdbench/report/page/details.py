@@ -91,8 +91,10 @@ class RowDetails:
 def row_details(board: Leaderboard, data: ReportData) -> list[RowDetails]:
     """The details of every row of the board, in its order."""
     plans = {(row.label, row.row): row for row in data.plan.rows}
-    # Results that were read from a file have no data set, and are not in MLflow.
+    # Results that were read from a file have no data set; neither they nor runs that were
+    # taken from a report are in MLflow.
     dataset = data.plan.data
+    taken = data.plan.taken.labels if data.plan.taken else ()
     anchored: set[str] = set()
     # Results made elsewhere have their score in the column of accuracy.
     compared = {board.measure.column: (f"{board.score}, %", 100, 2)}
@@ -112,7 +114,8 @@ def row_details(board: Leaderboard, data: ReportData) -> list[RowDetails]:
                 why="" if len(runs) else _why(row),
                 scores=tuple(_heading(text) for text, _, _ in scores.values()),
                 runs=tuple(
-                    _run(r, scores, anchored, dataset is not None) for r in runs.to_dict("records")
+                    _run(r, scores, anchored, dataset is not None and label not in taken)
+                    for r in runs.to_dict("records")
                 ),
                 more=_more(row, board),
                 hparams=_hparams(plan),
