@@ -34,6 +34,13 @@ def study(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change a value: recipe.epochs=2.")
     ] = None,
+    add: Annotated[
+        str, typer.Option(help="With --with: one more method, or a file with its entry.")
+    ] = "",
+    base: Annotated[
+        Path | None,
+        typer.Option("--with", help="A report of the study: run only --add, beside its rows."),
+    ] = None,
     workers: Workers = None,
     device: Device = "auto",
     tune: Annotated[
@@ -55,8 +62,11 @@ def study(
 
         from kdbench.cli.progress import ProgressBar
         from kdbench.cli.study import run_and_report
+        from kdbench.execution.added_method import check_options
         from kdbench.execution.run_study import Options
 
+        others = {"--only": only, "--seeds": seeds, "--no-tune": not tune}
+        check_options(add, base, others)
         options = Options(
             name,
             root.resolve(),
@@ -69,6 +79,8 @@ def study(
             tune,
             dry_run,
             bool(retry),
+            add=add,
+            base=base,
         )
         return run_and_report(options, ProgressBar(Console(), quiet, verbose))
 

@@ -2,10 +2,8 @@
 
 import math
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from kdbench.cli.progress import ProgressBar, print_line
 from kdbench.cli.shell import shown_path
@@ -14,10 +12,12 @@ from kdbench.execution.protocols import NullTracker
 from kdbench.execution.run_study import Options, pick_device, planning_data, probe_plan, run_plan
 from kdbench.execution.signals import interrupt_on_signals
 from kdbench.records.store import Record, Store
+from kdbench.records.summary import test_score
 from kdbench.report.data.report_data import ReportData, load
 from kdbench.report.rows import TableRow, find_row
 from kdbench.stats import lies_within, prediction_interval
 from kdbench.study.load import StudyError, load_study
+from kdbench.study.plan import measure_of
 from kdbench.study.planner import Planner
 from kdbench.study.schema import Entry, Study
 
@@ -81,7 +81,7 @@ def reproduce_cell(
         driver = run_plan(planner, store, options, NullTracker(), progress)
     for label, error in driver.failures().items():
         raise CannotReproduce(f"{label} failed: {error}")
-    score = score_of(store, run, cell.study.final.epoch)
+    score = score_of(store, run, cell.study)
     for line in sentences(cell, run, score):
         print_line(progress.console, line)
     return 0 if lies_within(prediction_interval(cell.other_scores, LEVEL), score) else 1
@@ -156,10 +156,12 @@ def copy_files(record: Record, folder: Path) -> None:
             shutil.copyfile(source, folder / name)
 
 
-def score_of(store: Store, run: str, rule: str) -> float:
-    """The test accuracy in percentage points; NaN where the run diverged."""
-    test: Mapping[str, Any] | None = store.record(run).test
-    return math.nan if test is None else 100 * float(test[rule]["accuracy"])
+def score_of(store: Store, run: str, study: Study) -> float:
+    """The study's score on test in percentage points; NaN where the run diverged."""
+    record = store.record(run)
+    if (test := record.test) is None:
+        return math.nan
+    return 100 * test_score(record, test, study.final.epoch, measure_of(study))[0]
 
 
 def sentences(cell: Cell, run: str, score: float) -> list[str]:

@@ -11,6 +11,7 @@ from rich.text import Text
 from kdbench.cli.progress import print_line
 from kdbench.errors import KdbenchError
 from kdbench.records import summary
+from kdbench.records.measures import MEASURES
 from kdbench.records.plan_file import PlanFile, PlannedRun, PlanRow
 from kdbench.records.store import Record, RecordBusy, Store
 
@@ -36,7 +37,7 @@ class RunState:
 
 @dataclass(frozen=True)
 class RowState:
-    """One row of the leaderboard to be. Accuracies are in percent; None while there is none.
+    """One row of the leaderboard to be. Scores are in percent; None while there is none.
 
     `validation` is the best trial's, `test` the mean over the `finals_done` seeds.
     """
@@ -63,7 +64,7 @@ class StudyState:
 
     @property
     def best(self) -> RowState | None:
-        """The row with the highest mean test accuracy so far, else validation accuracy."""
+        """The row with the highest mean test score so far, else validation score."""
         tested = [row for row in self.rows if row.test is not None]
         tuned = [row for row in self.rows if row.validation is not None]
         if tested:
@@ -80,7 +81,7 @@ def read_status(store: Store, study: str) -> StudyState:
             "and --root names another folder"
         )
     runs = [_run_state(store.record(id), run) for id, run in plan.listing.items()]
-    rows = [_row_state(store, row, plan.selection) for row in plan.rows]
+    rows = [_row_state(store, row, plan) for row in plan.rows]
     return StudyState(plan.study, plan.question, plan.complete, tuple(runs), tuple(rows))
 
 
@@ -106,18 +107,19 @@ def _is_locked(record: Record) -> bool:
         return True
 
 
-def _row_state(store: Store, row: PlanRow, selection: str) -> RowState:
+def _row_state(store: Store, row: PlanRow, plan: PlanFile) -> RowState:
     trials = row.trials if row.row == "tuned" else ()
-    accuracies = [100 * trial.accuracy for trial in trials if trial.accuracy is not None]
+    validated = [100 * trial.accuracy for trial in trials if trial.accuracy is not None]
     ended = [all(store.record(run).result for run in trial.runs) for trial in trials]
-    tests = [store.record(run).test for run in row.runs.values()]
-    scores = [100 * test[selection]["accuracy"] for test in tests if test]
+    rule, measure = plan.selection, MEASURES[plan.measure]
+    tests = [(record, record.test) for record in map(store.record, row.runs.values())]
+    scores = [100 * summary.test_score(r, t, rule, measure)[0] for r, t in tests if t]
     return RowState(
         row.label,
         row.row,
         sum(ended),
         len(trials),
-        max(accuracies, default=None),
+        max(validated, default=None),
         len(scores),
         len(row.runs),
         fmean(scores) if scores else None,

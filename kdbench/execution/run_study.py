@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kdbench import data
+from kdbench.execution.added_method import not_listed, study_beside
 from kdbench.execution.close_tracker import close_tracker
 from kdbench.execution.driver import StudyDriver
 from kdbench.execution.engines import ENGINES
@@ -16,21 +17,20 @@ from kdbench.execution.given_teacher import check_given_teacher, keep_given_teac
 from kdbench.execution.integrity import report_outdated, set_damaged_aside
 from kdbench.execution.protocols import PrintReporter, ProgressReporter, RunTracker
 from kdbench.execution.signals import StopRequest
-from kdbench.methods import METHODS
 from kdbench.models.source_files import keep_sources
 from kdbench.records.layout import require_layout
 from kdbench.records.plan_file import CorruptPlan, PlanFile
 from kdbench.records.store import Store
-from kdbench.registry import did_you_mean
 from kdbench.report.data.collect import collect_report_data, data_from_records
+from kdbench.report.data.taken import keep_base
 from kdbench.report.leaderboard import Leaderboard
 from kdbench.report.write import write_report
 from kdbench.study.load import StudyError, changed_study, load_study
 from kdbench.study.looks import check_looks
+from kdbench.study.plan_file import plan_file
 from kdbench.study.planner import Planner
 from kdbench.study.probe import probe_methods
 from kdbench.study.schema import Study
-from kdbench.study.validation import slots_of
 from kdbench.tracking import BackgroundSync, tracking_uri
 from kdbench.tracking.optuna_log import OptunaLog
 from kdbench.training import memory
@@ -43,7 +43,8 @@ class Options:
     `study` is a shipped study's name, a path to a YAML file, or a study that is loaded. `only`
     keeps these labels (and the reference), `seeds` replaces the final seeds and their looks, and
     `changes` maps dotted keys of the study to values. `retry` says whether runs that failed at
-    an earlier start are tried again; `engine` is a name in `ENGINES`.
+    an earlier start are tried again; `engine` is a name in `ENGINES`. `add` names one more method,
+    which alone is run beside the rows of the report in the folder `base`.
     """
 
     study: str | Study
@@ -58,6 +59,8 @@ class Options:
     dry_run: bool = False
     retry: bool = True
     engine: str = "local"
+    add: str = ""
+    base: Path | None = None
 
 
 def run_study(
@@ -109,15 +112,19 @@ def run_study(
 def prepare(options: Options) -> tuple[Planner, Store]:
     """The planner of the study that `options` choose, and the store of its records.
 
-    Raises `StudyError`, `DataError` and `InvalidOption`, and `Misplaced` where something of
-    another kind stands in the place of a file or folder of the root.
+    Raises `StudyError`, `DifferentSetting`, `DataError` and `InvalidOption`, and `Misplaced` where
+    something of another kind stands in the place of a file or folder of the root.
     """
-    study = chosen_study(options)
+    study, base = chosen_study(options), None
+    if options.base:
+        study, base = study_beside(study, options.add, options.base)
     require_layout(options.root)
     pick_device(options.device)  # an unusable one is an error before the data is read
     store = Store(options.root)
     check_looks(study, _plan_before(store, study), store)
-    planner = Planner(study, planning_data(study, options), store, tune=options.tune)
+    planner = Planner(study, planning_data(study, options), store, options.tune, base)
+    if base:
+        base.check(plan_file(planner, planner.plan()), study.final.seeds)
     check_given_teacher(planner)
     probe_plan(planner, options)
     return planner, store
@@ -156,24 +163,10 @@ def chosen_study(options: Options) -> Study:
         return study
     labels = [entry.label for entry in study.methods]
     if missing := [label for label in options.only if label not in labels]:
-        raise StudyError(study.name, [_missing(label, labels, study) for label in missing])
+        raise StudyError(study.name, [not_listed(label, labels, study) for label in missing])
     # Differences need the reference, whatever else is left out.
     keep = {*options.only, study.report.reference}
     return study.model_copy(update={"methods": tuple(e for e in study.methods if e.label in keep)})
-
-
-def _missing(label: str, labels: list[str], study: Study) -> str:
-    """What to do about a label of `--only` that the study lacks."""
-    if label not in METHODS:
-        return f"--only: no method '{label}' in it{did_you_mean(label, labels)}"
-    slots = sorted(slots_of(METHODS[label]()) - {"student", "teacher"})
-    models = "".join(f", {slot}: {{model: {study.teacher.model}}}" for slot in slots)
-    line = f"- {{method: {label}{models}}}" if models else f"- {label}"
-    return (
-        f"--only: '{label}' is a method, but the study does not list it; add this line to the "
-        f"`methods:` of a file of your own: {line}   (to start one: kdbench show {study.name} > "
-        f"my-{study.name}.yaml)"
-    )
 
 
 def planning_data(study: Study, options: Options) -> data.TrainingData:
@@ -206,6 +199,8 @@ def train_study(
     keep_sources(planner.study.models(), store.root)
     set_damaged_aside(planner, store, reporter)
     keep_given_teacher(planner, store)
+    if planner.base:
+        keep_base(store, study, planner.base.data)
     tracker = BackgroundSync(store, study, tracking_uri(store.root), on_trouble=reporter.log)
     stop = StopRequest()
     try:

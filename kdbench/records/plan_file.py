@@ -12,6 +12,7 @@ from typing import Any
 from kdbench.errors import KdbenchError
 from kdbench.records.bounded import refuse_control
 from kdbench.records.files import write_json
+from kdbench.records.measures import ACCURACY
 from kdbench.records.readers import CorruptRecord, read_object, sealed
 from kdbench.records.spec import YOUNGER, Recipe
 
@@ -49,9 +50,9 @@ class PlannedRun:
 class PlannedTrial:
     """A trial of a row's tuning: its runs, one a tuning seed, and their mean validation scores.
 
-    `accuracy` is a fraction and `nll` is in nats; both are None until all runs have ended, and
-    where one diverged. `confirmed` holds the validation accuracies of the second stage, one a
-    seed; `runs` names the runs of both stages.
+    `accuracy`, a fraction, is the plan's `measure` and `nll` is in nats; both are None until all
+    runs have ended, and where one diverged. `confirmed` holds the validation scores of the second
+    stage, one a seed; `runs` names the runs of both stages.
     """
 
     number: int
@@ -138,6 +139,18 @@ class PlanTune:
 
 
 @dataclass(frozen=True)
+class PlanTaken:
+    """The rows that a study takes from the report of another: that study, the digest of its data,
+    and the labels. `teachers` gives the accuracy on test, a fraction, of the teachers whose scores
+    were others when they were trained again, by id."""
+
+    report: str
+    digest: str
+    labels: tuple[str, ...]
+    teachers: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class PlanFile:
     """All that reports and MLflow take from a study.
 
@@ -149,7 +162,8 @@ class PlanFile:
     Scores that come from elsewhere have no data, models and recipe, and say
     with `score` what they measure. `teacher_weights` names the file that the teacher came from,
     if it was not trained here. `looks` are the numbers of seeds at which the study is judged, if
-    there are several.
+    there are several. `measure` is the score that is compared and tuned (`records.measures`).
+    `taken` says which rows were not run for this study.
     """
 
     study: str
@@ -173,6 +187,8 @@ class PlanFile:
     test: str = "paired-t"
     looks: tuple[int, ...] = ()
     teacher_weights: str = ""
+    measure: str = ACCURACY.key
+    taken: PlanTaken | None = None
 
     @staticmethod
     def from_dict(raw: Mapping[str, Any]) -> "PlanFile":
@@ -189,6 +205,7 @@ class PlanFile:
             "rows": tuple(_row(row) for row in raw.get("rows") or ()),
             "listing": listing,
             "looks": tuple(raw.get("looks") or ()),
+            "taken": _part(PlanTaken, raw.get("taken"), "labels"),
         }
         return PlanFile(**{**raw, **parts})
 
@@ -213,6 +230,10 @@ class PlanFile:
             del plan["test"]
         if not self.looks:
             del plan["looks"]
+        if self.measure == ACCURACY.key:
+            del plan["measure"]
+        if self.taken is None:
+            del plan["taken"]
         if not self.teacher_weights:
             del plan["teacher_weights"]
         for name, default in YOUNGER.items():

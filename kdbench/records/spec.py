@@ -113,6 +113,8 @@ class RunSpec:
     weights are taken (`last` or `best` epoch). `lineage` numbers generations and
     ensemble members, so that no two of them start from the same first weights. `given_weights`
     is the checksum of the file that the weights of a run came from that was not trained here.
+    `validated_by` is the measure (`records.measures`) that validation adds to accuracy, and by
+    which it chooses the best epoch.
     """
 
     data: DataSpec
@@ -127,6 +129,7 @@ class RunSpec:
     frozen_runs: Mapping[str, str] = field(default_factory=dict)
     frozen_epoch: str = "last"
     given_weights: str = ""
+    validated_by: str = "accuracy"
 
     def canonical(self) -> str:
         """The spec as canonical JSON: sorted keys, no spaces, no NaN."""
@@ -148,6 +151,8 @@ class RunSpec:
                 del value["data"][name]
         if not self.given_weights:
             del value["given_weights"]
+        if self.validated_by == "accuracy":
+            del value["validated_by"]
         return value
 
     @staticmethod

@@ -4,8 +4,14 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from kdbench.records.fidelity import agreement, kl
+from kdbench.records.measures import ACCURACY, Measure, largest_step, measured
 from kdbench.records.store import Record
+
+LARGEST_STEP = "largest_step"
+"""What the most that one test image changes a score is called in tables and in MLflow."""
 
 
 def finite(value: Any) -> bool:
@@ -51,3 +57,30 @@ def fidelity(student: Record, teacher: Record, selection: str) -> dict[str, floa
             values[f"{prefix}.agreement"] = agreement(reference, logits[scores])
             values[f"{prefix}.kl"] = kl(reference, logits[scores])
     return {key: value for key, value in values.items() if finite(value)}
+
+
+def class_scores(record: Record, measure: Measure) -> dict[str, float]:
+    """What a measure adds to the scores of a tested run, from its predictions: the most that one
+    image changes it, and its scores where they were not kept; empty for accuracy."""
+    if measure == ACCURACY or record.test is None:
+        return {}
+    arrays, kept = record.predictions(), record.test
+    labels = arrays["labels"]
+    images = np.bincount(labels, minlength=arrays["last"].shape[1])
+    values = {f"test.{measure.column}.{LARGEST_STEP}": largest_step(measure, images)}
+    for prefix, rule in (("test", "last"), ("test_best", "best")):
+        if rule in arrays and measure.column not in kept[rule]:
+            predicted = arrays[rule].argmax(axis=1)
+            values[f"{prefix}.{measure.column}"] = measured(measure, labels, predicted)
+    return values
+
+
+def test_score(
+    record: Record, test: Mapping[str, Any], rule: str, measure: Measure
+) -> tuple[float, float]:
+    """The score of a run whose test scores these are, by a selection rule, and the most that one
+    image changes it (0 for accuracy, whose images count alike)."""
+    values = class_scores(record, measure)
+    name = f"{'test_best' if rule == 'best' else 'test'}.{measure.column}"
+    step = values.get(f"test.{measure.column}.{LARGEST_STEP}", 0.0)
+    return values[name] if name in values else float(test[rule][measure.column]), step

@@ -239,8 +239,13 @@ def data_differences(kept: ReportData, now: ReportData) -> list[str]:
 
 def record_differences(now: ReportData, store: Store, plan: PlanFile) -> list[str]:
     """Where MLflow's runs are not those of the records on disk."""
-    records = records_frame(store, plan, now.cost)
-    differences = _frame_differences(now.runs, records, KEYS["runs"])
+    runs, records = now.runs, records_frame(store, plan, now.cost)
+    if plan.taken:  # neither MLflow nor the records have what was taken
+        labels = [row.label for row in plan.rows]
+        runs, records = (
+            frame[frame["label"].isin(labels)].reset_index(drop=True) for frame in (runs, records)
+        )
+    differences = _frame_differences(runs, records, KEYS["runs"])
     return [f"MLflow against the records: {d}" for d in differences]
 
 

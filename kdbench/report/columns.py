@@ -8,6 +8,8 @@ column with `run` summarises a value of the row's runs and needs nothing but its
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from kdbench.records.measures import ACCURACY, Measure
+
 
 @dataclass(frozen=True)
 class Column:
@@ -116,6 +118,26 @@ COLUMNS: tuple[Column, ...] = (
     Column("cite", "text"),
     Column("reason", "text"),
 )  # fmt: skip
+
+
+def columns_by(measure: Measure, taken: bool = False) -> tuple[Column, ...]:
+    """The columns of a leaderboard that compares by a measure: its estimate takes the place of that
+    of accuracy, whose mean stands beside it. Where rows are `taken` from a report there is one
+    more, which says where a row was run."""
+    if taken:
+        method, *rest = columns_by(measure)
+        return (method, Column("origin", "text", heading="run", short="run"), *rest)
+    if measure == ACCURACY:
+        return COLUMNS
+    name, words = measure.column, measure.words
+    estimate = {
+        "accuracy": Column(name, heading=f"{words} [{{level}}]", short=f"{words} ±"),
+        **{f"accuracy_{part}": Column(f"{name}_{part}") for part in ("low", "high")},
+    }
+    mean = Column("accuracy", run="accuracy", scale=100, heading="accuracy", short="acc.", drop=2)
+    columns = [estimate.get(c.name, c) for c in COLUMNS if c.name != name]
+    place = columns.index(estimate["accuracy_high"]) + 1
+    return (*columns[:place], mean, *columns[place:])
 
 
 def run_columns(of: str) -> tuple[str, ...]:

@@ -11,16 +11,18 @@ from typing import Any
 
 import pandas as pd
 
+from kdbench.records.measures import MEASURES, Measure
 from kdbench.records.plan_file import PlanFile, PlanRow
-from kdbench.report.columns import COLUMNS
+from kdbench.records.summary import LARGEST_STEP
+from kdbench.report.columns import Column, columns_by
 from kdbench.report.data.runs import PUBLISHED, TEACHER, UNFINISHED, refuse_mixture
 from kdbench.report.rows import (
     PRECEDENCE,
     TableRow,
-    _scores,
     hparams_text,
     in_family,
     primary_rows,
+    scores_by_seed,
     table_rows,
 )
 from kdbench.report.text.captions import write_captions
@@ -43,28 +45,30 @@ from kdbench.stats import (
     probability_of_improvement,
 )
 
+HERE = "here"
+"""Where a row was run that was not taken from a report."""
+
 SECOND = "kd"
 """The method that a second column of differences is taken from, where it is on the board."""
-
-SCORE = "Test accuracy"
-"""What a kdbench study measures, as captions call it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Leaderboard:
     """`table` has the columns of `kdbench.report.columns`, best method first, then the teacher,
     then what papers say; `captions` say how it was made, `notes` what a reader must know of
-    single rows. `score` is what the accuracy column holds, in words. `second` is None where no
-    second column of differences makes sense."""
+    single rows. `score` is what is compared, in words, and `measure` says in which column it
+    stands. `second` is None where no second column of differences makes sense."""
 
     study: str
     question: str
     score: str
+    measure: Measure
     reference: str
     second: str | None
     selection: str
     incomplete: bool
     table: pd.DataFrame
+    columns: tuple[Column, ...]
     family: Family
     best: BestSet
     captions: tuple[str, ...]
@@ -89,10 +93,13 @@ def build_leaderboard(
     test image. Raises `MixedRuns` where runs were not made alike, and `ValueError` where the
     reference is not on the board.
     """
-    refuse_mixture(frame)
+    refuse_mixture(frame, taken=plan.taken is not None)
     images = frame["images"].dropna()
     known = int(images.iloc[0]) if len(images) else 0
-    analysis = analysis or Analysis.of_report(plan.margin, known, plan.test, plan.looks)
+    measure = MEASURES[plan.measure]
+    steps = frame[LARGEST_STEP].dropna() if LARGEST_STEP in frame else ()
+    step = 100 * float(max(steps, default=0.0))
+    analysis = analysis or Analysis.of_report(plan.margin, known, plan.test, plan.looks, step)
     lines = table_rows(frame, plan)
     primary = primary_rows(lines)
     reference = plan.reference
@@ -100,6 +107,7 @@ def build_leaderboard(
         raise ValueError(
             f"the reference '{reference}' is no method of this study: {', '.join(sorted(primary))}"
         )
+    columns = columns_by(measure, taken=plan.taken is not None)
     second = SECOND if SECOND in primary and reference != SECOND else None
     members = {k: v for k, v in primary.items() if k == reference or in_family(v)}
     base = primary[reference].scores
@@ -107,13 +115,13 @@ def build_leaderboard(
     best = best_set({k: v.scores for k, v in members.items()}, analysis)
     wanted = {s for r in plan.rows for s in r.runs}
     teachers = frame[frame["row"] == TEACHER]
-    taught = mean_interval(_scores(teachers)).mean
+    taught = mean_interval(scores_by_seed(teachers, measure.column)).mean
     rows = []
     for line in _sorted(lines, primary):
         main = line is primary[line.label]
         judged = family.verdicts.get(line.label) if main else None
         count = len(line.plan.runs) if plan.looks else 0
-        values = _summary(line, count or len(wanted), cost, analysis)
+        values = _summary(line, count or len(wanted), cost, analysis, measure)
         if not (main and line.label == reference):
             difference = judged.difference if judged else _difference(line, base, analysis)
             values |= _estimate("difference", difference)
@@ -128,10 +136,13 @@ def build_leaderboard(
         if judged:
             values |= _judged(family, line.label)
         values["best"] = main and line.label in best.members
+        if plan.taken:
+            values["origin"] = plan.taken.report if line.label in plan.taken.labels else HERE
         rows.append(values | _described(line, base, taught))
     if len(teachers):
-        line = TableRow(PlanRow(TEACHER, TEACHER, TEACHER), teachers, _scores(teachers))
-        rows.append(_summary(line, len(teachers), cost, analysis) | {"best": False})
+        row = PlanRow(TEACHER, TEACHER, TEACHER)
+        line = TableRow(row, teachers, scores_by_seed(teachers, measure.column))
+        rows.append(_summary(line, len(teachers), cost, analysis, measure) | {"best": False})
     rows += [_published(number) for number in plan.published]
     unfinished = frame["state"].isin([*UNFINISHED, "failed"]).any()
     incomplete = bool(unfinished or not plan.complete)
@@ -141,12 +152,14 @@ def build_leaderboard(
     return Leaderboard(
         study=plan.study,
         question=plan.question,
-        score=plan.score or SCORE,
+        score=plan.score or measure.title,
+        measure=measure,
         reference=reference,
         second=second,
         selection=plan.selection,
         incomplete=incomplete,
-        table=_typed(pd.DataFrame(rows, columns=[column.name for column in COLUMNS])),
+        table=_table(rows, columns),
+        columns=columns,
         family=family,
         best=best,
         captions=write_captions(context),
@@ -173,7 +186,7 @@ def _judge(members: Mapping[str, TableRow], plan: PlanFile, analysis: Analysis) 
 
 
 def _sorted(lines: list[TableRow], primary: Mapping[str, TableRow]) -> list[TableRow]:
-    """Methods by the mean accuracy of the row that stands for them, their other rows
+    """Methods by the mean score of the row that stands for them, their other rows
     beneath; those without a score last, in the plan's order."""
 
     def key(line: TableRow) -> tuple[float, str, int]:
@@ -210,7 +223,11 @@ def _judged(family: Family, label: str) -> dict[str, Any]:
 
 
 def _summary(
-    line: TableRow, wanted: int, cost: Mapping[str, Any] | None, analysis: Analysis
+    line: TableRow,
+    wanted: int,
+    cost: Mapping[str, Any] | None,
+    analysis: Analysis,
+    measure: Measure,
 ) -> dict[str, Any]:
     done = line.runs[line.runs["state"] == "done"]
     values: dict[str, Any] = {
@@ -222,10 +239,10 @@ def _summary(
         "hparams": hparams_text(line.plan),
         "cite": line.plan.cite,
         "reason": line.reason or None,
-        **_estimate("accuracy", mean_interval(line.scores, analysis.level)),
+        **_estimate(measure.column, mean_interval(line.scores, analysis.level)),
     }
     price = ((cost or {}).get("rows") or {}).get(line.label) or {}
-    for column in COLUMNS:
+    for column in columns_by(measure):
         if column.run:
             # The cost of a method is measured apart; a run knows it where it was not.
             measured = price.get(column.run.removeprefix("measured."))
@@ -269,8 +286,9 @@ def _published(number: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    for column in COLUMNS:
+def _table(rows: list[dict[str, Any]], columns: tuple[Column, ...]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=[column.name for column in columns])
+    for column in columns:
         values = table[column.name]
         if column.kind == "count":
             table[column.name] = pd.to_numeric(values).astype("Int64")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kdbench.errors import KdbenchError
+from kdbench.records.measures import MEASURES
 from kdbench.records.plan_file import PlanFile
 from kdbench.report.data.report_data import ReportData
 from kdbench.report.rows import TableRow, in_family, primary_rows, table_rows
@@ -63,7 +64,7 @@ def pool_settings(
     `shared`: whether a seed means the same random streams in all of them; None asks the
     plans: settings that share data and student do. The margin is the largest declared. Of a
     setting with looks only the seeds of the first are used, which all its methods have.
-    Raises `NotComparable` where references differ or fewer than two settings are given.
+    Raises `NotComparable` where references or scores differ or fewer than two settings are given.
     """
     if len(settings) < 2:
         raise NotComparable("one setting cannot be pooled: name two or more studies")
@@ -71,6 +72,10 @@ def pool_settings(
     if len(set(references.values())) > 1:
         pairs = ", ".join(f"{s} with {r}" for s, r in references.items())
         raise NotComparable(f"these studies compare with different references: {pairs}")
+    measures = {s: MEASURES[e.plan.measure].words for s, e in settings.items()}
+    if len(set(measures.values())) > 1:
+        pairs = ", ".join(f"{s} by {words}" for s, words in measures.items())
+        raise NotComparable(f"these studies compare by different scores: {pairs}")
     boards = {s: leaderboard_of(e) for s, e in settings.items()}
     images = {s: b.family.analysis.image for s, b in boards.items()}
     widest = max((b.family.analysis for b in boards.values()), key=lambda a: a.margin)

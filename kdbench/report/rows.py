@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from kdbench.errors import KdbenchError
+from kdbench.records.measures import MEASURES
 from kdbench.records.plan_file import PlanFile, PlanRow
 from kdbench.report.data.report_data import ReportData
 
@@ -54,20 +55,22 @@ class TableRow:
         return "; ".join(parts)
 
 
-def _scores(runs: pd.DataFrame) -> dict[int, float]:
-    done = runs[(runs["state"] == "done") & runs["accuracy"].notna()]
-    pairs = zip(done["seed"], done["accuracy"], strict=True)
+def scores_by_seed(runs: pd.DataFrame, column: str) -> dict[int, float]:
+    """What stands in a column of the finished runs, in percentage points by seed."""
+    done = runs[(runs["state"] == "done") & runs[column].notna()]
+    pairs = zip(done["seed"], done[column], strict=True)
     return {int(s): 100 * float(a) for s, a in sorted(pairs)}
 
 
 def table_rows(frame: pd.DataFrame, plan: PlanFile) -> list[TableRow]:
     """The plan's rows with their runs and scores, in the plan's order."""
-    return [_row(frame, row) for row in plan.rows]
+    column = MEASURES[plan.measure].column
+    return [_row(frame, row, column) for row in plan.rows]
 
 
-def _row(frame: pd.DataFrame, row: PlanRow) -> TableRow:
+def _row(frame: pd.DataFrame, row: PlanRow, column: str) -> TableRow:
     runs = frame[(frame["label"] == row.label) & (frame["row"] == row.row)]
-    return TableRow(row, runs, _scores(runs))
+    return TableRow(row, runs, scores_by_seed(runs, column))
 
 
 def primary_rows(rows: Iterable[TableRow]) -> dict[str, TableRow]:

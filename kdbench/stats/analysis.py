@@ -16,7 +16,7 @@ class Analysis:
     """The choices that are fixed before the numbers are seen.
 
     `margin`: two methods closer than this are practically equal (the scores' unit).
-    `image`: what one test image counts in the scores, 0 if the test set's size is unknown.
+    `image`: what one test image counts in the scores at most, 0 if the test set's size is unknown.
     `alpha`: family-wise error. `level`: coverage of the printed intervals. `power`: that
     of the smallest detectable difference. `test`: a key of `TESTS`. `looks`: the numbers of
     seeds at which the family is judged, if more than once (`judge_looks`). Raises `ValueError`
@@ -34,11 +34,14 @@ class Analysis:
     looks: tuple[int, ...] = ()
 
     @classmethod
-    def of_report(cls, margin: float, images: int, test: str, looks: tuple[int, ...]) -> "Analysis":
-        """That of a report whose scores are percentages of so many test images (0: unknown).
+    def of_report(
+        cls, margin: float, images: int, test: str, looks: tuple[int, ...], step: float = 0.0
+    ) -> "Analysis":
+        """That of a report whose scores are percentages of so many test images (0: unknown), or,
+        with a `step`, means over classes that one image changes by so many points at the most.
         The margin is at least one test image."""
         image = 100 / images if images else 0.0
-        return cls(margin=max(margin, image), image=image, test=test, looks=looks)
+        return cls(margin=max(margin, image), image=step or image, test=test, looks=looks)
 
     def __post_init__(self) -> None:
         if self.test not in TESTS:

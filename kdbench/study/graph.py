@@ -15,7 +15,7 @@ from kdbench.records.spec import DataSpec, Recipe, RunSpec
 from kdbench.records.store import Store
 from kdbench.study.compatibility import model_of
 from kdbench.study.load import StudyError
-from kdbench.study.plan import Node, Plan, Settings, hparams_of
+from kdbench.study.plan import Node, Plan, Settings, hparams_of, validated_by
 from kdbench.study.schema import Data, Entry, Study
 from kdbench.study.weights_files import checksum_of
 
@@ -143,6 +143,7 @@ class Graph:
             lineage=lineage,
             frozen_runs=frozen,
             frozen_epoch=self.study.final.epoch if frozen else "last",
+            validated_by=validated_by(self.study, listing.kind),
         )
         return _add(plan, Node(spec, score, listing))
 

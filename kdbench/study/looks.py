@@ -1,15 +1,19 @@
 """What a study with looks goes on with: the methods that are not decided at the seeds they have."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
+from kdbench.records.summary import test_score
 from kdbench.stats import Analysis, judge_looks
 from kdbench.study.graph import Graph
 from kdbench.study.load import StudyError
-from kdbench.study.plan import Plan, Row
+from kdbench.study.plan import Plan, Row, measure_of
 from kdbench.study.schema import Study
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def compared_rows(plan: Plan, reference: str) -> dict[str, Row]:
@@ -18,10 +22,18 @@ def compared_rows(plan: Plan, reference: str) -> dict[str, Row]:
     return rows | {row.label: row for row in plan.rows if row.judged}
 
 
-def undecided(study: Study, plan: Plan, graph: Graph, reached: int) -> list[str] | None:
+def undecided(
+    study: Study,
+    plan: Plan,
+    graph: Graph,
+    reached: int,
+    taken: Mapping[str, Mapping[int, float]] = NOTHING,
+) -> list[str] | None:
     """The methods that are not decided at the first `reached` looks, or None while runs of them
-    are not finished and scored. Accuracies are compared as the report does it."""
-    rows, tests = compared_rows(plan, study.report.reference), dict[str, Mapping[str, Any]]()
+    are not finished and scored. Scores are compared as the report does it. `taken` are scores in
+    percentage points, by label and seed, of methods that the plan does not run."""
+    rows, images, step = compared_rows(plan, study.report.reference), 0, 0.0
+    rule, measure = study.final.epoch, measure_of(study)
     scores: dict[str, dict[int, float]] = {label: {} for label in rows}
     for label, row in rows.items():
         for seed, run in row.runs.items():
@@ -33,14 +45,15 @@ def undecided(study: Study, plan: Plan, graph: Graph, reached: int) -> list[str]
             test = graph.test(run)
             if test is None:
                 return None
-            tests[run] = test
-            scores[label][int(seed)] = 100 * test[study.final.epoch]["accuracy"]
-    images = next((test["images"] for test in tests.values()), 0)
+            images = test["images"]
+            score, step = test_score(graph.store.record(run), test, rule, measure)
+            scores[label][int(seed)] = 100 * score
     report, looks = study.report, study.final.looks
-    analysis = Analysis.of_report(report.margin, images, report.test, looks)
-    reference = scores.pop(report.reference)
-    family = judge_looks(scores, reference, analysis, study.final.seeds, reached)
-    return [label for label, verdict in family.verdicts.items() if not verdict.decided]
+    analysis = Analysis.of_report(report.margin, images, report.test, looks, 100 * step)
+    others = {**taken, **scores}
+    reference = others.pop(report.reference)
+    family = judge_looks(others, reference, analysis, study.final.seeds, reached)
+    return [k for k, verdict in family.verdicts.items() if k in scores and not verdict.decided]
 
 
 def check_looks(study: Study, before: PlanFile | None, store: Store) -> None:

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kdbench.methods.base import Method
+from kdbench.records.measures import ACCURACY, MEASURES, Measure
 from kdbench.records.plan_file import PlannedRun
 from kdbench.records.spec import RunSpec
-from kdbench.study.schema import Entry
+from kdbench.study.schema import Entry, Study
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class Node:
 class Trial:
     """A trial of a row's tuning: one run for each tuning seed.
 
-    `score` is (validation accuracy as a fraction, validation NLL in nats), the means over its
-    runs; None until all are `finished`, and where one diverged. `confirmed` holds the
-    validation accuracies of the second stage, one a seed, whose runs are the last of `runs`;
+    `score` is (the study's score on validation data as a fraction, validation NLL in nats), the
+    means over its runs; None until all are `finished`, and where one diverged. `confirmed` holds
+    the validation scores of the second stage, one a seed, whose runs are the last of `runs`;
     None where there is none, and where one diverged.
     """
 
@@ -98,3 +99,15 @@ def settings_of(entry: Entry, values: Mapping[str, Any]) -> Settings:
 def hparams_of(method: Method) -> dict[str, Any]:
     """All hyperparameters of a method with their values, defaults written out."""
     return {name: getattr(method, name) for name in method.hparams()}
+
+
+def measure_of(study: Study) -> Measure:
+    """The score by which a study compares and tunes."""
+    return MEASURES[study.report.score]
+
+
+def validated_by(study: Study, kind: str) -> str:
+    """The measure of a run on validation data: the study's where tuning or the choice of an epoch
+    asks for it. So other runs serve studies of every score."""
+    asked = kind == "trial" or study.final.epoch == "best"
+    return study.report.score if asked else ACCURACY.key

@@ -7,6 +7,7 @@ from typing import Any
 from kdbench.masking import mask
 from kdbench.methods import METHODS
 from kdbench.methods.base import Range
+from kdbench.records.measures import ACCURACY
 from kdbench.records.plan_file import (
     PlanConfirm,
     PlanData,
@@ -38,12 +39,13 @@ def plan_file(planner: Planner, plan: Plan) -> PlanFile:
         study=study.name,
         selection=study.final.epoch,
         question=mask(study.question),
-        hash=digest(_hashed(study)),
+        hash=study_hash(study),
         data=_data(planner),
         models={"student": study.student.model, "teacher": study.teacher.model},
         recipe=study.recipe.resolve(),
         reference=study.report.reference,
         margin=study.report.margin,
+        measure=study.report.score,
         test=study.report.test,
         looks=study.final.looks,
         teacher_weights=study.teacher.weights or "",
@@ -51,6 +53,7 @@ def plan_file(planner: Planner, plan: Plan) -> PlanFile:
         teachers=plan.teachers,
         published=tuple(number.model_dump() for number in study.report.published),
         references={key: _fields(paper) for key, paper in papers.items()},
+        taken=planner.base.taken if planner.base else None,
         cites={
             "data": data_paper and data_paper.key,
             "models": {name: paper.key for name, paper in references.of_models(study).items()},
@@ -59,6 +62,11 @@ def plan_file(planner: Planner, plan: Plan) -> PlanFile:
         rows=tuple(_row(planner, plan, row) for row in plan.rows),
         listing={id: node.listing for id, node in plan.nodes.items()},
     )
+
+
+def study_hash(study: Study) -> str:
+    """12 hex digits of all of a study that its numbers can depend on."""
+    return digest(_hashed(study))
 
 
 def _hashed(study: Study) -> dict[str, Any]:
@@ -82,6 +90,8 @@ def _hashed(study: Study) -> dict[str, Any]:
         del content["teacher"]["weights"]
     if study.report.test == PAIRED:
         del content["report"]["test"]
+    if study.report.score == ACCURACY.key:
+        del content["report"]["score"]
     for entry in content["methods"]:
         if entry["precision"] is None:
             del entry["precision"]

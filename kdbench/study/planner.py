@@ -16,21 +16,30 @@ from kdbench.methods.base import Range
 from kdbench.records.spec import RunSpec
 from kdbench.records.store import Store
 from kdbench.study import sampling
+from kdbench.study.base_report import BaseReport
 from kdbench.study.compatibility import check_models, incompatible
 from kdbench.study.graph import SPLIT_SEED, Graph, labelled_count
 from kdbench.study.load import StudyError
 from kdbench.study.looks import compared_rows, undecided
-from kdbench.study.plan import Plan, Row, Settings, Trial, hparams_of, settings_of
+from kdbench.study.plan import Plan, Row, Settings, Trial, hparams_of, measure_of, settings_of
 from kdbench.study.schema import Entry, Study
 from kdbench.study.teacher_outputs import TeacherOutputs
 
 
 class Planner:
-    """Expands one study. Raises `StudyError` where a layer or a split cannot be had, and for a
-    model that cannot be used."""
+    """Expands one study; with `base` one of a single method, whose reference and other methods
+    are that report's. Raises `StudyError` where a layer or a split cannot be had, and for a model
+    that cannot be used."""
 
-    def __init__(self, study: Study, data: TrainingData, store: Store, tune: bool = True) -> None:
-        self.study = study
+    def __init__(
+        self,
+        study: Study,
+        data: TrainingData,
+        store: Store,
+        tune: bool = True,
+        base: BaseReport | None = None,
+    ) -> None:
+        self.study, self.base = study, base
         self.data = data
         self.store = store
         self.tune = study.tune if tune else None
@@ -57,12 +66,16 @@ class Planner:
     # -- the whole plan
 
     def plan(self) -> Plan:
-        """All runs that are needed, as far as the records tell."""
+        """All runs that are needed, as far as the records tell. Raises `DifferentSetting` where a
+        teacher is not that of the report whose rows are taken."""
         plan = Plan()
         self._teachers(plan, self._first_seeds)
         for entry in self.study.methods:
             self._entry(plan, entry)
         self._later_looks(plan)
+        if self.base:
+            for teacher in plan.teachers.values():
+                self.base.check_teacher(self.store.record(teacher))
         return plan
 
     @property
@@ -80,13 +93,16 @@ class Planner:
         """Give the methods that the looks before leave undecided, and the reference, the seeds
         of the next look; rows that are not compared have those of the first."""
         final, reference = self.study.final, self.study.report.reference
+        taken = self.base.scores() if self.base else {}
         for reached, count in enumerate(final.looks[1:], start=1):
-            left = None if plan.open else undecided(self.study, plan, self.graph, reached)
+            if plan.open or (self.base and count > len(self.base.seeds)):
+                return
+            left = undecided(self.study, plan, self.graph, reached, taken)
             if not left:
                 return
             rows = compared_rows(plan, reference)
             self._teachers(plan, final.seeds[:count])
-            for label in (reference, *left):
+            for label in rows.keys() & {reference, *left}:
                 self._finals(plan, rows[label], final.seeds[:count])
 
     def _entry(self, plan: Plan, entry: Entry) -> None:
@@ -194,7 +210,8 @@ class Planner:
                 plan, entry, number, trial.hparams, self.tune.seeds + stage.seeds
             )
             again = scored[len(self.tune.seeds) :]
-            confirmed[number] = tuple(result["val.accuracy"] for result in again) or None
+            scores_again = (result[measure_of(self.study).validation] for result in again)
+            confirmed[number] = tuple(scores_again) or None
             row.trials[number] = replace(trial, runs=runs, confirmed=confirmed[number])
             all_finished &= finished
         return sampling.confirmed_best(confirmed) if all_finished else None
@@ -203,7 +220,8 @@ class Planner:
         """Trial `number` at these values: its runs, and its validation score once it has one."""
         assert self.tune is not None
         runs, finished, scored = self._trained(plan, entry, number, values, self.tune.seeds)
-        score = (_mean(scored, "val.accuracy"), _mean(scored, "val.nll")) if scored else None
+        names = measure_of(self.study).validation, "val.nll"
+        score = (_mean(scored, names[0]), _mean(scored, names[1])) if scored else None
         return Trial(number, runs, dict(values), score, finished)
 
     def _trained(

@@ -31,7 +31,7 @@ EDGE = 0.05
 DIGITS = 6
 
 
-#: Validation accuracy (a fraction) and validation NLL (nats) of a trial.
+#: The study's score on validation data (a fraction) and validation NLL (nats) of a trial.
 Score = tuple[float, float]
 
 #: Finished trials by number: their hyperparameters, and their score (None: diverged).
@@ -161,7 +161,7 @@ def shortlist(scores: Mapping[int, Score | None], points: int) -> list[int]:
 
 def confirmed_best(confirmed: Mapping[int, Sequence[float] | None]) -> int:
     """The number of the trial to use after the second stage, whose scores by trial these are:
-    validation accuracies, one a seed, the same seeds for all.
+    validation scores, one a seed, the same seeds for all.
 
     The trial with the highest mean, if it beats the default (trial 0) by more than one standard
     error of their paired differences; else the default: what the first stage saw may have been
@@ -185,10 +185,10 @@ def _has_score(score: Score | None) -> bool:
 
 
 def best(finished: Mapping[int, Score | None]) -> int:
-    """The number of the best trial: highest accuracy, then lower NLL, then lower number.
+    """The number of the best trial: highest score, then lower NLL, then lower number.
 
-    Scores are (validation accuracy as a fraction, validation NLL in nats). A trial whose score
-    is None, or whose accuracy is not finite, diverged. Raises `ValueError` where no
+    Scores are (the study's score on validation data as a fraction, validation NLL in nats). A
+    trial whose score is None, or not finite, diverged. Raises `ValueError` where no
     trial is left.
     """
     order = {

@@ -17,6 +17,7 @@ from kdbench.data import VIEWS
 from kdbench.data.changes import POLICIES
 from kdbench.methods import METHODS
 from kdbench.methods.networks import TEACHER
+from kdbench.records.measures import ACCURACY, MEASURES
 from kdbench.records.spec import Recipe
 from kdbench.registry import KINDS, URL, Paper, balanced
 from kdbench.stats.analysis import MODERATED, TESTS
@@ -242,10 +243,11 @@ class CitedSource(Part):
 
 
 class Report(Part):
-    """What the leaderboard compares with, the margin (points) of practical equality, the test
-    of differences, and what others published."""
+    """What the leaderboard compares with, the score that is compared and tuned, the margin (points)
+    of practical equality, the test of differences, and what others published."""
 
     reference: str
+    score: Annotated[str, one_of("score", MEASURES)] = ACCURACY.key
     margin: Positive = 0.2
     test: Annotated[str, one_of("test", TESTS)] = MODERATED
     published: tuple[PublishedNumber, ...] = ()

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from kdbench.errors import KdbenchError
 from kdbench.masking import safe_uri
+from kdbench.records.measures import ACCURACY, MEASURES, Measure
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Record, Store
 from kdbench.tracking.client import artifact_location, client, close_connections
@@ -131,6 +132,11 @@ class StudyExperiment:
     def selection(self) -> str:
         """`last` or `best`: the epoch whose weights the study's tables are about."""
         return self.plan.selection if self.plan else "last"
+
+    @property
+    def measure(self) -> Measure:
+        """The score that the study's tables are about."""
+        return MEASURES[self.plan.measure] if self.plan else ACCURACY
 
     @property
     def classes(self) -> tuple[str, ...] | None:

@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from kdbench.masking import mask, pieces, safe_uri
 from kdbench.records.files import atomic_write
+from kdbench.records.measures import MEASURES, Measure
 from kdbench.records.plan_file import CorruptPlan, PlanFile, PlannedTrial, PlanRow
 from kdbench.records.store import Store
 from kdbench.tracking.client import tracking_uri
@@ -85,30 +86,35 @@ class OptunaLog:
         quieten()
         if self.url:
             storage = database(self.url)
-            for name, row in self._tunings(study):
-                replace_study(storage, name, row)
+            for name, row, measure in self._tunings(study):
+                replace_study(storage, name, row, measure)
             return
         # One file for all studies of the root, so all are written.
         journal = MemoryJournal()
         storage = journal.storage()
         for path in sorted(self.store.plan_path(study).parent.glob("*.json")):
             if not path.name.endswith(".cost.json"):
-                for name, row in self._tunings(path.stem):
-                    replace_study(storage, name, row)
+                for name, row, measure in self._tunings(path.stem):
+                    replace_study(storage, name, row, measure)
         atomic_write(self.path, journal.content())
 
-    def _tunings(self, study: str) -> Iterator[tuple[str, PlanRow]]:
-        """The rows of a study whose tuning has ended, with the names of their Optuna studies."""
+    def _tunings(self, study: str) -> Iterator[tuple[str, PlanRow, Measure]]:
+        """The rows of a study whose tuning has ended, with the names of their Optuna studies and
+        the score that they maximise."""
         try:
             plan = PlanFile.load(self.store.plan_path(study))
         except CorruptPlan:  # `kdbench doctor` tells it
             return
-        for row in plan.rows if plan else ():
+        if plan is None:
+            return
+        for row in plan.rows:
             if row.ranges and row.trials and (row.best_trial is not None or row.incompatible):
-                yield f"{study}/{row.label}", row
+                yield f"{study}/{row.label}", row, MEASURES[plan.measure]
 
 
-def replace_study(storage: "optuna.storages.BaseStorage", name: str, row: PlanRow) -> None:
+def replace_study(
+    storage: "optuna.storages.BaseStorage", name: str, row: PlanRow, measure: Measure
+) -> None:
     """Make the Optuna study `name` hold the trials of `row`, in their order, and no others."""
     import optuna
 
@@ -124,7 +130,7 @@ def replace_study(storage: "optuna.storages.BaseStorage", name: str, row: PlanRo
         study_name=name, storage=storage, direction="maximize", sampler=sampler
     )
     with experimental():
-        study.set_metric_names(["validation accuracy"])
+        study.set_metric_names([f"validation {measure.words}"])
     study.add_trials([optuna_trial(trial, row) for trial in row.trials])
 
 

@@ -152,6 +152,9 @@ def _missing_scalars(
         if planned.teacher and record.test and "test.kl" not in known.scalars:
             teacher = experiment.store.record(planned.teacher)
             scalars |= summary.fidelity(record, teacher, experiment.selection) or {}
+    measure = experiment.measure
+    if f"test.{measure.column}.{summary.LARGEST_STEP}" not in known.scalars:
+        scalars |= summary.class_scores(record, measure)
     return {key: value for key, value in scalars.items() if known.scalars.get(key) != value}
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from kdbench.methods.base import Method
 from kdbench.methods.image_gradients import with_image_gradient
 from kdbench.models.output import Output
+from kdbench.records.measures import ACCURACY, MEASURES, measured
 from kdbench.training import seeds
 from kdbench.training.batches import Input, LiveLayers, SharedBatch, epoch_batches
 from kdbench.training.context import TrainingContext, TrainingJob
@@ -35,6 +36,7 @@ class TrainingRun:
     def __init__(self, job: TrainingJob, context: TrainingContext) -> None:
         self.job, self.spec, self.method = job, job.spec, job.method
         self.context, self.device = context, context.device
+        self.measure = MEASURES[self.spec.validated_by]
         self.networks = build_networks(job, context)
         self.optimizer = make_optimizer(
             self.spec.recipe, self.networks.trainable(), self.device, self.method.momentum_shifts()
@@ -184,23 +186,25 @@ class TrainingRun:
         history.rows.append({k: v for k, v in row.items() if math.isfinite(v)})
 
     def _validate(self, held_out: Tensor) -> dict[str, float]:
-        """Accuracy (a fraction) and NLL (nats) of the student on held-out images."""
+        """Accuracy (a fraction), NLL (nats) and the run's own measure of the student on held-out
+        images."""
         network = self.networks.scored.eval()
         images = self.context.views("none")
-        correct, losses = [], []
+        predicted, losses = [], []
         with torch.no_grad():
             for position in held_out.split(EVALUATION_BATCH):
                 logits = network(images.take(position)).logits
                 labels = images.labels[position]
-                correct.append((logits.argmax(1) == labels).sum())
+                predicted.append(logits.argmax(1))
                 losses.append(F.cross_entropy(logits, labels, reduction="sum"))
-        # Read back together: one wait for the device.
-        hits, nll = sum(torch.stack(correct).tolist()), sum(torch.stack(losses).tolist())
-        return {"val.accuracy": hits / len(held_out), "val.nll": nll / len(held_out)}
+        nll = sum(torch.stack(losses).tolist()) / len(held_out)
+        pair = [part.cpu().numpy() for part in (images.labels[held_out], torch.cat(predicted))]
+        scores = {m.validation: measured(m, *pair) for m in (ACCURACY, self.measure)}
+        return {**scores, "val.nll": nll}
 
     def _keep_best(self, row: Mapping[str, Any]) -> None:
-        """Keep the best weights by validation accuracy, ties by NLL, then the earlier epoch."""
-        score, best = (row["val.accuracy"], -row["val.nll"]), self.history.best
+        """Keep the best weights by the run's measure, ties by NLL, then the earlier epoch."""
+        score, best = (row[self.measure.validation], -row["val.nll"]), self.history.best
         if not best or score > best["score"]:
             weights = copy.deepcopy(self.networks.deployed())
             self.history.best = {

@@ -16,6 +16,7 @@ from kdbench import models
 from kdbench.data import TrainingData
 from kdbench.errors import KdbenchError
 from kdbench.records.lineage import LEARNED_FROM
+from kdbench.records.measures import MEASURES
 from kdbench.training.context import TrainingJob
 from kdbench.training.events import Epochs, Finished
 from kdbench.training.networks import RunNetworks
@@ -128,12 +129,13 @@ def finished(
 ) -> Finished:
     """The result of a run that has ended, and its student's last and best weights, those of the
     student's head included."""
-    last = history.rows[-1]
+    last, measure = history.rows[-1], MEASURES[job.spec.validated_by]
+    scores = dict.fromkeys(("val.accuracy", measure.validation, "val.nll"))
     best: dict[str, Any] = {}
     if history.best:
-        accuracy, minus_nll = history.best["score"]
+        score, minus_nll = history.best["score"]
         best = {"epoch": history.best["epoch"]}
-        best |= {"val.accuracy": accuracy, "val.nll": -minus_nll}
+        best |= {measure.validation: score, "val.nll": -minus_nll}
     parameters, macs = _size(job, data, networks)
     tensors = {f"last/{name}": value for name, value in networks.deployed().items()}
     if history.best:
@@ -143,7 +145,7 @@ def finished(
         "state": "done" if history.finite else "diverged",
         "epochs": history.epoch,
         "diverged_epoch": None if history.finite else history.epoch,
-        "last": {name: last[name] for name in ("val.accuracy", "val.nll") if name in last},
+        "last": {name: last[name] for name in scores if name in last},
         "best": best,
         "loss_weights": job.method.loss_weights(),
         LEARNED_FROM: networks.learned_from(),

@@ -20,6 +20,7 @@ from kdbench.report.data.runs import (
     run_ids,
     runs_frame,
 )
+from kdbench.report.data.taken import with_taken_rows
 from kdbench.report.data.validation import UnreadableReport, checked_cost, checked_plan, reason
 from kdbench.tracking import curves, search, sync_study, tracking_uri
 from kdbench.tracking.experiment import UnknownExperiment
@@ -120,7 +121,8 @@ def _data(
 ) -> ReportData:
     confusions = confusions_frame(store, plan, frame)
     trials = trials_frame(plan)
-    return ReportData(plan.without_runs(), cost, frame, tidy_curves(metrics), trials, confusions)
+    own = ReportData(plan.without_runs(), cost, frame, tidy_curves(metrics), trials, confusions)
+    return with_taken_rows(store, own)
 
 
 def count_out_of_date(store: Store, frame: pd.DataFrame) -> int:

@@ -17,9 +17,10 @@ from typing import Any
 import pandas as pd
 
 from kdbench.errors import KdbenchError
+from kdbench.records.measures import MEASURES
 from kdbench.records.plan_file import PlanFile
 from kdbench.report.data.formulas import escape_formulas
-from kdbench.report.data.runs import COLUMNS, TEXTS, typed
+from kdbench.report.data.runs import TEXTS, columns_of, typed
 from kdbench.report.data.validation import (
     UnreadableReport,
     check_runs,
@@ -36,8 +37,6 @@ TRIALS = ("label", "number", "runs", "accuracy", "nll", "chosen", "hparams")
 CONFIRMED = "confirmed"
 """A column of the trials of a tuning in two stages: the mean accuracy in the second."""
 CONFUSIONS = ("label", "row", "against", "expected", "predicted", "count")
-TABLES = {"runs": COLUMNS, "curves": CURVES, "trials": TRIALS, "confusions": CONFUSIONS}
-"""The tables that a report keeps and their columns."""
 TEXTS_OF = {
     "runs": tuple(c for c in TEXTS if c != "dirty"),
     "curves": ("id", "metric"),
@@ -54,6 +53,19 @@ WALL_CLOCK = ("seconds",)
 AGAIN = "`kdbench report` writes it again from MLflow"
 
 
+def tables_of(plan: PlanFile) -> dict[str, tuple[str, ...]]:
+    """The tables that a report keeps, and the columns of their files."""
+    score = MEASURES[plan.measure].column
+    trials = tuple(score if name == "accuracy" else name for name in TRIALS)
+    again = (CONFIRMED,) if plan.tune and plan.tune.confirm else ()
+    return {
+        "runs": columns_of(plan),
+        "curves": CURVES,
+        "trials": (*trials, *again),
+        "confusions": CONFUSIONS,
+    }
+
+
 class NoReportData(KdbenchError, FileNotFoundError):
     """A folder lacks the numbers that its tables were made from."""
 
@@ -63,9 +75,10 @@ class ReportData:
     """What the plan declared, and what its runs gave.
 
     `plan`: study, question, rows, tuning budget, references, without the listing of runs
-    and the trials. `cost`: the measured costs. `runs`: `runs.COLUMNS`, one line a final run
+    and the trials. `cost`: the measured costs. `runs`: `columns_of(plan)`, one line a final run
     or teacher. `curves`: a metric of a run after an epoch. `trials`: the validation scores of
-    tuning (fractions, nats), `chosen` marks the winner, `hparams` is JSON. `confusions`:
+    tuning (fractions, nats), where `accuracy` is the plan's measure, by whose name the file calls
+    it; `chosen` marks the winner, `hparams` is JSON. `confusions`:
     counts of test images over a row's runs; `expected` is the true class (`against` = truth)
     or the teacher's prediction (`against` = teacher), both as indices. `from_records`: MLflow
     could not be asked for `runs` and `curves`, and they come from the records.
@@ -86,11 +99,15 @@ class ReportData:
             study["from_records"] = True
         return {
             STUDY: (json.dumps(study, indent=1, sort_keys=True) + "\n").encode(),
-            "runs.csv.gz": compress(csv(self.runs[list(COLUMNS)])),
+            "runs.csv.gz": compress(csv(self.runs[list(columns_of(self.plan))])),
             "curves.csv.gz": compress(csv(self.curves)),
-            "trials.csv.gz": compress(csv(self.trials)),
+            "trials.csv.gz": compress(csv(self._named_trials)),
             "confusions.csv.gz": compress(csv(self.confusions)),
         }
+
+    @property
+    def _named_trials(self) -> pd.DataFrame:
+        return self.trials.rename(columns={"accuracy": MEASURES[self.plan.measure].column})
 
     @property
     def digest(self) -> str:
@@ -99,9 +116,9 @@ class ReportData:
         timed = self.curves["metric"].str.startswith("measured.").astype(bool)
         parts = (
             json.dumps(self.plan.to_dict(runs=False), sort_keys=True).encode(),
-            csv(self.runs[[c for c in COLUMNS if not c.startswith("measured.")]]),
+            csv(self.runs[[c for c in columns_of(self.plan) if not c.startswith("measured.")]]),
             csv(self.curves[~timed]),
-            csv(self.trials),
+            csv(self._named_trials),
             csv(self.confusions),
         )
         whole = hashlib.sha256()
@@ -126,13 +143,11 @@ def load(folder: Path) -> ReportData:
     try:
         plan, cost = checked_plan(study.get("plan")), checked_cost(study.get("cost"))
         frames = {}
-        tables = dict(TABLES)
-        if plan.tune and plan.tune.confirm:
-            tables["trials"] = (*TRIALS, CONFIRMED)
-        for name, columns in tables.items():
+        for name, columns in tables_of(plan).items():
             place = _file(folder, f"{name}.csv.gz")
             frames[name] = read_table(place, folder, columns, dict.fromkeys(TEXTS_OF[name], str))
         frames["runs"] = typed(frames["runs"])
+        frames["trials"].columns = [*TRIALS, CONFIRMED][: frames["trials"].shape[1]]
         place = folder
         check_runs(frames["runs"])
         check_tables(plan, frames["curves"], frames["trials"], frames["confusions"])

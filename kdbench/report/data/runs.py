@@ -13,9 +13,10 @@ from typing import Any
 import pandas as pd
 
 from kdbench.errors import KdbenchError
+from kdbench.records.measures import ACCURACY, MEASURES
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Record, Store
-from kdbench.records.summary import finite
+from kdbench.records.summary import LARGEST_STEP, finite, test_score
 from kdbench.report.columns import run_columns
 from kdbench.tracking.payload import metric_name
 
@@ -54,6 +55,18 @@ NEVER_MIXED = {
     "data": "training data (checksums)",
     "test": "test sets (checksums)",
 }
+
+
+def columns_of(plan: PlanFile) -> tuple[str, ...]:
+    """The columns of a plan's frame: a study of another score than accuracy has its score too,
+    and the most that one test image changes it."""
+    measure = MEASURES[plan.measure]
+    extra = () if measure == ACCURACY else (measure.column, LARGEST_STEP)
+    return tuple(dict.fromkeys((*COLUMNS, *extra)))
+
+
+#: What may differ between runs that were made here and those that are taken from a report.
+MACHINE = ("device", "torch")
 
 
 class MixedRuns(KdbenchError, ValueError):
@@ -97,10 +110,13 @@ def run_ids(plan: PlanFile) -> list[str]:
     return list(dict.fromkeys([*rows, *_teachers(plan).values()]))
 
 
-def refuse_mixture(frame: pd.DataFrame) -> None:
-    """Raise `MixedRuns` where devices, torch versions or data differ, naming the runs."""
+def refuse_mixture(frame: pd.DataFrame, taken: bool = False) -> None:
+    """Raise `MixedRuns` where devices, torch versions or data differ, naming the runs; where some
+    were `taken` from another report, only where data differ."""
     faults = []
     for column, words in NEVER_MIXED.items():
+        if taken and column in MACHINE:
+            continue
         groups = frame.dropna(subset=[column]).groupby(column, sort=True)
         if len(groups) < 2:
             continue
@@ -173,15 +189,15 @@ def _frame(plan: PlanFile, cost: Mapping[str, Any] | None, read: Any) -> pd.Data
         if line["row"] == TEACHER:  # a teacher agrees with itself: nothing to report
             line["agreement"] = line["kl"] = None
         rows.append(line)
-    return typed(pd.DataFrame(rows, columns=list(COLUMNS), dtype=object))
+    return typed(pd.DataFrame(rows, columns=list(columns_of(plan)), dtype=object))
 
 
 def typed(frame: pd.DataFrame) -> pd.DataFrame:
     """The columns as whole numbers, floats, truth values and texts; None where there is none."""
-    frame = frame[list(COLUMNS)].astype(object)
+    frame = frame.astype(object)
     for column in ("seed", "images", *COSTS):
         frame[column] = pd.to_numeric(frame[column]).astype("Int64")
-    for column in (*SCORES, *MEASURED):
+    for column in (*SCORES, *MEASURED, *frame.columns.difference(list(COLUMNS))):
         frame[column] = pd.to_numeric(frame[column]).astype(float)
     texts = [c for c in COLUMNS if frame[c].dtype == object]
     # An empty text (a commit, where git did not answer) is none: CSV files cannot tell them apart.
@@ -215,9 +231,11 @@ def _from_mlflow(run: Mapping[str, Any] | None, plan: PlanFile) -> dict[str, Any
     values |= {m: run.get(f"metrics.cost.{m.removeprefix('measured.')}") for m in MEASURED}
     if state == "done":
         test = "metrics.test_best." if plan.selection == "best" else "metrics.test."
-        values |= {c: run.get(test + c) for c in SCORES}
+        column = MEASURES[plan.measure].column
+        values |= {c: run.get(test + c) for c in (*SCORES, column)}
         values["images"] = run.get("metrics.test.images")
-        if values["accuracy"] is None:
+        values[LARGEST_STEP] = run.get(f"metrics.test.{column}.{LARGEST_STEP}")
+        if values["accuracy"] is None or values[column] is None:
             state = "unscored"
     epoch = tag.get("diverged_epoch")
     return values | {"state": state, "reason": _reason(state, epoch, error)}
@@ -246,6 +264,10 @@ def _from_record(store: Store, line: Mapping[str, Any], plan: PlanFile) -> dict[
     elif state == "done" and test is not None:
         values |= {"test": test["checksum"], "images": test["images"]}
         values |= {k: v for k, v in (test[plan.selection] or {}).items() if k in SCORES}
+        measure = MEASURES[plan.measure]
+        if measure != ACCURACY:
+            score, step = test_score(record, test, plan.selection, measure)
+            values |= {measure.column: score, LARGEST_STEP: step}
         if line["row"] != TEACHER:
             teacher = store.record(taught_by) if taught_by else None
             values |= _fidelity(record, teacher, plan.selection)

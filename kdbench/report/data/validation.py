@@ -16,7 +16,9 @@ import pandas as pd
 
 from kdbench.errors import KdbenchError
 from kdbench.records.bounded import MOST_TEXT, gunzip, read_bounded, refuse_control
+from kdbench.records.measures import MEASURES
 from kdbench.records.plan_file import PlanFile
+from kdbench.records.summary import LARGEST_STEP
 from kdbench.registry import KEY, Paper
 from kdbench.report.data.formulas import unescape_formulas
 
@@ -58,6 +60,8 @@ def checked_plan(raw: Any) -> PlanFile:
         plan: PlanFile = _adapter(PlanFile).validate_python(PlanFile.from_dict(raw).to_dict())
     except (AttributeError, TypeError, KeyError, ValueError, RecursionError) as error:
         raise ValueError(f"its plan is none of kdbench's: {reason(error)}") from error
+    if plan.measure not in MEASURES:
+        raise ValueError(f"its measure {plan.measure!r:.60} is none of {', '.join(MEASURES)}")
     if not 0 <= plan.margin < float("inf"):
         raise ValueError(f"its margin is {plan.margin}")
     if len(plan.rows) > MOST_ROWS:
@@ -150,10 +154,10 @@ def check_tables(
 
 
 def check_runs(runs: pd.DataFrame) -> None:
-    """Raise `ValueError` where a score of a run is none."""
-    scores = runs["accuracy"].dropna()
-    if not scores.between(0, 1).all():
-        raise ValueError("a run's accuracy is not between 0 and 1")
+    """Raise `ValueError` where a score of a run, or what an image counts, is none."""
+    for name in (*(measure.column for measure in MEASURES.values()), LARGEST_STEP):
+        if name in runs and not runs[name].dropna().between(0, 1).all():
+            raise ValueError(f"a run's {name} is not between 0 and 1")
 
 
 def _numbers(column: pd.Series, table: str) -> None:

@@ -1,4 +1,4 @@
-"""Figure: the expected best validation accuracy after so many tuning trials."""
+"""Figure: the expected best validation score after so many tuning trials."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,20 +22,21 @@ SAMPLER = "random"
 @dataclass(frozen=True, eq=False)
 class Budget:
     """A line for each method: the number of trials, and their expected best in percent.
-    `without` counts the methods left out because a trial has no score."""
+    `without` counts the methods left out because a trial has no score; `words` name it."""
 
     series: tuple[Series, ...]
     marks: Mapping[str, Mark]
     names: Mapping[str, str]
     without: int
+    words: str
 
     @property
     def title(self) -> str:
         """The caption."""
         left_out = f"; {self.without} left out for a trial without a score" if self.without else ""
         return (
-            "Expected best validation accuracy after so many random trials (mean over all subsets "
-            f"of the trials that were run, without the published defaults){left_out}."
+            f"Expected best validation {self.words} after so many random trials (mean over all "
+            f"subsets of the trials that were run, without the published defaults){left_out}."
         )
 
     @property
@@ -48,7 +49,7 @@ class Budget:
         axes = figure.add_subplot()
         draw_lines(axes, self.series, self.marks)
         axes.set_xlabel("random trials")
-        axes.set_ylabel("expected best validation accuracy in %")
+        axes.set_ylabel(f"expected best validation {self.words} in %")
         integer_ticks(axes.xaxis)
         line_legend(figure, self.names, self.marks)
 
@@ -70,4 +71,5 @@ def prepare(board: Leaderboard, data: ReportData) -> Budget | None:
         return None
     labels = [s.label for s in series]
     names = {label: legend_name(board, label) for label in labels}
-    return Budget(tuple(series), highlights(board, labels), names, without)
+    words = board.measure.words
+    return Budget(tuple(series), highlights(board, labels), names, without, words)

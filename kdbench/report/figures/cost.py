@@ -1,4 +1,4 @@
-"""Figure: accuracy against the measured cost of training."""
+"""Figure: the score against the measured cost of training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ COST = "relative cost (measured)"
 
 @dataclass(frozen=True)
 class Cost:
-    """`points`: cost against accuracy; those on the Pareto front are `strong`."""
+    """`points`: cost against score; those on the Pareto front are `strong`."""
 
     points: tuple[Point, ...]
     reference: str
@@ -54,10 +54,11 @@ class Cost:
 
 
 def prepare(board: Leaderboard, data: ReportData) -> Cost | None:
-    """The methods with a cost and an accuracy, if there are at least two."""
-    table = primary_table(board).dropna(subset=["accuracy", COST])
+    """The methods with a cost and a score, if there are at least two."""
+    score = board.measure.column
+    table = primary_table(board).dropna(subset=[score, COST])
     points = [
-        Point(row["method"], row[COST], row["accuracy"], row["accuracy_low"], row["accuracy_high"])
+        Point(row["method"], row[COST], row[score], row[f"{score}_low"], row[f"{score}_high"])
         for _, row in table.iterrows()
     ]
     if len(points) < 2:

@@ -1,4 +1,4 @@
-"""Figure: accuracy against agreement with the teacher."""
+"""Figure: the score against agreement with the teacher."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """`points`: agreement with the teacher against accuracy."""
+    """`points`: agreement with the teacher against the score."""
 
     points: tuple[Point, ...]
     reference: str
@@ -44,16 +44,16 @@ class Fidelity:
 
 
 def prepare(board: Leaderboard, data: ReportData) -> Fidelity | None:
-    """The methods with an agreement and an accuracy, if there are at least two."""
-    level = board.family.analysis.level
+    """The methods with an agreement and a score, if there are at least two."""
+    level, score = board.family.analysis.level, board.measure.column
     points = []
     for _, row in primary_table(board).iterrows():
         agreement = mean_interval(scores(data, row["method"], row["row"], "agreement"), level)
-        if math.isnan(agreement.mean) or math.isnan(row["accuracy"]):
+        if math.isnan(agreement.mean) or math.isnan(row[score]):
             continue
         points.append(
-            Point(row["method"], agreement.mean, row["accuracy"], row["accuracy_low"],
-                  row["accuracy_high"], agreement.low, agreement.high)
+            Point(row["method"], agreement.mean, row[score], row[f"{score}_low"],
+                  row[f"{score}_high"], agreement.low, agreement.high)
         )  # fmt: skip
     if len(points) < 2:
         return None

@@ -52,7 +52,7 @@ class Profiles:
 def prepare(board: Leaderboard, data: ReportData) -> Profiles | None:
     """The row that stands for each method, if any has at least two runs."""
     runs = {
-        row["method"]: list(scores(data, row["method"], row["row"]).values())
+        row["method"]: list(scores(data, row["method"], row["row"], board.measure.column).values())
         for _, row in primary_table(board).iterrows()
     }
     runs = {label: values for label, values in runs.items() if values}

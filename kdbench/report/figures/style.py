@@ -147,7 +147,7 @@ def scored(data: ReportData, label: str, row: str) -> pd.DataFrame:
     return runs[done & runs["accuracy"].notna()].sort_values("seed")
 
 
-def scores(data: ReportData, label: str, row: str, score: str = "accuracy") -> dict[int, float]:
+def scores(data: ReportData, label: str, row: str, score: str) -> dict[int, float]:
     """A score of a row's runs by seed, in percent."""
     runs = scored(data, label, row)
     return {int(s): 100 * float(v) for s, v in zip(runs["seed"], runs[score], strict=True)}

@@ -1,4 +1,4 @@
-"""Figure: the validation accuracy of the tuning trials against each hyperparameter."""
+"""Figure: the validation score of the tuning trials against each hyperparameter."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -28,29 +28,30 @@ HPARAMS = ("temperature", "alpha", "beta")
 
 @dataclass(frozen=True)
 class Trial:
-    """One value of a hyperparameter, and the validation accuracy it gave in percent."""
+    """One value of a hyperparameter, and the validation score it gave in percent."""
 
     label: str
     value: float
-    accuracy: float
+    score: float
     chosen: bool
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """The trials by hyperparameter."""
+    """The trials by hyperparameter; `words` name their score."""
 
     panels: Mapping[str, tuple[Trial, ...]]
     marks: Mapping[str, Mark]
     names: Mapping[str, str]
+    words: str
 
     @property
     def title(self) -> str:
         """The caption."""
         return (
-            "Validation accuracy of the tuning trials against each hyperparameter; the trial that "
-            "was chosen for each method has a ring. Hyperparameters were searched together, so "
-            "trials differ in more than the hyperparameter shown."
+            f"Validation {self.words} of the tuning trials against each hyperparameter; the trial "
+            "that was chosen for each method has a ring. Hyperparameters were searched together, "
+            "so trials differ in more than the hyperparameter shown."
         )
 
     @property
@@ -59,16 +60,16 @@ class Tuning:
         return WIDTH, 3.6
 
     def draw(self, figure: "Figure") -> None:
-        """One panel for each hyperparameter, all with the same scale of accuracy."""
+        """One panel for each hyperparameter, all with the same scale of the score."""
         panels = figure.subplots(1, len(self.panels), squeeze=False, sharey=True)[0]
-        accuracies = [t.accuracy for trials in self.panels.values() for t in trials]
-        panels[0].set_ylim(*limits_of(accuracies, accuracies, margin=0.07))
+        scores = [t.score for trials in self.panels.values() for t in trials]
+        panels[0].set_ylim(*limits_of(scores, scores, margin=0.07))
         for axes, (hparam, trials) in zip(panels, self.panels.items(), strict=True):
             axes.set_xlabel(hparam)
             log_scale_if_wide(axes.xaxis, [t.value for t in trials])
             for label in dict.fromkeys(t.label for t in trials):
                 _dots(axes, [t for t in trials if t.label == label], self.marks.get(label))
-        panels[0].set_ylabel("validation accuracy in %")
+        panels[0].set_ylabel(f"validation {self.words} in %")
         self._legend(figure)
 
     def _legend(self, figure: "Figure") -> None:
@@ -93,7 +94,7 @@ def _dots(axes: "Axes", trials: Sequence[Trial], mark: Mark | None) -> None:
         (6, lambda y: y > high),
     )
     for marker, belongs in groups:
-        points = [(t.value, min(max(t.accuracy, low), high)) for t in trials if belongs(t.accuracy)]
+        points = [(t.value, min(max(t.score, low), high)) for t in trials if belongs(t.score)]
         if points:
             axes.plot(
                 *zip(*points, strict=True), marker=marker, ls="", mew=0, clip_on=False,
@@ -101,7 +102,7 @@ def _dots(axes: "Axes", trials: Sequence[Trial], mark: Mark | None) -> None:
             )  # fmt: skip
     for t in trials:
         if t.chosen:
-            axes.plot([t.value], [min(max(t.accuracy, low), high)], marker="o", ls="",
+            axes.plot([t.value], [min(max(t.score, low), high)], marker="o", ls="",
                       ms=9 if mark else 6, mfc="none", mec=INK, mew=0.9 if mark else 0.5,
                       zorder=4, clip_on=False)  # fmt: skip
 
@@ -113,10 +114,10 @@ def prepare(board: Leaderboard, data: ReportData) -> Tuning | None:
     trials = data.trials.dropna(subset="accuracy")
     panels: dict[str, list[Trial]] = {}
     columns = (trials[c] for c in ("label", "hparams", "accuracy", "chosen"))
-    for label, hparams, accuracy, chosen in zip(*columns, strict=True):
+    for label, hparams, score, chosen in zip(*columns, strict=True):
         for hparam, value in json.loads(str(hparams)).items():
             if hparam in HPARAMS and hparam in searched.get(label, ()):
-                trial = Trial(label, float(value), 100 * accuracy, bool(chosen))
+                trial = Trial(label, float(value), 100 * score, bool(chosen))
                 panels.setdefault(hparam, []).append(trial)
     if not panels:
         return None
@@ -126,4 +127,5 @@ def prepare(board: Leaderboard, data: ReportData) -> Tuning | None:
     # Methods in more panels first, since colour is for following a method through the panels.
     count = {m: sum(any(t.label == m for t in panel) for panel in panels.values()) for m in labels}
     marks = highlights(board, sorted(labels, key=lambda m: -count[m]))
-    return Tuning({k: tuple(panels[k]) for k in HPARAMS if k in panels}, marks, names)
+    by_hparam = {k: tuple(panels[k]) for k in HPARAMS if k in panels}
+    return Tuning(by_hparam, marks, names, board.measure.words)

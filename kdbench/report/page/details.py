@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from kdbench.records.measures import Measure
 from kdbench.records.plan_file import PlanRow
-from kdbench.report.columns import COLUMNS
 from kdbench.report.data.report_data import CONFIRMED, ReportData
 from kdbench.report.data.runs import PUBLISHED, TEACHER
 from kdbench.report.leaderboard import Leaderboard
@@ -18,13 +18,13 @@ from kdbench.report.page.matrix import ConfusionMatrix, confusion_matrix
 from kdbench.report.writers.cells import MISSING
 
 SCORES = {
-    "accuracy": ("{score}, %", 100, 2),
+    "accuracy": ("Test accuracy, %", 100, 2),
     "nll": ("NLL, nats", 1, 3),
     "ece": ("ECE, %", 100, 2),
     "agreement": ("agreement, %", 100, 2),
     "measured.seconds": ("seconds (measured)", 1, 1),
 }
-"""The columns of a run: heading, factor, decimals."""
+"""The columns of a run beside the score that is compared: heading, factor, decimals."""
 
 SHORT = 12
 """Characters of a commit that are shown."""
@@ -91,29 +91,35 @@ class RowDetails:
 def row_details(board: Leaderboard, data: ReportData) -> list[RowDetails]:
     """The details of every row of the board, in its order."""
     plans = {(row.label, row.row): row for row in data.plan.rows}
-    # Results that were read from a file have no data set, and are not in MLflow.
+    # Results that were read from a file have no data set; neither they nor runs that were
+    # taken from a report are in MLflow.
     dataset = data.plan.data
+    taken = data.plan.taken.labels if data.plan.taken else ()
     anchored: set[str] = set()
+    # Results made elsewhere have their score in the column of accuracy.
+    compared = {board.measure.column: (f"{board.score}, %", 100, 2)}
+    known = {**compared, **SCORES, **compared}
     details = []
     for number, row in enumerate(board.table.to_dict("records"), start=1):
         label, kind = str(row["method"]), str(row["row"])
         plan = plans.get((label, kind))
         runs = _rows_of(data.runs, label, kind)
         runs = runs[runs["id"].notna() | runs["accuracy"].notna()]
-        scores = [c for c in SCORES if runs[c].notna().any()]
+        scores = {c: parts for c, parts in known.items() if runs[c].notna().any()}
         details.append(
             RowDetails(
                 key=f"row-{number}",
                 name=label if kind in (TEACHER, "only") else f"{label} ({kind})",
                 cite=row["cite"] or "",
                 why="" if len(runs) else _why(row),
-                scores=tuple(_heading(c, board.score) for c in scores),
+                scores=tuple(_heading(text) for text, _, _ in scores.values()),
                 runs=tuple(
-                    _run(r, scores, anchored, dataset is not None) for r in runs.to_dict("records")
+                    _run(r, scores, anchored, dataset is not None and label not in taken)
+                    for r in runs.to_dict("records")
                 ),
-                more=_more(row, board.reference),
+                more=_more(row, board),
                 hparams=_hparams(plan),
-                trials=_trials(data.trials, label) if kind == "tuned" else None,
+                trials=_trials(data.trials, label, board.measure) if kind == "tuned" else None,
                 matrix=_matrix(data.confusions, label, kind, dataset.classes if dataset else ()),
             )
         )
@@ -124,9 +130,9 @@ def _rows_of(frame: pd.DataFrame, label: str, kind: str) -> pd.DataFrame:
     return frame[(frame["label"] == label) & (frame["row"] == kind)]
 
 
-def _heading(column: str, score: str) -> str:
+def _heading(text: str) -> str:
     """A heading that breaks before its last word and unit, not between the two."""
-    return SCORES[column][0].format(score=score).replace(", ", ",\N{NO-BREAK SPACE}")
+    return text.replace(", ", ",\N{NO-BREAK SPACE}")
 
 
 def _why(row: Mapping[Any, Any]) -> str:
@@ -137,8 +143,14 @@ def _why(row: Mapping[Any, Any]) -> str:
     return f"No run: {row['reason'] or row['state']}."
 
 
-def _run(run: Mapping[Any, Any], scores: list[str], anchored: set[str], tracked: bool) -> Run:
-    """`anchored` collects the ids that have an anchor; `tracked`: the run is in MLflow."""
+def _run(
+    run: Mapping[Any, Any],
+    scores: Mapping[str, tuple[str, int, int]],
+    anchored: set[str],
+    tracked: bool,
+) -> Run:
+    """`scores` as in `SCORES`; `anchored` collects the ids that have an anchor; `tracked`: the run
+    is in MLflow."""
     name, commit = run["id"] or "", run["commit"] or ""
     anchor = "" if not name or name in anchored else "run-" + re.sub(r"\s+", "-", name)
     anchored.add(name)
@@ -147,7 +159,7 @@ def _run(run: Mapping[Any, Any], scores: list[str], anchored: set[str], tracked:
         id=name,
         anchor=anchor,
         outcome=run["state"] if run["state"] == "done" else run["reason"] or run["state"],
-        scores=tuple(_number(run[c], *SCORES[c][1:]) for c in scores),
+        scores=tuple(_number(run[c], *form) for c, (_, *form) in scores.items()),
         commit=commit[:SHORT],
         dirty=run["dirty"] is True,
         search=f"tags.`kdbench.id` = '{name}'" if tracked and name else "",
@@ -158,11 +170,11 @@ def _number(value: float, factor: int, decimals: int) -> str:
     return MISSING if pd.isna(value) else f"{factor * value:.{decimals}f}"
 
 
-def _more(row: Mapping[Any, Any], reference: str) -> Table | None:
+def _more(row: Mapping[Any, Any], board: Leaderboard) -> Table | None:
     """The row's numbers that no column of the page's table shows."""
     rows = tuple(
-        (column.detail.format(reference=reference), f"{row[column.name]:.{column.digits}f}")
-        for column in COLUMNS
+        (column.detail.format(reference=board.reference), f"{row[column.name]:.{column.digits}f}")
+        for column in board.columns
         if column.detail and not pd.isna(row[column.name])
     )
     return Table(("number", "value"), rows) if rows else None
@@ -177,7 +189,7 @@ def _hparams(row: PlanRow | None) -> Table | None:
     return Table(("hyperparameter", "value", "searched"), tuple(rows))
 
 
-def _trials(trials: pd.DataFrame, label: str) -> Table | None:
+def _trials(trials: pd.DataFrame, label: str, measure: Measure) -> Table | None:
     """The tuning trials of a method, with a column for each hyperparameter."""
     trials = trials[trials["label"] == label]
     if trials.empty:
@@ -197,8 +209,8 @@ def _trials(trials: pd.DataFrame, label: str) -> Table | None:
                 "yes" if trial["chosen"] else "no",
             )
 
-    again = ("validation accuracy in the second stage, %",) if two_stages else ()
-    ends = ("validation accuracy, %", "validation NLL, nats", *again, "chosen")
+    again = (f"validation {measure.words} in the second stage, %",) if two_stages else ()
+    ends = (f"validation {measure.words}, %", "validation NLL, nats", *again, "chosen")
     return Table(("trial", *names, *ends), tuple(rows()))
 
 

@@ -9,9 +9,11 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from kdbench.records.measures import ACCURACY, BALANCED, MACRO_F1, MEASURES
 from kdbench.records.plan_file import PlanFile
 from kdbench.report.data.runs import MEASURED, TEACHER
 from kdbench.report.text.context import Context, Sentence, count, percent
+from kdbench.report.text.taken import taken_rows
 from kdbench.stats import (
     FEWEST_SEEDS,
     PRIOR_DF,
@@ -22,8 +24,15 @@ from kdbench.stats import (
     seeds_to_tell_apart,
 )
 
-SELECTION = {"last": "the last epoch", "best": "the epoch of best validation accuracy"}
+SELECTION = {"last": "the last epoch", "best": "the epoch of best validation {score}"}
 """The epoch whose weights are scored, by selection rule."""
+
+IMAGE = {
+    ACCURACY.key: "one test image",
+    BALANCED.key: "one test image of the smallest class",
+    MACRO_F1.key: "the most that one test image can count",
+}
+"""What bounds the variance of a difference, by measure."""
 
 ORIGINS = ("commit", "torch", "device", "hardware")
 
@@ -41,6 +50,7 @@ def write_captions(context: Context) -> tuple[Sentence, ...]:
         "detectable": _detectable(context),
         "apart": _apart(context),
         "tuning": _tuning(plan),
+        "taken": taken_rows(plan),
         "teacher": _teacher(plan, frame),
         "data": _data(plan),
         "labels": _labels(plan),
@@ -58,20 +68,22 @@ def write_captions(context: Context) -> tuple[Sentence, ...]:
 def _scores(context: Context) -> str:
     level = percent(context.family.analysis.level)
     seeds = sorted({int(s) for row in context.rows for s in row.plan.runs})
-    rule = SELECTION.get(context.plan.selection)
+    rule = SELECTION.get(context.plan.selection, "").format(score=context.measure.words)
     return (
-        f"{context.plan.score or 'Test accuracy'} is given in %, as the mean over "
+        f"{context.plan.score or context.measure.title} is given in %, as the mean over "
         f"{'up to ' if context.plan.looks else ''}{count(len(seeds), 'seed')} ({_listed(seeds)})"
         f"{f' of the weights of {rule}' if rule else ''}, with a {level} Student t interval. "
         "Differences are in percentage points, paired by seed, with intervals of the same kind"
-        f"{_least_deviation(context.family.analysis.image)}."
+        f"{_least_deviation(context)}."
     )
 
 
-def _least_deviation(image: float) -> str:
+def _least_deviation(context: Context) -> str:
+    image = context.family.analysis.image
     if not image:
         return ""
-    return f"; their standard deviation is at least one test image ({image:.2g} points)"
+    least = IMAGE[context.measure.key]
+    return f"; their standard deviation is at least {least} ({image:.2g} points)"
 
 
 def _test(context: Context) -> str:
@@ -94,6 +106,7 @@ def _looks(context: Context) -> str:
         return ""
     shares = [percent(round(analysis.share(count), 3)) for count in analysis.looks]
     level = percent(analysis.level)
+    scores = "accuracies" if context.measure == ACCURACY else "scores"
     return (
         f"The methods were judged at looks that were fixed before the first run: at "
         f"{_listed(analysis.looks)} seeds, which spend {_listed(shares)} of the family-wise error, "
@@ -101,7 +114,7 @@ def _looks(context: Context) -> str:
         "worse or practically equal gets no more seeds, and its verdict is that of its last look; "
         f"rows that are not compared have the seeds of the first. P values are divided by what "
         f"the look spends, and the {level} intervals of the differences hold for all looks "
-        "together; those of the accuracies do not take the looks into account."
+        f"together; those of the {scores} do not take the looks into account."
     )
 
 
@@ -123,7 +136,8 @@ def _equality(context: Context) -> str:
     analysis = context.family.analysis
     if not context.family.size:
         return ""
-    image = f" (one test image is {context.image:.2g} points)" if context.image else ""
+    least = IMAGE[context.measure.key]
+    image = f" ({least} is {context.image:.2g} points)" if context.image else ""
     return (
         "A method is called practically equal to the reference by two one-sided tests against "
         f"a margin of {analysis.margin:.2g} points{image}, {analysis.correction_name}-corrected "
@@ -197,10 +211,12 @@ def _tuning(plan: PlanFile) -> str:
         if stage
         else ""
     )
+    measure = MEASURES[plan.measure]
+    by = "" if measure == ACCURACY else f"by {measure.words} "
     return (
         "Every method with hyperparameters was tuned at the same budget, "
         f"{count(tune.trials, 'trial')} of {count(tune.epochs, 'epoch')} "
-        f"({tune.sampler} sampler, seeds {_listed(tune.seeds)}), scored on validation "
+        f"({tune.sampler} sampler, seeds {_listed(tune.seeds)}), scored {by}on validation "
         f"data; trial 0 is the published default.{confirm} Final runs have fresh seeds."
     )
 
@@ -210,8 +226,8 @@ def _teacher(plan: PlanFile, frame: pd.DataFrame) -> str:
     if not ids:
         return ""
     runs = frame[frame["row"] == TEACHER]
-    accuracy = 100 * runs["accuracy"].dropna()
-    score = f" ({accuracy.mean():.2f} % on test)" if len(accuracy) else ""
+    scores = 100 * runs[MEASURES[plan.measure].column].dropna()
+    score = f" ({scores.mean():.2f} % on test)" if len(scores) else ""
     if len(ids) == 1:
         given = f", whose weights come from {plan.teacher_weights}" if plan.teacher_weights else ""
         return f"Results are conditional on teacher {ids[0]}{score}{given}."

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from kdbench.records.measures import MEASURES, Measure
 from kdbench.records.plan_file import PlanFile
 from kdbench.report.rows import TableRow
 from kdbench.stats import BestSet, Family
@@ -16,8 +17,8 @@ class Context:
     """Everything that captions and notes are written from.
 
     `frame` holds the runs, `rows` the rows of the table and `primary` the row that stands
-    for each method. `image`: how much one test image counts in percentage points, or 0 if
-    the size of the test set is unknown. `cost`: the measured cost of the methods.
+    for each method. `image`: how much one test image counts in percentage points at most, or 0
+    if the size of the test set is unknown. `cost`: the measured cost of the methods.
     """
 
     plan: PlanFile
@@ -30,6 +31,11 @@ class Context:
     second: str | None
     incomplete: bool
     cost: Mapping[str, Any]
+
+    @property
+    def measure(self) -> Measure:
+        """The score that is compared."""
+        return MEASURES[self.plan.measure]
 
 
 class Sentence(str):

@@ -6,6 +6,14 @@ from kdbench.report.rows import TableRow
 from kdbench.report.text.context import Context, count
 from kdbench.stats import FEWEST_SEEDS
 
+#: What may differ between runs: devices and torch only where some are taken from a report.
+ORIGINS = {
+    "commit": "commits",
+    "hardware": "machines",
+    "device": "devices",
+    "torch": "torch versions",
+}
+
 
 def write_notes(context: Context) -> tuple[str, ...]:
     """The notes; empty where there is nothing to say."""
@@ -84,7 +92,7 @@ def _seeds_in_common(context: Context) -> Iterable[str]:
 
 
 def _mixed_origins(context: Context) -> Iterable[str]:
-    for column, plural in (("commit", "commits"), ("hardware", "machines")):
+    for column, plural in ORIGINS.items():
         groups = context.frame.dropna(subset=[column]).groupby(column, sort=True)
         if len(groups) > 1:
             parts = (f"{value} ({count(len(set(g['id'])), 'run')})" for value, g in groups)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from kdbench.report.columns import COLUMNS, Column
+from kdbench.report.columns import Column
 from kdbench.report.data.runs import PUBLISHED, TEACHER
 from kdbench.report.leaderboard import Leaderboard
 
@@ -80,7 +80,8 @@ def grid(board: Leaderboard, narrow: bool = False, without: Collection[str] = ()
     return Grid(
         tuple(_heading(board, column, narrow) for column in columns),
         tuple(
-            tuple(_cell(row, column, narrow) for column in columns) for _, row in table.iterrows()
+            tuple(_cell(row, column, narrow, board.measure.column) for column in columns)
+            for _, row in table.iterrows()
         ),
         tuple(str(method) for method in table["method"]),
         tuple(str(row) for row in table["row"]),
@@ -90,7 +91,7 @@ def grid(board: Leaderboard, narrow: bool = False, without: Collection[str] = ()
 def shown_columns(board: Leaderboard, narrow: bool = False) -> list[Column]:
     """The columns of the table that have something to show."""
     table = board.table
-    headed = [c for c in COLUMNS if (c.short if narrow else c.heading) is not None]
+    headed = [c for c in board.columns if (c.short if narrow else c.heading) is not None]
     hidden = set()
     if board.second is None:
         hidden.add("versus_second")
@@ -116,11 +117,11 @@ def _heading(board: Leaderboard, column: Column, narrow: bool) -> str:
     )
 
 
-def _cell(row: pd.Series, column: Column, narrow: bool) -> Cell:
+def _cell(row: pd.Series, column: Column, narrow: bool, score: str) -> Cell:
     name = column.name
-    if name in ("accuracy", "difference", "versus_second", "gain"):
-        cell = _estimate(row, name, name != "accuracy", narrow)
-        return replace(cell, bold=bool(row["best"])) if name == "accuracy" else cell
+    if name in (score, "difference", "versus_second", "gain"):
+        cell = _estimate(row, name, name != score, narrow)
+        return replace(cell, bold=bool(row["best"])) if name == score else cell
     if name == "method":
         return Cell(row["method"], bold=bool(row["best"]), cite=row["cite"])
     if name == "n":

@@ -12,7 +12,9 @@ from kdbench.report.text.context import Sentence, count
 from kdbench.report.writers.latex import escape
 from kdbench.stats.analysis import CITATION
 
-TOPICS = ("scores", "tuning", "test", "looks", "equality", "detectable", "teacher", "origin")
+TOPICS = (
+    *("scores", "tuning", "test", "looks", "equality", "detectable", "taken", "teacher", "origin"),
+)
 """The captions that the paragraph takes over from the table, by topic."""
 
 
