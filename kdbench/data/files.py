@@ -6,7 +6,7 @@ import os
 import pickle
 import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,8 @@ from kdbench.registry import Paper
 Part = Literal["train", "test"]
 #: uint8 images (N x channels x height x width) and int64 labels (N).
 Arrays = tuple[np.ndarray, np.ndarray]
+#: Mean and standard deviation per channel.
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 #: Seconds that a download waits for an answer before it counts as failed.
 DOWNLOAD_TIMEOUT = 10.0
@@ -52,7 +54,8 @@ class DataSet:
     files of that part were checked, and reading one part must not read the other. `scale`
     is the pixel value that counts as 1. `mean` and `std` are per channel, of images scaled
     to [0, 1]; None has them computed from the training part. `download(folder)` fetches all
-    the files, or is None. `paper` is where the images were published, or None.
+    the files, or is None. `paper` is where the images were published, or None. `checksums` are
+    those of the parts' contents where the MD5 of the files says that they are still the same.
     """
 
     class_names: tuple[str, ...]
@@ -64,6 +67,12 @@ class DataSet:
     test_files: tuple[File, ...] = ()
     download: Callable[[Path], Any] | None = field(default=None, repr=False)
     paper: Paper | None = None
+    checksums: Mapping[Part, str] = field(default_factory=dict)
+
+    @property
+    def statistics(self) -> Statistics | None:
+        """Mean and standard deviation, where both are known."""
+        return None if self.mean is None or self.std is None else (self.mean, self.std)
 
 
 def data_folder(folder: Path | str | None = None) -> Path:
@@ -95,8 +104,10 @@ def arrays(name: str, source: DataSet, part: Part, folder: Path | str | None) ->
 
 
 def _checked(images: Any, labels: Any, classes: int, part: Part) -> Arrays:
-    """Images and labels, contiguous in memory. Raises `ValueError` where they are not images
-    with a class each."""
+    """Images and labels, contiguous in memory or, the channels last, in a file.
+
+    Raises `ValueError` where they are not images with a class each.
+    """
     images, labels = np.asarray(images), np.asarray(labels)
     if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != images.shape[:1]:
         raise ValueError(
@@ -117,7 +128,9 @@ def _checked(images: Any, labels: Any, classes: int, part: Part) -> Arrays:
         raise ValueError(f"labels of the {part} part should be 0 to {classes - 1}; found {span}")
     if images.size == 0:
         raise ValueError(f"images of the {part} part have no pixels: {images.shape}")
-    return np.ascontiguousarray(images), np.ascontiguousarray(labels, dtype=np.int64)
+    if not images.transpose(0, 2, 3, 1).flags.c_contiguous:
+        images = np.ascontiguousarray(images)
+    return images, np.ascontiguousarray(labels, dtype=np.int64)
 
 
 def one_line(error: Exception) -> str:
@@ -193,7 +206,7 @@ def _provide(name: str, source: DataSet, root: Path) -> None:
             with FileLock(root / f".{name}.lock"), _timeout(DOWNLOAD_TIMEOUT):
                 if _missing(source, root):
                     source.download(root)
-        except DataError:
+        except KdbenchError:
             raise
         # torchvision raises errors of many kinds here: URLError, RuntimeError, OSError, EOFError.
         except Exception as error:

@@ -48,7 +48,7 @@ def _of_folder(parts: Mapping[str, Any], info: ValidationInfo) -> str:
         path = Path((info.context or {}).get("folder", ".")) / folder
         return remember(ImageFolder(path, settings))
     except DataError as error:
-        raise ValueError(str(error).removeprefix("data.folder: ")) from None
+        raise ValueError(str(error).replace("\n  ", " ")) from None
 
 
 def _share(test: Any) -> float:

@@ -80,6 +80,8 @@ def message(error: Any, raw: Mapping[str, Any]) -> str:
     # A mapping's key that is wrong has `[key]` there.
     path = [p for p in path if not str(p).startswith(("literal[", "constrained-", "[key]"))]
     text = error["msg"].removeprefix("Value error, ")
+    if path == ["data", "name"] and isinstance(error["input"], Mapping):
+        return f"data: {text}"  # images of a user's own have no name in the file
     shows_value = text.startswith("unknown") or "is not a name" in text or "is not a citat" in text
     given = "" if shows_value else f", not {SHORT.repr(error['input'])}"
     return f"{place_of(path, raw)}{text[0].lower()}{text[1:]}{given}"
