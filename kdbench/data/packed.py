@@ -104,8 +104,11 @@ def _pack_once(name: str, source: Source, root: Path) -> None:
             return
         try:
             _pack(name, source, place)
-        except DataError as error:
-            raise DataError(f"data set {name}: {error}") from None
+        except BaseException as error:
+            shutil.rmtree(place)
+            if isinstance(error, DataError):
+                raise DataError(f"data set {name}: {error}") from None
+            raise
 
 
 def _pack(name: str, source: Source, place: Path) -> None:
@@ -127,7 +130,13 @@ def _pack(name: str, source: Source, place: Path) -> None:
             np.save(file, np.array(labels[part], dtype=np.int64))
         images, of_images = _read(name, part, place.parent.parent)
         if part == "train":
-            described["mean"], described["std"] = statistics(images, DataSet.scale)
+            described["mean"], described["std"] = mean, std = statistics(images, DataSet.scale)
+            if 0 in std:
+                raise DataError(
+                    f"every pixel of channel {std.index(0)} of the training images has the value "
+                    f"{mean[std.index(0)] * DataSet.scale:g}: such a channel cannot be normalised. "
+                    "Leave it out"
+                )
         described["checksums"][part] = checksum(images, of_images)
         described["files"] |= {file: md5_of(place / file) for file in (for_pixels, for_labels)}
     write_json(place / DESCRIPTION, described)
@@ -158,7 +167,7 @@ def _in_one_part(examples: Iterator[Example]) -> Iterator[Example]:
         yield example
     if leaks:
         raise DataError(
-            listed("images that stand in both parts, so that the test set leaks", leaks)
+            listed("images that stand in both parts, a leak; remove one of each two", leaks)
         )
 
 

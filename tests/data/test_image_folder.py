@@ -2,22 +2,35 @@
 
 import dataclasses
 import hashlib
+import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from kdbench.data import VIEWS, DataError, Views, load
+from kdbench.data import VIEWS, DataError, Views, load, packed
 from kdbench.data.image_folder import FolderSettings, ImageFolder, decode
 from kdbench.data.packed import is_packed, remember
 from kdbench.data.test_set import open_test_set
+from kdbench.records.files import DiskFull
 from kdbench.registry import UnknownName
 
 RGB = FolderSettings(8)
 NAMES = ("chat", "Öl", "日本")
+
+
+class FullDisk:
+    """`shutil` on a disk with a byte left."""
+
+    rmtree = shutil.rmtree
+
+    @staticmethod
+    def disk_usage(path):
+        return SimpleNamespace(free=1)
 
 
 def picture(seed, side=12, channels=3):
@@ -168,8 +181,7 @@ def test_what_is_wrong_is_listed(tree, tmp_path, spoil, parts):
         load(remember(ImageFolder(tree, RGB)), tmp_path / "cache")
     for part in parts:
         assert part in str(error.value)
-    assert not list((tmp_path / "cache").rglob("*.npy"))
-    assert not list((tmp_path / "cache").rglob("*.part"))
+    assert not list((tmp_path / "cache").glob("packed/flowers*"))
 
 
 @pytest.mark.parametrize(
@@ -210,7 +222,15 @@ def test_files_that_change_after_they_were_hashed_are_not_packed_under_their_old
     save(tree / "train" / "chat" / "0.png", picture(999))
     with pytest.raises(DataError, match="changed while they were read"):
         load(name, tmp_path)
-    assert not list(tmp_path.joinpath("packed").rglob("*.npy"))
+    assert not list(tmp_path.glob("packed/flowers*"))
+
+
+def test_images_for_which_there_is_no_room_are_said_before_any_is_read(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(packed, "shutil", FullDisk)
+    monkeypatch.setattr(ImageFolder, "examples", lambda _: pytest.fail("images are read"))
+    with pytest.raises(DiskFull, match=r"no room for .*pixels\.npy"):
+        load(remember(ImageFolder(tree, RGB)), tmp_path)
+    assert not list(tmp_path.glob("packed/flowers*"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the maps of a process are Linux's")
