@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -120,13 +121,13 @@ class ImageFolder:
             raise DataError(listed("images that cannot be read; repair or remove them", faults))
 
 
-def decode(path: Path, settings: FolderSettings) -> np.ndarray:
-    """The pixels of a file: channels x size x size, uint8.
+def decode(file: Path | BinaryIO, settings: FolderSettings) -> np.ndarray:
+    """The pixels of an image file: channels x size x size, uint8.
 
     Turned as its EXIF says; 16 bits become 8; what is transparent becomes white; the shorter
     side is scaled to `size` (bicubic, antialiased), and the middle is kept.
     """
-    with Image.open(path) as opened:
+    with Image.open(file) as opened:
         # The header says so before a pixel is unpacked.
         if opened.width * opened.height > MOST_PIXELS:
             raise ValueError(

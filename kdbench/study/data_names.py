@@ -9,6 +9,7 @@ from pydantic import ValidationInfo
 from kdbench.data.array_file import ArrayFile
 from kdbench.data.datasets import DATASETS
 from kdbench.data.files import DataError
+from kdbench.data.hub import HubImages
 from kdbench.data.image_folder import MODES, FolderSettings, ImageFolder
 from kdbench.data.own_images import LARGEST, SMALLEST, Source
 from kdbench.data.packed import is_packed, remember
@@ -19,9 +20,10 @@ from kdbench.study.fields import SHORT
 OWN_KEYS = {
     "folder": {"folder", "size", "channels", "test"},
     "arrays": {"arrays", "test"},
+    "hub": {"hub", "size", "channels", "test", "config", "revision", "image", "label"},
 }
 ALL_OWN_KEYS = set().union(*OWN_KEYS.values())
-FORMS = "{folder: ./FOLDER, size: PIXELS, ...} or {arrays: ./FILE.npz, ...}"
+FORMS = "{folder: ./FOLDER, size: PIXELS}, {arrays: ./FILE.npz} or {hub: NAME, size: PIXELS}"
 
 
 def data_name(value: Any, info: ValidationInfo) -> Any:
@@ -51,7 +53,14 @@ def _source(parts: Mapping[str, Any], beside: Path) -> Source:
     path = beside / parts[kind]
     if kind == "arrays":
         return ArrayFile(path, test)
-    return ImageFolder(path, FolderSettings(_size(parts), _channels(parts), test))
+    settings = FolderSettings(_size(parts), _channels(parts), test)
+    if kind == "folder":
+        return ImageFolder(path, settings)
+    options = {key: parts[key] for key in ("config", "revision", "image", "label") if key in parts}
+    for key, value in options.items():
+        if not isinstance(value, str):
+            raise ValueError(f"{key} should be a text, not {SHORT.repr(value)}")
+    return HubImages(str(path) if path.exists() else parts[kind], settings, **options)
 
 
 def _size(parts: Mapping[str, Any]) -> int:

@@ -58,8 +58,8 @@ class Data(Part):
     """Which images, how many of the training images validate, and which views are drawn.
 
     `labelled` is a number of images, or a share of those that validation leaves, which keep
-    their labels; the others are images without labels. In a file, `folder`, `size`, `channels`
-    and `test`, or `arrays` and `test`, stand in place of `name` for images of a user's own.
+    their labels; the others are images without labels. In a file, `folder`, `arrays` or `hub` with
+    keys of its own stands in place of `name` for images of a user's own.
     """
 
     name: Annotated[str, BeforeValidator(data_name)]

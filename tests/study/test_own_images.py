@@ -1,5 +1,7 @@
 """Images of a user's own in a study file: what stands in place of a name, and wrong forms of it."""
 
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -77,3 +79,18 @@ def test_a_wrong_form_is_one_line(study, tmp_path, data, message):
     with pytest.raises(StudyError) as error:
         study(data)
     assert message.replace("{folder}", str(tmp_path)) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("hub: a/b, size: 8", "data: datasets is not installed: pip install 'kdbench[hub]'"),
+        ("hub: a/b", "data: size should be a number of pixels"),
+        ("hub: a/b, size: 8, config: 7", "data: config should be a text, not 7"),
+    ],
+)
+def test_a_hub_needs_its_library(study, monkeypatch, data, message):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(StudyError) as error:
+        study(data)
+    assert message in str(error.value)
