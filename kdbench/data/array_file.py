@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -43,6 +44,7 @@ MOST_CLASSES = 100_000
 class ArrayFile:
     """An npz file, and the share of its images that is the test part (0: it has one)."""
 
+    published: ClassVar[bool] = False
     path: Path
     test: float = 0.0
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from kdbench.data.files import DataError, Part, one_line
 from kdbench.data.image_folder import MODES, TEST_NAMES, FolderSettings, decode
@@ -33,6 +33,7 @@ class HubImages:
     """A data set of the hub: its name or a path, and which configuration, revision and columns
     ("" for the only one)."""
 
+    published: ClassVar[bool] = True
     hub: str
     settings: FolderSettings
     config: str = ""

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -59,6 +59,7 @@ class ImageFile:
 class ImageFolder:
     """A folder of images. `scan` finds its files."""
 
+    published: ClassVar[bool] = False
     root: Path
     settings: FolderSettings
 

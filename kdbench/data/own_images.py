@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -28,7 +28,12 @@ class Example(NamedTuple):
 
 
 class Source(Protocol):
-    """A user's own images. Each method raises `DataError` on what is wrong with them."""
+    """A user's own images. Each method raises `DataError` on what is wrong with them.
+
+    `published` says whether others have these images too, so that none can be taken out.
+    """
+
+    published: ClassVar[bool]
 
     def name(self) -> str:
         """The data set's name, with an address of its contents: computed from them anew."""
