@@ -38,12 +38,13 @@ class DataError(KdbenchError):
 
 @dataclass(frozen=True)
 class File:
-    """A file, by its path inside the data folder; `md5` where it is known, else the size in
-    bytes where that is known."""
+    """A file, by its path inside the data folder; `md5` or `sha256` where one is known, else the
+    size in bytes where that is known."""
 
     path: str
     md5: str | None = None
     size: int | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class DataSet:
     is the pixel value that counts as 1. `mean` and `std` are per channel, of images scaled
     to [0, 1]; None has them computed from the training part. `download(folder)` fetches all
     the files, or is None. `paper` is where the images were published, or None. `checksums` are
-    those of the parts' contents where the MD5 of the files says that they are still the same.
+    those of the parts' contents where the digests of the files say that they are still the same.
     """
 
     class_names: tuple[str, ...]
@@ -142,7 +143,7 @@ def one_line(error: Exception) -> str:
 
 
 def check(name: str, source: DataSet, part: Part, root: Path) -> None:
-    """Raise `DataError` at the first file of `part` with a wrong MD5 or size."""
+    """Raise `DataError` at the first file of `part` with a wrong digest or size."""
     for file in source.train_files if part == "train" else source.test_files:
         path = root / file.path
         try:
@@ -170,8 +171,9 @@ def _differs(file: File, path: Path) -> tuple[str, str]:
     size = status.st_size
     if file.size is not None and size != file.size:
         return f"{size:,} bytes", f"{file.size:,} bytes"
-    if file.md5 is not None and (md5 := md5_of(path)) != file.md5:
-        return f"MD5 {md5} ({size:,} bytes)", f"MD5 {file.md5}"
+    for kind, expected in (("MD5", file.md5), ("SHA256", file.sha256)):
+        if expected is not None and (actual := digest_of(path, kind)) != expected:
+            return f"{kind} {actual} ({size:,} bytes)", f"{kind} {expected}"
     return "", ""
 
 
@@ -181,10 +183,12 @@ def _replace(source: DataSet) -> str:
     return "Delete it, then run again with a network, or replace it with a sound copy."
 
 
-def md5_of(path: Path) -> str:
-    """The MD5 of a file, in hex digits."""
+def digest_of(path: Path, kind: str) -> str:
+    """The MD5 or SHA256 of a file, in hex digits."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        return hashlib.file_digest(
+            file, lambda: hashlib.new(kind.lower(), usedforsecurity=False)
+        ).hexdigest()
 
 
 def _missing(source: DataSet, root: Path) -> list[str]:

@@ -22,14 +22,14 @@ import numpy as np
 from filelock import FileLock
 
 from kdbench.data.contents import checksum, statistics
-from kdbench.data.files import Arrays, DataError, DataSet, File, Part, md5_of
+from kdbench.data.files import Arrays, DataError, DataSet, File, Part, digest_of
 from kdbench.data.own_images import PARTS, Example, Source, listed
 from kdbench.records.files import atomic_open, write_json
 
 log = logging.getLogger(__name__)
 
 FOLDER = "packed"
-#: What is written last: classes, statistics, and the MD5 of the other files.
+#: What is written last: classes, statistics, and the SHA-256 of the other files.
 DESCRIPTION = "packed.json"
 NAME = re.compile(r"[a-z0-9._-]+@[0-9a-f]{12}")
 
@@ -64,7 +64,8 @@ def packed_set(name: str, root: Path) -> DataSet:
     described = _description(name, place / DESCRIPTION)
     files = {
         part: tuple(
-            File(f"{FOLDER}/{name}/{file}", described["files"][file]) for file in _files_of(part)
+            File(f"{FOLDER}/{name}/{file}", sha256=described["files"][file])
+            for file in _files_of(part)
         )
         for part in PARTS
     }
@@ -126,23 +127,31 @@ def _pack(name: str, source: Source, place: Path) -> None:
             labels[example.part].append(example.label)
         if source.name() != name:
             raise DataError("its files changed while they were read; start again")
-    described: dict[str, Any] = {"classes": source.classes(), "files": {}, "checksums": {}}
     for part in PARTS:
-        for_pixels, for_labels = _files_of(part)
-        with atomic_open(place / for_labels, 8 * len(labels[part])) as file:
+        path = place / _files_of(part)[1]
+        with atomic_open(path, 8 * len(labels[part])) as file:
             np.save(file, np.array(labels[part], dtype=np.int64))
-        images, of_images = _read(name, part, place.parent.parent)
-        if part == "train":
-            described["mean"], described["std"] = mean, std = statistics(images, DataSet.scale)
-            if 0 in std:
-                raise DataError(
-                    f"every pixel of channel {std.index(0)} of the training images has the value "
-                    f"{mean[std.index(0)] * DataSet.scale:g}: such a channel cannot be normalised. "
-                    "Leave it out"
-                )
-        described["checksums"][part] = checksum(images, of_images)
-        described["files"] |= {file: md5_of(place / file) for file in (for_pixels, for_labels)}
-    write_json(place / DESCRIPTION, described)
+    write_json(place / DESCRIPTION, {"classes": source.classes(), **_facts(name, place)})
+
+
+def _facts(name: str, place: Path) -> dict[str, Any]:
+    """Statistics, checksums and digests of packed files. Raises `DataError` where training images
+    cannot be normalised."""
+    parts = {part: _read(name, part, place.parent.parent) for part in PARTS}
+    mean, std = statistics(parts["train"][0], DataSet.scale)
+    if 0 in std:
+        value = mean[std.index(0)] * DataSet.scale
+        raise DataError(
+            f"every pixel of channel {std.index(0)} of the training images has the value "
+            f"{value:g}: such a channel cannot be normalised. Leave it out"
+        )
+    files = [file for part in PARTS for file in _files_of(part)]
+    return {
+        "mean": mean,
+        "std": std,
+        "checksums": {part: checksum(*arrays) for part, arrays in parts.items()},
+        "files": {file: digest_of(place / file, "SHA256") for file in files},
+    }
 
 
 @contextmanager

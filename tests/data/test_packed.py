@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kdbench.data import Views, load
-from kdbench.data.files import md5_of
+from kdbench.data.files import digest_of
 
 NAME = "large@0123456789ab"
 SHAPE = (300, 224, 224, 3)
@@ -37,7 +37,7 @@ def large(tmp_path):
         "classes": ["a", "b"],
         "mean": [0.5] * 3,
         "std": [0.25] * 3,
-        "files": {path.name: md5_of(path) for path in place.iterdir()},
+        "files": {path.name: digest_of(path, "SHA256") for path in place.iterdir()},
         "checksums": {"train": "0" * 12, "test": "1" * 12},
     }
     (place / "packed.json").write_text(json.dumps(described))
