@@ -41,8 +41,17 @@ class Images(Protocol):
     def std(self) -> tuple[float, ...]: ...
 
 
+def place_of_images(images: Tensor, device: torch.device) -> torch.device:
+    """Where images are kept for a device: on a GPU, unless they would take more than half of its
+    memory; then each batch is sent to it."""
+    if device.type != "cuda":
+        return device
+    most = torch.cuda.get_device_properties(device).total_memory // 2
+    return device if images.nbytes <= most else torch.device("cpu")
+
+
 class Views:
-    """Normalised batches of any view of any example, from one uint8 tensor on `device`.
+    """Normalised batches of any view of any example on `device`, from one uint8 tensor.
 
     `count` is the number of views of `augment`, `plain` the id of the one that is the image
     itself, `labels` the labels (int64, N) on `device`. Raises `UnknownName` for an
@@ -61,23 +70,10 @@ class Views:
         middle = PADDING * SHIFTS + PADDING if self._crops else 0
         self.plain = middle * 2 if self._flips else middle
         # Kept as N x height x width x channels, so that a batch comes out channels_last and
-        # rows of pixels are copied in one piece.
-        channels, height, width = data.images.shape[1:]
-        store = data.images.to(self.device).permute(0, 2, 3, 1)
-        if self._crops:
-            store = functional.pad(store, (0, 0, PADDING, PADDING, PADDING, PADDING))
-        self._store = store.contiguous()
-        # N x dy x dx x height x width x channels, without a copy.
-        windows = self._store.unfold(1, height, 1).unfold(2, width, 1)
-        self._windows = windows.permute(0, 1, 2, 4, 5, 3)
-        # The same for numpy, a row of pixels in one piece, which it copies ten times faster.
-        self._rows: np.ndarray | None = None
-        if self._crops and self.device.type == "cpu":
-            lines = self._store.numpy().reshape(len(store), store.shape[1], -1)
-            spans = np.lib.stride_tricks.sliding_window_view(
-                lines, (height, width * channels), axis=(1, 2)
-            )
-            self._rows = spans[:, :, ::channels]
+        # rows of pixels are copied in one piece; where they are mapped from a file, in the file.
+        place = place_of_images(data.images, self.device)
+        self._store = data.images.to(place).permute(0, 2, 3, 1).contiguous()
+        height, width, channels = self._store.shape[1:]
 
         # Constants of an image's full size: broadcasting over 3 channels alone is slow, and
         # CUDA divides by a Python number as by its reciprocal, which rounds differently.
@@ -110,42 +106,57 @@ class Views:
         ((pixel / scale) - mean) / std in float32, one rounding each, as torchvision's
         `ToTensor` and `Normalize` give.
         """
-        position = position.to(self.device, non_blocking=True)
+        position = position.to(self._store.device, non_blocking=True)
         pixels = self._pixels(position, self.plain if view is None else view)
+        pixels = pixels.to(self.device, non_blocking=True)
         batch = pixels.to(torch.float32).div_(self._scale)
         if change is not None:
             batch = change(batch.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).contiguous()
         return batch.sub_(self._mean).div_(self._std).permute(0, 3, 1, 2)
 
     def _pixels(self, position: Tensor, view: Tensor | int) -> Tensor:
-        """uint8, B x height x width x channels."""
+        """uint8, B x height x width x channels, where the images are kept."""
+        pixels = self._store.index_select(0, position)
         if self.count == 1:
-            return self._store.index_select(0, position)
+            return pixels
         if isinstance(view, int):
             view = torch.full_like(position, view)
-        view = view.to(self.device, non_blocking=True)
+        view = view.to(position.device, non_blocking=True)
         flip = view % 2 if self._flips else None
         if self._crops:
-            pixels = self._cropped(position, view if flip is None else view // 2)
-        else:
-            pixels = self._store.index_select(0, position)
-        return pixels if flip is None else self._mirrored(pixels, flip)
+            pixels = _cropped(pixels, view if flip is None else view // 2)
+        return pixels if flip is None else _mirrored(pixels, flip)
 
-    def _cropped(self, position: Tensor, shift: Tensor) -> Tensor:
-        """The windows at these corners (B)."""
-        dy, dx = shift // SHIFTS, shift % SHIFTS
-        if self._rows is None:
-            return self._windows[position, dy, dx]
-        rows = self._rows[position.numpy(), dy.numpy(), dx.numpy()]
-        return torch.from_numpy(rows).view(len(rows), *self._windows.shape[3:])
 
-    def _mirrored(self, pixels: Tensor, flip: Tensor) -> Tensor:
-        """Those with flip 1 mirrored left and right."""
-        if self.device.type != "cpu":
-            return torch.where(flip.bool()[:, None, None, None], pixels.flip(2), pixels)
-        # Only those that are to be mirrored; on a GPU their number would have to be waited for.
-        chosen = flip.nonzero().flatten()
-        source = torch.arange(len(pixels))
-        source[chosen] = torch.arange(len(pixels), len(pixels) + len(chosen))
-        mirrored = pixels.index_select(0, chosen).flip(2)
-        return torch.cat([pixels, mirrored]).index_select(0, source)
+def _cropped(pixels: Tensor, shift: Tensor) -> Tensor:
+    """The windows of padded images whose corners are `shift` (B)."""
+    count, height, width, channels = pixels.shape
+    padded = functional.pad(pixels, (0, 0, PADDING, PADDING, PADDING, PADDING))
+    every, dy, dx = torch.arange(count, device=shift.device), shift // SHIFTS, shift % SHIFTS
+    if pixels.device.type != "cpu":
+        # B x dy x dx x height x width x channels, without a copy.
+        windows = padded.unfold(1, height, 1).unfold(2, width, 1).permute(0, 1, 2, 4, 5, 3)
+        return windows[every, dy, dx]
+    # The same for numpy, a row of pixels in one piece, which it copies ten times faster.
+    rows = padded.numpy().reshape(count, padded.shape[1], -1)
+    image, row, pixel = rows.strides[0], rows.strides[1], channels
+    spans = np.lib.stride_tricks.as_strided(
+        rows,
+        (count, SHIFTS, SHIFTS, height, width * channels),
+        (image, row, pixel, row, 1),
+        writeable=False,
+    )
+    cut = spans[every.numpy(), dy.numpy(), dx.numpy()]
+    return torch.from_numpy(cut).view(pixels.shape)
+
+
+def _mirrored(pixels: Tensor, flip: Tensor) -> Tensor:
+    """Those with flip 1 mirrored left and right."""
+    if pixels.device.type != "cpu":
+        return torch.where(flip.bool()[:, None, None, None], pixels.flip(2), pixels)
+    # Only those that are to be mirrored; on a GPU their number would have to be waited for.
+    chosen = flip.nonzero().flatten()
+    source = torch.arange(len(pixels))
+    source[chosen] = torch.arange(len(pixels), len(pixels) + len(chosen))
+    mirrored = pixels.index_select(0, chosen).flip(2)
+    return torch.cat([pixels, mirrored]).index_select(0, source)

@@ -6,7 +6,7 @@ import os
 import pickle
 import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,8 @@ from kdbench.registry import Paper
 Part = Literal["train", "test"]
 #: uint8 images (N x channels x height x width) and int64 labels (N).
 Arrays = tuple[np.ndarray, np.ndarray]
+#: Mean and standard deviation per channel.
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 #: Seconds that a download waits for an answer before it counts as failed.
 DOWNLOAD_TIMEOUT = 10.0
@@ -36,12 +38,13 @@ class DataError(KdbenchError):
 
 @dataclass(frozen=True)
 class File:
-    """A file, by its path inside the data folder; `md5` where it is known, else the size in
-    bytes where that is known."""
+    """A file, by its path inside the data folder; `md5` or `sha256` where one is known, else the
+    size in bytes where that is known."""
 
     path: str
     md5: str | None = None
     size: int | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ class DataSet:
     files of that part were checked, and reading one part must not read the other. `scale`
     is the pixel value that counts as 1. `mean` and `std` are per channel, of images scaled
     to [0, 1]; None has them computed from the training part. `download(folder)` fetches all
-    the files, or is None. `paper` is where the images were published, or None.
+    the files, or is None. `paper` is where the images were published, or None. `checksums` are
+    those of the parts' contents where the digests of the files say that they are still the same.
     """
 
     class_names: tuple[str, ...]
@@ -64,6 +68,12 @@ class DataSet:
     test_files: tuple[File, ...] = ()
     download: Callable[[Path], Any] | None = field(default=None, repr=False)
     paper: Paper | None = None
+    checksums: Mapping[Part, str] = field(default_factory=dict)
+
+    @property
+    def statistics(self) -> Statistics | None:
+        """Mean and standard deviation, where both are known."""
+        return None if self.mean is None or self.std is None else (self.mean, self.std)
 
 
 def data_folder(folder: Path | str | None = None) -> Path:
@@ -95,8 +105,10 @@ def arrays(name: str, source: DataSet, part: Part, folder: Path | str | None) ->
 
 
 def _checked(images: Any, labels: Any, classes: int, part: Part) -> Arrays:
-    """Images and labels, contiguous in memory. Raises `ValueError` where they are not images
-    with a class each."""
+    """Images and labels, contiguous in memory or, the channels last, in a file.
+
+    Raises `ValueError` where they are not images with a class each.
+    """
     images, labels = np.asarray(images), np.asarray(labels)
     if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != images.shape[:1]:
         raise ValueError(
@@ -117,7 +129,9 @@ def _checked(images: Any, labels: Any, classes: int, part: Part) -> Arrays:
         raise ValueError(f"labels of the {part} part should be 0 to {classes - 1}; found {span}")
     if images.size == 0:
         raise ValueError(f"images of the {part} part have no pixels: {images.shape}")
-    return np.ascontiguousarray(images), np.ascontiguousarray(labels, dtype=np.int64)
+    if not images.transpose(0, 2, 3, 1).flags.c_contiguous:
+        images = np.ascontiguousarray(images)
+    return images, np.ascontiguousarray(labels, dtype=np.int64)
 
 
 def one_line(error: Exception) -> str:
@@ -129,7 +143,7 @@ def one_line(error: Exception) -> str:
 
 
 def check(name: str, source: DataSet, part: Part, root: Path) -> None:
-    """Raise `DataError` at the first file of `part` with a wrong MD5 or size."""
+    """Raise `DataError` at the first file of `part` with a wrong digest or size."""
     for file in source.train_files if part == "train" else source.test_files:
         path = root / file.path
         try:
@@ -157,8 +171,9 @@ def _differs(file: File, path: Path) -> tuple[str, str]:
     size = status.st_size
     if file.size is not None and size != file.size:
         return f"{size:,} bytes", f"{file.size:,} bytes"
-    if file.md5 is not None and (md5 := md5_of(path)) != file.md5:
-        return f"MD5 {md5} ({size:,} bytes)", f"MD5 {file.md5}"
+    for kind, expected in (("MD5", file.md5), ("SHA256", file.sha256)):
+        if expected is not None and (actual := digest_of(path, kind)) != expected:
+            return f"{kind} {actual} ({size:,} bytes)", f"{kind} {expected}"
     return "", ""
 
 
@@ -168,10 +183,12 @@ def _replace(source: DataSet) -> str:
     return "Delete it, then run again with a network, or replace it with a sound copy."
 
 
-def md5_of(path: Path) -> str:
-    """The MD5 of a file, in hex digits."""
+def digest_of(path: Path, kind: str) -> str:
+    """The MD5 or SHA256 of a file, in hex digits."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        return hashlib.file_digest(
+            file, lambda: hashlib.new(kind.lower(), usedforsecurity=False)
+        ).hexdigest()
 
 
 def _missing(source: DataSet, root: Path) -> list[str]:
@@ -193,7 +210,7 @@ def _provide(name: str, source: DataSet, root: Path) -> None:
             with FileLock(root / f".{name}.lock"), _timeout(DOWNLOAD_TIMEOUT):
                 if _missing(source, root):
                     source.download(root)
-        except DataError:
+        except KdbenchError:
             raise
         # torchvision raises errors of many kinds here: URLError, RuntimeError, OSError, EOFError.
         except Exception as error:

@@ -6,17 +6,24 @@ part. The class list is that of the folders, sorted.
 
 import hashlib
 import json
-import re
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO, ClassVar
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from kdbench.data.files import Arrays, DataError, Part
+from kdbench.data.files import DataError, Part
+from kdbench.data.own_images import (
+    PARTS,
+    Example,
+    check_classes,
+    draw_test,
+    listed,
+    name_with_address,
+)
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 #: What file managers leave behind.
@@ -27,10 +34,6 @@ MODES = {"rgb": "RGB", "grey": "L"}
 MOST_PIXELS = 50_000_000
 #: Raise when the pixels that come out of a file change.
 VERSION = 1
-#: A class with fewer images in the training part cannot be split for validation.
-FEWEST = 2
-#: Drawing of the test part of a folder without one.
-SEED = 0
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class ImageFile:
 class ImageFolder:
     """A folder of images. `scan` finds its files."""
 
+    published: ClassVar[bool] = False
     root: Path
     settings: FolderSettings
 
@@ -63,7 +67,7 @@ class ImageFolder:
         """Every image, sorted by part and path. Raises `DataError` that lists what is wrong with
         the folder's layout."""
         if not self.root.is_dir():
-            raise DataError(f"data.folder: {self.root} is not a folder")
+            raise DataError(f"{self.root} is not a folder")
         train, test = self.root / "train", _first_folder(self.root, TEST_NAMES)
         share = self.settings.test
         if train.is_dir():
@@ -71,16 +75,16 @@ class ImageFolder:
                 extra = (
                     "leave data.test out" if test else f"it needs one of {', '.join(TEST_NAMES)}"
                 )
-                raise DataError(f"data.folder: {self.root} has a folder train; {extra}")
+                raise DataError(f"{self.root} has a folder train; {extra}")
             files = [*_images(train, "train"), *_images(test, "test")]
         else:
             if not share:
                 raise DataError(
-                    f"data.folder: {self.root} has no folder train: add train/CLASS/* and "
+                    f"{self.root} has no folder train: add train/CLASS/* and "
                     "test/CLASS/*, or say which share of CLASS/* is the test part (test: 20%)"
                 )
             files = _divided(_images(self.root, "train"), share)
-        _check_classes(self.root, files)
+        check_classes({part: [f.label for f in files if f.part == part] for part in PARTS})
         return files
 
     def name(self) -> str:
@@ -90,48 +94,41 @@ class ImageFolder:
             content = hashlib.sha256(file.path.read_bytes()).hexdigest()
             place = file.path.relative_to(self.root).as_posix()
             digest.update(f"{file.part} {place} {content}\n".encode())
-        plain = re.sub(r"[^a-z0-9._-]+", "-", self.root.resolve().name.lower()).strip("-._")
-        return f"{plain or 'images'}@{digest.hexdigest()[:12]}"
+        return name_with_address(self.root.resolve().name, digest.hexdigest())
 
     def classes(self) -> tuple[str, ...]:
         """The class names, sorted."""
         return tuple(sorted({file.label for file in self.scan()}))
 
-    def read(self) -> dict[Part, Arrays]:
-        """The pixels and labels of both parts. Raises `DataError` that lists the files that cannot
-        be read, and images that stand in both parts."""
+    def shape(self, part: Part) -> tuple[int, int, int, int]:
+        """Images x height x width x channels."""
+        count = sum(file.part == part for file in self.scan())
+        size = self.settings.size
+        return count, size, size, len(MODES[self.settings.channels])
+
+    def examples(self) -> Iterator[Example]:
+        """Every image. Raises `DataError`, after the last, that lists the files that cannot be
+        read."""
         classes = {name: number for number, name in enumerate(self.classes())}
-        pixels: dict[Part, list[np.ndarray]] = {"train": [], "test": []}
-        labels: dict[Part, list[int]] = {"train": [], "test": []}
-        where: dict[bytes, ImageFile] = {}
-        faults, leaks = [], []
+        faults = []
         for file in self.scan():
             try:
                 image = decode(file.path, self.settings)
             except Exception as error:  # a damaged file raises anything
                 faults.append(f"{file.path}: {type(error).__name__}: {error}")
                 continue
-            pixels[file.part].append(image)
-            labels[file.part].append(classes[file.label])
-            twin = where.setdefault(hashlib.sha256(image.tobytes()).digest(), file)
-            if twin.part != file.part:
-                leaks.append(f"{twin.path} and {file.path}")
+            yield Example(file.part, image.transpose(1, 2, 0), classes[file.label], str(file.path))
         if faults:
-            raise DataError(_listed("images that cannot be read; repair or remove them", faults))
-        if leaks:
-            raise DataError(
-                _listed("images that stand in both parts, so that the test set leaks", leaks)
-            )
-        return {part: (np.stack(pixels[part]), np.array(labels[part])) for part in pixels}
+            raise DataError(listed("images that cannot be read; repair or remove them", faults))
 
 
-def decode(path: Path, settings: FolderSettings) -> np.ndarray:
-    """The pixels of a file: channels x size x size, uint8.
+def decode(file: Path | BinaryIO, settings: FolderSettings) -> np.ndarray:
+    """The pixels of an image file: channels x size x size, uint8.
 
     Turned as its EXIF says; 16 bits become 8; what is transparent becomes white; the shorter
     side is scaled to `size` (bicubic, antialiased), and the middle is kept.
     """
-    with Image.open(path) as opened:
+    with Image.open(file) as opened:
         # The header says so before a pixel is unpacked.
         if opened.width * opened.height > MOST_PIXELS:
             raise ValueError(
@@ -179,48 +176,12 @@ def _images(root: Path, part: Part) -> list[ImageFile]:
             else:
                 others.append(str(path))
     if others:
-        raise DataError(_listed("files that are no images of a class; remove them", others))
+        raise DataError(listed("files that are no images of a class; remove them", others))
     return files
 
 
 def _divided(files: list[ImageFile], share: float) -> list[ImageFile]:
     """The files with a share of each class in the test part."""
-    from sklearn.model_selection import train_test_split
-
-    labels = [file.label for file in files]
-    if not files or min(Counter(labels).values()) < 2 * FEWEST:
-        few = [f"{name} ({n})" for name, n in sorted(Counter(labels).items()) if n < 2 * FEWEST]
-        raise DataError(
-            _listed(f"classes of fewer than {2 * FEWEST} images", few or ["none at all"])
-        )
-    try:
-        _, test = train_test_split(
-            range(len(files)), test_size=share, stratify=labels, random_state=SEED
-        )
-    except ValueError as error:
-        raise DataError(f"data.test: {error}") from None
-    chosen = set(test)
+    chosen = draw_test([file.label for file in files], share)
     parts: Mapping[bool, Part] = {True: "test", False: "train"}
     return [ImageFile(f.path, f.label, parts[i in chosen]) for i, f in enumerate(files)]
-
-
-def _check_classes(root: Path, files: list[ImageFile]) -> None:
-    """Raise `DataError` where a class is in one part only, or too small to be split."""
-    counts = {part: Counter(f.label for f in files if f.part == part) for part in ("train", "test")}
-    names = sorted({file.label for file in files})
-    if len(names) < 2:
-        raise DataError(f"data.folder: {root} has {len(names)} classes with images; it takes 2")
-    alone = [
-        f"{name} (not in {part})" for name in names for part in counts if not counts[part][name]
-    ]
-    if alone:
-        raise DataError(_listed(f"classes of {root} that stand in one part only", alone))
-    few = [f"{n} ({counts['train'][n]})" for n in names if counts["train"][n] < FEWEST]
-    if few:
-        raise DataError(_listed(f"classes with fewer than {FEWEST} training images", few))
-
-
-def _listed(what: str, items: list[str]) -> str:
-    """What is wrong, with the first ten of the items."""
-    rest = f"\n  and {len(items) - 10} more" if len(items) > 10 else ""
-    return f"data.folder: {len(items)} {what}:" + "".join(f"\n  {i}" for i in items[:10]) + rest

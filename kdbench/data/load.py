@@ -1,6 +1,6 @@
 """The training part of a data set as tensors, and its fixed split."""
 
-import hashlib
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdbench.data.contents import checksum, statistics
 from kdbench.data.datasets import find_data_set
-from kdbench.data.files import DataError, DataSet, arrays, check, data_folder
+from kdbench.data.files import DataError, arrays, check, data_folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +55,7 @@ def load(name: str, folder: Path | str | None = None) -> TrainingData:
     """
     data_set = find_data_set(name, folder)
     images, labels = arrays(name, data_set, "train", folder)
-    mean, std = statistics(data_set, images)
+    mean, std = data_set.statistics or statistics(images, data_set.scale)
     return TrainingData(
         name,
         as_tensor(images),
@@ -63,33 +64,17 @@ def load(name: str, folder: Path | str | None = None) -> TrainingData:
         data_set.scale,
         mean,
         std,
-        checksum(images, labels),
+        data_set.checksums.get("train") or checksum(images, labels),
     )
 
 
 def as_tensor(images: np.ndarray) -> Tensor:
     """`images` with its channels innermost in memory: as `Views` keeps them, so that on the
-    CPU both share one copy."""
-    return torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
-
-
-def statistics(
-    data_set: DataSet, images: np.ndarray
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel of scaled training images (float64 sums)."""
-    if data_set.mean is not None and data_set.std is not None:
-        return data_set.mean, data_set.std
-    scaled = images.astype(np.float64) / data_set.scale
-    mean, std = scaled.mean(axis=(0, 2, 3)), scaled.std(axis=(0, 2, 3))
-    # Six digits, so that the last bits of a sum, which machines may differ in, do not show.
-    return tuple(np.round(mean, 6).tolist()), tuple(np.round(std, 6).tolist())
-
-
-def checksum(images: np.ndarray, labels: np.ndarray) -> str:
-    """12 hex digits of sha256 over the images' bytes, then the labels' (little-endian int64)."""
-    digest = hashlib.sha256(np.ascontiguousarray(images).data)
-    digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
-    return digest.hexdigest()[:12]
+    CPU both share one copy. Images that are mapped from a file in this order stay there."""
+    with warnings.catch_warnings():
+        # Of a file that is mapped for reading. Nobody writes to images.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
 
 
 def verify_test_files(name: str, folder: Path | str | None = None) -> None:

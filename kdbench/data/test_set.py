@@ -6,9 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from kdbench.data.contents import checksum, statistics
 from kdbench.data.datasets import find_data_set
 from kdbench.data.files import arrays
-from kdbench.data.load import as_tensor, checksum, statistics
+from kdbench.data.load import as_tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,10 +37,8 @@ def open_test_set(name: str, folder: Path | str | None = None) -> TestData:
     """The test part of `name` from `data_folder(folder)`. Raises as `kdbench.data.load` does."""
     data_set = find_data_set(name, folder)
     images, labels = arrays(name, data_set, "test", folder)
-    training = images
-    if data_set.mean is None or data_set.std is None:
-        training, _ = arrays(name, data_set, "train", folder)
-    mean, std = statistics(data_set, training)
+    known = data_set.statistics
+    mean, std = known or statistics(arrays(name, data_set, "train", folder)[0], data_set.scale)
     return TestData(
         name,
         as_tensor(images),
@@ -48,5 +47,5 @@ def open_test_set(name: str, folder: Path | str | None = None) -> TestData:
         data_set.scale,
         mean,
         std,
-        checksum(images, labels),
+        data_set.checksums.get("test") or checksum(images, labels),
     )

@@ -21,7 +21,7 @@ from kdbench.records.measures import ACCURACY, MEASURES
 from kdbench.records.spec import Recipe
 from kdbench.registry import KINDS, URL, Paper, balanced
 from kdbench.stats.analysis import MODERATED, TESTS
-from kdbench.study.data_names import FOLDER_KEYS, data_name
+from kdbench.study.data_names import ALL_OWN_KEYS, data_name
 from kdbench.study.fields import cite_key, number, one_of, readable, safe_name, seeds
 from kdbench.study.model_names import MODEL_KEYS, model_name
 from kdbench.study.weights_files import weights_file
@@ -61,8 +61,8 @@ class Data(Part):
     """Which images, how many of the training images validate, and which views are drawn.
 
     `labelled` is a number of images, or a share of those that validation leaves, which keep
-    their labels; the others are images without labels. In a file, `folder`, `size`, `channels`
-    and `test` stand in place of `name` for images of a user's own.
+    their labels; the others are images without labels. In a file, `folder`, `arrays` or `hub` with
+    keys of its own stands in place of `name` for images of a user's own.
     """
 
     name: Annotated[str, BeforeValidator(data_name)]
@@ -74,10 +74,10 @@ class Data(Part):
     @model_validator(mode="before")
     @classmethod
     def _own_images(cls, raw: Any) -> Any:
-        if not isinstance(raw, Mapping) or not FOLDER_KEYS & set(raw):
+        if not isinstance(raw, Mapping) or not ALL_OWN_KEYS & set(raw):
             return raw
-        rest = {key: value for key, value in raw.items() if key not in FOLDER_KEYS}
-        return {**rest, "name": {key: raw[key] for key in raw if key in {*FOLDER_KEYS, "name"}}}
+        rest = {key: value for key, value in raw.items() if key not in ALL_OWN_KEYS}
+        return {**rest, "name": {key: raw[key] for key in raw if key in {*ALL_OWN_KEYS, "name"}}}
 
 
 class Slot(Part):

@@ -11,7 +11,7 @@ from kdbench.methods import METHODS
 from kdbench.methods.networks import TEACHER, RoleModels, Stage
 from kdbench.registry import did_you_mean
 from kdbench.study import references
-from kdbench.study.data_names import FOLDER_KEYS
+from kdbench.study.data_names import ALL_OWN_KEYS
 from kdbench.study.fields import SHORT, unknown_key
 from kdbench.study.model_names import MODEL_KEYS
 from kdbench.study.part_faults import look_faults, recipe_faults
@@ -80,6 +80,8 @@ def message(error: Any, raw: Mapping[str, Any]) -> str:
     # A mapping's key that is wrong has `[key]` there.
     path = [p for p in path if not str(p).startswith(("literal[", "constrained-", "[key]"))]
     text = error["msg"].removeprefix("Value error, ")
+    if path == ["data", "name"] and isinstance(error["input"], Mapping):
+        return f"data: {text}"  # images of a user's own have no name in the file
     shows_value = text.startswith("unknown") or "is not a name" in text or "is not a citat" in text
     given = "" if shows_value else f", not {SHORT.repr(error['input'])}"
     return f"{place_of(path, raw)}{text[0].lower()}{text[1:]}{given}"
@@ -120,7 +122,7 @@ def _fields_at(path: list[Any]) -> set[str]:
         return set(CitedSource.model_fields)
     names = tuple(str(part) for part in path if not isinstance(part, int))
     if names == ("data",):
-        return set(Data.model_fields) | FOLDER_KEYS
+        return set(Data.model_fields) | ALL_OWN_KEYS
     if names in {("student",), ("teacher",)}:
         return set(parts[names].model_fields) | MODEL_KEYS
     return set(parts.get(names, Part).model_fields)

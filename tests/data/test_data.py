@@ -9,6 +9,7 @@ import socket
 import struct
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from torchvision.transforms import functional as tv
 
 from kdbench import data as kd
 from kdbench.data import VIEWS, DataError, Views
+from kdbench.data import augment as augment_module
 from kdbench.data.builtin import BUILTIN, _digits_parts
 from kdbench.data.datasets import DATASETS, _check
 from kdbench.data.files import File
@@ -742,6 +744,30 @@ def test_views_on_cuda_are_those_of_the_cpu(augment):
     position = torch.arange(6)
     for view in range(here.count):
         assert torch.equal(there.take(position, view).cpu(), here.take(position, view))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("augment", VIEWS)
+def test_images_too_many_for_the_device_give_the_same_views(augment, monkeypatch):
+    data = small()
+    there = Views(data, augment, "cuda")
+    monkeypatch.setattr(augment_module, "place_of_images", lambda *_: torch.device("cpu"))
+    sent = Views(data, augment, "cuda")
+    assert sent._store.device.type == "cpu"
+    position = torch.arange(6, device="cuda")
+    for view in (*range(there.count), None, torch.arange(6, device="cuda") % there.count):
+        batch = sent.take(position, view)
+        assert batch.device.type == "cuda"
+        assert torch.equal(batch, there.take(position, view))
+
+
+def test_images_stay_on_the_host_where_they_would_fill_a_gpu(monkeypatch):
+    gpu = SimpleNamespace(total_memory=2 * small().images.nbytes)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: gpu)
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    assert augment_module.place_of_images(small().images, cuda) == cuda
+    assert augment_module.place_of_images(small(count=7).images, cuda) == cpu
+    assert augment_module.place_of_images(small(count=7).images, cpu) == cpu
 
 
 def test_a_plan_needs_no_pixels(digits):

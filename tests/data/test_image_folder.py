@@ -1,17 +1,36 @@
 """A user's own images: which files are taken, what becomes of their pixels, what is refused."""
 
+import dataclasses
+import hashlib
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from kdbench.data import DataError, load
+from kdbench.data import VIEWS, DataError, Views, load, packed
 from kdbench.data.image_folder import FolderSettings, ImageFolder, decode
 from kdbench.data.packed import is_packed, remember
 from kdbench.data.test_set import open_test_set
+from kdbench.records.files import DiskFull
 from kdbench.registry import UnknownName
 
 RGB = FolderSettings(8)
 NAMES = ("chat", "Öl", "日本")
+
+
+class FullDisk:
+    """`shutil` on a disk with a byte left."""
+
+    rmtree = shutil.rmtree
+
+    @staticmethod
+    def disk_usage(path):
+        return SimpleNamespace(free=1)
 
 
 def picture(seed, side=12, channels=3):
@@ -162,7 +181,7 @@ def test_what_is_wrong_is_listed(tree, tmp_path, spoil, parts):
         load(remember(ImageFolder(tree, RGB)), tmp_path / "cache")
     for part in parts:
         assert part in str(error.value)
-    assert not list((tmp_path / "cache").rglob("*.npz"))
+    assert not list((tmp_path / "cache").glob("packed/flowers*"))
 
 
 @pytest.mark.parametrize(
@@ -183,14 +202,66 @@ def test_a_layout_that_is_neither_form_is_refused(tree, below, share, message):
 def test_a_damaged_pack_is_named(tree, tmp_path):
     name = remember(ImageFolder(tree, RGB))
     load(name, tmp_path)
-    path = tmp_path / "packed" / name / "train.npz"
+    path = tmp_path / "packed" / name / "train-pixels.npy"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"train\.npz is damaged.*Delete it"):
+    with pytest.raises(DataError, match=r"train-pixels\.npy is damaged.*Delete it"):
         load(name, tmp_path)
     path.unlink()
     assert len(load(name, tmp_path).labels) == 18
+    (path.parent / "packed.json").write_text("[]")
+    with pytest.raises(DataError, match=r"packed\.json is damaged. Delete it"):
+        load(name, tmp_path)
+
+
+def test_files_that_change_after_they_were_hashed_are_not_packed_under_their_old_address(
+    tree, tmp_path
+):
+    name = remember(ImageFolder(tree, RGB))
+    save(tree / "train" / "chat" / "0.png", picture(999))
+    with pytest.raises(DataError, match="changed while they were read"):
+        load(name, tmp_path)
+    assert not list(tmp_path.glob("packed/flowers*"))
+
+
+def test_images_for_which_there_is_no_room_are_said_before_any_is_read(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(packed, "shutil", FullDisk)
+    monkeypatch.setattr(ImageFolder, "examples", lambda _: pytest.fail("images are read"))
+    with pytest.raises(DiskFull, match=r"no room for .*pixels\.npy"):
+        load(remember(ImageFolder(tree, RGB)), tmp_path)
+    assert not list(tmp_path.glob("packed/flowers*"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the maps of a process are Linux's")
+def test_pixels_stay_in_their_file(tree, tmp_path):
+    name = remember(ImageFolder(tree, RGB))
+    for data in (load(name, tmp_path), open_test_set(name, tmp_path)):
+        start = data.images.data_ptr()
+        ranges = [line.split()[::5] for line in Path("/proc/self/maps").read_text().splitlines()]
+        (where,) = (
+            path[0]
+            for span, *path in ranges
+            if path and int(span.split("-")[0], 16) <= start < int(span.split("-")[1], 16)
+        )
+        assert where.endswith("-pixels.npy")
+        assert Views(data)._store.data_ptr() == start
+
+
+def test_what_is_read_from_the_file_is_what_was_in_memory(tree, tmp_path):
+    """The checksum and statistics of the whole arrays, taken in one piece."""
+    data = load(remember(ImageFolder(tree, RGB)), tmp_path)
+    images = data.images.numpy()
+    whole = hashlib.sha256(np.ascontiguousarray(images).tobytes() + data.labels.numpy().tobytes())
+    assert data.checksum == whole.hexdigest()[:12]
+    scaled = images.astype(np.float64) / 255
+    assert data.mean == tuple(np.round(scaled.mean((0, 2, 3)), 6))
+    assert data.std == tuple(np.round(scaled.std((0, 2, 3)), 6))
+    held = dataclasses.replace(data, images=data.images.clone())
+    for augment in VIEWS:
+        mapped, own = Views(data, augment), Views(held, augment)
+        position, view = torch.arange(18), torch.arange(18) % mapped.count
+        assert torch.equal(mapped.take(position, view), own.take(position, view))
 
 
 @pytest.mark.parametrize(

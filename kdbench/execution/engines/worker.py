@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 
+from kdbench.data.augment import place_of_images
 from kdbench.data.load import TrainingData, load
 from kdbench.execution.engines.protocol import (
     CostsMeasured,
@@ -42,8 +43,9 @@ class Worker:
         if on_gpu:
             # fp32 means float32, not the matrix units' shorter TF32.
             torch.backends.cudnn.allow_tf32 = False
-        # Capturing steps as CUDA graphs pays on a GPU alone.
-        self.graphs = GraphPool() if on_gpu and can_capture(self.device) else None
+        # Capturing steps as CUDA graphs pays on a GPU alone, and takes images that are there.
+        there = place_of_images(self.data.images, self.device) == self.device
+        self.graphs = GraphPool() if on_gpu and there and can_capture(self.device) else None
         self.context = TrainingContext(self.store, self.data, self.device)
 
     def run_task(
