@@ -148,7 +148,8 @@ class PlanFile:
     keys of the data set's and of the models' papers; `listing` describes each run by its id.
     Scores that come from elsewhere have no data, models and recipe, and say
     with `score` what they measure. `teacher_weights` names the file that the teacher came from,
-    if it was not trained here. `looks` are the numbers of seeds at which the study is judged, if
+    if it was not trained here, and `teacher_input` says how its images are made, if other than
+    the students'. `looks` are the numbers of seeds at which the study is judged, if
     there are several.
     """
 
@@ -173,6 +174,7 @@ class PlanFile:
     test: str = "paired-t"
     looks: tuple[int, ...] = ()
     teacher_weights: str = ""
+    teacher_input: str = ""
 
     @staticmethod
     def from_dict(raw: Mapping[str, Any]) -> "PlanFile":
@@ -213,8 +215,9 @@ class PlanFile:
             del plan["test"]
         if not self.looks:
             del plan["looks"]
-        if not self.teacher_weights:
-            del plan["teacher_weights"]
+        for name in ("teacher_weights", "teacher_input"):
+            if not plan[name]:
+                del plan[name]
         for name in ("nesterov", "warmup", "clip"):
             if self.recipe and plan["recipe"][name] == YOUNGER[name]:
                 del plan["recipe"][name]

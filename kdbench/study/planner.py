@@ -22,6 +22,7 @@ from kdbench.study.load import StudyError
 from kdbench.study.looks import compared_rows, undecided
 from kdbench.study.plan import Plan, Row, Settings, Trial, hparams_of, settings_of
 from kdbench.study.schema import Entry, Study
+from kdbench.study.teacher_input import with_teacher_input
 from kdbench.study.teacher_outputs import TeacherOutputs
 
 
@@ -30,7 +31,7 @@ class Planner:
     model that cannot be used."""
 
     def __init__(self, study: Study, data: TrainingData, store: Store, tune: bool = True) -> None:
-        self.study = study
+        self.study = study = with_teacher_input(study, data)
         self.data = data
         self.store = store
         self.tune = study.tune if tune else None

@@ -25,6 +25,7 @@ from kdbench.study.model_names import MODEL_KEYS, model_name
 from kdbench.study.weights_files import weights_file
 
 Name = Annotated[str, BeforeValidator(safe_name)]
+Number = Annotated[float, BeforeValidator(number)]
 Positive = Annotated[float, BeforeValidator(number), Field(gt=0)]
 NotNegative = Annotated[float, BeforeValidator(number), Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
@@ -91,15 +92,31 @@ class Slot(Part):
         return {**rest, "model": {key: raw[key] for key in raw if key in MODEL_KEYS}}
 
 
+class Normalise(Part):
+    """What is taken from each channel of images from 0 to 1, and what it is then divided by."""
+
+    mean: Annotated[tuple[Number, ...], Field(min_length=1)]
+    std: Annotated[tuple[Positive, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _one_for_each(self) -> "Normalise":
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"{len(self.mean)} values in mean and {len(self.std)} in std")
+        return self
+
+
 class Teacher(Slot):
     """The teacher: a run like any other. `seed: per-seed` gives each seed its own. It learns
     from the labels that the students have; with `labelled: all` from those of all images. With
-    `weights`, a file, it is not trained."""
+    `weights`, a file, it is not trained, and `normalise` is how it was. It sees images of `size`
+    pixels a side, where that is given."""
 
     method: MethodKey = TEACHER.method
     seed: Seed | Literal["per-seed"] = 0
     weights: WeightsFile | None = None
     labelled: Literal["all"] | None = None
+    size: Annotated[int, Field(ge=4, le=1024, strict=True)] | None = None
+    normalise: Normalise | None = None
 
 
 class RecipePart(Part):

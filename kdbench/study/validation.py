@@ -21,6 +21,7 @@ from kdbench.study.schema import (
     Entry,
     Final,
     LrRange,
+    Normalise,
     Part,
     PublishedNumber,
     RecipePart,
@@ -106,6 +107,7 @@ def _fields_at(path: list[Any]) -> set[str]:
         ("data", "unlabelled"): Unlabelled,
         ("student",): Slot,
         ("teacher",): Teacher,
+        ("teacher", "normalise"): Normalise,
         ("recipe",): RecipePart,
         ("tune",): Tune,
         ("tune", "shared"): Shared,
@@ -202,6 +204,11 @@ def teacher_faults(teacher: Teacher) -> list[str]:
     """What is wrong with the teacher's method: it can use no network but its own."""
     if teacher.weights and teacher.seed != 0:
         return ["teacher.seed: a file of weights is one teacher; leave the seed out"]
+    if teacher.normalise and not teacher.weights:
+        return [
+            "teacher.normalise: a teacher that is trained here sees the data's own mean and "
+            "standard deviation; it stands beside weights"
+        ]
     needed = sorted(slots_of(METHODS[teacher.method]()) - {"student"})
     return [
         f"teacher.method: '{teacher.method}' learns from another network ('{slot}'), and a "
