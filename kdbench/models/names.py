@@ -3,11 +3,14 @@
 `torchvision:resnet18`, `timm:resnet18` and `nets.py:TinyNet`, the last of a user's file. What such
 a model is built with follows as JSON: `options` that its function is given, `layers` that the
 study names, and the checksum of the file. So one text says exactly which network a run trained.
+
+The name of any model, those of the registry too, may end in what it sees of the study's images:
+`resnet8{"input":{"size":64}}`.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kdbench.errors import KdbenchError
@@ -15,6 +18,38 @@ from kdbench.errors import KdbenchError
 
 class BadModelName(KdbenchError, ValueError):
     """A model's name cannot be read; the message says what it should be."""
+
+
+@dataclass(frozen=True)
+class NetworkInput:
+    """What a network sees: images scaled to `size` pixels a side (0: as they are), each channel
+    then times `scale` plus `shift` (empty: as they are)."""
+
+    size: int = 0
+    scale: tuple[float, ...] = ()
+    shift: tuple[float, ...] = ()
+
+
+def with_input(name: str, given: NetworkInput) -> str:
+    """The name of the model `name` that sees what `given` says, whatever it saw before."""
+    base, _, text = without_input(name)[0].partition("{")
+    parts = json.loads("{" + text) if text else {}
+    parts["input"] = {key: value for key, value in asdict(given).items() if value}
+    return base + json.dumps(parts, sort_keys=True, separators=(",", ":"))
+
+
+def without_input(name: str) -> tuple[str, NetworkInput | None]:
+    """The name of a model that sees the study's images, and what `name` says that it sees."""
+    base, brace, text = name.partition("{")
+    if not brace:
+        return name, None
+    parts = json.loads(brace + text)
+    given = parts.pop("input", None)
+    if given is None:
+        return name, None
+    rest = json.dumps(parts, sort_keys=True, separators=(",", ":")) if parts else ""
+    values = (tuple(given.get(key, ())) for key in ("scale", "shift"))
+    return base + rest, NetworkInput(given.get("size", 0), *values)
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from kdbench.models import mobilenet, resnet, shufflenet, tutorial, vgg, wrn
 from kdbench.models.digits import DigitsCNN, DigitsCNNSmall
 from kdbench.models.find_layers import NoLayers
 from kdbench.models.foreign import build_foreign
+from kdbench.models.inputs import with_input_layer
 from kdbench.models.mnist import MnistCNN, MnistMLP
 from kdbench.models.mobilenet import MobileNetV2
-from kdbench.models.names import is_foreign
+from kdbench.models.names import is_foreign, without_input
 from kdbench.models.resnet import ResNet
 from kdbench.models.resnet50 import ResNet50
 from kdbench.models.shufflenet import ShuffleNetV1, ShuffleNetV2
@@ -105,7 +106,8 @@ MODELS: Registry[Builder] = Registry(
 
 def paper_of(name: str) -> Paper | None:
     """The paper of the model `name`, or None if it has none."""
-    return None if is_foreign(name) else getattr(MODELS[name], "paper", None)
+    base, _ = without_input(name)
+    return None if is_foreign(base) else getattr(MODELS[base], "paper", None)
 
 
 def build(name: str, image_shape: ImageShape, classes: int) -> nn.Module:
@@ -114,23 +116,28 @@ def build(name: str, image_shape: ImageShape, classes: int) -> nn.Module:
     `image_shape` is channels x height x width in pixels. Raises `UnknownName`, and `BrokenModel`
     (a `ValueError`) for fewer than 2 classes and for images that the model cannot take.
     """
-    builder = partial(build_foreign, name) if is_foreign(name) else MODELS[name]
+    base, given = without_input(name)
+    builder = partial(build_foreign, base) if is_foreign(base) else MODELS[base]
     if classes < 2:
         raise BrokenModel(f"model {name} needs at least 2 classes; given {classes}")
-    shape = _triple(image_shape)
+    shape = seen = _triple(image_shape)
+    if given and given.size:
+        seen = (shape[0], given.size, given.size)
     try:
-        model = builder(shape, classes)
+        model = builder(seen, classes)
     except NoLayers as error:
         raise BrokenModel(f"model {name}: {error}") from error
     except KdbenchError:
         raise
     except ValueError as error:
-        given = "x".join(map(str, shape))
-        raise BrokenModel(f"model {name} cannot take images of {given}: {error}") from error
+        size = "x".join(map(str, seen))
+        raise BrokenModel(f"model {name} cannot take images of {size}: {error}") from error
     if not isinstance(model, nn.Module):
         raise BrokenModel(f"model {name} is built as a {type(model).__name__}, not an nn.Module")
     if "logits" not in getattr(model, "nodes", {}):
         raise BrokenModel(f"model {name} has no attribute `nodes` that names at least `logits`")
+    if given:
+        model = with_input_layer(model, given)
     model.built_as = (name, shape, classes)  # type: ignore[assignment]
     return model
 

@@ -161,9 +161,10 @@ class PlanFile:
     keys of the data set's and of the models' papers; `listing` describes each run by its id.
     Scores that come from elsewhere have no data, models and recipe, and say
     with `score` what they measure. `teacher_weights` names the file that the teacher came from,
-    if it was not trained here. `looks` are the numbers of seeds at which the study is judged, if
-    there are several. `measure` is the score that is compared and tuned (`records.measures`).
-    `taken` says which rows were not run for this study.
+    if it was not trained here, and `teacher_input` says how its images are made, if other than
+    the students'. `looks` are the numbers of seeds at which the study is judged, if there are
+    several. `measure` is the score that is compared and tuned (`records.measures`). `taken` says
+    which rows were not run for this study.
     """
 
     study: str
@@ -189,6 +190,7 @@ class PlanFile:
     teacher_weights: str = ""
     measure: str = ACCURACY.key
     taken: PlanTaken | None = None
+    teacher_input: str = ""
 
     @staticmethod
     def from_dict(raw: Mapping[str, Any]) -> "PlanFile":
@@ -234,8 +236,9 @@ class PlanFile:
             del plan["measure"]
         if self.taken is None:
             del plan["taken"]
-        if not self.teacher_weights:
-            del plan["teacher_weights"]
+        for name in ("teacher_weights", "teacher_input"):
+            if not plan[name]:
+                del plan[name]
         for name, default in YOUNGER.items():
             # The first reports have `storage`.
             if self.recipe and name != "storage" and plan["recipe"][name] == default:

@@ -25,6 +25,7 @@ from kdbench.study.graph import labelled_count
 from kdbench.study.plan import Node, Plan, Row, Trial
 from kdbench.study.planner import Planner
 from kdbench.study.schema import Study, Tune
+from kdbench.study.teacher_input import described
 
 #: Prose and copied numbers, which only the text of a report depends on: not hashed.
 NOT_HASHED: dict[str, Any] = {"question": True, "report": {"published": True, "sources": True}}
@@ -49,6 +50,7 @@ def plan_file(planner: Planner, plan: Plan) -> PlanFile:
         test=study.report.test,
         looks=study.final.looks,
         teacher_weights=study.teacher.weights or "",
+        teacher_input=described(study),
         tune=_tune(planner.tune),
         teachers=plan.teachers,
         published=tuple(number.model_dump() for number in study.report.published),
@@ -86,8 +88,9 @@ def _hashed(study: Study) -> dict[str, Any]:
             content["data"]["unlabelled"],
             content["teacher"]["labelled"],
         )
-    if study.teacher.weights is None:
-        del content["teacher"]["weights"]
+    for name in ("weights", "size", "normalise"):
+        if content["teacher"][name] is None:
+            del content["teacher"][name]
     if study.report.test == PAIRED:
         del content["report"]["test"]
     if study.report.score == ACCURACY.key:

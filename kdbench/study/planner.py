@@ -23,6 +23,7 @@ from kdbench.study.load import StudyError
 from kdbench.study.looks import compared_rows, undecided
 from kdbench.study.plan import Plan, Row, Settings, Trial, hparams_of, measure_of, settings_of
 from kdbench.study.schema import Entry, Study
+from kdbench.study.teacher_input import with_teacher_input
 from kdbench.study.teacher_outputs import TeacherOutputs
 
 
@@ -39,7 +40,8 @@ class Planner:
         tune: bool = True,
         base: BaseReport | None = None,
     ) -> None:
-        self.study, self.base = study, base
+        self.study, self.base = with_teacher_input(study, data), base
+        study = self.study
         self.data = data
         self.store = store
         self.tune = study.tune if tune else None

@@ -3,52 +3,39 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from kdbench.data import VIEWS
 from kdbench.data.changes import POLICIES
-from kdbench.methods import METHODS
 from kdbench.methods.networks import TEACHER
 from kdbench.records.measures import ACCURACY, MEASURES
 from kdbench.records.spec import Recipe
 from kdbench.registry import KINDS, URL, Paper, balanced
 from kdbench.stats.analysis import MODERATED, TESTS
 from kdbench.study.data_names import ALL_OWN_KEYS, data_name
-from kdbench.study.fields import cite_key, number, one_of, readable, safe_name, seeds
-from kdbench.study.model_names import MODEL_KEYS, model_name
-from kdbench.study.weights_files import weights_file
-
-Name = Annotated[str, BeforeValidator(safe_name)]
-Positive = Annotated[float, BeforeValidator(number), Field(gt=0)]
-NotNegative = Annotated[float, BeforeValidator(number), Field(ge=0)]
-BelowOne = Annotated[float, BeforeValidator(number), Field(ge=0, lt=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
-Seeds = Annotated[tuple[Seed, ...], BeforeValidator(seeds)]
-Count = Annotated[int, Field(ge=1, lt=2**31, strict=True)]
-Share = Annotated[float, Field(gt=0, lt=1, strict=True)]
-Prose = Annotated[str, AfterValidator(readable)]
-Text = Annotated[Prose, Field(pattern=r"\S")]
-CiteKey = Annotated[str, BeforeValidator(cite_key)]
-ModelName = Annotated[str, BeforeValidator(model_name)]
-WeightsFile = Annotated[str, BeforeValidator(weights_file)]
-Precision = Annotated[str, one_of("precision", ("fp32", "bf16"))]
-MethodKey = Annotated[str, one_of("method", METHODS)]
+from kdbench.study.fields import number, one_of
+from kdbench.study.model_names import MODEL_KEYS
+from kdbench.study.part import (
+    BelowOne,
+    CiteKey,
+    Count,
+    MethodKey,
+    ModelName,
+    Name,
+    NotNegative,
+    Number,
+    Part,
+    Positive,
+    Precision,
+    Prose,
+    Seed,
+    Seeds,
+    Share,
+    Text,
+    WeightsFile,
+)
 
 SCHEDULES = ("constant", "cosine", "step", "one-cycle")
-
-
-class Part(BaseModel):
-    """A part of a study file. Unknown keys are errors; a part cannot be changed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Unlabelled(Part):
@@ -94,15 +81,31 @@ class Slot(Part):
         return {**rest, "model": {key: raw[key] for key in raw if key in MODEL_KEYS}}
 
 
+class Normalise(Part):
+    """What is taken from each channel of images from 0 to 1, and what it is then divided by."""
+
+    mean: Annotated[tuple[Number, ...], Field(min_length=1)]
+    std: Annotated[tuple[Positive, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _one_for_each(self) -> "Normalise":
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"{len(self.mean)} values in mean and {len(self.std)} in std")
+        return self
+
+
 class Teacher(Slot):
     """The teacher: a run like any other. `seed: per-seed` gives each seed its own. It learns
     from the labels that the students have; with `labelled: all` from those of all images. With
-    `weights`, a file, it is not trained."""
+    `weights`, a file, it is not trained, and `normalise` is how it was. It sees images of `size`
+    pixels a side, where that is given."""
 
     method: MethodKey = TEACHER.method
     seed: Seed | Literal["per-seed"] = 0
     weights: WeightsFile | None = None
     labelled: Literal["all"] | None = None
+    size: Annotated[int, Field(ge=4, le=1024, strict=True)] | None = None
+    normalise: Normalise | None = None
 
 
 class RecipePart(Part):

@@ -14,6 +14,7 @@ from kdbench.study import references
 from kdbench.study.data_names import ALL_OWN_KEYS
 from kdbench.study.fields import SHORT, unknown_key
 from kdbench.study.model_names import MODEL_KEYS
+from kdbench.study.part import Part
 from kdbench.study.part_faults import look_faults, recipe_faults
 from kdbench.study.schema import (
     CitedSource,
@@ -21,7 +22,7 @@ from kdbench.study.schema import (
     Entry,
     Final,
     LrRange,
-    Part,
+    Normalise,
     PublishedNumber,
     RecipePart,
     Report,
@@ -108,6 +109,7 @@ def _fields_at(path: list[Any]) -> set[str]:
         ("data", "unlabelled"): Unlabelled,
         ("student",): Slot,
         ("teacher",): Teacher,
+        ("teacher", "normalise"): Normalise,
         ("recipe",): RecipePart,
         ("tune",): Tune,
         ("tune", "shared"): Shared,
@@ -204,6 +206,11 @@ def teacher_faults(teacher: Teacher) -> list[str]:
     """What is wrong with the teacher's method: it can use no network but its own."""
     if teacher.weights and teacher.seed != 0:
         return ["teacher.seed: a file of weights is one teacher; leave the seed out"]
+    if teacher.normalise and not teacher.weights:
+        return [
+            "teacher.normalise: a teacher that is trained here sees the data's own mean and "
+            "standard deviation; it stands beside weights"
+        ]
     needed = sorted(slots_of(METHODS[teacher.method]()) - {"student"})
     return [
         f"teacher.method: '{teacher.method}' learns from another network ('{slot}'), and a "

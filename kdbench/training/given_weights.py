@@ -78,6 +78,11 @@ def fitting_weights(path: Path, model: str, data: TrainingData) -> dict[str, Ten
         for name in expected
         if name in weights and weights[name].shape != expected[name].shape
     ]
+    if count := _other_classes(weights, expected, data.classes):
+        raise BadWeights(
+            f"{path} tells {count} classes apart, and {data.name} has {data.classes}; a teacher "
+            "needs the classes of the study's data: train its classifier on them first"
+        )
     lists = {
         "missing": [name for name in expected if name not in weights],
         "not of this network": [name for name in weights if name not in expected],
@@ -91,6 +96,19 @@ def fitting_weights(path: Path, model: str, data: TrainingData) -> dict[str, Ten
     if bad := [n for n, value in weights.items() if not bool(value.isfinite().all())]:
         raise BadWeights(f"{path} holds values that are no finite numbers: {_short(bad)}")
     return {name: weights[name].to(expected[name].dtype).contiguous() for name in expected}
+
+
+def _other_classes(
+    weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], classes: int
+) -> int:
+    """How many classes the weights are for, where that is all that does not fit; else 0."""
+    if weights.keys() != expected.keys():
+        return 0
+    pairs = [(weights[n], value) for n, value in expected.items()]
+    wrong = [(given, value) for given, value in pairs if given.shape != value.shape]
+    counts = {given.shape[:1] for given, _ in wrong}
+    same = all(v.shape[:1] == (classes,) and g.shape[1:] == v.shape[1:] for g, v in wrong)
+    return counts.pop()[0] if same and len(counts) == 1 and counts != {()} else 0
 
 
 def keep_given(store: Store, spec: RunSpec, path: Path, data: TrainingData) -> None:

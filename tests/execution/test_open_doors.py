@@ -4,9 +4,11 @@ import shutil
 
 import pytest
 import torch
+from torchvision.transforms.v2 import functional as transforms
 
 import kdbench
-from kdbench.data import Views, load
+from kdbench.data.datasets import find_data_set
+from kdbench.data.files import arrays
 from kdbench.execution.run_study import Options, prepare, run_study
 from kdbench.study.load import StudyError
 
@@ -28,12 +30,24 @@ STUDY = """
 name: mine
 data: {name: digits, validation: 200}
 student: {model: "./nets.py:TinyNet", options: {width: 4}}
-teacher: {model: "./nets.py:TinyNet", options: {width: 16}, weights: teacher.pth}
+teacher:
+  model: "./nets.py:TinyNet"
+  options: {width: 16}
+  weights: teacher.pth
+  size: 12
+  normalise: {mean: [0.3], std: [0.4]}
 recipe: {epochs: 2, batch: 64, lr: 1.0e-2}
 methods: [ce, kd, {method: hint, hparams: {layer: stage1, beta: 1}}]
 final: {seeds: [0, 1], epoch: best}
 report: {reference: ce}
 """
+
+
+def images_of(part):
+    """Images as the teacher's own loop made them, and their labels."""
+    pixels, labels = arrays("digits", find_data_set("digits"), part, None)
+    larger = transforms.resize(torch.from_numpy(pixels) / 16, [12, 12])
+    return (larger - 0.3) / 0.4, torch.from_numpy(labels)
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +60,11 @@ def folder(tmp_path_factory):
     exec(NETS, namespace)
     torch.manual_seed(0)
     teacher = namespace["TinyNet"]((1, 8, 8), 10, width=16)
-    views = Views(load("digits"))
+    images, labels = images_of("train")
     optimizer = torch.optim.Adam(teacher.parameters(), 0.01)
     for _ in range(60):
-        position = torch.randint(len(views), (256,))
-        logits = teacher(views.take(position))
-        loss = torch.nn.functional.cross_entropy(logits, views.labels[position])
+        position = torch.randint(len(labels), (256,))
+        loss = torch.nn.functional.cross_entropy(teacher(images[position]), labels[position])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -66,14 +79,27 @@ def root(folder):
     return root
 
 
+def accuracy_of_the_teacher(folder):
+    """In %, on the test images, without kdbench's own way to it."""
+    namespace = {}
+    exec(NETS, namespace)
+    teacher = namespace["TinyNet"]((1, 12, 12), 10, width=16).eval()
+    teacher.load_state_dict(torch.load(folder / "teacher.pth", weights_only=True)["model"])
+    images, labels = images_of("test")
+    with torch.no_grad():
+        return 100 * (teacher(images).argmax(1) == labels).double().mean().item()
+
+
 def test_a_study_of_own_networks_and_teacher_gives_a_leaderboard(root, folder):
     board = kdbench.load_report(root / "reports" / "mine")
     assert set(board.table["method"]) >= {"ce", "kd", "hint", "teacher"}
     assert (board.table["state"] == "done").all()
     teacher = board.table[board.table["row"] == "teacher"].iloc[0]
     assert teacher["accuracy"] > 60  # it was trained, and not here
+    assert teacher["accuracy"] == pytest.approx(accuracy_of_the_teacher(folder), abs=0.2)
     text = " ".join(board.captions)
     assert "whose weights come from teacher.pth#" in text
+    assert "scaled to 12x12 (bilinear, antialiased) and normalised by the mean 0.3" in text
     assert 'TinyNet{"options":{"width":4}' in text
 
 
@@ -110,7 +136,7 @@ def test_an_edited_network_is_another_network(root, folder, tmp_path):
         ("width: 16", "width: 15", "of another shape: conv.weight is 16x1x3x3 in the file"),
         ("teacher.pth", "techer.pth", "cannot read the weights"),
         ("teacher.pth", "nets.py", "cannot be read as weights"),
-        ("weights: teacher.pth", "weights: teacher.pth, seed: 3", "leave the seed out"),
+        ("weights: teacher.pth", "weights: teacher.pth\n  seed: 3", "leave the seed out"),
         ("options: {width: 4}", "options: {depth: 4}", "unexpected keyword argument 'depth'"),
         ("options: {width: 4}", "options: {width: 2026-01-01}", "should hold numbers, texts"),
         ("options: {width: 4}", "options: {width: .nan}", "should hold numbers, texts"),

@@ -73,6 +73,13 @@ def test_what_does_not_fit_is_listed(tmp_path, data, state):
     assert f"of another shape: {names[-1]} is 100 in the file and 10 in {MODEL}" in text
 
 
+@pytest.mark.parametrize("count", [2, 1000])
+def test_a_teacher_of_other_classes_is_refused_with_both_counts(tmp_path, data, count):
+    torch.save(models.build(MODEL, data.shape, count).state_dict(), tmp_path / "x.pth")
+    with pytest.raises(BadWeights, match=f"tells {count} classes apart, and digits has 10;"):
+        fitting_weights(tmp_path / "x.pth", MODEL, data)
+
+
 def test_values_that_are_no_numbers_are_refused(tmp_path, data, state):
     name = next(iter(state))
     state[name] = torch.full_like(state[name], float("nan"))

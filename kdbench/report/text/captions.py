@@ -228,10 +228,11 @@ def _teacher(plan: PlanFile, frame: pd.DataFrame) -> str:
     runs = frame[frame["row"] == TEACHER]
     scores = 100 * runs[MEASURES[plan.measure].column].dropna()
     score = f" ({scores.mean():.2f} % on test)" if len(scores) else ""
+    seen = f" The teacher's images are {plan.teacher_input}." if plan.teacher_input else ""
     if len(ids) == 1:
         given = f", whose weights come from {plan.teacher_weights}" if plan.teacher_weights else ""
-        return f"Results are conditional on teacher {ids[0]}{score}{given}."
-    return f"Each seed has a teacher of its own: {', '.join(ids)}{score}."
+        return f"Results are conditional on teacher {ids[0]}{score}{given}.{seen}"
+    return f"Each seed has a teacher of its own: {', '.join(ids)}{score}.{seen}"
 
 
 def _data(plan: PlanFile) -> str:
