@@ -11,7 +11,7 @@ from support import crash, mixed_kills
 def test_a_study_that_is_stopped_in_several_ways_comes_out_the_same(
     tmp_path: Path, reference_root: Path
 ) -> None:
-    kinds = ("group", "driver", "SIGINT twice")
+    kinds = ("group", "SIGTERM", "SIGINT twice")
     tally = mixed_kills.disturb(
         tmp_path, reference_root, 3, kinds=kinds, longest=4.0, program="support.undrawn"
     )

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +22,6 @@ class Start:
     root: Path
     number: int
     variables: Mapping[str, str] = field(default_factory=dict)
-    program: str = "kdbench"
     began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -30,7 +29,7 @@ class Start:
         self.scores_before = self.scores
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                crash.command(self.root, 1, self.program),
+                crash.command(self.root, 1),
                 env={**crash.environment(), **self.variables},
                 stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
@@ -105,6 +104,14 @@ MOMENTS = (
 )
 
 
+def says_how_to_go_on(start: Start) -> None:
+    """The last words of a study that was stopped are the command that continues it."""
+    assert "Traceback" not in start.log
+    (line,) = (x for x in start.log.splitlines() if "To continue: " in x)
+    command = shlex.split(line.split("To continue: ")[1])
+    assert command[1:] == crash.command(start.root, 1)[3:]
+
+
 def stop(start: Start, moment: Moment) -> None:
     """Send the signal at its moment, and hold the study to what it promises."""
     process = start.process
@@ -118,39 +125,30 @@ def stop(start: Start, moment: Moment) -> None:
         (os.killpg if moment.group else os.kill)(process.pid, moment.kind)
         time.sleep(0.1 * (moment.times - 1))
     assert process.wait(timeout=120) == 130, f"{moment.name}: {start.log}"
-    assert "Traceback" not in start.log
-    (line,) = (x for x in start.log.splitlines() if "To continue: " in x)
-    command = shlex.split(line.split("To continue: ")[1])
-    assert command[1:] == crash.command(start.root, 1)[3:]
+    says_how_to_go_on(start)
     deadline = time.monotonic() + 30
     while left := list(start.processes()):
         assert time.monotonic() < deadline, f"{moment.name} left {left}"
         time.sleep(0.1)
 
 
-def interrupted_study(
-    home: Path, reference_root: Path, moments: Sequence[Moment], program: str = "kdbench"
-) -> None:
-    """Stop a study at each moment in turn, let it come to its end, and compare."""
+@pytest.mark.long
+def test_a_signal_stops_a_study_at_any_moment(tmp_path: Path, reference_root: Path) -> None:
+    """At each in turn; then it comes to its end, which is that of a study left alone. The short
+    form is that of `mixed_kills`."""
+    home = tmp_path / "a folder"
     home.mkdir()
     shutil.copy(reference_root.parent / "crash.yaml", home)
     root = home / "root"
     finished: dict[str, str] = {}
-    for number, moment in enumerate(moments):
-        start = Start(root, number, program=program)
+    for number, moment in enumerate(MOMENTS):
+        start = Start(root, number)
         stop(start, moment)
         finished = crash.finished(root) | finished
         assert not list(root.rglob("*.part"))
-    start = Start(root, len(moments), program=program)
+    start = Start(root, len(MOMENTS))
     assert start.process.wait(timeout=300) == 0, start.log
     assert list(crash.broken(root, reference_root, finished)) == []
-
-
-def test_a_signal_stops_a_study_and_the_next_start_goes_on(
-    tmp_path: Path, reference_root: Path
-) -> None:
-    moments = [moment for moment in MOMENTS if moment.name == "tuning"]
-    interrupted_study(tmp_path / "a folder", reference_root, moments, "support.undrawn")
 
 
 @pytest.fixture
@@ -181,7 +179,7 @@ def test_a_signal_does_not_wait_for_a_silent_server(
     time.sleep(delay if word else 0.0)
     os.kill(start.process.pid, signal.SIGINT)
     assert start.process.wait(timeout=15) == 130, start.log
-    assert "To continue: " in start.log
+    says_how_to_go_on(start)
 
 
 @pytest.mark.long
@@ -199,8 +197,3 @@ def test_two_that_wait_for_each_other_are_stopped_at_once(
     for other in {first.number: first, second.number: second}.values():
         if other is not waiting[0]:
             assert other.process.wait(timeout=120) == 0, other.log
-
-
-@pytest.mark.long
-def test_a_signal_stops_a_study_at_any_moment(tmp_path: Path, reference_root: Path) -> None:
-    interrupted_study(tmp_path / "a folder", reference_root, MOMENTS)

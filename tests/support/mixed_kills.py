@@ -102,7 +102,16 @@ def strike(
         ended = {0, 1} if driver.pid in tally.hurt else {0}
         if number != signal.SIGHUP and code not in {130, *ended}:
             tally.broken.append(f"{kind}: exit code {code}: {log.read_text()[-2000:]}")
+        tally.broken += [f"{kind}: left {line}" for line in survivors(driver)]
     return True
+
+
+def survivors(driver: subprocess.Popen[bytes]) -> list[str]:
+    """What still runs of a driver's session half a minute after the driver has ended."""
+    deadline = time.monotonic() + 30
+    while (left := [line for _, _, line in processes_of(driver)]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return left
 
 
 def disturb(
