@@ -61,8 +61,9 @@ def _maker(name: ModelName) -> Callable[[ImageShape, int], nn.Module]:
         from torchvision.models import get_model, list_models
 
         _known(name, list_models())
-        return lambda shape, classes: get_model(
-            name.entry, weights=None, num_classes=classes, **options
+        change = _stem(options.pop("stem", None))
+        return lambda shape, classes: change(
+            get_model(name.entry, weights=None, num_classes=classes, **options)
         )
     if name.source == "timm":
         try:
@@ -83,6 +84,29 @@ def _maker(name: ModelName) -> Callable[[ImageShape, int], nn.Module]:
         own = [key for key, value in vars(module).items() if _is_own(module, value)]
         raise UnknownName(f"{name.source} has no {name.entry!r}{did_you_mean(name.entry, own)}")
     return lambda shape, classes: getattr(module, name.entry)(shape, classes, **options)
+
+
+def _stem(kind: object) -> Callable[[nn.Module], nn.Module]:
+    """What is done to a network of torchvision for its option `stem`. Raises `BadModelName`."""
+    if kind is None:
+        return lambda model: model
+    if kind != "small":
+        raise BadModelName(f"the option stem should be 'small', not {kind!r}")
+    return _with_small_stem
+
+
+def _with_small_stem(model: nn.Module) -> nn.Module:
+    """A ResNet whose first convolution is 3x3 without a stride, and without pooling after it: the
+    stem for images of 32 pixels a side in Chen et al. 2020 (SimCLR), appendix B.9."""
+    first = getattr(model, "conv1", None)
+    if not isinstance(first, nn.Conv2d) or not isinstance(
+        getattr(model, "maxpool", None), nn.Module
+    ):
+        raise ValueError("the option stem is for ResNets, which have a conv1 and a maxpool")
+    model.conv1 = nn.Conv2d(first.in_channels, first.out_channels, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+    model.maxpool = nn.Identity()
+    return model
 
 
 def _known(name: ModelName, names: list[str]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from kdbench.masking import mask
 from kdbench.methods import METHODS
 from kdbench.methods.base import Range
+from kdbench.models.names import without_input
 from kdbench.records.measures import ACCURACY
 from kdbench.records.plan_file import (
     PlanConfirm,
@@ -88,6 +89,8 @@ def _hashed(study: Study) -> dict[str, Any]:
             content["data"]["unlabelled"],
             content["teacher"]["labelled"],
         )
+    # The planner's study has in it what `size` and `normalise` come to on these data.
+    content["teacher"]["model"], _ = without_input(content["teacher"]["model"])
     for name in ("weights", "size", "normalise"):
         if content["teacher"][name] is None:
             del content["teacher"][name]

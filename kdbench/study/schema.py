@@ -1,13 +1,12 @@
 """What a study file may hold, part by part: pydantic's models and the types of their values."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from kdbench.data import VIEWS
 from kdbench.data.changes import POLICIES
-from kdbench.methods.networks import TEACHER
 from kdbench.records.measures import ACCURACY, MEASURES
 from kdbench.records.spec import Recipe
 from kdbench.registry import KINDS, URL, Paper, balanced
@@ -23,7 +22,6 @@ from kdbench.study.part import (
     ModelName,
     Name,
     NotNegative,
-    Number,
     Part,
     Positive,
     Precision,
@@ -32,8 +30,8 @@ from kdbench.study.part import (
     Seeds,
     Share,
     Text,
-    WeightsFile,
 )
+from kdbench.study.slots import Slot, Teacher
 
 SCHEDULES = ("constant", "cosine", "step", "one-cycle")
 
@@ -65,47 +63,6 @@ class Data(Part):
             return raw
         rest = {key: value for key, value in raw.items() if key not in ALL_OWN_KEYS}
         return {**rest, "name": {key: raw[key] for key in raw if key in {*ALL_OWN_KEYS, "name"}}}
-
-
-class Slot(Part):
-    """A model for one of the study's slots; in a file, `options` and `layers` stand beside it."""
-
-    model: ModelName
-
-    @model_validator(mode="before")
-    @classmethod
-    def _whole_name(cls, raw: Any) -> Any:
-        if not isinstance(raw, Mapping) or not MODEL_KEYS & set(raw):
-            return raw
-        rest = {key: value for key, value in raw.items() if key not in MODEL_KEYS}
-        return {**rest, "model": {key: raw[key] for key in raw if key in MODEL_KEYS}}
-
-
-class Normalise(Part):
-    """What is taken from each channel of images from 0 to 1, and what it is then divided by."""
-
-    mean: Annotated[tuple[Number, ...], Field(min_length=1)]
-    std: Annotated[tuple[Positive, ...], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _one_for_each(self) -> "Normalise":
-        if len(self.mean) != len(self.std):
-            raise ValueError(f"{len(self.mean)} values in mean and {len(self.std)} in std")
-        return self
-
-
-class Teacher(Slot):
-    """The teacher: a run like any other. `seed: per-seed` gives each seed its own. It learns
-    from the labels that the students have; with `labelled: all` from those of all images. With
-    `weights`, a file, it is not trained, and `normalise` is how it was. It sees images of `size`
-    pixels a side, where that is given."""
-
-    method: MethodKey = TEACHER.method
-    seed: Seed | Literal["per-seed"] = 0
-    weights: WeightsFile | None = None
-    labelled: Literal["all"] | None = None
-    size: Annotated[int, Field(ge=4, le=1024, strict=True)] | None = None
-    normalise: Normalise | None = None
 
 
 class RecipePart(Part):

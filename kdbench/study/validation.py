@@ -22,17 +22,15 @@ from kdbench.study.schema import (
     Entry,
     Final,
     LrRange,
-    Normalise,
     PublishedNumber,
     RecipePart,
     Report,
     Shared,
-    Slot,
     Study,
-    Teacher,
     Tune,
     Unlabelled,
 )
+from kdbench.study.slots import Normalise, Slot, Teacher
 
 
 def valid_parts(raw: Mapping[str, Any]) -> Any:

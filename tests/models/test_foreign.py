@@ -183,6 +183,29 @@ def test_layers_of_torchvision_s_networks(name, side, stages):
     assert models.parameter_shapes(full, (3, side, side), 10)["classifier.weight"] == (10, *width)
 
 
+def test_the_small_stem_keeps_the_side_of_small_images():
+    name = 'torchvision:resnet18{"options":{"stem":"small"}}'
+    shapes = models.feature_shapes(name, (3, 32, 32), 10)
+    # Of four groups of blocks the last three halve the side.
+    assert [shapes[f"stage{n}"] for n in (1, 2, 3, 4)] == [
+        (64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4)
+    ]  # fmt: skip
+    # 3x3 in place of 7x7, for 3 channels to 64.
+    plain, small = (models.build(n, (3, 32, 32), 10) for n in ("torchvision:resnet18", name))
+    sizes = [sum(p.numel() for p in model.parameters()) for model in (plain, small)]
+    assert sizes[0] - sizes[1] == 3 * 64 * (49 - 9)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [("resnet18", "tiny", "should be 'small'"), ("vgg11", "small", "is for ResNets")],
+)
+def test_another_stem_or_network_is_refused(name, kind, message):
+    full = f'torchvision:{name}{{"options":{{"stem":"{kind}"}}}}'
+    with pytest.raises((models.BrokenModel, BadModelName), match=message):
+        models.build(full, (3, 32, 32), 10)
+
+
 def test_torchvision_s_networks_train(tmp_path):
     torch.manual_seed(0)
     model = models.build("torchvision:mobilenet_v3_small", (3, 32, 32), 10)

@@ -8,6 +8,7 @@ from torchvision.transforms.v2 import functional as transforms
 from kdbench import models
 from kdbench.models.names import NetworkInput, with_input, without_input
 from kdbench.study.load import StudyError
+from kdbench.study.plan_file import study_hash
 
 SHAPE, CLASSES = (3, 8, 8), 10
 MEAN, STD = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.3, 0.25])
@@ -79,6 +80,14 @@ def test_a_teacher_of_another_size_is_another_teacher_and_the_labels_alone_stay(
     runs = [{row.label: row.runs for row in plan.rows} for plan in (plain, large)]
     assert runs[0]["ce"] == runs[1]["ce"]
     assert set(runs[0]["kd"].values()).isdisjoint(runs[1]["kd"].values())
+
+
+def test_what_the_data_make_of_it_is_no_part_of_the_study_s_hash(tmp_path):
+    study = study_of("ce", "kd", teacher={"model": "digits-cnn", "size": 16})
+    planned = Desk(tmp_path, unseen_digits()).planner(study).study
+    assert planned.teacher.model != study.teacher.model
+    assert study_hash(planned) == study_hash(study)
+    assert study_hash(study) != study_hash(study_of("ce", "kd"))
 
 
 def test_another_number_of_channels_is_refused(tmp_path):
