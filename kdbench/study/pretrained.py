@@ -1,4 +1,4 @@
-"""The published weights of torchvision's networks, as files."""
+"""The published weights of torchvision's and timm's networks, as files."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 import torch
 
+from kdbench.errors import one_line
 from kdbench.models.names import BadModelName, ModelName
 from kdbench.study.fields import SHORT
 
@@ -19,22 +20,32 @@ class Pretrained(NamedTuple):
 
 
 def pretrained(model: Any) -> Pretrained:
-    """The weights that torchvision takes for the best of `torchvision:NAME`, from the cache of
-    `torch.hub`, into which they are fetched where they are not there.
+    """The weights that torchvision takes for the best of `torchvision:NAME`, or those that timm
+    loads for `timm:NAME`, from the cache of `torch.hub` or of the Hugging Face hub, into which
+    they are fetched where they are not there.
 
     Raises `ValueError` for another model, one without such weights, and where they cannot be had.
     """
+    try:
+        name = ModelName.parse(model if isinstance(model, str) else "")
+        found = {"torchvision": _of_torchvision, "timm": _of_timm}[name.source](name.entry)
+    except (BadModelName, KeyError):
+        found = None
+    if not found:
+        raise ValueError(
+            "weights: pretrained is for networks of torchvision and timm that have published "
+            f"weights, as torchvision:resnet18, not for {SHORT.repr(model)}; for others name a file"
+        )
+    return found
+
+
+def _of_torchvision(entry: str) -> Pretrained | None:
     from torchvision.models import get_model_weights
 
     try:
-        name = ModelName.parse(model if isinstance(model, str) else "")
-        assert name.source == "torchvision"
-        weights: Any = get_model_weights(name.entry).DEFAULT
-    except (AssertionError, AttributeError, BadModelName, ValueError):
-        raise ValueError(
-            f"weights: pretrained is for networks of torchvision that have published weights, as "
-            f"torchvision:resnet18, not for {SHORT.repr(model)}; for others name a file"
-        ) from None
+        weights: Any = get_model_weights(entry).DEFAULT
+    except (AttributeError, ValueError):
+        return None
     path = Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(weights.url).path).name)
     if not path.is_file():
         # The name ends in the first digits of the file's checksum, which is held to them.
@@ -48,3 +59,22 @@ def pretrained(model: Any) -> Pretrained:
             ) from error
     transforms = weights.transforms()
     return Pretrained(path, list(transforms.mean), list(transforms.std))
+
+
+def _of_timm(entry: str) -> Pretrained | None:
+    try:
+        import timm
+        from huggingface_hub import hf_hub_download
+    except ImportError:
+        raise ValueError("timm is not installed: pip install 'kdbench[timm]'") from None
+    published = timm.models.get_pretrained_cfg(entry)
+    if not published or not published.hf_hub_id:
+        return None
+    try:
+        path = hf_hub_download(published.hf_hub_id, "model.safetensors")
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"cannot fetch model.safetensors of {published.hf_hub_id} from the Hugging Face hub: "
+            f"{one_line(error)}; name a file instead"
+        ) from error
+    return Pretrained(Path(path), list(published.mean), list(published.std))

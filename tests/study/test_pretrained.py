@@ -1,6 +1,9 @@
-"""Published weights of torchvision: found in the cache, fetched, or asked for in one message."""
+"""Published weights of torchvision and timm: found in the cache, fetched, or asked for in one
+message."""
 
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 from urllib.error import URLError
 
 import pytest
@@ -9,6 +12,7 @@ from support.desk import study_of, unseen_digits
 
 from kdbench import models
 from kdbench.study.load import StudyError
+from kdbench.study.pretrained import pretrained
 from kdbench.training.given_weights import BadWeights, fitting_weights
 
 TEACHER = {"model": "torchvision:squeezenet1_1", "weights": "pretrained"}
@@ -60,7 +64,36 @@ def test_without_a_network_the_file_is_asked_for(cache):
     assert f"no network>; put that file at {cache / FILE}" in str(error.value)
 
 
-@pytest.mark.parametrize("model", ["resnet8", "timm:resnet18", "torchvision:resnet1"])
+def test_weights_of_timm_are_looked_for_in_the_hub(monkeypatch, tmp_path):
+    """timm is not installed here: what stands in for it has its names and answers."""
+    cfg = SimpleNamespace(hf_hub_id="timm/tiny.a1", mean=(0.5,) * 3, std=(0.25,) * 3)
+    timm = SimpleNamespace(models=SimpleNamespace(get_pretrained_cfg={"tiny": cfg}.get))
+    path, asked = tmp_path / "model.safetensors", []
+
+    def download(*which):
+        if not asked:
+            asked.append(which)
+            raise FileNotFoundError("no network")
+        return str(path)
+
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    hub = SimpleNamespace(hf_hub_download=download)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    with pytest.raises(ValueError, match=r"fetch model\.safetensors of timm/tiny\.a1 .*no network"):
+        pretrained("timm:tiny")
+    assert pretrained("timm:tiny") == (path, [0.5] * 3, [0.25] * 3)
+    assert asked == [("timm/tiny.a1", "model.safetensors")]
+    with pytest.raises(ValueError, match="for others name a file"):
+        pretrained("timm:other")
+
+
+def test_timm_is_asked_for_by_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ValueError, match=r"pip install 'kdbench\[timm\]'"):
+        pretrained("timm:resnet18")
+
+
+@pytest.mark.parametrize("model", ["resnet8", "nowhere:resnet18", "torchvision:resnet1"])
 def test_other_networks_have_no_such_weights(model):
     with pytest.raises(StudyError, match="for others name a file"):
         study_of("ce", "kd", teacher={"model": model, "weights": "pretrained"})
