@@ -20,14 +20,19 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _freeze() -> Iterator[None]:
-    """Leave what is loaded out of collections while a module's tests run: every capture of a
-    graph starts one, and every end of a cohort."""
-    gc.collect()
-    gc.freeze()
+@pytest.fixture(scope="session", autouse=True)
+def _unfreeze() -> Iterator[None]:
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _freeze() -> None:
+    """Leave what is loaded out of collections while a module's tests run: every capture of a
+    graph starts one, and every end of a cohort. What was frozen stays so to the end, since a
+    collection that looks at all of it takes half a second, and there are over a hundred modules."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -179,6 +179,12 @@ def test_starts_quickly(module: str) -> None:
     assert not {name: others - light for name, others in loaded.items() if others - light}
 
 
+def test_torchvision_is_loaded_where_it_is_used() -> None:
+    """It loads torch's compiler, which takes as long as torch itself."""
+    loaded = reached(set(MODULES), at_import=True)
+    assert not [module for module, names in loaded.items() if "torchvision" in names]
+
+
 def test_only_the_evaluation_opens_the_test_set() -> None:
     users = {m for m in MODULES if "kdbench.data.test_set" in imported(m)}
     openers = {

@@ -12,8 +12,6 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torchvision.transforms import AutoAugment as Torchvision
-from torchvision.transforms import AutoAugmentPolicy
 
 from kdbench.data.operations import OPERATIONS, apply
 
@@ -154,6 +152,9 @@ def _autoaugment_table(device: torch.device) -> tuple[Tensor, Tensor, Tensor, Te
         if neutral is None:
             return index, amount, amount, probability
         return index, neutral - amount, neutral + amount, probability
+
+    from torchvision.transforms import AutoAugment as Torchvision
+    from torchvision.transforms import AutoAugmentPolicy
 
     policies = Torchvision(AutoAugmentPolicy.CIFAR10).policies
     rows = torch.tensor([[row(*operation) for operation in pair] for pair in policies])

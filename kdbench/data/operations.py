@@ -10,7 +10,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms.v2 import functional as transforms
 
 Operation = Callable[[Tensor, Tensor], Tensor]
 
@@ -64,6 +63,8 @@ def autocontrast(images: Tensor, _: Tensor) -> Tensor:
 
 def equalize(images: Tensor, _: Tensor) -> Tensor:
     """A flat histogram for each channel; nothing for images of fewer than 256 pixels."""
+    from torchvision.transforms.v2 import functional as transforms
+
     return transforms.equalize(images)
 
 
@@ -141,6 +142,8 @@ def _blend(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:
 def _grey(images: Tensor) -> Tensor:
     """B x 1 x height x width."""
     if images.shape[1] == 3:
+        from torchvision.transforms.v2 import functional as transforms
+
         return transforms.rgb_to_grayscale(images)
     return images.mean(dim=1, keepdim=True)
 

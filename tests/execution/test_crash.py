@@ -13,7 +13,13 @@ def test_a_study_that_is_stopped_in_several_ways_comes_out_the_same(
 ) -> None:
     kinds = ("group", "SIGTERM", "SIGINT twice")
     tally = mixed_kills.disturb(
-        tmp_path, reference_root, 3, kinds=kinds, longest=4.0, program="support.undrawn"
+        tmp_path,
+        reference_root,
+        3,
+        kinds=kinds,
+        longest=4.0,
+        program="support.undrawn",
+        tuned=True,
     )
     assert tally.kills == dict.fromkeys(kinds, 1)
     assert tally.broken == []

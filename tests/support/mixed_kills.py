@@ -122,20 +122,30 @@ def disturb(
     kinds: tuple[str, ...] = KINDS,
     longest: float = 9.0,
     program: str = "kdbench",
+    tuned: bool = False,
 ) -> Tally:
     """Stop studies until that has been done `kills` times, each study carried to its end and
-    held to `whole`, one that nobody disturbed."""
+    held to `whole`, one that nobody disturbed. With `tuned` its tuning has ended already."""
     draw = random.Random(seed)
     tally = Tally(runs=len(crash.finished(whole)))
     waiting: list[str] = []
     while tally.kills.total() < kills:
         here = home / f"disturbed-{tally.studies}"
         here.mkdir()
+        if tuned:
+            copy_trials(whole, here / "root")
         _one(here, whole, kills, draw, kinds, waiting, longest, program, tally)
         tally.studies += 1
         print(f"{tally.kills.total()} kills, {tally.studies} studies, {tally.broken}", flush=True)
         shutil.rmtree(here)
     return tally
+
+
+def copy_trials(whole: Path, root: Path) -> None:
+    """The records of the runs that are not scored on test images: those of the tuning."""
+    for result in whole.glob("runs/*/result.json"):
+        if not result.with_name("test.json").exists():
+            shutil.copytree(result.parent, root / "runs" / result.parent.name)
 
 
 def _one(

@@ -26,7 +26,7 @@ def test_sound_components_pass():
 
 
 #: Models of the kinds that others of their family show in less time.
-SLOW = re.compile(r"resnet(14|20|32|44|56|110)|resnet8x4|wrn|deepnn")
+SLOW = re.compile(r"resnet(14|20|32|44|50|56|110)|resnet8x4|vgg13|wrn|deepnn")
 
 
 @pytest.mark.parametrize(

@@ -299,7 +299,7 @@ def test_a_server_that_goes_and_comes(root: MlflowRoot, server: Server) -> None:
     touched(background, record.id)
     touched(background, finished.id)
     until(lambda: bool(messages))
-    assert background.close(timeout=3) == 2
+    assert background.close(timeout=1) == 2
     assert len(messages) == 1
     assert "kdbench sync digits" in messages[0]
     server.start()
