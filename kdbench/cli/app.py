@@ -31,6 +31,13 @@ Workers = Annotated[
     int | None, typer.Option(min=1, help="Worker processes (default: one a core or GPU).")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+WorkersPerGpu = Annotated[int, typer.Option(min=1, help="Workers that share a GPU.")]
+Engine = Annotated[
+    str, typer.Option(help="Where runs are trained: local, on this machine, or ray, on a cluster.")
+]
+Address = Annotated[
+    str | None, typer.Option(help="With --engine ray: auto, HOST:PORT or ray://HOST:PORT.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress: results and errors only.")]
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="A line of progress whenever a run ends.")

@@ -7,14 +7,17 @@ from typing import Annotated, Any
 import typer
 
 from kdbench.cli.app import (
+    Address,
     DataDir,
     Device,
+    Engine,
     Quiet,
     Root,
     StudyName,
     Traceback,
     Verbose,
     Workers,
+    WorkersPerGpu,
     app,
     exit_with,
 )
@@ -43,6 +46,9 @@ def study(
     ] = None,
     workers: Workers = None,
     device: Device = "auto",
+    engine: Engine = "local",
+    address: Address = None,
+    workers_per_gpu: WorkersPerGpu = 1,
     tune: Annotated[
         bool, typer.Option("--tune/--no-tune", help="Tune the hyperparameters.")
     ] = True,
@@ -79,8 +85,11 @@ def study(
             tune,
             dry_run,
             bool(retry),
-            add=add,
-            base=base,
+            engine,
+            add,
+            base,
+            address,
+            workers_per_gpu,
         )
         return run_and_report(options, ProgressBar(Console(), quiet, verbose))
 

@@ -1,6 +1,7 @@
 """How far a study is, from its plan file and records alone: no MLflow, no torch."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -14,6 +15,7 @@ from kdbench.records import summary
 from kdbench.records.measures import MEASURES
 from kdbench.records.plan_file import PlanFile, PlannedRun, PlanRow
 from kdbench.records.store import Record, RecordBusy, Store
+from kdbench.records.workers import workers_by_run
 
 STATES = ("done", "running", "waiting", "interrupted", "failed", "diverged")
 
@@ -24,7 +26,8 @@ class NoPlan(KdbenchError):
 
 @dataclass(frozen=True)
 class RunState:
-    """One run of the plan. `epoch` is the last one kept, `epochs` how many the run trains."""
+    """One run of the plan. `epoch` is the last one kept, `epochs` how many the run trains, and
+    `worker` the host and process that train it."""
 
     id: str
     name: str
@@ -33,6 +36,7 @@ class RunState:
     epoch: int = 0
     epochs: int = 0
     error: str = ""
+    worker: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,12 +84,13 @@ def read_status(store: Store, study: str) -> StudyState:
             f"study '{study}' has not run under {store.root}; `kdbench study {study}` starts it, "
             "and --root names another folder"
         )
-    runs = [_run_state(store.record(id), run) for id, run in plan.listing.items()]
+    workers = workers_by_run(store.plan_path(study))
+    runs = [_run_state(store.record(id), run, workers) for id, run in plan.listing.items()]
     rows = [_row_state(store, row, plan) for row in plan.rows]
     return StudyState(plan.study, plan.question, plan.complete, tuple(runs), tuple(rows))
 
 
-def _run_state(record: Record, run: PlannedRun) -> RunState:
+def _run_state(record: Record, run: PlannedRun, workers: Mapping[str, str]) -> RunState:
     spec = record.spec()
     if spec is None:
         return RunState(record.id, run.name, run.kind, "waiting")
@@ -95,7 +100,8 @@ def _run_state(record: Record, run: PlannedRun) -> RunState:
     epochs = record.epochs()
     error = record.error["message"] if state == "failed" and record.error else ""
     last = epochs[-1]["epoch"] if epochs else 0
-    return RunState(record.id, run.name, run.kind, state, last, spec.recipe.epochs, error)
+    worker = workers.get(record.id, "") if state == "running" else ""
+    return RunState(record.id, run.name, run.kind, state, last, spec.recipe.epochs, error, worker)
 
 
 def _is_locked(record: Record) -> bool:
@@ -132,7 +138,8 @@ def show_status(status: StudyState, console: Console) -> None:
     console.print(_counts_table(status))
     for run in status.runs:
         if run.state == "running":
-            print_line(console, f"running  {run.name}: epoch {run.epoch} of {run.epochs}")
+            where = f" on {run.worker}" if run.worker else ""
+            print_line(console, f"running  {run.name}: epoch {run.epoch} of {run.epochs}{where}")
         elif run.state == "failed":
             print_line(console, f"failed   {run.name}: {run.error}")
     console.print(_rows_table(status))

@@ -43,8 +43,9 @@ class CostMeasurement:
         reference = self.study.report.reference
         path = state.store.costs_path(self.study.name)
         measured = read_costs(path)
-        here = measured.get("machine") == self.machine
-        if reference not in specs or (here and set(specs) <= set(measured["rows"])):
+        # Workers on other machines have measured for theirs.
+        here = measured.get("machine") == self.machine or self.engine.remote
+        if reference not in specs or (here and set(specs) <= set(measured.get("rows", ()))):
             return False
         if self._tried:
             return False
@@ -65,10 +66,16 @@ class CostMeasurement:
         self._end()
         if message.rows:
             path = self.state.store.costs_path(self.study.name)
-            write_costs(path, self.machine, message.rows)
+            machine = f"{message.hardware}, {self.device}" if message.hardware else self.machine
+            write_costs(path, machine, message.rows)
         for node in self.state.plan.nodes.values():
             if node.listing.kind == "final":
                 self.state.tracker.touch(node.id, node.listing)
+
+    def give_up(self) -> None:
+        """The worker that measured was lost: another one may."""
+        self._end()
+        self._tried = False
 
     def fail(self, error: dict[str, Any]) -> None:
         """Report why costs could not be measured. No run has failed by that: all are finished.

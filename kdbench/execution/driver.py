@@ -17,6 +17,7 @@ from kdbench.execution.state import StudyState
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.provenance import provenance
 from kdbench.records.store import Store
+from kdbench.records.workers import WorkersFile
 from kdbench.study.plan import Plan
 from kdbench.study.plan_file import plan_file
 from kdbench.study.planner import Planner
@@ -41,17 +42,18 @@ class StudyDriver:
         tracker: RunTracker,
         reporter: ProgressReporter,
         optuna_log: OptunaLog,
-        device: str,
         retry: bool = True,
         stop: StopRequest | None = None,
     ) -> None:
         self.planner, self.store, self.engine = planner, store, engine
+        device = engine.device
         self.reporter, self.optuna_log = reporter, optuna_log
         self.stop = stop or StopRequest()
         self.state = StudyState(planner, store, tracker, reporter, retry)
         self.scheduler = Scheduler(planner, store, engine, device)
         self.costs = CostMeasurement(self.state, engine, device)
         self.handler = MessageHandler(self.state, self.scheduler, self.costs, self.stop, device)
+        self._workers_file = WorkersFile(store.plan_path(planner.study.name))
         self._logged_tunings: set[str] = set()
         self._announced_wait = self._announced_stop = False
 
@@ -68,6 +70,7 @@ class StudyDriver:
             try:
                 return self._run()
             finally:
+                self._workers_file.write({})
                 self.state.locks.release_all()
 
     def _run(self) -> PlanFile:
@@ -90,6 +93,7 @@ class StudyDriver:
                 elif not state.locks.locked_elsewhere and not self.costs.start():
                     return self._write_plan()
             self._wait_for_other_drivers()
+            self._workers_file.write(self.engine.doing())
             for message in self.engine.messages(0.5):
                 self.handler.handle(message)
 

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from kdbench.execution.engines.protocol import Engine
@@ -24,6 +25,9 @@ class Scheduler:
     device: str
     #: The largest cohort that a run may train in, where a worker was killed over a larger one.
     _max_cohort: dict[str, int] = field(default_factory=dict)
+    #: The plan of which `_ahead` is true.
+    _ahead_of: Plan | None = None
+    _ahead: dict[str, float] = field(default_factory=dict)
 
     def limit(self, run_id: str, size: int) -> None:
         """From now on train a run in cohorts of at most `size`."""
@@ -36,12 +40,12 @@ class Scheduler:
             groups[self._grouping_key(node)].append(node)
         if not groups:
             return []
-        # Runs that others need go first, then the longest.
-        needed = {i for node in plan.nodes.values() for i in node.spec.frozen_runs.values()}
+        # The longest chain of runs that wait for one another goes first, then the longest runs.
+        ahead = self._work_ahead(plan)
 
-        def priority(nodes: list[Node]) -> tuple[int, int, int]:
-            count = sum(node.id in needed for node in nodes)
-            return (count, nodes[0].spec.recipe.epochs, len(nodes))
+        def priority(nodes: list[Node]) -> tuple[float, int, int]:
+            chain = max(ahead[node.id] for node in nodes)
+            return (chain, nodes[0].spec.recipe.epochs, len(nodes))
 
         group = max(groups.values(), key=priority)
         size = min(MAX_COHORT, self._max_cohort.get(group[0].id, MAX_COHORT))
@@ -51,6 +55,25 @@ class Scheduler:
             # A cohort that shares live forward passes, or a GPU, is the better the larger it is.
             size = min(size, -(-len(group) // max(1, self.engine.idle())))
         return group[:size]
+
+    def _work_ahead(self, plan: Plan) -> dict[str, float]:
+        """The work of the longest chain of runs that each run begins, its own not counted: each
+        learns from the one before. It is 0 where no run waits for it."""
+        if self._ahead_of is not plan:
+            waiting: dict[str, list[Node]] = defaultdict(list)
+            for node in plan.nodes.values():
+                for run in node.spec.frozen_runs.values():
+                    waiting[run].append(node)
+
+            @cache
+            def ahead(run: str) -> float:
+                return max(
+                    (self.planner.work(node.spec) + ahead(node.id) for node in waiting[run]),
+                    default=0.0,
+                )
+
+            self._ahead_of, self._ahead = plan, {run: ahead(run) for run in plan.nodes}
+        return self._ahead
 
     def _fair_share(self, groups: Iterable[list[Node]], group: list[Node]) -> int:
         """How many of a group's runs to hand out together: cohorts become smaller as less work

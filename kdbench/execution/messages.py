@@ -39,7 +39,7 @@ class MessageHandler:
         if isinstance(message, CostsMeasured):
             self.costs.finish(message)
         elif isinstance(message, WorkerLost):
-            self._split(message)
+            self._give_back(message)
         elif isinstance(message, Failed) and message.id not in state.training | state.scoring:
             self.costs.fail(message.error)  # its runs are finished, and stay so
         elif isinstance(message, Epochs | Finished | Failed | Scored):
@@ -68,7 +68,7 @@ class MessageHandler:
         record = self.state.store.record(message.id)
         if last := self._last_epochs.pop(message.id, None):
             record.add_epochs(last.rows, None)
-        record.finish(message.result | stamp(self.device), message.weights)
+        record.finish(stamp(self.device) | message.result, message.weights)
         self.state.end(node)
         self._check_teacher(node)
         if message.result["state"] == "diverged":
@@ -90,16 +90,18 @@ class MessageHandler:
         self.state.scoring.discard(message.id)
         self.state.locks.release(message.id)
 
-    def _split(self, message: WorkerLost) -> None:
-        """Train the runs of a killed worker again, in cohorts half as large."""
-        size = len(message.specs) // 2
-        self.state.reporter.log(
-            f"{message.message}; its {len(message.specs)} runs go on {size} at a time"
-        )
+    def _give_back(self, message: WorkerLost) -> None:
+        """Have the runs of a lost worker go on elsewhere, in smaller cohorts where it says so."""
+        state, size = self.state, message.at_a_time
+        how = f"{size} at a time" if size else "elsewhere"
+        state.reporter.log(f"{message.message}; its {len(message.specs)} runs go on {how}")
+        if self.costs.running:
+            self.costs.give_up()
         for spec in message.specs:
-            if spec.id in self.state.training:
+            state.scoring.discard(spec.id)
+            if spec.id in state.training and size:
                 self.scheduler.limit(spec.id, size)
-                self.state.give_up(spec.id)
+            state.give_up(spec.id)
 
     def _check_teacher(self, node: Node) -> None:
         if node.listing.kind == "teacher":

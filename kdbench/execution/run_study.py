@@ -11,7 +11,7 @@ from kdbench.execution.added_method import not_listed, study_beside
 from kdbench.execution.close_tracker import close_tracker
 from kdbench.execution.driver import StudyDriver
 from kdbench.execution.engines import ENGINES
-from kdbench.execution.engines.protocol import WorkerSettings
+from kdbench.execution.engines.protocol import EngineOptions, WorkerSettings
 from kdbench.execution.errors import InvalidOption
 from kdbench.execution.given_teacher import check_given_teacher, keep_given_teacher
 from kdbench.execution.integrity import report_outdated, set_damaged_aside
@@ -44,7 +44,8 @@ class Options:
     keeps these labels (and the reference), `seeds` replaces the final seeds and their looks, and
     `changes` maps dotted keys of the study to values. `retry` says whether runs that failed at
     an earlier start are tried again; `engine` is a name in `ENGINES`. `add` names one more method,
-    which alone is run beside the rows of the report in the folder `base`.
+    which alone is run beside the rows of the report in the folder `base`. `address` is that of a
+    cluster, and `workers_per_gpu` how many workers share a GPU.
     """
 
     study: str | Study
@@ -61,6 +62,13 @@ class Options:
     engine: str = "local"
     add: str = ""
     base: Path | None = None
+    address: str | None = None
+    workers_per_gpu: int = 1
+
+    @property
+    def engine_options(self) -> EngineOptions:
+        """What the engine is told."""
+        return EngineOptions(self.workers, self.workers_per_gpu, self.address)
 
 
 def run_study(
@@ -119,7 +127,9 @@ def prepare(options: Options) -> tuple[Planner, Store]:
     if options.base:
         study, base = study_beside(study, options.add, options.base)
     require_layout(options.root)
-    pick_device(options.device)  # an unusable one is an error before the data is read
+    pick_device(
+        options.device, options.engine
+    )  # an unusable one is an error before the data is read
     store = Store(options.root)
     check_looks(study, _plan_before(store, study), store)
     planner = Planner(study, planning_data(study, options), store, options.tune, base)
@@ -225,14 +235,14 @@ def run_plan(
 ) -> StudyDriver:
     """Train and score all that the plan needs with the engine of `options`; the driver, which
     knows the failures. Raises `TeacherFailed` and `Interrupted`."""
-    device = pick_device(options.device)
+    device = pick_device(options.device, options.engine)
     settings = WorkerSettings(store.root, planner.study.data.name, options.data_dir, device)
     with stop or StopRequest() as stop:
-        engine = ENGINES[options.engine](settings, worker_count(options.workers, device))
+        engine = ENGINES[options.engine](settings, options.engine_options)
         try:
             optuna_log = OptunaLog(store.root, reporter.log)
             driver = StudyDriver(
-                planner, store, engine, tracker, reporter, optuna_log, device, options.retry, stop
+                planner, store, engine, tracker, reporter, optuna_log, options.retry, stop
             )
             driver.run()
         finally:
@@ -260,11 +270,10 @@ def publish_report(
     return board, paths
 
 
-def pick_device(wanted: str) -> str:
-    """`cpu` or `cuda`. Raises `InvalidOption` for another device, and where CUDA was asked for and
-    is not there."""
-    import torch
-
+def pick_device(wanted: str, engine: str = "local") -> str:
+    """`cpu` or `cuda`; what was asked for where an engine's workers may be on other machines,
+    which know what they have. Raises `InvalidOption` for another device, and where CUDA was asked
+    for and is not there."""
     if wanted == "mps":
         raise InvalidOption(
             "--device mps: kdbench has not been tried on Apple's GPUs, and does not seed their "
@@ -273,6 +282,10 @@ def pick_device(wanted: str) -> str:
         )
     if wanted not in ("auto", "cpu", "cuda"):
         raise InvalidOption(f"--device {wanted}: take auto, cpu or cuda")
+    if engine == "ray":
+        return wanted
+    import torch
+
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
         raise InvalidOption(
@@ -280,15 +293,3 @@ def pick_device(wanted: str) -> str:
             "that torch is a CUDA build, or take --device cpu."
         )
     return "cuda" if available and wanted != "cpu" else "cpu"
-
-
-def worker_count(wanted: int | None, device: str) -> int:
-    """How many worker processes: what was asked for, or one a GPU, or one a core."""
-    if wanted is not None:
-        return wanted
-    if device == "cuda":
-        import torch
-
-        return torch.cuda.device_count()
-    usable = getattr(os, "sched_getaffinity", None)
-    return len(usable(0)) if usable else os.cpu_count() or 1

@@ -17,13 +17,18 @@ def provenance() -> dict[str, Any]:
     """`commit` (empty for an installed package), `dirty`, `versions`, `hardware`."""
     here = Path(__file__).resolve().parent
     commit, dirty = _git(here)
-    versions = {name: version(name) for name in ("torch", "torchvision", "numpy")}
     return {
         "commit": commit,
         "dirty": dirty,
-        "versions": {"kdbench": __version__, "python": platform.python_version(), **versions},
+        "versions": versions(),
         "hardware": hardware(),
     }
+
+
+def versions() -> dict[str, str]:
+    """The versions of what computes, by name."""
+    found = {name: version(name) for name in ("torch", "torchvision", "numpy")}
+    return {"kdbench": __version__, "python": platform.python_version(), **found}
 
 
 def stamp(device: str) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from kdbench.cli.parsing import parse_change, parse_labels, parse_seeds
 from kdbench.data.builtin import BUILTIN
 from kdbench.data.datasets import DATASETS
 from kdbench.errors import KdbenchError
-from kdbench.execution import run_study
 from kdbench.methods import METHODS
 from kdbench.registry import UnknownName
 from kdbench.study.load import shipped
@@ -265,11 +264,6 @@ def test_going_on_is_a_command_that_can_be_copied(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     again = shell.repeated_command()
     assert again == "kdbench study 'my study.yaml' --set 'final.seeds=[1, 2]'"
-
-
-def test_workers_default_to_what_is_there() -> None:
-    assert run_study.worker_count(3, "cpu") == 3
-    assert run_study.worker_count(None, "cpu") >= 1
 
 
 #: Images of the downloaded data sets of shipped studies: number and shape.

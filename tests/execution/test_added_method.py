@@ -53,7 +53,7 @@ def train(root, **options):
         keep_base(store, planner.study.name, planner.base.data)
     engine = InlineEngine(WorkerSettings(root, "digits", None, "cpu"))
     recorder = Recorder()
-    driver = StudyDriver(planner, store, engine, recorder, recorder, OptunaLog(root), "cpu", True)
+    driver = StudyDriver(planner, store, engine, recorder, recorder, OptunaLog(root), True)
     driver.run()
     return data_from_records(store, planner.study.name)
 

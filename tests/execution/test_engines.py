@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,14 @@ from support.inline_study import SMALL, InlineStudy, run_contents
 
 from kdbench.execution.engines import ENGINES
 from kdbench.execution.engines.inline import InlineEngine
-from kdbench.execution.engines.local import LocalEngine
-from kdbench.execution.engines.protocol import Task, WorkerSettings
+from kdbench.execution.engines.local import LocalEngine, worker_count
+from kdbench.execution.engines.protocol import (
+    EngineOptions,
+    Message,
+    Task,
+    WorkerLost,
+    WorkerSettings,
+)
 from kdbench.registry import UnknownName
 from kdbench.training import loop
 from kdbench.training.run import TrainingRun
@@ -23,7 +30,7 @@ class KilledWorker(LocalEngine):
     """Its worker is interrupted while it starts, killed while idle, and killed at work."""
 
     def __init__(self, settings: WorkerSettings) -> None:
-        super().__init__(settings, 1)
+        super().__init__(settings, EngineOptions(1))
         self.tasks: list[Task] = []
 
     def send(self, *kinds: signal.Signals) -> None:
@@ -70,6 +77,57 @@ def test_a_worker_that_is_killed_is_replaced_and_its_runs_go_on_in_smaller_cohor
     assert driver.failures() == {}
 
 
+class Lossy(InlineEngine):
+    """A worker that is lost with its first task of each kind, as when a node goes away."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        super().__init__(settings)
+        self.lost: list[str] = []
+
+    def messages(self, timeout: float) -> Iterator[Message]:
+        if self._tasks and self._tasks[0].kind not in self.lost:
+            task = self._tasks.pop(0)
+            self.lost.append(task.kind)
+            yield WorkerLost(task.specs, "the node is gone")
+        else:
+            yield from super().messages(timeout)
+
+
+def test_what_a_lost_worker_had_goes_on_elsewhere(study: InlineStudy, tmp_path: Path) -> None:
+    study.changes = SMALL
+    study.run()
+    whole = run_contents(study.root)
+    study.root = tmp_path / "lossy"
+    engine = Lossy(study.settings())
+    plan, driver, recorder = study.run(engine)
+    assert engine.lost == ["train", "score", "measure_costs"]
+    assert driver.failures() == {}
+    assert plan.complete
+    assert run_contents(study.root) == whole
+    assert driver.store.costs_path("crash").is_file()
+    assert "the node is gone; its 1 runs go on elsewhere" in recorder.lines
+
+
+def test_the_longest_chain_of_runs_that_wait_begins_first(study: InlineStudy) -> None:
+    ban = {"method": "ban", "hparams": {"generations": 3}}
+    study.changes = {**SMALL, "methods": ["ce", "kd", ban]}
+    engine = InlineEngine(study.settings())
+    driver, _ = study.driver(engine)
+    driver.state.make_plan()
+    plan = driver.state.plan
+    ahead = driver.scheduler._work_ahead(plan)
+    final = next(n for n in plan.nodes.values() if n.listing.kind == "final")
+    one = driver.planner.work(final.spec)
+    stages = [n for n in plan.nodes.values() if n.listing.kind == "stage" and n.spec.seed == 0]
+    # Each generation waits for the one before, the final run for the last.
+    assert sorted(ahead[node.id] for node in stages) == [one, 2 * one, 3 * one]
+    (teacher,) = (n for n in plan.nodes.values() if n.listing.kind == "teacher")
+    assert ahead[teacher.id] == one
+    assert {ahead[n.id] for n in plan.nodes.values() if n.listing.kind == "final"} == {0}
+    begin = driver.scheduler.next(plan, [n for n in plan.nodes.values() if not n.spec.frozen_runs])
+    assert {ahead[node.id] for node in begin} == {3 * one}
+
+
 class SlowToIdle(InlineEngine):
     """Its worker is reported idle well after its last result."""
 
@@ -99,7 +157,7 @@ def test_a_study_does_not_end_before_its_worker_is_idle(
 class Busy:
     """An engine whose only worker has sent its last result, but not yet that it is idle."""
 
-    size = 1
+    size, device, remote = 1, "cpu", False
 
     def idle(self) -> int:
         return 0
@@ -145,8 +203,15 @@ def test_memory_that_runs_out_splits_the_cohort_and_changes_no_number(
     assert run_contents(study.root) == whole
 
 
+def test_workers_default_to_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert worker_count(EngineOptions(3), "cpu") == 3
+    assert worker_count(EngineOptions(), "cpu") >= 1
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert worker_count(EngineOptions(workers_per_gpu=2), "cuda") == 8
+
+
 def test_an_engine_is_found_by_its_name(study: InlineStudy) -> None:
-    assert isinstance(ENGINES["inline"](study.settings(), 3), InlineEngine)
-    assert ENGINES["local"](study.settings(), 3).size == 3
+    assert isinstance(ENGINES["inline"](study.settings(), EngineOptions(3)), InlineEngine)
+    assert ENGINES["local"](study.settings(), EngineOptions(3)).size == 3
     with pytest.raises(UnknownName, match=r"unknown engine 'locl'.*did you mean 'local'"):
         ENGINES["locl"]

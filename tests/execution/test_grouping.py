@@ -8,7 +8,7 @@ class OfSize:
     """An engine of `size` workers, one of them idle."""
 
     def __init__(self, size: int) -> None:
-        self.size = size
+        self.size, self.device = size, "cpu"
 
     def idle(self) -> int:
         return 1

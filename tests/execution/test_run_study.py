@@ -8,7 +8,7 @@ import torch
 from support import crash
 
 from kdbench.execution.errors import InvalidOption
-from kdbench.execution.run_study import Options, chosen_study, pick_device, run_study, worker_count
+from kdbench.execution.run_study import Options, chosen_study, pick_device, run_study
 from kdbench.study.load import StudyError, parse_study
 
 STUDY = parse_study(crash.STUDY, "crash")
@@ -60,11 +60,11 @@ def test_wrong_options_are_errors_of_the_study(
         chosen_study(Options(STUDY, tmp_path, **options))  # type: ignore[arg-type]
 
 
-def test_devices_and_workers() -> None:
+def test_devices() -> None:
     assert pick_device("cpu") == "cpu"
     with pytest.raises(InvalidOption, match="auto, cpu or cuda"):
         pick_device("tpu")
-    assert worker_count(3, "cpu") == 3
+    assert pick_device("cuda", "ray") == "cuda"  # the cluster's nodes know
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -76,8 +76,3 @@ def test_a_mac_s_gpu_is_refused_with_the_reason_and_never_taken(
     with pytest.raises(InvalidOption, match=r"--device mps: .* would depend on .* --device cpu"):
         pick_device("mps")
     assert pick_device("auto") == "cpu"
-
-
-def test_workers() -> None:
-    assert worker_count(3, "cpu") == 3
-    assert worker_count(None, "cpu") >= 1

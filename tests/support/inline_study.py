@@ -74,7 +74,7 @@ class InlineStudy:
         planner = Planner(parse_study(self.text, "crash", self.changes), self.data, store)
         engine = engine or InlineEngine(self.settings())
         optuna_log = OptunaLog(self.root)
-        driver = StudyDriver(planner, store, engine, recorder, recorder, optuna_log, "cpu", retry)
+        driver = StudyDriver(planner, store, engine, recorder, recorder, optuna_log, retry)
         return driver, recorder
 
     def run(self, engine: Any = None) -> tuple[dict[str, Any], StudyDriver, Recorder]:

@@ -205,7 +205,7 @@ def carried_out(world, digits, root: Path) -> Store:
     store, nobody = Store(root), Null()
     planner = Planner(study, digits, store)
     engine = InlineEngine(WorkerSettings(root, "digits", None, "cpu"))
-    StudyDriver(planner, store, engine, nobody, nobody, nobody, "cpu").run()
+    StudyDriver(planner, store, engine, nobody, nobody, nobody).run()
     return store
 
 

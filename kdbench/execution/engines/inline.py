@@ -2,15 +2,19 @@
 
 from collections.abc import Iterator
 
-from kdbench.execution.engines.protocol import Idle, Message, Task, WorkerSettings
+from kdbench.execution.engines.protocol import EngineOptions, Idle, Message, Task, WorkerSettings
 from kdbench.execution.engines.worker import Worker
+
+ONE = EngineOptions(1)
 
 
 class InlineEngine:
     """Runs a task inside the call that asks for its messages; there is always one worker."""
 
-    def __init__(self, settings: WorkerSettings, workers: int = 1) -> None:
-        self.size = 1
+    remote = False
+
+    def __init__(self, settings: WorkerSettings, options: EngineOptions = ONE) -> None:
+        self.size, self.device = 1, settings.device
         self._worker = Worker(settings)
         self._tasks: list[Task] = []
         self._stopping = False
@@ -22,6 +26,10 @@ class InlineEngine:
     def submit(self, task: Task) -> None:
         """Keep a task for the next call of `messages`."""
         self._tasks.append(task)
+
+    def doing(self) -> dict[str, tuple[str, ...]]:
+        """Nothing: a task ends in the call that it begins in."""
+        return {}
 
     def messages(self, timeout: float) -> Iterator[Message]:
         """Run the task to its end, then give its messages."""

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,7 +13,14 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from kdbench import masking
-from kdbench.execution.engines.protocol import Idle, Message, Task, WorkerLost, WorkerSettings
+from kdbench.execution.engines.protocol import (
+    EngineOptions,
+    Idle,
+    Message,
+    Task,
+    WorkerLost,
+    WorkerSettings,
+)
 from kdbench.execution.errors import WorkerCannotStart
 from kdbench.training.events import Failed
 
@@ -39,11 +47,14 @@ CLOSE_TIMEOUT = 10.0
 
 
 class LocalEngine:
-    """`workers` processes, started with the first task. Each has a pipe of its own, so that the
+    """Processes that are started with the first task. Each has a pipe of its own, so that the
     end of one is seen at once."""
 
-    def __init__(self, settings: WorkerSettings, workers: int) -> None:
-        self.size = workers
+    remote = False
+
+    def __init__(self, settings: WorkerSettings, options: EngineOptions) -> None:
+        self.device = settings.device
+        self.size = workers = worker_count(options, settings.device)
         self._context = _context()
         # One shared byte and no lock: set in a signal handler, and read by workers that may be
         # killed at any instruction.
@@ -83,6 +94,15 @@ class LocalEngine:
         with suppress(OSError):  # a worker that ended while idle: `messages` sees it
             self._workers[index][1].send(task)
 
+    def doing(self) -> dict[str, tuple[str, ...]]:
+        """The ids of the runs that each worker has, by its host and process."""
+        host = socket.gethostname()
+        return {
+            f"{host}:{process.pid}": tuple(spec.id for spec in task.specs)
+            for (process, _), task in zip(self._workers, self._tasks, strict=False)
+            if task
+        }
+
     def messages(self, timeout: float) -> Iterator[Message]:
         """The workers' messages; waits at most `timeout` seconds for the first."""
         pipes = {pipe: index for index, (_, pipe) in enumerate(self._workers)}
@@ -114,7 +134,7 @@ class LocalEngine:
         self._workers[index] = self._start(self._settings[index])
         message = f"the worker process ended with code {process.exitcode}"
         if task and task.kind == "train" and len(task.specs) > 1:
-            yield WorkerLost(task.specs, message)
+            yield WorkerLost(task.specs, message, len(task.specs) // 2)
             return
         for spec in task.specs if task else ():
             yield Failed(spec.id, {"message": message, "traceback": ""})
@@ -171,6 +191,18 @@ def _context() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     return context
+
+
+def worker_count(options: EngineOptions, device: str) -> int:
+    """How many processes: what was asked for, or so many a GPU, or one a core."""
+    if options.workers is not None:
+        return options.workers
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.device_count() * options.workers_per_gpu
+    usable = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable else os.cpu_count() or 1
 
 
 def _with_device(settings: WorkerSettings, index: int) -> WorkerSettings:

@@ -22,6 +22,16 @@ class WorkerSettings:
 
 
 @dataclass(frozen=True)
+class EngineOptions:
+    """How many workers there are, which is as many as there is room for where `workers` is None,
+    and how many of them share a GPU. `address` is that of a cluster, for engines that use one."""
+
+    workers: int | None = None
+    workers_per_gpu: int = 1
+    address: str | None = None
+
+
+@dataclass(frozen=True)
 class Task:
     """Work for one worker: `train` specs together, `score` finished runs, or `measure_costs`.
 
@@ -48,9 +58,11 @@ class Scored:
 
 @dataclass(frozen=True)
 class CostsMeasured:
-    """The cost of each label: see `kdbench.training.cost.measure_costs`."""
+    """The cost of each label: see `kdbench.training.cost.measure_costs`. `hardware` is what they
+    were measured on, where that is not the driver's."""
 
     rows: dict[str, dict[str, float]]
+    hardware: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,11 +72,12 @@ class Idle:
 
 @dataclass(frozen=True)
 class WorkerLost:
-    """A worker was killed while it trained `specs` together: most likely for its memory, so
-    training fewer of them together may work."""
+    """A worker has ended in the middle of a task, whose runs go on elsewhere: at most
+    `at_a_time` of them together, where it was most likely killed for its memory."""
 
     specs: tuple[RunSpec, ...]
     message: str
+    at_a_time: int | None = None
 
 
 Message = Event | Scored | CostsMeasured | Idle | WorkerLost
@@ -75,6 +88,10 @@ class Engine(Protocol):
 
     #: How many workers there are.
     size: int
+    #: What they compute on, `cpu` or `cuda`.
+    device: str
+    #: Whether they may be on other machines than the driver.
+    remote: bool
 
     def idle(self) -> int:
         """How many workers have no task."""
@@ -82,6 +99,10 @@ class Engine(Protocol):
 
     def submit(self, task: Task) -> None:
         """Give a task to an idle worker."""
+        ...
+
+    def doing(self) -> Mapping[str, tuple[str, ...]]:
+        """The ids of the runs that each worker has now, by the worker's host and process."""
         ...
 
     def messages(self, timeout: float) -> Iterator[Message]:
@@ -101,6 +122,6 @@ class Engine(Protocol):
 class EngineFactory(Protocol):
     """What `ENGINES` holds: an engine's class, or a function that makes one."""
 
-    def __call__(self, settings: WorkerSettings, workers: int) -> Engine:
-        """An engine of `workers` workers."""
+    def __call__(self, settings: WorkerSettings, options: EngineOptions) -> Engine:
+        """An engine with the workers that `options` ask for."""
         ...

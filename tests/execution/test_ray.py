@@ -1,0 +1,69 @@
+"""Studies on a Ray cluster. Those that start one are long; Ray is in the extra `dev`."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import crash, ray_kills
+from support.inline_study import InlineStudy
+from support.ray_cluster import RayCluster, environment
+
+from kdbench.execution.engines import ENGINES
+from kdbench.execution.engines.protocol import EngineOptions
+from kdbench.execution.errors import InvalidOption
+
+
+def test_ray_is_asked_for_by_its_extra(study: InlineStudy, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InvalidOption, match=r"pip install 'kdbench\[ray\]'"):
+        ENGINES["ray"](study.settings(), EngineOptions())
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    pytest.importorskip("ray", reason="pip install 'kdbench[ray]'")
+    cluster = RayCluster(tmp_path_factory.mktemp("cluster"))
+    try:
+        cluster.add_node()
+        cluster.add_node()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.mark.long
+def test_two_nodes_without_a_common_folder_give_the_bytes_of_this_machine(
+    tmp_path: Path, reference_root: Path, cluster: RayCluster
+) -> None:
+    (tmp_path / "crash.yaml").write_text(crash.STUDY)
+    driver = ray_kills.start(tmp_path, cluster)
+    assert driver.wait(timeout=600) == 0, (tmp_path / "log.txt").read_text()
+    root = tmp_path / "root"
+    assert list(crash.broken(root, reference_root, {})) == []
+    for node in (0, 1):  # each was sent the teacher, and kept its own tables
+        (kept,) = (cluster.home / f"node-{node}" / "kept").iterdir()
+        assert list(kept.glob("runs/*/weights.safetensors"))
+    assert not list(root.glob("runs/.root-*"))
+    assert not list(root.glob("runs/plans/*.workers"))
+
+
+@pytest.mark.long
+def test_actors_nodes_and_drivers_are_killed_and_nothing_is_lost(
+    tmp_path: Path, reference_root: Path
+) -> None:
+    pytest.importorskip("ray", reason="pip install 'kdbench[ray]'")
+    tally, faults = ray_kills.disturb(tmp_path, reference_root, 3, seed=1)
+    assert faults == []
+    assert set(tally) == set(ray_kills.KINDS)
+
+
+@pytest.mark.long
+def test_a_cluster_that_is_not_there_is_one_message(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="pip install 'kdbench[ray]'")
+    (tmp_path / "crash.yaml").write_text(crash.STUDY)
+    words = [*crash.command(tmp_path / "root", 2), "--engine", "ray", "--address", "127.0.0.1:1"]
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    assert "cannot connect to 127.0.0.1:1" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
