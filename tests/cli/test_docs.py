@@ -78,7 +78,7 @@ def test_the_python_of_the_readme_runs_as_written() -> None:
 
 
 #: Words in backticks that stand for something of the reader's or of the system's.
-NOT_IN_THE_CODE = {"COMMAND", "Pss", "Pss_Anon", "knobs"}
+NOT_IN_THE_CODE = {"COMMAND", "CUDA_VISIBLE_DEVICES", "Pss", "Pss_Anon", "knobs"}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`kdbench status`: how far a study is, from its records alone."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,9 @@ def test_the_status_of_a_study_under_way(tmp_path: Path) -> None:
             (record.folder / name).unlink()
         record.add_epochs([{"epoch": 1, "val.accuracy": 0.5}], None)
     failed.fail({"message": "[out] of memory"})
+    plan = study.store.plan_path("fake_study")
+    doing = [running.id, interrupted.id]  # the second one was left by a process that was killed
+    plan.with_name("fake_study.node-7.workers").write_text(json.dumps({"node:70": doing}))
     with FileLock(running.folder / ".lock"):
         text = output("status", "fake_study", "--root", tmp_path)
         states = {run.id: run.state for run in read_status(study.store, "fake_study").runs}
@@ -51,7 +55,8 @@ def test_the_status_of_a_study_under_way(tmp_path: Path) -> None:
     assert states[running.id] == "running"
     assert {"done", "diverged", "waiting"} < set(states.values())
     names = study.listing
-    assert f"running  {names[running.id]['name']}: epoch 1 of 2" in text
+    assert f"running  {names[running.id]['name']}: epoch 1 of 2 on node:70\n" in text
+    assert text.count("node:70") == 1
     assert f"failed   {names[failed.id]['name']}: [out] of memory" in text
     assert "best so far  kd (tuned): 93.30 % over 5 of 5 seeds" in text
     assert "not complete" in text

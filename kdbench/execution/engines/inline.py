@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from kdbench.execution.engines.protocol import EngineOptions, Idle, Message, Task, WorkerSettings
 from kdbench.execution.engines.worker import Worker
 
-ONE = EngineOptions(1)
+ONE_WORKER = EngineOptions(1)
 
 
 class InlineEngine:
@@ -13,7 +13,7 @@ class InlineEngine:
 
     remote = False
 
-    def __init__(self, settings: WorkerSettings, options: EngineOptions = ONE) -> None:
+    def __init__(self, settings: WorkerSettings, options: EngineOptions = ONE_WORKER) -> None:
         self.size, self.device = 1, settings.device
         self._worker = Worker(settings)
         self._tasks: list[Task] = []
