@@ -13,6 +13,8 @@ from kdbench.study.planner import Planner
 
 #: Runs trained together at the most: enough to share a live teacher, few enough to balance.
 MAX_COHORT = 12
+#: Runs that one worker may always have together, though others have none.
+SMALL_COHORT = 3
 
 
 @dataclass
@@ -52,8 +54,11 @@ class Scheduler:
         if self.device == "cpu" and not self._uses_live_outputs(plan, group):
             size = min(size, self._fair_share(groups.values(), group))
         else:
-            # A cohort that shares live forward passes, or a GPU, is the better the larger it is.
-            size = min(size, -(-len(group) // max(1, self.engine.idle())))
+            # A cohort that shares live forward passes, or a GPU, is the better the larger it is,
+            # but the last runs are for all workers.
+            runs = sum(map(len, groups.values()))
+            last = max(SMALL_COHORT, -(-runs // self.engine.size))
+            size = min(size, last, -(-len(group) // max(1, self.engine.idle())))
         return group[:size]
 
     def _work_ahead(self, plan: Plan) -> dict[str, float]:

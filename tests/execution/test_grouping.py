@@ -37,6 +37,31 @@ def test_cohorts_become_smaller_so_that_workers_end_together(
     assert sizes[0] == 2 or count > 16
 
 
+@pytest.mark.parametrize("count", [2, 4])
+def test_the_last_runs_with_a_live_teacher_are_for_all_workers(
+    study: InlineStudy, count: int
+) -> None:
+    """No worker is without a run while three wait for another one's."""
+    smoothed = {"method": "label-smoothing"}
+    methods = [
+        {**smoothed, "label": f"of-{n}", "hparams": {"smoothing": n / 20}} for n in range(1, 17)
+    ]
+    study.changes = {"tune": None, "methods": ["ce", *methods]}
+    study.changes |= {"recipe.teacher_outputs": "live", "final.seeds": [0]}
+    driver, _ = study.driver(OfSize(count))
+    driver.state.make_plan()
+    plan, scheduler = driver.state.plan, driver.scheduler
+    driver.state.training |= set(plan.teachers.values())
+    scheduler._uses_live_outputs = lambda *_: True  # type: ignore[method-assign]
+    sizes = []
+    while cohort := scheduler.next(plan, driver.state.ready()):
+        sizes.append(len(cohort))
+        driver.state.training |= {node.id for node in cohort}
+    assert sum(sizes) == 17
+    assert sizes[0] == -(-17 // count)  # the first ones are as large as they may be
+    assert max(sizes[-count:]) <= 4
+
+
 def test_cohorts_with_a_live_teacher_stay_together(study: InlineStudy) -> None:
     study.changes = {"tune": None, "methods": ["ce", "kd"], "final.seeds": [0]}
     study.changes |= {"recipe.teacher_outputs": "live", "recipe.epochs": 1}
