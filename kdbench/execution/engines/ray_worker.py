@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import platformdirs
-import ray
 
 from kdbench import masking
 from kdbench.execution.engines.node_files import DATA, Offer, fetch
@@ -54,13 +53,15 @@ class RayWorker:
 
     def place(self) -> Place:
         """Where this actor is."""
+        import ray
+
         node = ray.get_runtime_context().get_node_id()
         return Place(node, socket.gethostname(), os.getpid(), versions(), self._sees_root)
 
     def open(self, offers: Mapping[str, Offer]) -> int:
         """Read the data set, from the files of `offers` where the driver's cannot be seen; the
         bytes that were fetched. Raises `DataError`."""
-        fetched = fetch(self._settings.root, offers, ray.get) if offers else 0
+        fetched = self._fetch(offers)
         self._worker = Worker(self._settings)
         return fetched
 
@@ -69,7 +70,7 @@ class RayWorker:
         fetched = 0
         try:
             assert self._worker, "a worker is opened before it has a task"
-            fetched = fetch(self._settings.root, offers, ray.get) if offers else 0
+            fetched = self._fetch(offers)
             self._worker.run_task(task, self._emit, lambda: self._stopping)
         except Exception as error:
             for spec in task.specs:
@@ -90,6 +91,11 @@ class RayWorker:
     def stop(self) -> None:
         """Ask the task to finish its step."""
         self._stopping = True
+
+    def _fetch(self, offers: Mapping[str, Offer]) -> int:
+        import ray  # an extra, which only those who use this engine have
+
+        return fetch(self._settings.root, offers, ray.get) if offers else 0
 
     def _emit(self, message: Message) -> None:
         # The driver's machine may be another.
