@@ -2,7 +2,7 @@
 
     python benchmarks/scale.py [engines growth]
 
-- engines: the digits study without tuning by one and two workers of each engine, Ray's also on a
+- engines: the digits study with 5 seeds and without tuning by one and two workers of each engine, Ray's also on a
   node that is sent everything: seconds until the first message and until the last run, the share
   of that time in which a worker had no task, and bytes sent and received a run
 - growth: planning, the first start (which logs all runs in MLflow), the start of a finished study,
@@ -103,7 +103,9 @@ def engines() -> None:
 
             ENGINES["watched"] = make
             root = Path(folder, "root")
-            options = Options("digits", root, workers=workers, tune=False, engine="watched")
+            options = Options(
+                "digits", root, workers=workers, seeds=tuple(range(5)), tune=False, engine="watched"
+            )
             planner, store = prepare(options)
             began = time.perf_counter()
             run_plan(planner, store, options, NullTracker(), PrintReporter())

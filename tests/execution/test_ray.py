@@ -1,13 +1,13 @@
 """Studies on a Ray cluster. Those that start one are long; Ray is in the extra `dev`."""
 
-import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support import crash, ray_kills
 from support.inline_study import InlineStudy
-from support.ray_cluster import RayCluster, environment
+from support.ray_cluster import RayCluster
 
 from kdbench.execution.engines import ENGINES
 from kdbench.execution.engines.protocol import EngineOptions
@@ -58,12 +58,19 @@ def test_actors_nodes_and_drivers_are_killed_and_nothing_is_lost(
     assert set(tally) == set(ray_kills.KINDS)
 
 
-@pytest.mark.long
-def test_a_cluster_that_is_not_there_is_one_message(tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="pip install 'kdbench[ray]'")
-    (tmp_path / "crash.yaml").write_text(crash.STUDY)
-    words = [*crash.command(tmp_path / "root", 2), "--engine", "ray", "--address", "127.0.0.1:1"]
-    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=300)
-    assert done.returncode == 1
-    assert "cannot connect to 127.0.0.1:1" in done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("127.0.0.1:1", "refused"),
+        ("ray://127.0.0.1:1", "refused"),
+        ("head", "write auto, HOST:PORT or ray://HOST:PORT"),
+        ("head:port", "write auto, HOST:PORT or ray://HOST:PORT"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_one_message(
+    study: InlineStudy, monkeypatch: pytest.MonkeyPatch, address: str, reason: str
+) -> None:
+    ray = SimpleNamespace(is_initialized=lambda: False)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    with pytest.raises(InvalidOption, match=f"cannot connect to {address}: .*{reason}"):
+        ENGINES["ray"](study.settings(), EngineOptions(address=address))

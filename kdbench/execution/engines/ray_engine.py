@@ -42,6 +42,8 @@ MOST_FALSE_STARTS = 3
 ANSWER_AFTER = 30.0
 #: Seconds between two looks at how large the cluster is.
 LOOK_AGAIN = 5.0
+#: Seconds that the head of a cluster has to take a connection.
+CONNECT_TIMEOUT = 10.0
 
 
 @dataclass
@@ -265,13 +267,24 @@ def _connect(ray: Any, address: str | None) -> None:
     Raises `InvalidOption` where there is none."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
+        _require_listener(address or "auto")
         with _own_signals():
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except Exception as error:  # of many kinds: ConnectionError, ValueError, RuntimeError
+    except Exception as error:  # Ray's are of many kinds
         raise InvalidOption(
             f"--engine ray: cannot connect to {address or 'a Ray cluster'}: {one_line(error)}. "
             "Start one with `ray start --head`, or leave --address out to have one started here."
         ) from error
+
+
+def _require_listener(address: str) -> None:
+    """Raise `OSError` or `ValueError` where nobody listens at `HOST:PORT` or `ray://HOST:PORT`: Ray
+    would try for many minutes."""
+    if address not in ("auto", "local"):
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        if not host or not port.isdecimal():
+            raise ValueError("write auto, HOST:PORT or ray://HOST:PORT")
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT).close()
 
 
 @contextmanager
