@@ -2,9 +2,9 @@
 
     python benchmarks/scale.py [engines growth]
 
-- engines: the digits study with 5 seeds and without tuning by one and two workers of each engine, Ray's also on a
-  node that is sent everything: seconds until the first message and until the last run, the share
-  of that time in which a worker had no task, and bytes sent and received a run
+- engines: the digits study with 5 seeds and without tuning by one and two workers of each engine,
+  Ray's also on a node that is sent everything: seconds until the first message and until the last
+  run, the share of that time in which a worker had no task, and bytes sent and received a run
 - growth: planning, the first start (which logs all runs in MLflow), the start of a finished study,
   status, report, and the sizes of the page and of MLflow's database, for 100, 1,000 and 10,000
   finished runs; the records are copies of ten runs' with other seeds
@@ -43,6 +43,9 @@ methods: [{METHODS}]
 final:   {{seeds: [0]}}
 report:  {{reference: ce}}
 """
+
+#: Engine, workers, and whether a node is sent everything.
+MEASURED = (("local", 1, ""), ("local", 2, ""), ("ray", 1, ""), ("ray", 2, ""), ("ray", 2, "sent"))
 
 
 class Watched:
@@ -86,9 +89,7 @@ class Watched:
 
 def engines() -> None:
     seconds = {}
-    for name, workers, kept in (
-        ("local", 1, ""), ("local", 2, ""), ("ray", 1, ""), ("ray", 2, ""), ("ray", 2, "sent"),
-    ):  # fmt: skip
+    for name, workers, kept in MEASURED:
         with tempfile.TemporaryDirectory() as folder:
             os.environ.pop("KDBENCH_NODE_CACHE", None)
             if kept:

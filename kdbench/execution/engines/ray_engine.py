@@ -269,7 +269,12 @@ def _connect(ray: Any, address: str | None) -> None:
     try:
         _require_listener(address or "auto")
         with _own_signals():
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            ray.init(
+                address=address,
+                include_dashboard=False,  # of a cluster that is started here: it takes a core
+                log_to_driver=False,
+                logging_level="ERROR",
+            )
     except Exception as error:  # Ray's are of many kinds
         raise InvalidOption(
             f"--engine ray: cannot connect to {address or 'a Ray cluster'}: {one_line(error)}. "
