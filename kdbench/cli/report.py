@@ -57,9 +57,11 @@ def report_studies(root: Path, names: Sequence[str], console: Console) -> list[C
     contents = []
     for name, data in reports.items():
         folder = store.report_folder(name)
-        contents.append(_publish(data, folder, console))
+        board = _publish(data, folder, console)
+        contents.append(leaderboard_content(board, folder))
         if has_run[name] and not data.from_records:
-            tracking.attach_report(store, name, tracking.tracking_uri(root), folder)
+            uri = tracking.tracking_uri(root)
+            tracking.attach_report(store, name, uri, folder, board.answer)
         elif not has_run[name]:
             print_line(console, "(no runs in this root: from the numbers that the report keeps)")
     if len(reports) > 1:
@@ -102,10 +104,14 @@ def report_results(
     store = Store(root)
     home = store.report_folder(name)
     if len(settings) == 1:
-        return [_publish(next(iter(settings.values())), home, console)]
+        board = _publish(next(iter(settings.values())), home, console)
+        return [leaderboard_content(board, home)]
     places = _folders(settings)
     folders = {setting: store.report_folder(name, place) for setting, place in places.items()}
-    contents = [_publish(data, folders[setting], console) for setting, data in settings.items()]
+    contents = [
+        leaderboard_content(_publish(data, folders[setting], console), folders[setting])
+        for setting, data in settings.items()
+    ]
     return [*contents, _pool(name, settings, shared, home, places, console)]
 
 
@@ -118,11 +124,11 @@ def _folders(settings: Iterable[str]) -> dict[str, str]:
     return folders
 
 
-def _publish(data: ReportData, folder: Path, console: Console) -> Content:
+def _publish(data: ReportData, folder: Path, console: Console) -> Leaderboard:
     board, _ = write_report(data, folder)
     console.print(TerminalTable(board))
     print_line(console, f"leaderboard  {shown_path(folder / PAGE)}")
-    return leaderboard_content(board, folder)
+    return board
 
 
 def _pool(
@@ -141,7 +147,7 @@ def _pool(
 
 
 def leaderboard_content(board: Leaderboard, folder: Path) -> Content:
-    """A leaderboard for `--json`: its rows, captions and notes, and where its files are."""
+    """A leaderboard for `--json`: its answer, rows, captions and notes, and where its files are."""
     return {
         "study": board.study,
         "question": board.question,
@@ -150,6 +156,7 @@ def leaderboard_content(board: Leaderboard, folder: Path) -> Content:
         "complete": not board.incomplete,
         "folder": folder,
         "rows": board.table,
+        "answer": board.answer,
         "captions": board.captions,
         "notes": board.notes,
     }

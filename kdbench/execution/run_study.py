@@ -266,7 +266,7 @@ def publish_report(
     board, paths = write_report(report_data, store.report_folder(study))
     if not report_data.from_records:
         tracker = BackgroundSync(store, study, tracking_uri(store.root), on_trouble=reporter.log)
-        tracker.attach_report(store.report_folder(study))
+        tracker.attach_report(store.report_folder(study), board.answer)
     return board, paths
 
 

@@ -9,9 +9,9 @@ import pandas as pd
 
 from kdbench.errors import KdbenchError
 from kdbench.report.data.report_data import ReportData
-from kdbench.report.data.runs import TEACHER
+from kdbench.report.needs import seconds_a_seed, seconds_by_row, seeds_to_equate, seeds_to_tell
 from kdbench.report.write import leaderboard_of
-from kdbench.stats import Analysis, Family, seeds_for_equality, seeds_needed
+from kdbench.stats import Analysis, Family
 
 SHARES = (0.0, 0.25, 0.5, 1.0, 2.0, 5.0)
 """The true differences that are forecast, in margins of practical equality."""
@@ -77,7 +77,7 @@ def forecast_seeds(data: ReportData, difference: float) -> Forecast:
     """
     board = leaderboard_of(data)
     family = board.family
-    seconds = _seconds(data.runs)
+    seconds = seconds_by_row(data.runs)
     primary = {(r["method"]): r["row"] for _, r in board.table.iterrows() if not pd.isna(r["p"])}
     needs = []
     for label, verdict in family.verdicts.items():
@@ -85,7 +85,7 @@ def forecast_seeds(data: ReportData, difference: float) -> Forecast:
         if d.n < 2:
             continue
         cost = seconds.get((label, primary.get(label, "")), math.nan)
-        seeds, equal = _seeds(family, d.sd, difference), _equal_seeds(family, d.sd, 0.0)
+        seeds, equal = seeds_to_tell(family, d.sd, difference), seeds_to_equate(family, d.sd, 0.0)
         needs.append(Need(label, d.sd, d.n, seeds, equal, cost))
     if not needs:
         raise TooFewRuns(
@@ -100,39 +100,13 @@ def forecast_seeds(data: ReportData, difference: float) -> Forecast:
         tuple(needs),
         _effect(family, difference),
         tuple(_effect(family, share * family.analysis.margin) for share in SHARES),
-        sum(s for (_, row), s in seconds.items() if row != TEACHER),
+        seconds_a_seed(data.runs),
     )
 
 
 def _effect(family: Family, points: float) -> Effect:
     sd = family.sd
-    return Effect(points, _seeds(family, sd, points), _equal_seeds(family, sd, points))
-
-
-def _seeds(family: Family, sd: float, points: float) -> int | None:
-    a = family.analysis
-    if sd == 0:
-        return 2  # the fewest that a paired test takes
-    return seeds_needed(points / sd, a.last_alpha, a.power, family.size, family.common(sd))
-
-
-def _equal_seeds(family: Family, sd: float, points: float) -> int | None:
-    a = family.analysis
-    if points >= a.margin:
-        return None
-    if sd == 0:
-        return 2
-    common, least = family.common(sd), a.margin * a.image / sd**2
-    return seeds_for_equality(
-        a.margin / sd, points / sd, a.last_alpha, a.power, family.size, common, least
-    )
-
-
-def _seconds(runs: pd.DataFrame) -> dict[tuple[str, str], float]:
-    """The median seconds of a run, by label and row."""
-    timed = runs.dropna(subset=["measured.seconds"])
-    medians = timed.groupby(["label", "row"], sort=False)["measured.seconds"].median()
-    return {(str(k[0]), str(k[1])): float(v) for k, v in medians.items()}  # type: ignore[index]
+    return Effect(points, seeds_to_tell(family, sd, points), seeds_to_equate(family, sd, points))
 
 
 def forecast_sentences(forecast: Forecast) -> Iterable[str]:

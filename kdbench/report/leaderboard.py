@@ -4,7 +4,6 @@ All scores of the table are in percentage points (accuracy, agreement, F1, ECE) 
 (NLL, KL), differences in percentage points of test accuracy.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,14 +16,15 @@ from kdbench.records.summary import LARGEST_STEP
 from kdbench.report.columns import Column, columns_by
 from kdbench.report.data.runs import PUBLISHED, TEACHER, UNFINISHED, refuse_mixture
 from kdbench.report.rows import (
-    PRECEDENCE,
     TableRow,
+    best_first,
     hparams_text,
     in_family,
     primary_rows,
     scores_by_seed,
     table_rows,
 )
+from kdbench.report.text.answer import write_answer
 from kdbench.report.text.captions import write_captions
 from kdbench.report.text.context import Context
 from kdbench.report.text.notes import write_notes
@@ -55,9 +55,10 @@ SECOND = "kd"
 @dataclass(frozen=True, eq=False)
 class Leaderboard:
     """`table` has the columns of `kdbench.report.columns`, best method first, then the teacher,
-    then what papers say; `captions` say how it was made, `notes` what a reader must know of
-    single rows. `score` is what is compared, in words, and `measure` says in which column it
-    stands. `second` is None where no second column of differences makes sense."""
+    then what papers say; `answer` is what it says, in a paragraph, `captions` say how it was
+    made, `notes` what a reader must know of single rows. `score` is what is compared, in words,
+    and `measure` says in which column it stands. `second` is None where no second column of
+    differences makes sense."""
 
     study: str
     question: str
@@ -71,6 +72,7 @@ class Leaderboard:
     columns: tuple[Column, ...]
     family: Family
     best: BestSet
+    answer: str
     captions: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -117,7 +119,7 @@ def build_leaderboard(
     teachers = frame[frame["row"] == TEACHER]
     taught = mean_interval(scores_by_seed(teachers, measure.column)).mean
     rows = []
-    for line in _sorted(lines, primary):
+    for line in best_first(lines, primary):
         main = line is primary[line.label]
         judged = family.verdicts.get(line.label) if main else None
         count = len(line.plan.runs) if plan.looks else 0
@@ -162,6 +164,7 @@ def build_leaderboard(
         columns=columns,
         family=family,
         best=best,
+        answer=write_answer(context),
         captions=write_captions(context),
         notes=write_notes(context),
     )
@@ -183,17 +186,6 @@ def _judge(members: Mapping[str, TableRow], plan: PlanFile, analysis: Analysis) 
     reached = sum(count < len(seeds) for count in analysis.looks) + plan.complete
     scores = {k: v.scores for k, v in others.items()}
     return judge_looks(scores, base.scores, analysis, seeds, max(reached, 1))
-
-
-def _sorted(lines: list[TableRow], primary: Mapping[str, TableRow]) -> list[TableRow]:
-    """Methods by the mean score of the row that stands for them, their other rows
-    beneath; those without a score last, in the plan's order."""
-
-    def key(line: TableRow) -> tuple[float, str, int]:
-        mean = mean_interval(primary[line.label].scores).mean
-        return (math.inf if math.isnan(mean) else -mean, line.label, PRECEDENCE.index(line.row))
-
-    return sorted(lines, key=key)
 
 
 # -- what stands in them

@@ -1,6 +1,7 @@
 """The rows of a leaderboard before they are judged."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from kdbench.errors import KdbenchError
 from kdbench.records.measures import MEASURES
 from kdbench.records.plan_file import PlanFile, PlanRow
 from kdbench.report.data.report_data import ReportData
+from kdbench.stats import mean_interval
 
 PRECEDENCE = ("tuned", "only", "pinned", "default")
 
@@ -81,6 +83,17 @@ def primary_rows(rows: Iterable[TableRow]) -> dict[str, TableRow]:
         if other is None or PRECEDENCE.index(row.row) < PRECEDENCE.index(other.row):
             primary[row.label] = row
     return primary
+
+
+def best_first(rows: Iterable[TableRow], primary: Mapping[str, TableRow]) -> list[TableRow]:
+    """Methods by the mean score of the row that stands for them, their other rows
+    beneath; those without a score last, in the plan's order."""
+
+    def key(line: TableRow) -> tuple[float, str, int]:
+        mean = mean_interval(primary[line.label].scores).mean
+        return (math.inf if math.isnan(mean) else -mean, line.label, PRECEDENCE.index(line.row))
+
+    return sorted(rows, key=key)
 
 
 def in_family(row: TableRow) -> bool:

@@ -77,10 +77,11 @@ def draw_confusion_matrix(
     figure.savefig(path)
 
 
-def attach_report(store: Store, study: str, uri: str, folder: Path) -> str:
+def attach_report(store: Store, study: str, uri: str, folder: Path, answer: str = "") -> str:
     """Put the files of `folder` under `report` in the study's own run; its MLflow id.
 
-    That run is named after the study and has the tag `kdbench.kind` = `study`. Raises
+    That run is named after the study and has the tag `kdbench.kind` = `study`. Its description,
+    and the experiment's, is the study's question with the report's `answer`. Raises
     `UnknownExperiment`, and what MLflow raises.
     """
     client, experiment = find_experiment(study, uri)
@@ -89,7 +90,7 @@ def attach_report(store: Store, study: str, uri: str, folder: Path) -> str:
         "kdbench.kind": "study",
         "kdbench.study": study,
         "mlflow.source.name": "kdbench",
-        "mlflow.note.content": plan.question if plan else "",
+        "mlflow.note.content": "\n\n".join(filter(None, (plan.question if plan else "", answer))),
         "kdbench.plan": plan.hash if plan else "",
     }
 
@@ -102,5 +103,7 @@ def attach_report(store: Store, study: str, uri: str, folder: Path) -> str:
         for name, value in tags.items():
             client.set_tag(run_id, name, value)
     client.log_artifacts(run_id, str(folder), "report")
+    note = tags["mlflow.note.content"]
+    client.set_experiment_tag(experiment, "mlflow.note.content", note)
     client.set_terminated(run_id, "FINISHED")
     return str(run_id)

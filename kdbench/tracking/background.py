@@ -114,13 +114,14 @@ class BackgroundSync:
         with self._changed:
             return len(self._syncing | set(self._waiting))
 
-    def attach_report(self, folder: Path) -> bool:
-        """Attach the files of `folder` to the study's own run; whether that worked."""
+    def attach_report(self, folder: Path, answer: str = "") -> bool:
+        """Attach the files of `folder` to the study's own run, with the `answer` that they give;
+        whether that worked."""
 
         def attach() -> None:
             self._open()
             experiment = self.experiment
-            attach_report(experiment.store, experiment.study, experiment.uri, folder)
+            attach_report(experiment.store, experiment.study, experiment.uri, folder, answer)
 
         return self._attempt(attach)
 

@@ -84,7 +84,8 @@ class StudyExperiment:
                 self.client.restore_experiment(experiment.experiment_id)
         question = self.plan.question if self.plan else ""
         note = question or f"The runs of the study {self.study}."
-        if experiment.tags.get("mlflow.note.content") != note:
+        # The answer of a report may stand behind it.
+        if not experiment.tags.get("mlflow.note.content", "").startswith(note):
             self.client.set_experiment_tag(experiment.experiment_id, "mlflow.note.content", note)
             self.client.set_experiment_tag(experiment.experiment_id, "kdbench.study", self.study)
         self._list_runs(experiment.experiment_id)

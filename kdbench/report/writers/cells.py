@@ -47,8 +47,8 @@ class Grid:
 @dataclass(frozen=True)
 class Document:
     """A table with all its words, ready for a writer. `name` is short, for labels and
-    anchors; `headline` the one sentence above the table; `digest` says what it was made
-    from."""
+    anchors; `headline` the one sentence above the table; `answer` what it says, in a paragraph;
+    `digest` says what it was made from."""
 
     name: str
     title: str
@@ -58,6 +58,7 @@ class Document:
     captions: tuple[str, ...]
     notes: tuple[str, ...]
     digest: str
+    answer: str = ""
 
 
 def leaderboard_document(board: Leaderboard, digest: str) -> Document:
@@ -65,7 +66,7 @@ def leaderboard_document(board: Leaderboard, digest: str) -> Document:
     headline = f"{board.score} in the study {board.title}, in %, differences in percentage points."
     return Document(
         board.study, board.title, board.question, headline, grid(board),
-        board.captions, board.notes, digest,
+        board.captions, board.notes, digest, board.answer,
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ NAME = 11
 
 
 class TerminalTable:
-    """A rich renderable: the table, and beneath it what must be known to read it.
+    """A rich renderable: the answer, the table, and beneath it what must be known to read it.
 
     Rows other than the one that stands for a method are dimmed, and those from papers. Where
     the terminal is too narrow for all columns, they are left out in the order that
@@ -39,6 +39,8 @@ class TerminalTable:
             unlimited = options.update(max_width=1000)
             if table.__rich_measure__(console, unlimited).minimum <= options.max_width:
                 break
+        if self.board.answer:
+            yield Text(f"{self.board.answer}\n", style="bold")
         yield table
         if left_out:
             names = ", ".join(str(c.short).format(second=self.board.second) for c in drops[:count])

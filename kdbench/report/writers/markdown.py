@@ -7,11 +7,13 @@ from kdbench.report.writers.cells import MISSING, Cell, Document
 
 
 def to_markdown(document: Document) -> str:
-    """Title, question, table, captions, notes."""
+    """Title, question, answer, table, captions, notes."""
     cells = document.grid
     lines = [f"<!-- made from {document.digest} -->", f"# {block(document.title)}", ""]
     if document.question:
         lines += [block(document.question), ""]
+    if document.answer:
+        lines += [block(document.answer), ""]
     lines.append("| " + " | ".join(escape(h) for h in cells.headers) + " |")
     lines.append("|" + "|".join("---:" if r else "---" for r in cells.right) + "|")
     for row, kind in zip(cells.rows, cells.kinds, strict=True):

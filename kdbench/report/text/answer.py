@@ -1,0 +1,125 @@
+"""The answer to a study's question, in one paragraph from the object that judged."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from kdbench.report.needs import seconds_a_seed, seeds_to_tell
+from kdbench.report.text.context import Context, count, percent
+from kdbench.stats import Verdict, mean_interval
+
+#: Methods that are named of one kind; the others are counted.
+NAMED = 5
+
+
+def write_answer(context: Context) -> str:
+    """Which methods are better than the reference and by how much; which is the cheapest of those
+    that are not told apart from the best, and what it costs; what would have been seen; and what
+    to do next where nothing was decided. Empty where nothing was compared."""
+    if not context.family.size:
+        return ""
+    parts = (*_verdicts(context), _best(context), _cheapest(context), _seen(context))
+    return " ".join(part for part in (*parts, _next(context)) if part)
+
+
+def _verdicts(context: Context) -> Iterable[str]:
+    reference, verdicts = context.plan.reference, context.family.verdicts
+    level = percent(context.family.analysis.level)
+    unit = f"difference in points, {level} interval"
+    for word in ("better", "worse"):
+        chosen = [k for k, v in verdicts.items() if v.text.startswith(word)]
+        if chosen:
+            ordered = sorted(chosen, key=lambda k: -abs(verdicts[k].difference.mean))
+            shown = _some([_by_how_much(k, verdicts[k]) for k in ordered])
+            yield (
+                f"{len(chosen)} of {count(len(verdicts), 'method')} {_are(chosen)} {word} than "
+                f"{reference} ({unit}): {shown}."
+            )
+    margin = f"within {context.family.analysis.margin:.2g} points"
+    if equal := [k for k, v in verdicts.items() if v.text == "practically equal"]:
+        yield f"Practically equal to {reference}, {margin}: {_some(equal)}."
+    if undecided := [k for k, v in verdicts.items() if not v.significant and not v.equal]:
+        yield f"Not told apart from {reference}: {_some(undecided)}."
+
+
+def _are(names: list[str]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
+def _by_how_much(label: str, verdict: Verdict) -> str:
+    d = verdict.difference
+    equal = ", practically equal" if verdict.equal else ""
+    return f"{label} {d.mean:+.2f} ({d.low:+.2f} to {d.high:+.2f}{equal})"
+
+
+def _some(names: list[str]) -> str:
+    rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED])}{rest}"
+
+
+def _best(context: Context) -> str:
+    best = context.best
+    if best.best is None:
+        return ""
+    mean = mean_interval(context.primary[best.best].scores).mean
+    others = sorted(best.members - {best.best}, key=list(context.primary).index)
+    apart = f"; {_some(others)} {_are(others)} not told apart from it" if others else ""
+    return f"The highest mean is that of {best.best}, {mean:.2f} %{apart}."
+
+
+def _cheapest(context: Context) -> str:
+    """Which of the best costs least to train, where costs were measured, and to deploy."""
+    rows = context.cost.get("rows") or {}
+    costs = {k: (rows.get(k) or {}).get("relative") for k in context.best.members}
+    known = {k: cost for k, cost in costs.items() if cost is not None}
+    if not known or len(known) < len(costs):
+        return ""
+    cheapest = min(known, key=lambda k: (known[k], k))
+    reference = context.plan.reference
+    times = f"a step takes {known[cheapest]:.2f} times one of {reference}"
+    cost = times if cheapest != reference else ""
+    which = f"{cheapest} is the cheapest of these to train" if len(known) > 1 else ""
+    trained = ": ".join(filter(None, (which, cost)))
+    said = "; ".join(filter(None, (trained, _deployed(context, cheapest))))
+    return f"{said}." if said else ""
+
+
+def _deployed(context: Context, label: str) -> str:
+    runs = context.primary[label].runs
+    parameters, macs = (_first(runs[name]) for name in ("student_parameters", "macs"))
+    if parameters is None or macs is None:
+        return ""
+    size = count(parameters, "parameter")
+    return f"deployed it has {size} and takes {macs:,} multiply-adds an image"
+
+
+def _first(values: pd.Series) -> int | None:
+    present = values.dropna()
+    return int(present.iloc[0]) if len(present) else None
+
+
+def _seen(context: Context) -> str:
+    family = context.family
+    if family.seeds < 2 or not family.sd > 0:
+        return ""
+    return (
+        f"A difference of {family.detectable:.2g} points would have been seen "
+        f"({percent(family.analysis.power)} power, {count(family.seeds, 'seed')})."
+    )
+
+
+def _next(context: Context) -> str:
+    """What it takes to see a difference, where none was seen and none excluded."""
+    family = context.family
+    if any(v.significant or v.equal for v in family.verdicts.values()) or not family.sd > 0:
+        return ""
+    margin = family.analysis.margin
+    seeds = seeds_to_tell(family, family.sd, margin)
+    if seeds is None:
+        return f"To see {margin:.2g} points takes more than 10,000 seeds: another setting."
+    hours = seeds * seconds_a_seed(context.frame) / 3600
+    cost = f", {hours:.1f} hours of one worker" if hours else ""
+    return (
+        f"Nothing was told apart; a difference of {margin:.2g} points takes about "
+        f"{count(seeds, 'seed')}{cost} (`kdbench power` has other differences)."
+    )

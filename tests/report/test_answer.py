@@ -1,0 +1,89 @@
+"""The paragraph that answers a study's question says what the table says, and nothing else."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from support.fake_study import COST
+
+from kdbench.report.leaderboard import build_leaderboard
+from kdbench.report.needs import seconds_a_seed, seeds_to_tell
+from kdbench.report.page import render_page
+from kdbench.report.writers.cells import leaderboard_document
+from kdbench.report.writers.markdown import to_markdown
+
+
+@pytest.fixture
+def board(fake_study, frame):
+    return build_leaderboard(frame, fake_study.plan, COST)
+
+
+def test_it_says_who_is_better_and_by_how_much(board):
+    verdicts = board.family.verdicts
+    better = [k for k, v in verdicts.items() if v.text.startswith("better")]
+    assert better
+    said = re.search(
+        r"(\d+) of (\d+) methods (?:is|are) better than ce \(.*?\): (.*?)\. ", board.answer
+    )
+    assert [int(said[1]), int(said[2])] == [len(better), len(verdicts)]
+    for label in better:
+        d = verdicts[label].difference
+        assert f"{label} {d.mean:+.2f} ({d.low:+.2f} to {d.high:+.2f}" in said[3]
+
+
+def test_every_compared_method_is_in_one_sentence(board):
+    told = board.answer.partition("The highest mean")[0]
+    for label, verdict in board.family.verdicts.items():
+        places = {
+            "better": f"{label} {verdict.difference.mean:+.2f}",
+            "worse": f"{label} {verdict.difference.mean:+.2f}",
+        }
+        word = verdict.text.split()[0]
+        assert places.get(word, label) in told, label
+
+
+def test_the_cheapest_of_the_best_has_its_costs(fake_study, frame):
+    members = build_leaderboard(frame, fake_study.plan, COST).best.members
+    rows = {label: {"relative": 2.0 + n} for n, label in enumerate(sorted(members))}
+    cheapest = sorted(members)[0]
+    board = build_leaderboard(frame, fake_study.plan, {"machine": "m", "rows": rows})
+    told = f"{cheapest} is the cheapest of these to train: a step takes 2.00 times one of ce"
+    assert told in board.answer or len(members) == 1
+    # Where one has no cost, none can be called the cheapest.
+    del rows[sorted(members)[-1]]
+    board = build_leaderboard(frame, fake_study.plan, {"machine": "m", "rows": rows})
+    assert "cheapest" not in board.answer
+
+
+def test_what_to_do_where_nothing_was_told_apart(fake_study, frame):
+    only = ("ce", "at")  # `at` varies most, and is as good as the reference on average
+    plan = replace(fake_study.plan, rows=[r for r in fake_study.plan.rows if r.label in only])
+    board = build_leaderboard(frame[frame["label"].isin([*only, "teacher"])], plan, COST)
+    (verdict,) = board.family.verdicts.values()
+    assert verdict.text.startswith("cannot tell")
+    margin = board.family.analysis.margin
+    seeds = seeds_to_tell(board.family, board.family.sd, margin)
+    assert f"a difference of {margin:.2g} points takes about {seeds:,} seeds" in board.answer
+    hours = seeds * seconds_a_seed(frame[frame["label"].isin(only)]) / 3600
+    assert (f", {hours:.1f} hours of one worker" in board.answer) == (hours > 0)
+
+
+def test_it_is_said_first_in_every_format_but_the_paper_s(board, report_data, capsys):
+    from rich.console import Console
+
+    from kdbench.report.figures.render import Drawn
+    from kdbench.report.writers.console import TerminalTable
+
+    document = leaderboard_document(board, "0123")
+    markdown = to_markdown(document)
+    assert markdown.index("methods are better") < markdown.index("| method")
+    page = render_page(board, report_data, Drawn({}, {}, {}, {}))
+    assert page.index('<p class="answer">') < page.index('<table id="leaderboard">')
+    Console(width=200).print(TerminalTable(board))
+    shown = capsys.readouterr().out
+    assert shown.index("better than ce") < shown.index("verdict")
+
+
+def test_nothing_is_said_where_nothing_was_compared(fake_study, frame):
+    plan = replace(fake_study.plan, rows=[r for r in fake_study.plan.rows if r.label == "ce"])
+    assert build_leaderboard(frame[frame["label"] == "ce"], plan, COST).answer == ""
