@@ -34,7 +34,7 @@ def change(folder, name, old, new):
     """Replace `old` by `new` where it stands first in the table; returns the differences."""
     path = folder / name
     text = path.read_text()
-    start = {".tex": "\\midrule", ".html": "<tbody"}.get(path.suffix, "kd")
+    start = {".tex": "\\midrule", ".html": "<tbody", ".md": "| method"}.get(path.suffix, "kd")
     at = text.index(old, text.index(start))
     path.write_text(text[:at] + new + text[at + len(old) :])
     return check_report(path)

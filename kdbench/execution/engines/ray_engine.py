@@ -6,14 +6,12 @@ has room for it, so a node that joins gets work.
 """
 
 import hashlib
-import os
 import secrets
-import signal
 import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,8 +26,8 @@ from kdbench.execution.engines.protocol import (
     WorkerLost,
     WorkerSettings,
 )
+from kdbench.execution.engines.ray_connection import connect, own_signals
 from kdbench.execution.errors import InvalidOption, WorkerCannotStart
-from kdbench.execution.signals import STOP_SIGNALS
 from kdbench.records.provenance import versions
 from kdbench.records.store import Store
 from kdbench.training.events import Failed
@@ -42,8 +40,6 @@ MOST_FALSE_STARTS = 3
 ANSWER_AFTER = 30.0
 #: Seconds between two looks at how large the cluster is.
 LOOK_AGAIN = 5.0
-#: Seconds that the head of a cluster has to take a connection.
-CONNECT_TIMEOUT = 10.0
 
 
 @dataclass
@@ -70,11 +66,11 @@ class RayEngine:
             import ray
         except ImportError:
             raise InvalidOption("Ray is not installed: pip install 'kdbench[ray]'") from None
-        self._ray = ray
+        self._ray: Any = ray
         self._options = options
         self._connected_here = not ray.is_initialized()
         if self._connected_here:
-            _connect(ray, options.address)
+            connect(ray, options.address)
         self.device = self._device(settings.device)
         self._settings = settings
         self.size = options.workers or self._room()
@@ -258,47 +254,5 @@ class RayEngine:
             with suppress(self._ray.exceptions.RayError):
                 self._ray.kill(member.actor)
         if self._connected_here:
-            with _own_signals():
+            with own_signals():
                 self._ray.shutdown()
-
-
-def _connect(ray: Any, address: str | None) -> None:
-    """Connect to the cluster at `address`, else to the one that is running, else start one here.
-    Raises `InvalidOption` where there is none."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        _require_listener(address or "auto")
-        with _own_signals():
-            ray.init(
-                address=address,
-                include_dashboard=False,  # of a cluster that is started here: it takes a core
-                log_to_driver=False,
-                logging_level="ERROR",
-            )
-    except Exception as error:  # Ray's are of many kinds
-        raise InvalidOption(
-            f"--engine ray: cannot connect to {address or 'a Ray cluster'}: {one_line(error)}. "
-            "Start one with `ray start --head`, or leave --address out to have one started here."
-        ) from error
-
-
-def _require_listener(address: str) -> None:
-    """Raise `OSError` or `ValueError` where nobody listens at `HOST:PORT` or `ray://HOST:PORT`: Ray
-    would try for many minutes."""
-    if address not in ("auto", "local"):
-        host, _, port = address.removeprefix("ray://").rpartition(":")
-        if not host or not port.isdecimal():
-            raise ValueError("write auto, HOST:PORT or ray://HOST:PORT")
-        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT).close()
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Keep this process's handlers of Ctrl-C and SIGTERM, which Ray replaces."""
-    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            with suppress(ValueError):  # not in the main thread, where Ray replaces none either
-                signal.signal(number, handler)
