@@ -94,7 +94,8 @@ class MessageHandler:
         """Have the runs of a lost worker go on elsewhere, in smaller cohorts where it says so."""
         state, size = self.state, message.at_a_time
         how = f"{size} at a time" if size else "elsewhere"
-        state.reporter.log(f"{message.message}; its {len(message.specs)} runs go on {how}")
+        if not self.stop.requested:
+            state.reporter.log(f"{message.message}; its {len(message.specs)} runs go on {how}")
         if self.costs.running:
             self.costs.give_up()
         for spec in message.specs:

@@ -6,11 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 from support import crash, ray_kills
-from support.inline_study import InlineStudy
+from support.inline_study import SMALL, InlineStudy
 from support.ray_cluster import RayCluster
 
 from kdbench.execution.engines import ENGINES
-from kdbench.execution.engines.protocol import EngineOptions
+from kdbench.execution.engines.protocol import EngineOptions, Task
+from kdbench.execution.engines.ray_engine import RayEngine
 from kdbench.execution.errors import InvalidOption
 
 
@@ -18,6 +19,26 @@ def test_ray_is_asked_for_by_its_extra(study: InlineStudy, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InvalidOption, match=r"pip install 'kdbench\[ray\]'"):
         ENGINES["ray"](study.settings(), EngineOptions())
+
+
+def test_a_stop_does_not_wait_for_a_worker_that_is_not_there(
+    study: InlineStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the cluster has no room, what waits for a worker is given back at once."""
+    ray = SimpleNamespace(
+        is_initialized=lambda: True, cluster_resources=lambda: {"CPU": 1.0}, put=None
+    )
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    study.changes = SMALL
+    driver, _ = study.driver()
+    driver.state.make_plan()
+    specs = tuple(node.spec for node in driver.state.plan.nodes.values())
+    engine = RayEngine(study.settings(), EngineOptions(1))
+    engine._waiting = [Task("train", specs[:2]), Task("score", specs[2:])]
+    engine.stop()
+    given_back = [spec for message in engine.messages(0) for spec in message.specs]
+    assert given_back == list(specs)
+    assert engine.idle() == 1
 
 
 @pytest.fixture(scope="module")

@@ -121,8 +121,12 @@ class RayEngine:
 
     def messages(self, timeout: float) -> Iterator[Message]:
         """The workers' messages; waits at most `timeout` seconds for the first."""
-        self._grow()
-        self._hand_out()
+        if self._stopping:
+            while self._waiting:  # there may never be room for a worker that takes it
+                yield WorkerLost(self._waiting.pop(0).specs, "stopped before a worker had them")
+        else:
+            self._grow()
+            self._hand_out()
         if self._stopping and not self._told:
             self._told = True
             for member in self._members:
