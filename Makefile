@@ -7,7 +7,7 @@ ROOT   ?= out
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: study publish test test-long truth fuzz crash-test bench lint venv docs ui clean
+.PHONY: study publish test test-long truth fuzz crash-test bench lint venv docs methods ui clean
 
 study: venv
 	$(BIN)/kdbench study $(STUDY) --root $(ROOT)
@@ -55,7 +55,12 @@ lint: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy kdbench
 
-docs: venv
+# The site in site/, which needs no network and no server; the page of all methods is made first.
+docs: methods
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
+methods: venv
 	$(BIN)/python -c 'from kdbench.cli.catalogue import markdown; print(markdown(), end="")' > docs/methods.md
 
 ui: venv
@@ -71,4 +76,4 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 import typer
+import yaml
 
 import kdbench
 from kdbench.cli import app, catalogue
@@ -20,7 +21,29 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_methods_page_is_the_registry() -> None:
-    assert (ROOT / "docs" / "methods.md").read_text() == catalogue.markdown(), "run `make docs`"
+    assert (ROOT / "docs" / "methods.md").read_text() == catalogue.markdown(), "run `make methods`"
+
+
+def pages_in(entry: object) -> set[str]:
+    """The pages that a part of the site's navigation names."""
+    if isinstance(entry, str):
+        return {entry}
+    parts = entry.values() if isinstance(entry, dict) else entry
+    return set().union(*(pages_in(part) for part in parts))
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    pages = {str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")}
+    assert pages <= pages_in(nav), "add it to `nav` in mkdocs.yml"
+
+
+def test_every_decision_is_listed() -> None:
+    folder = ROOT / "docs" / "decisions"
+    listed = re.findall(r"^- \[(.+)\]\((.+)\)$", (folder / "README.md").read_text(), re.MULTILINE)
+    decisions = sorted(folder.glob("[0-9]*.md"))
+    titles = [path.read_text().splitlines()[0].removeprefix("# ") for path in decisions]
+    assert listed == [(title, path.name) for title, path in zip(titles, decisions, strict=True)]
 
 
 def test_the_readme_opens_with_its_two_commands() -> None:
