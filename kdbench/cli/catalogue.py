@@ -10,16 +10,18 @@ from rich.text import Text
 
 from kdbench.methods import METHODS
 from kdbench.methods.base import Hparam
+from kdbench.study.method_texts import method_text
 
 
 def overview() -> Table:
-    """One line a method: key, what the student learns from, paper."""
-    table = Table("method", "the student learns from", "paper", "hparams")
+    """One line a method: key, title, what the student learns from, paper."""
+    table = Table("method", "title", "the student learns from", "paper", "hparams")
     usable, broken = METHODS.usable()
     for key, kind in usable.items():
-        first = inspect.getdoc(kind).split("\n\n")[0].replace("\n", " ")  # type: ignore[union-attr]
+        text = method_text(key)
         hparams = ", ".join(kind.hparams())
-        table.add_row(key, first, f"{kind.paper.venue} {kind.paper.year}", hparams)
+        paper = f"{kind.paper.venue} {kind.paper.year}"
+        table.add_row(key, text.title, text.summary, paper, hparams)
     add_broken(table, broken)
     return table
 
@@ -52,7 +54,8 @@ def page(key: str) -> RenderableType:
     source = (
         f"{paper.authors.rstrip('.')}. {paper.title}. {paper.venue}, {paper.year}. [{paper.key}]"
     )
-    head = Text(f"{key}  (from {METHODS.origin(key)})", style="bold")
+    title = method_text(key).title
+    head = Text(f"{key}: {title}  (from {METHODS.origin(key)})", style="bold")
     parts: list[RenderableType] = [head, Text(inspect.getdoc(kind) or "")]
     parts += [table] if kind.hparams() else []
     return Group(*parts, Text(source))
@@ -86,6 +89,7 @@ def method_content(key: str) -> dict[str, Any]:
     }
     return {
         "key": key,
+        "title": method_text(key).title,
         "from": METHODS.origin(key),
         "version": kind.version,
         "documentation": inspect.getdoc(kind) or "",
@@ -104,7 +108,16 @@ def markdown() -> str:
     ]
     for key, kind in METHODS.items():
         paper = kind.paper
-        lines += [f"## {key}", "", "```", inspect.getdoc(kind) or "", "```", ""]
+        lines += [
+            f"## {key}",
+            "",
+            f"**{method_text(key).title}**",
+            "",
+            "```",
+            inspect.getdoc(kind) or "",
+            "```",
+            "",
+        ]
         if kind.hparams():
             lines += ["| hyperparameter | default | searched in | meaning |", "|---|---|---|---|"]
             default = kind()

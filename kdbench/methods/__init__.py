@@ -197,6 +197,8 @@ def _check(entry: object) -> str | None:
         return "is no subclass of kdbench.methods.Method"
     if not isinstance(getattr(entry, "paper", None), Paper):
         return "has no attribute `paper`, a kdbench.methods.Paper"
+    if not isinstance(entry.title, str):
+        return "has a `title` that is no text"
     try:
         entry.hparams()
     except UndeclaredField as error:

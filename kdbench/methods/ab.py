@@ -61,6 +61,7 @@ class AB(Method):
     The first phase is 30 of 240 epochs in RepDistiller, hence 0.125.
     """
 
+    title: ClassVar[str] = "Activation boundaries"
     paper: ClassVar[Paper] = Paper(
         key="heo2019knowledge",
         authors="Heo, Byeongho and Lee, Minsik and Yun, Sangdoo and Choi, Jin Young",

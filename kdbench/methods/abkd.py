@@ -39,6 +39,7 @@ class ABKD(Method):
     default) are their example for ResNet56 to ResNet20 on CIFAR-100.
     """
 
+    title: ClassVar[str] = "ABKD"
     paper: ClassVar[Paper] = Paper(
         key="wang2025abkd",
         authors="Wang, Guanghui and Yang, Zhiyong and Wang, Zitai and Wang, Shi and "

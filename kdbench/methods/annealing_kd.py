@@ -32,6 +32,7 @@ class AnnealingKD(Method):
         - k also rises within an epoch, so that short runs have all parts
     """
 
+    title: ClassVar[str] = "Annealing KD"
     paper: ClassVar[Paper] = Paper(
         key="jafari2021annealing",
         authors="Jafari, Aref and Rezagholizadeh, Mehdi and Sharma, Pranav and Ghodsi, Ali",

@@ -33,6 +33,7 @@ class AT(Method):
     Variants: the stages are summed, as in RepDistiller; the KD Zoo divides by their number.
     """
 
+    title: ClassVar[str] = "Attention transfer"
     paper: ClassVar[Paper] = Paper(
         key="zagoruyko2017paying",
         authors="Zagoruyko, Sergey and Komodakis, Nikos",

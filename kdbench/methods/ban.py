@@ -36,6 +36,7 @@ class BAN(Method):
     divided by the class count, with 0.9 and T 20, and leaves the earlier generation in train mode.
     """
 
+    title: ClassVar[str] = "Born-again networks"
     paper: ClassVar[Paper] = Paper(
         key="furlanello2018born",
         authors="Furlanello, Tommaso and Lipton, Zachary C. and Tschannen, Michael and "

@@ -62,6 +62,8 @@ class Method:
     makes no optimiser, logs nothing and reads no configuration.
     """
 
+    #: The display name in tables and pages, the paper's own; empty: the key.
+    title: ClassVar[str] = ""
     paper: ClassVar[Paper]
     #: Raise when `loss` changes value: it is part of every run's id.
     version: ClassVar[int] = 1

@@ -52,6 +52,7 @@ class BYOT(Method):
     square with 0.05.
     """
 
+    title: ClassVar[str] = "Be your own teacher"
     paper: ClassVar[Paper] = Paper(
         key="zhang2019be",
         authors="Zhang, Linfeng and Song, Jiebo and Gao, Anni and Chen, Jingwei and "

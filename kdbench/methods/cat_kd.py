@@ -44,6 +44,7 @@ class CATKD(Method):
     normalisation; other pairs have other values of beta.
     """
 
+    title: ClassVar[str] = "Class attention transfer"
     paper: ClassVar[Paper] = Paper(
         key="guo2023class",
         authors="Guo, Ziyao and Yan, Haonan and Li, Hui and Lin, Xiaodong",

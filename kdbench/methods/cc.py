@@ -37,6 +37,7 @@ class CC(Method):
     Variants: beta 0.02 and 128 dimensions are RepDistiller's.
     """
 
+    title: ClassVar[str] = "Correlation congruence"
     paper: ClassVar[Paper] = Paper(
         key="peng2019correlation",
         authors="Peng, Baoyun and Jin, Xiao and Liu, Jiaheng and Li, Dongsheng and Wu, Yichao "

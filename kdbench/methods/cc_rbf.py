@@ -34,6 +34,7 @@ class CCRBF(Method):
     `cc`.
     """
 
+    title: ClassVar[str] = "Correlation congruence (RBF)"
     paper: ClassVar[Paper] = Paper(
         key="peng2019correlation",
         authors="Peng, Baoyun and Jin, Xiao and Liu, Jiaheng and Li, Dongsheng and Wu, Yichao "

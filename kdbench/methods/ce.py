@@ -21,6 +21,7 @@ class CE(Method):
     Differs from the paper: nothing known.
     """
 
+    title: ClassVar[str] = "Cross-entropy"
     paper: ClassVar[Paper] = Paper(
         key="bridle1990probabilistic",
         authors="Bridle, John S.",

@@ -31,6 +31,7 @@ class Cosine(Method):
     is the flattened last feature map, so it averages neighbouring pixels.
     """
 
+    title: ClassVar[str] = "Cosine loss"
     paper: ClassVar[Paper] = Paper(
         key="chariton2023knowledge",
         authors="Chariton, Alexandros",

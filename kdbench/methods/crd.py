@@ -57,6 +57,7 @@ class CRD(Method):
     Variants: the defaults are RepDistiller's, the authors' code.
     """
 
+    title: ClassVar[str] = "Contrastive representation (CRD)"
     paper: ClassVar[Paper] = Paper(
         key="tian2020contrastive",
         authors="Tian, Yonglong and Krishnan, Dilip and Isola, Phillip",

@@ -34,6 +34,7 @@ class CSKD(Method):
     Differs from the paper: nothing known.
     """
 
+    title: ClassVar[str] = "Class-wise self-KD"
     paper: ClassVar[Paper] = Paper(
         key="yun2020regularizing",
         authors="Yun, Sukmin and Park, Jongjin and Lee, Kimin and Shin, Jinwoo",

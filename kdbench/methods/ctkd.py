@@ -54,6 +54,7 @@ class CTKD(Method):
         - the warm-up is a share of the run, 1/24, in place of the code's 10 of 240 epochs
     """
 
+    title: ClassVar[str] = "Curriculum temperature KD"
     paper: ClassVar[Paper] = Paper(
         key="li2023curriculum",
         authors="Li, Zheng and Li, Xiang and Yang, Lingfeng and Zhao, Borui and Song, Renjie and "

@@ -38,6 +38,7 @@ class DDGSD(Method):
         - where a recipe has no random augmentation, both views are the same images
     """
 
+    title: ClassVar[str] = "Data-distortion self-KD"
     paper: ClassVar[Paper] = Paper(
         key="xu2019data",
         authors="Xu, Ting-Bing and Liu, Cheng-Lin",

@@ -41,6 +41,7 @@ class DHKD(Method):
     with 0.1 and a linear second head that for ImageNet.
     """
 
+    title: ClassVar[str] = "Dual-head KD"
     paper: ClassVar[Paper] = Paper(
         key="yang2024dual",
         authors="Yang, Penghui and Zong, Chen-Chen and Huang, Sheng-Jun and Feng, Lei and An, Bo",

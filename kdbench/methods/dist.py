@@ -36,6 +36,7 @@ class DIST(Method):
     authors' code does.
     """
 
+    title: ClassVar[str] = "DIST"
     paper: ClassVar[Paper] = Paper(
         key="huang2022knowledge",
         authors="Huang, Tao and You, Shan and Wang, Fei and Qian, Chen and Xu, Chang",

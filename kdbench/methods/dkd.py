@@ -38,6 +38,7 @@ class DKD(Method):
     6 for VGG and WRN pairs, 8 (the default) for the rest.
     """
 
+    title: ClassVar[str] = "Decoupled KD"
     paper: ClassVar[Paper] = Paper(
         key="zhao2022decoupled",
         authors="Zhao, Borui and Cui, Quan and Song, Renjie and Qiu, Yiyu and Liang, Jiajun",

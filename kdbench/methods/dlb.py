@@ -41,6 +41,7 @@ class DLB(Method):
         - no file of the authors gives T and alpha: 3 and 1 are the paper's
     """
 
+    title: ClassVar[str] = "Self-KD from the last mini-batch"
     paper: ClassVar[Paper] = Paper(
         key="shen2022self",
         authors="Shen, Yiqing and Xu, Liwu and Yang, Yuzhe and Li, Yaqian and Guo, Yandong",

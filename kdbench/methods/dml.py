@@ -35,6 +35,7 @@ class DML(Method):
         - the peers have the student's architecture; the paper also mixes architectures
     """
 
+    title: ClassVar[str] = "Deep mutual learning"
     paper: ClassVar[Paper] = Paper(
         key="zhang2018deep",
         authors="Zhang, Ying and Xiang, Tao and Hospedales, Timothy M. and Lu, Huchuan",

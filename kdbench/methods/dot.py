@@ -37,6 +37,7 @@ class DOT(Method):
     the former makes the steps of the soft term four times as long as those of `kd`.
     """
 
+    title: ClassVar[str] = "Distillation-oriented trainer"
     paper: ClassVar[Paper] = Paper(
         key="zhao2023dot",
         authors="Zhao, Borui and Cui, Quan and Song, Renjie and Liang, Jiajun",

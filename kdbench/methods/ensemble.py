@@ -33,6 +33,7 @@ class Ensemble(Method):
           representations, is left out
     """
 
+    title: ClassVar[str] = "Ensemble of teachers"
     paper: ClassVar[Paper] = Paper(
         key="you2017learning",
         authors="You, Shan and Xu, Chang and Xu, Chao and Tao, Dacheng",

@@ -40,6 +40,7 @@ class ESKD(Method):
     Variants: teacher_epochs 0.25 is the paper's 50 of 200 epochs on CIFAR-10; it also has 35.
     """
 
+    title: ClassVar[str] = "Early-stopped KD"
     paper: ClassVar[Paper] = Paper(
         key="cho2019efficacy",
         authors="Cho, Jang Hyun and Hariharan, Bharath",

@@ -46,6 +46,7 @@ class FeatureMSE(Method):
     1, beside the cross-entropy.
     """
 
+    title: ClassVar[str] = "KD with feature MSE"
     paper: ClassVar[Paper] = Paper(
         key="romero2015fitnets",
         authors="Romero, Adriana and Ballas, Nicolas and Kahou, Samira Ebrahimi and "

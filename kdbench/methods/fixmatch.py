@@ -40,6 +40,7 @@ class FixMatch(Method):
     0.7 is its threshold for ImageNet, with weight 10.
     """
 
+    title: ClassVar[str] = "FixMatch"
     paper: ClassVar[Paper] = Paper(
         key="sohn2020fixmatch",
         authors="Sohn, Kihyuk and Berthelot, David and Li, Chun-Liang and Zhang, Zizhao and "

@@ -50,6 +50,7 @@ class FSP(Method):
     Incompatible where student and teacher differ in the channels of a stage.
     """
 
+    title: ClassVar[str] = "Flow of solution procedure"
     paper: ClassVar[Paper] = Paper(
         key="yim2017gift",
         authors="Yim, Junho and Joo, Donggyu and Bae, Jihoon and Kim, Junmo",

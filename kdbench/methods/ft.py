@@ -64,6 +64,7 @@ class FT(Method):
     error for the paraphraser and batch norm in the translator.
     """
 
+    title: ClassVar[str] = "Factor transfer"
     paper: ClassVar[Paper] = Paper(
         key="kim2018paraphrasing",
         authors="Kim, Jangho and Park, SeongUk and Kwak, Nojun",

@@ -37,6 +37,7 @@ class FunctionMatching(Method):
     among 1, 2, 5 and 10.
     """
 
+    title: ClassVar[str] = "Function matching"
     paper: ClassVar[Paper] = Paper(
         key="beyer2022knowledge",
         authors="Beyer, Lucas and Zhai, Xiaohua and Royer, Amélie and Markeeva, Larisa and "

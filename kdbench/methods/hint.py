@@ -44,6 +44,7 @@ class Hint(Method):
     conv is the PyTorch tutorial's third method; the KD Zoo has beta 0.1 and no regressor.
     """
 
+    title: ClassVar[str] = "FitNets"
     paper: ClassVar[Paper] = Paper(
         key="romero2015fitnets",
         authors="Romero, Adriana and Ballas, Nicolas and Kahou, Samira Ebrahimi and "

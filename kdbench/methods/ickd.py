@@ -39,6 +39,7 @@ class ICKD(Method):
     resnet8x4).
     """
 
+    title: ClassVar[str] = "Inter-channel correlation KD"
     paper: ClassVar[Paper] = Paper(
         key="liu2021exploring",
         authors="Liu, Li and Huang, Qingle and Lin, Sihao and Xie, Hongwei and Wang, Bing and "

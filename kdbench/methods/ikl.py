@@ -43,6 +43,7 @@ class IKL(Method):
     for VGG13 to MobileNetV2. weight_temperature 100 is the default of their code.
     """
 
+    title: ClassVar[str] = "Improved KL divergence"
     paper: ClassVar[Paper] = Paper(
         key="cui2024decoupled",
         authors="Cui, Jiequan and Tian, Zhuotao and Zhong, Zhisheng and Qi, Xiaojuan and "

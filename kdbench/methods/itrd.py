@@ -39,6 +39,7 @@ class ITRD(Method):
     Variants: the defaults are the authors' for wrn-40-2 to wrn-16-2 on CIFAR-100.
     """
 
+    title: ClassVar[str] = "Information-theoretic KD"
     paper: ClassVar[Paper] = Paper(
         key="miles2022information",
         authors="Miles, Roy and Lopez-Rodriguez, Adrian and Mikolajczyk, Krystian",

@@ -42,6 +42,7 @@ class Jacobian(Method):
     beta is another than that of the default, label-logit: on digits 0.1 trains, 20 does not.
     """
 
+    title: ClassVar[str] = "Jacobian matching"
     paper: ClassVar[Paper] = Paper(
         key="srinivas2018knowledge",
         authors="Srinivas, Suraj and Fleuret, François",

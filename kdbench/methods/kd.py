@@ -35,6 +35,7 @@ class KD(Method):
     With weights plain the loss is CE + alpha * KL, without T**2, as many tutorials have it.
     """
 
+    title: ClassVar[str] = "Knowledge distillation"
     paper: ClassVar[Paper] = Paper(
         key="hinton2015distilling",
         authors="Hinton, Geoffrey and Vinyals, Oriol and Dean, Jeff",

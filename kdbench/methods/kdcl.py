@@ -39,6 +39,7 @@ class KDCL(Method):
     MinLogit, which needs neither held-out images nor an inner optimisation.
     """
 
+    title: ClassVar[str] = "Collaborative learning (KDCL)"
     paper: ClassVar[Paper] = Paper(
         key="guo2020online",
         authors="Guo, Qiushan and Wang, Xinjiang and Wu, Yichao and Yu, Zhipeng and "

@@ -28,6 +28,7 @@ class LabelSmoothing(Method):
     e * C / (C - 1) here.
     """
 
+    title: ClassVar[str] = "Label smoothing"
     paper: ClassVar[Paper] = Paper(
         key="szegedy2016rethinking",
         authors="Szegedy, Christian and Vanhoucke, Vincent and Ioffe, Sergey and "

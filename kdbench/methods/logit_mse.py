@@ -30,6 +30,7 @@ class LogitMSE(Method):
     times this term to the whole cross-entropy. `mse` compares probabilities instead.
     """
 
+    title: ClassVar[str] = "Logit regression"
     paper: ClassVar[Paper] = Paper(
         key="ba2014deep",
         authors="Ba, Lei Jimmy and Caruana, Rich",

@@ -35,6 +35,7 @@ class LSKD(Method):
     for some they have T 3.
     """
 
+    title: ClassVar[str] = "Logit-standardized KD"
     paper: ClassVar[Paper] = Paper(
         key="sun2024logit",
         authors="Sun, Shangquan and Ren, Wenqi and Li, Jingzhi and Wang, Rui and Cao, Xiaochun",

@@ -39,6 +39,7 @@ class MeanTeacher(Method):
     with 1000 or 4000 labels (PyTorch).
     """
 
+    title: ClassVar[str] = "Mean teacher"
     paper: ClassVar[Paper] = Paper(
         key="tarvainen2017mean",
         authors="Tarvainen, Antti and Valpola, Harri",

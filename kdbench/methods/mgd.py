@@ -47,6 +47,7 @@ class MGD(Method):
     classification on ImageNet; none is published for CIFAR.
     """
 
+    title: ClassVar[str] = "Masked generative distillation"
     paper: ClassVar[Paper] = Paper(
         key="yang2022masked",
         authors="Yang, Zhendong and Li, Zhe and Shao, Mingqi and Shi, Dachuan and Yuan, Zehuan "

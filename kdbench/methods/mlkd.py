@@ -38,6 +38,7 @@ class MLKD(Method):
     Variants: alpha 0.9 (the default) is the weighting of the authors' code.
     """
 
+    title: ClassVar[str] = "Multi-level logit distillation"
     paper: ClassVar[Paper] = Paper(
         key="jin2023multi",
         authors="Jin, Ying and Wang, Jiaqi and Lin, Dahua",

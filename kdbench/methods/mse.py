@@ -35,6 +35,7 @@ class MSE(Method):
     tutorials have it.
     """
 
+    title: ClassVar[str] = "Soft-target MSE"
     paper: ClassVar[Paper] = Paper(
         key="shah2020kdlib",
         authors="Shah, Het and Khare, Avishree and Shah, Neelay and Siddiqui, Khizir",

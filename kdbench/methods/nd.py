@@ -51,6 +51,7 @@ class ND(Method):
     soft_weight 3.5 for resnet32x4 to resnet8x4.
     """
 
+    title: ClassVar[str] = "Feature norm and direction"
     paper: ClassVar[Paper] = Paper(
         key="wang2023improving",
         authors="Wang, Yuzhu and Cheng, Lechao and Duan, Manni and Wang, Yongheng and "

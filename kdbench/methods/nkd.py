@@ -35,6 +35,7 @@ class NKD(Method):
     CIFAR-100 (the default), and T 1 with 1.5 on ImageNet.
     """
 
+    title: ClassVar[str] = "Normalized KD"
     paper: ClassVar[Paper] = Paper(
         key="yang2023knowledge",
         authors="Yang, Zhendong and Zeng, Ailing and Li, Zhe and Zhang, Tianke and "

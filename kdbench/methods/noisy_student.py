@@ -48,6 +48,7 @@ class NoisyStudent(Method):
     from the same source.
     """
 
+    title: ClassVar[str] = "Noisy student"
     paper: ClassVar[Paper] = Paper(
         key="xie2020self",
         authors="Xie, Qizhe and Luong, Minh-Thang and Hovy, Eduard and Le, Quoc V.",

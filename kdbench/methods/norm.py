@@ -67,6 +67,7 @@ class NORM(Method):
     also try task_weight 0.0625 to 0.5. With a soft_weight it is their NORM+KD, at T 4.
     """
 
+    title: ClassVar[str] = "N-to-one matching (NORM)"
     paper: ClassVar[Paper] = Paper(
         key="liu2023norm",
         authors="Liu, Xiaolong and Li, Lujun and Li, Chao and Yao, Anbang",

@@ -35,6 +35,7 @@ class NormKD(Method):
         - 1e-7 is added to each T_z, so that equal logits divide by no zero
     """
 
+    title: ClassVar[str] = "NormKD"
     paper: ClassVar[Paper] = Paper(
         key="chi2023normkd",
         authors="Chi, Zhihao and Zheng, Tu and Li, Hengjia and Yang, Zheng and Wu, Boxi and "

@@ -35,6 +35,7 @@ class NST(Method):
     RepDistiller's and mdistiller's; the KD Zoo has beta 10 on the last map.
     """
 
+    title: ClassVar[str] = "Neuron selectivity transfer"
     paper: ClassVar[Paper] = Paper(
         key="huang2017like",
         authors="Huang, Zehao and Wang, Naiyan",

@@ -36,6 +36,7 @@ class OFA(Method):
     CIFAR-100; they choose the exponent by the pair, up to 1.5.
     """
 
+    title: ClassVar[str] = "One-for-all KD"
     paper: ClassVar[Paper] = Paper(
         key="hao2023ofa",
         authors="Hao, Zhiwei and Guo, Jianyuan and Han, Kai and Tang, Yehui and Hu, Han and "

@@ -47,6 +47,7 @@ class OFD(Method):
     Variants: beta 0.001 is the authors' for CIFAR-100.
     """
 
+    title: ClassVar[str] = "Overhaul of feature distillation"
     paper: ClassVar[Paper] = Paper(
         key="heo2019comprehensive",
         authors="Heo, Byeongho and Kim, Jeesoo and Yun, Sangdoo and Park, Hyojin and "

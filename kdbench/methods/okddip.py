@@ -44,6 +44,7 @@ class OKDDip(Method):
     they share the first stages. 3 peers, T 3 and 80 of 300 epochs are the authors' for CIFAR.
     """
 
+    title: ClassVar[str] = "Diverse peers (OKDDip)"
     paper: ClassVar[Paper] = Paper(
         key="chen2020online",
         authors="Chen, Defang and Mei, Jian-Ping and Wang, Can and Feng, Yan and Chen, Chun",

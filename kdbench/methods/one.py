@@ -63,6 +63,7 @@ class ONE(Method):
     Variants: 3 branches, T 3 and 80 of 300 epochs are the authors' for CIFAR.
     """
 
+    title: ClassVar[str] = "On-the-fly native ensemble"
     paper: ClassVar[Paper] = Paper(
         key="lan2018knowledge",
         authors="Lan, Xu and Zhu, Xiatian and Gong, Shaogang",

@@ -51,6 +51,7 @@ class PCL(Method):
     Variants: 3 peers, T 3, decay 0.999 and 80 of 300 epochs are the paper's for CIFAR.
     """
 
+    title: ClassVar[str] = "Peer collaborative learning"
     paper: ClassVar[Paper] = Paper(
         key="wu2021peer",
         authors="Wu, Guile and Gong, Shaogang",

@@ -35,6 +35,7 @@ class PEFD(Method):
     Variants: beta 25 and 3 projectors are the authors' for resnet32x4 to resnet8x4.
     """
 
+    title: ClassVar[str] = "Projector ensemble"
     paper: ClassVar[Paper] = Paper(
         key="chen2022improved",
         authors="Chen, Yudong and Wang, Sen and Liu, Jiajun and Xu, Xuwei and de Hoog, Frank and "

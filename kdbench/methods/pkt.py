@@ -34,6 +34,7 @@ class PKT(Method):
     Variants: beta 30000 is RepDistiller's and mdistiller's; the KD Zoo has 10000.
     """
 
+    title: ClassVar[str] = "Probabilistic knowledge transfer"
     paper: ClassVar[Paper] = Paper(
         key="passalis2018learning",
         authors="Passalis, Nikolaos and Tefas, Anastasios",

@@ -33,6 +33,7 @@ class PSKD(Method):
           images augmented otherwise
     """
 
+    title: ClassVar[str] = "Progressive self-KD"
     paper: ClassVar[Paper] = Paper(
         key="kim2021self",
         authors="Kim, Kyungyul and Ji, ByeongMoon and Yoon, Doyoung and Hwang, Sangheum",

@@ -31,6 +31,7 @@ class PseudoLabel(Method):
     Variants: soft_weight 1 and threshold 0.95 are FixMatch's.
     """
 
+    title: ClassVar[str] = "Pseudo-label"
     paper: ClassVar[Paper] = Paper(
         key="lee2013pseudo",
         authors="Lee, Dong-Hyun",

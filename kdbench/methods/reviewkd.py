@@ -46,6 +46,7 @@ class ReviewKD(Method):
     ShuffleNetV2), warmup 20 of 240 epochs theirs. At most 512 channels are shared by levels.
     """
 
+    title: ClassVar[str] = "Knowledge review"
     paper: ClassVar[Paper] = Paper(
         key="chen2021distilling",
         authors="Chen, Pengguang and Liu, Shu and Zhao, Hengshuang and Jia, Jiaya",

@@ -36,6 +36,7 @@ class RKD(Method):
     mdistiller's and the KD Zoo's; torchdistill has 1 and 2, KD_Lib 0.5 and 0.5.
     """
 
+    title: ClassVar[str] = "Relational KD"
     paper: ClassVar[Paper] = Paper(
         key="park2019relational",
         authors="Park, Wonpyo and Kim, Dongju and Lu, Yan and Cho, Minsu",

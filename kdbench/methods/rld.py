@@ -40,6 +40,7 @@ class RLD(Method):
     Variants: the defaults are those of the authors' configuration for CIFAR-100.
     """
 
+    title: ClassVar[str] = "Refined logit distillation"
     paper: ClassVar[Paper] = Paper(
         key="sun2024knowledge",
         authors="Sun, Wujie and Chen, Defang and Lyu, Siwei and Chen, Genlang and Chen, Chun and "

@@ -43,6 +43,7 @@ class RRD(Method):
     0.02, though a comment in it names them the other way round; beta 1 is that of its README.
     """
 
+    title: ClassVar[str] = "Relational representation (RRD)"
     paper: ClassVar[Paper] = Paper(
         key="giakoumoglou2024relational",
         authors="Giakoumoglou, Nikolaos and Stathaki, Tania",

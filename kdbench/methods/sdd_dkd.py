@@ -45,6 +45,7 @@ class SDDDKD(Method):
     code is made of. It takes two grids for small maps and three for others.
     """
 
+    title: ClassVar[str] = "Scale-decoupled DKD"
     paper: ClassVar[Paper] = Paper(
         key="wei2024scale",
         authors="Wei, Shicai and Luo, Chunbo and Luo, Yang",

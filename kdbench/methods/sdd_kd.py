@@ -40,6 +40,7 @@ class SDDKD(Method):
     the terms of `dkd`; the paper also has NKD's.
     """
 
+    title: ClassVar[str] = "Scale-decoupled KD"
     paper: ClassVar[Paper] = Paper(
         key="wei2024scale",
         authors="Wei, Shicai and Luo, Chunbo and Luo, Yang",

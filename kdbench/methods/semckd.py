@@ -43,6 +43,7 @@ class SemCKD(Method):
     Variants: beta 400 with both other weights 1, T 4 and a batch of 64 are the authors'.
     """
 
+    title: ClassVar[str] = "Semantic calibration KD"
     paper: ClassVar[Paper] = Paper(
         key="chen2021cross",
         authors="Chen, Defang and Mei, Jian-Ping and Zhang, Yuan and Wang, Can and Wang, Zhe and "

@@ -47,6 +47,7 @@ class SimKD(Method):
     Variants: beta 1 and factor 2 are the authors' for all pairs.
     """
 
+    title: ClassVar[str] = "SimKD"
     paper: ClassVar[Paper] = Paper(
         key="chen2022knowledge",
         authors="Chen, Defang and Mei, Jian-Ping and Zhang, Hailin and Wang, Can and Feng, Yan "

@@ -34,6 +34,7 @@ class SP(Method):
     Zoo averages three stages.
     """
 
+    title: ClassVar[str] = "Similarity-preserving KD"
     paper: ClassVar[Paper] = Paper(
         key="tung2019similarity",
         authors="Tung, Frederick and Mori, Greg",

@@ -38,6 +38,7 @@ class SRD(Method):
           resnet34 to resnet18 on ImageNet
     """
 
+    title: ClassVar[str] = "Simple recipe distillation"
     paper: ClassVar[Paper] = Paper(
         key="miles2024understanding",
         authors="Miles, Roy and Mikolajczyk, Krystian",

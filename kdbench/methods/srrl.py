@@ -44,6 +44,7 @@ class SRRL(Method):
     The CIFAR benchmark of SimKD adds the KL at T 4 with weight 1.
     """
 
+    title: ClassVar[str] = "Softmax regression (SRRL)"
     paper: ClassVar[Paper] = Paper(
         key="yang2021knowledge",
         authors="Yang, Jing and Martinez, Brais and Bulat, Adrian and Tzimiropoulos, Georgios",

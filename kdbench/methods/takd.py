@@ -32,6 +32,7 @@ class TAKD(Method):
         - the paper tunes T and alpha for each pair; the default here is that of `kd`
     """
 
+    title: ClassVar[str] = "Teacher assistant KD"
     paper: ClassVar[Paper] = Paper(
         key="mirzadeh2020improved",
         authors="Mirzadeh, Seyed Iman and Farajtabar, Mehrdad and Li, Ang and Levine, Nir and "

@@ -34,6 +34,7 @@ class TfKDReg(Method):
     other models.
     """
 
+    title: ClassVar[str] = "Tf-KD (regularization)"
     paper: ClassVar[Paper] = Paper(
         key="yuan2020revisiting",
         authors="Yuan, Li and Tay, Francis E. H. and Li, Guilin and Wang, Tao and Feng, Jiashi",

@@ -35,6 +35,7 @@ class TfKDSelf(Method):
     values for other models.
     """
 
+    title: ClassVar[str] = "Tf-KD (self-training)"
     paper: ClassVar[Paper] = Paper(
         key="yuan2020revisiting",
         authors="Yuan, Li and Tay, Francis E. H. and Li, Guilin and Wang, Tao and Feng, Jiashi",

@@ -34,6 +34,7 @@ class TTM(Method):
     exponent 0.1 with 45 (the default) is their example for VGG13 to VGG8 on CIFAR-100.
     """
 
+    title: ClassVar[str] = "Transformed teacher matching"
     paper: ClassVar[Paper] = Paper(
         key="zheng2024knowledge",
         authors="Zheng, Kaixiang and Yang, En-Hui",

@@ -61,6 +61,7 @@ class VID(Method):
     number. In mdistiller sigma**2 stays 5, since its optimiser does not hold a.
     """
 
+    title: ClassVar[str] = "Variational information (VID)"
     paper: ClassVar[Paper] = Paper(
         key="ahn2019variational",
         authors="Ahn, Sungsoo and Hu, Shell Xu and Damianou, Andreas and Lawrence, Neil D. and "

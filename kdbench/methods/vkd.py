@@ -41,6 +41,7 @@ class VKD(Method):
           ImageNet
     """
 
+    title: ClassVar[str] = "VkD"
     paper: ClassVar[Paper] = Paper(
         key="miles2024vkd",
         authors="Miles, Roy and Elezi, Ismail and Deng, Jiankang",

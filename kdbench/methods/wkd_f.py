@@ -42,6 +42,7 @@ class WKDF(Method):
     authors' for resnet32x4 to resnet8x4.
     """
 
+    title: ClassVar[str] = "Wasserstein KD (features)"
     paper: ClassVar[Paper] = Paper(
         key="lv2024wasserstein",
         authors="Lv, Jiaming and Yang, Haoyuan and Li, Peihua",

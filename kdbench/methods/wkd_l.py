@@ -40,6 +40,7 @@ class WKDL(Method):
     No file with their weights and T for CIFAR was found: both weights are 1 here, and T is 4.
     """
 
+    title: ClassVar[str] = "Wasserstein KD (logits)"
     paper: ClassVar[Paper] = Paper(
         key="lv2024wasserstein",
         authors="Lv, Jiaming and Yang, Haoyuan and Li, Peihua",

@@ -32,6 +32,7 @@ class WSLD(Method):
     default) is that of cls_KD for CIFAR-100.
     """
 
+    title: ClassVar[str] = "Weighted soft labels"
     paper: ClassVar[Paper] = Paper(
         key="zhou2021rethinking",
         authors="Zhou, Helong and Song, Liangchen and Chen, Jiajie and Zhou, Ye and "

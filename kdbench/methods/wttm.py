@@ -32,6 +32,7 @@ class WTTM(Method):
           to VGG8 on CIFAR-100, where the term stands beside that of CRD
     """
 
+    title: ClassVar[str] = "Weighted teacher matching"
     paper: ClassVar[Paper] = Paper(
         key="zheng2024knowledge",
         authors="Zheng, Kaixiang and Yang, En-Hui",

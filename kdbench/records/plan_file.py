@@ -13,6 +13,7 @@ from kdbench.errors import KdbenchError
 from kdbench.records.bounded import refuse_control
 from kdbench.records.files import write_json
 from kdbench.records.measures import ACCURACY
+from kdbench.records.method_text import MethodText
 from kdbench.records.readers import CorruptRecord, read_object, sealed
 from kdbench.records.spec import YOUNGER, Recipe
 
@@ -164,7 +165,7 @@ class PlanFile:
     if it was not trained here, and `teacher_input` says how its images are made, if other than
     the students'. `looks` are the numbers of seeds at which the study is judged, if there are
     several. `measure` is the score that is compared and tuned (`records.measures`). `taken` says
-    which rows were not run for this study.
+    which rows were not run for this study; `methods` holds the texts of the rows' methods by key.
     """
 
     study: str
@@ -191,6 +192,7 @@ class PlanFile:
     measure: str = ACCURACY.key
     taken: PlanTaken | None = None
     teacher_input: str = ""
+    methods: Mapping[str, MethodText] = field(default_factory=dict)
 
     @staticmethod
     def from_dict(raw: Mapping[str, Any]) -> "PlanFile":
@@ -208,6 +210,7 @@ class PlanFile:
             "listing": listing,
             "looks": tuple(raw.get("looks") or ()),
             "taken": _part(PlanTaken, raw.get("taken"), "labels"),
+            "methods": {key: MethodText(**text) for key, text in raw.get("methods", {}).items()},
         }
         return PlanFile(**{**raw, **parts})
 
@@ -236,7 +239,7 @@ class PlanFile:
             del plan["measure"]
         if self.taken is None:
             del plan["taken"]
-        for name in ("teacher_weights", "teacher_input"):
+        for name in ("teacher_weights", "teacher_input", "methods"):
             if not plan[name]:
                 del plan[name]
         for name, default in YOUNGER.items():

@@ -23,6 +23,7 @@ from kdbench.registry import Paper
 from kdbench.stats.analysis import PAIRED
 from kdbench.study import references, sampling
 from kdbench.study.graph import labelled_count
+from kdbench.study.method_texts import method_text
 from kdbench.study.plan import Node, Plan, Row, Trial
 from kdbench.study.planner import Planner
 from kdbench.study.schema import Study, Tune
@@ -57,6 +58,7 @@ def plan_file(planner: Planner, plan: Plan) -> PlanFile:
         published=tuple(number.model_dump() for number in study.report.published),
         references={key: _fields(paper) for key, paper in papers.items()},
         taken=planner.base.taken if planner.base else None,
+        methods={row.method: method_text(row.method) for row in plan.rows},
         cites={
             "data": data_paper and data_paper.key,
             "models": {name: paper.key for name, paper in references.of_models(study).items()},

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kdbench.records.method_text import MethodText
 from kdbench.records.plan_file import PlanFile
 from kdbench.report.data.report_data import CONFUSIONS, CURVES, TRIALS, ReportData
 from kdbench.report.data.runs import COLUMNS, typed
@@ -368,6 +369,11 @@ def test_the_picture_is_a_png_of_the_shades(classes) -> None:
 
 def test_equal_numbers_give_equal_pages(report_data, made) -> None:
     assert board_and_page(fake_study(ROWS, published=PUBLISHED), SOME)[1] == made[1]
+
+
+def test_the_digest_is_not_that_of_the_methods_documentation(report_data) -> None:
+    plan = replace(report_data.plan, methods={"kd": MethodText("KD", "The student learns.")})
+    assert replace(report_data, plan=plan).digest == report_data.digest
 
 
 def test_a_study_of_42_rows_fits_in_1_5_megabytes() -> None:

@@ -10,7 +10,7 @@ import io
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,11 +111,11 @@ class ReportData:
 
     @property
     def digest(self) -> str:
-        """16 hex digits of sha256 over everything but what was measured with a clock: two
-        equal studies have the same."""
+        """16 hex digits of sha256 over everything but what was measured with a clock and what
+        methods say of themselves: two equal studies have the same."""
         timed = self.curves["metric"].str.startswith("measured.").astype(bool)
         parts = (
-            json.dumps(self.plan.to_dict(runs=False), sort_keys=True).encode(),
+            json.dumps(replace(self.plan, methods={}).to_dict(runs=False), sort_keys=True).encode(),
             csv(self.runs[[c for c in columns_of(self.plan) if not c.startswith("measured.")]]),
             csv(self.curves[~timed]),
             csv(self._named_trials),

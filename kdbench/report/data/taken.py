@@ -61,6 +61,7 @@ def joined(base: ReportData, own: ReportData) -> ReportData:
         hash=own.plan.hash,
         references=dict(sorted({**base.plan.references, **own.plan.references}.items())),
         cites={**base.plan.cites, "models": models},
+        methods={**base.plan.methods, **own.plan.methods},
         complete=own.plan.complete,
         rows=(*base.plan.rows, *own.plan.rows),
         taken=replace(own.plan.taken, teachers=_other_scores(base.runs, own.runs[is_teacher])),
