@@ -69,35 +69,55 @@ def commands_in(page: Path) -> list[list[str]]:
     return [shlex.split(line)[1:] for line in lines if line.startswith("kdbench ")]
 
 
-PAGES = [ROOT / "README.md", ROOT / "reports" / "README.md"]
+PAGES = [ROOT / "README.md", ROOT / "reports" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize(
-    "words", [words for page in PAGES for words in commands_in(page)], ids=" ".join
+    "words",
+    sorted({tuple(words) for page in PAGES for words in commands_in(page)}),
+    ids=" ".join,
 )
-def test_commands_of_the_pages_parse(words: list[str]) -> None:
+def test_commands_of_the_pages_parse(words: tuple[str, ...]) -> None:
     group = typer.main.get_command(app)
-    name, command, rest = group.resolve_command(click.Context(group), words)
+    name, command, rest = group.resolve_command(click.Context(group), list(words))
     assert name
     assert not command.hidden
     command.make_context(name, rest)  # raises where an option or argument is not known
 
 
-def test_the_readme_has_every_command() -> None:
-    text = (ROOT / "README.md").read_text()
+def test_the_page_of_commands_has_every_one() -> None:
+    text = (ROOT / "docs" / "studies.md").read_text()
     group = typer.main.get_command(app)
     for name, command in group.commands.items():
-        assert command.hidden or f"kdbench {name}" in text or f"`{name}`" in text, name
+        assert command.hidden or f"kdbench {name}" in text, name
 
 
-def test_the_python_of_the_readme_runs_as_written() -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_the_python_of_the_first_page_runs_as_written() -> None:
+    page = (ROOT / "docs" / "start.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     calls = [node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Call)]
     for call in calls:
         owner, _, name = ast.unparse(call.func).partition(".")
         if owner == "kdbench":
             names = [keyword.arg for keyword in call.keywords]
             inspect.signature(getattr(kdbench, name)).bind(*call.args, **dict.fromkeys(names))
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)]
+
+
+def test_the_table_of_the_readme_is_that_of_the_report_it_names() -> None:
+    """Each of its rows has the cells of the tuned row, or the only one, of that method."""
+    text = (ROOT / "README.md").read_text()
+    (source,) = re.findall(r"\]\((reports/[\w-]+/leaderboard\.md)\)", text)
+    lines = (ROOT / source).read_text().splitlines()
+    rows = [cells(line) for line in lines if line.startswith("|")]
+    compared = {row[1]: row for row in rows[2:] if row[2] in ("tuned", "only", "teacher")}
+    shown = [cells(line) for line in text.splitlines() if re.match(r"\|.*\d\.\d\d", line)]
+    assert [row[1] for row in shown] == list(compared)
+    for row in shown:
+        assert set(row) <= set(compared[row[1]]), f"copy it from {source}"
 
 
 #: Words in backticks that stand for something of the reader's or of the system's.
