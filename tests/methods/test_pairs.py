@@ -4,8 +4,16 @@ import pytest
 from support.pairs import PAIRS, diverges, train
 
 from kdbench.methods import METHODS, Incompatible
+from kdbench.study.load import load_study
 
 KEYS = list(METHODS)
+#: The methods of the shipped study of the first pair, which takes them at these defaults.
+STUDIED = {entry.method for entry in load_study("cifar100-resnet32x4-resnet8x4").methods}
+
+
+def pair_of(key):
+    """The pair of the study that has the method; the others take turns."""
+    return PAIRS[0] if key in STUDIED else PAIRS[KEYS.index(key) % len(PAIRS)]
 
 
 def check(key, teacher, student, **setting):
@@ -19,7 +27,7 @@ def check(key, teacher, student, **setting):
 
 @pytest.mark.parametrize("key", KEYS)
 def test_one_pair_a_method(key):
-    check(key, *PAIRS[KEYS.index(key) % len(PAIRS)], steps=3)
+    check(key, *pair_of(key), steps=3)
 
 
 @pytest.mark.long
