@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from kdbench.execution.protocols import ProgressReporter
-    from kdbench.records.plan_file import PlanFile
     from kdbench.report.leaderboard import Leaderboard
     from kdbench.study.schema import Study
 
@@ -103,39 +102,13 @@ def load_student(
     tells the shape of an image, and `CorruptRecord` where the weights are damaged.
     """
     from kdbench import data
-    from kdbench.records.plan_file import PlanFile
+    from kdbench.export.choice import final_run, find_row, load_plan
     from kdbench.records.store import Store
-    from kdbench.registry import UnknownName
     from kdbench.training import teachers
 
     store = Store(Path(root).resolve())
-    plan = PlanFile.load(store.plan_path(study))
-    if plan is None or plan.data is None:
-        raise UnknownName(f"study '{study}' has not run under {store.root}")
-    run = _final_run(plan, method, seed, row)
+    plan = load_plan(store, study)
+    assert plan.data is not None, "checked when it was loaded"
+    run = final_run(plan, find_row(plan, method, row), seed)
     images = data.load(plan.data.name, data_dir).without_pixels()
     return teachers.load_student(store, run, plan.selection, images)
-
-
-def _final_run(plan: "PlanFile", method: str, seed: int, row: str | None) -> str:
-    """The id of the final run of a method's row and seed. Raises `UnknownName`."""
-    from kdbench.registry import UnknownName
-    from kdbench.report.rows import PRECEDENCE
-
-    rows = {r.row: r.runs for r in plan.rows if r.label == method}
-    where = f"study '{plan.study}'"
-    if not rows:
-        labels = dict.fromkeys(r.label for r in plan.rows)
-        raise UnknownName(f"{where} has no method {method!r}; {_known(labels)}")
-    chosen = row or min(rows, key=PRECEDENCE.index)
-    if chosen not in rows:
-        raise UnknownName(f"{where} has no row {chosen!r} of {method}; {_known(rows)}")
-    if str(seed) not in rows[chosen]:
-        raise UnknownName(
-            f"{where} has no run of {method} ({chosen}) with seed {seed}; {_known(rows[chosen])}"
-        )
-    return rows[chosen][str(seed)]
-
-
-def _known(names: Iterable[str]) -> str:
-    return f"it has {', '.join(names) or 'none'}"

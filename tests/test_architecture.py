@@ -27,6 +27,7 @@ FLOORS: list[set[str]] = [
     {"methods", "report"},
     {"training", "study"},
     {"execution"},
+    {"export"},
     {"cli", "testing"},
     {"__main__"},
 ]

@@ -92,10 +92,10 @@ def _stem(kind: object) -> Callable[[nn.Module], nn.Module]:
         return lambda model: model
     if kind != "small":
         raise BadModelName(f"the option stem should be 'small', not {kind!r}")
-    return _with_small_stem
+    return with_small_stem
 
 
-def _with_small_stem(model: nn.Module) -> nn.Module:
+def with_small_stem(model: nn.Module) -> nn.Module:
     """A ResNet whose first convolution is 3x3 without a stride, and without pooling after it: the
     stem for images of 32 pixels a side in Chen et al. 2020 (SimCLR), appendix B.9."""
     first = getattr(model, "conv1", None)

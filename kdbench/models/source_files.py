@@ -69,7 +69,7 @@ def source_module(name: str, checksum: str) -> Any:
         module = types.ModuleType(f"kdbench_file_{checksum}")
         module.__file__ = name
         try:
-            exec(compile(_source(name, checksum), name, "exec"), module.__dict__)
+            exec(compile(source_text(name, checksum), name, "exec"), module.__dict__)
         except KdbenchError:
             raise
         except (Exception, SystemExit) as error:  # a user's code can raise anything
@@ -78,7 +78,8 @@ def source_module(name: str, checksum: str) -> Any:
     return _MODULES[checksum]
 
 
-def _source(name: str, checksum: str) -> str:
+def source_text(name: str, checksum: str) -> str:
+    """The text of a file. Raises `NoSourceFile` where no file has this content."""
     for folder in () if checksum in _SOURCES else _FOLDERS:
         path = folder / f"{checksum}.py"
         if path.is_file() and read_source(path) == checksum:

@@ -52,6 +52,7 @@ def _model(side: int, builder: Callable[..., nn.Module], paper: Paper | None = N
         return builder(image_shape, classes)
 
     checked.paper = paper  # type: ignore[attr-defined]
+    checked.builder = builder  # type: ignore[attr-defined]
     return checked
 
 

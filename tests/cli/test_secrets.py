@@ -49,6 +49,9 @@ VALUES: dict[str, Callable[[Path], list[str]]] = {
     "detect": lambda root: ["--detect", "1"],
     "path": lambda root: [str(root / "reports" / "tiny")],
     "kind": lambda root: ["models"],
+    "method": lambda root: ["kd"],
+    "to": lambda root: ["--to", "safetensors"],
+    "out": lambda root: ["--out", str(root / "exported")],
 }
 #: The study that a command names, where it is none that has run in the root.
 STUDIES = {"study": "tiny.yaml", "reproduce": "tiny.yaml", "show": "digits"}

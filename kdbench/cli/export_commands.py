@@ -1,0 +1,63 @@
+"""Commands that bring a trained student into production."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kdbench.cli.app import DataDir, Json, Root, Traceback, app, exit_with
+from kdbench.cli.commands import RunName
+
+
+@app.command()
+def export(
+    name: RunName,
+    method: Annotated[str, typer.Argument(help="A method of the study, by its label.")],
+    to: Annotated[str, typer.Option(help="safetensors, torch or onnx.")],
+    out: Annotated[Path, typer.Option(help="A new or empty folder.", file_okay=False)],
+    seed: Annotated[
+        str, typer.Option(help="A final seed, or best: of the highest validation score.")
+    ] = "best",
+    row: Annotated[
+        str | None,
+        typer.Option(help="tuned, default, pinned or only (default: the row that is ranked)."),
+    ] = None,
+    quantize: Annotated[
+        str | None, typer.Option(help="int8, int8-dynamic (onnx), fp16 or bf16.")
+    ] = None,
+    root: Root = Path(),
+    data_dir: DataDir = None,
+    as_json: Json = False,
+    traceback: Traceback = False,
+) -> None:
+    """Write a student as files for production, proved on the test set by their own runtime."""
+
+    def run() -> int:
+        from functools import partial
+
+        from rich.console import Console
+
+        from kdbench.cli.as_json import print_json
+        from kdbench.cli.progress import print_line
+        from kdbench.cli.shell import shown_path
+        from kdbench.export.card import sentence
+        from kdbench.export.write import Request, export_student
+
+        console = Console(quiet=as_json)
+        request = Request(
+            name, method, to, out.absolute(), root.resolve(), seed, row, quantize, data_dir
+        )
+        written = export_student(request, partial(print_line, console))
+        if written.quantisation:
+            print_line(console, sentence(written.quantisation))
+        print_line(
+            console,
+            f"exported     {written.method} ({written.row}) seed {written.seed}, "
+            f"{written.seed_chosen}",
+        )
+        print_line(console, f"folder       {shown_path(out)}")
+        if as_json:
+            print_json(written)
+        return 0
+
+    exit_with(run, traceback)
