@@ -12,7 +12,14 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**/*.md", "reports/README.md")
 #: Copied as they are.
-COPIED = ("CITATION.cff", "LICENSE", "docs/images/*", "kdbench/methods/kd.py", "reports/*/**/*")
+COPIED = (
+    "CITATION.cff",
+    "LICENSE",
+    "docs/images/*",
+    "docs/site.css",
+    "kdbench/methods/kd.py",
+    "reports/*/**/*",
+)
 
 
 class Copy(File):

@@ -52,6 +52,11 @@ def test_the_readme_opens_with_its_two_commands() -> None:
     assert commands[1:3] == ["make study", "make test"]  # the fence stands before them
 
 
+def test_the_citation_names_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == kdbench.__version__
+
+
 def test_every_report_of_the_project_belongs_to_a_shipped_study() -> None:
     """Of those under version control: whoever works here may have reports of their own."""
     command = ["git", "ls-files", "reports"]
