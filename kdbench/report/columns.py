@@ -6,7 +6,7 @@ column with `run` summarises a value of the row's runs and needs nothing but its
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kdbench.records.measures import ACCURACY, Measure
 
@@ -26,7 +26,9 @@ class Column:
     `detail` among a row's details on the page; None: not there. `{reference}`, `{second}`,
     `{level}` and `{correction}` stand for what the leaderboard declares. Numbers have
     `digits` decimals, in the terminal `short_digits`. `drop` orders what a narrow terminal
-    leaves out: the lowest number first, 0 never.
+    leaves out: the lowest number first, 0 never. `page` says in which windows the page shows
+    the column: a `phone`'s, those of a `desk`, or only where `all` columns are asked for; there
+    `unit` stands in its heading, and `about` explains it.
     """
 
     name: str
@@ -41,6 +43,9 @@ class Column:
     digits: int = 2
     short_digits: int = 2
     drop: int = 0
+    page: str = "all"
+    unit: str = ""
+    about: str = ""
 
 
 def _bounds(name: str, *more: str) -> Iterable[Column]:
@@ -50,34 +55,65 @@ def _bounds(name: str, *more: str) -> Iterable[Column]:
 
 
 COLUMNS: tuple[Column, ...] = (
-    Column("method", "text", heading="method", short="method"),
+    Column("method", "text", heading="method", short="method", page="phone"),
     Column("row", "text", heading="hyperparameters", short="hparams", drop=6),
     Column("state", "text"),
-    Column("n", "count", heading="n", short="n", drop=5),
+    Column(
+        "n", "count", heading="n", short="n", drop=5,
+        page="desk", about="The number of seeds that have a score.",
+    ),
     Column("wanted", "count"),
     Column("best", "flag"),
-    Column("accuracy", heading="accuracy [{level}]", short="accuracy ±"),
+    Column(
+        "accuracy", heading="accuracy [{level}]", short="accuracy ±", page="phone", unit="%",
+        about="The mean on the test set over the seeds, with its t interval.",
+    ),
     *_bounds("accuracy"),
-    Column("difference", heading="Δ {reference} [{level}]", short="Δ {reference} ±"),
+    Column(
+        "difference", heading="Δ {reference} [{level}]", short="Δ {reference} ±",
+        page="desk", unit="points",
+        about="The mean difference from {reference} on the same seeds; * better or worse.",
+    ),
     *_bounds("difference", "n", "sd"),
     Column("p"),
     Column("p_moderated"),
-    Column("p_adjusted", heading="p ({correction})", short="p", digits=3, drop=4),
+    Column(
+        "p_adjusted", heading="p ({correction})", short="p", digits=3, drop=4, page="desk",
+        about="The probability of so large a difference if there were none, corrected for the "
+        "number of methods.",
+    ),
     Column("adjusted_low"),
     Column("adjusted_high"),
     Column("p_equal"),
     Column("detectable"),
-    Column("verdict", "text", heading="verdict", short="verdict"),
-    Column("versus_second", heading="Δ {second} [{level}]", short="Δ {second} ±", drop=3),
+    Column(
+        "verdict", "text", heading="verdict", short="verdict", page="phone",
+        about="What the corrected test and the margin of practical equality say of it.",
+    ),
+    Column(
+        "versus_second", heading="Δ {second} [{level}]", short="Δ {second} ±", drop=3,
+        unit="points",
+    ),
     *_bounds("versus_second", "n"),
-    Column("gain", heading="gain from tuning [{level}]"),
+    Column(
+        "gain", heading="gain from tuning [{level}]", unit="points",
+        about="The mean difference of the tuned row from the default one on the same seeds.",
+    ),
     *_bounds("gain", "n"),
     Column(
         "agreement", run="agreement", scale=100,
-        heading="agreement", short="agr.", short_digits=1, drop=1,
+        heading="agreement", short="agr.", short_digits=1, drop=1, unit="%",
+        about="The share of test images on which student and teacher predict the same class.",
     ),
-    Column("ece", run="ece", scale=100, heading="ECE"),
-    Column("nll", run="nll", heading="NLL", digits=3),
+    Column(
+        "ece", run="ece", scale=100, heading="ECE", unit="%",
+        about="Expected calibration error: how far the stated confidence is from the share that "
+        "is right; 0 is best.",
+    ),
+    Column(
+        "nll", run="nll", heading="NLL", digits=3, unit="nats",
+        about="Negative log-likelihood of the true class on the test set; lower is better.",
+    ),
     Column("f1", run="f1", scale=100, detail="F1, %"),
     Column("kl", run="kl", detail="KL to the teacher, nats", digits=3),
     Column(
@@ -94,7 +130,8 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "relative cost (measured)", run="measured.relative", of="measured",
-        heading="relative cost (measured)", short="cost", drop=2,
+        heading="relative cost (measured)", short="cost", drop=2, page="desk",
+        about="The time of a training step relative to one of {reference}.",
     ),
     Column(
         "peak memory in MB (measured)", run="measured.peak_mb", of="measured",
@@ -114,7 +151,10 @@ COLUMNS: tuple[Column, ...] = (
         "gap recovered (descriptive)",
         detail="share of the gap between {reference} and the teacher recovered (descriptive)",
     ),
-    Column("hparams", "text", heading="values"),
+    Column(
+        "hparams", "text", heading="values", page="desk",
+        about="The hyperparameters that were searched, else all.",
+    ),
     Column("cite", "text"),
     Column("reason", "text"),
 )  # fmt: skip
@@ -130,8 +170,11 @@ def columns_by(measure: Measure, taken: bool = False) -> tuple[Column, ...]:
     if measure == ACCURACY:
         return COLUMNS
     name, words = measure.column, measure.words
+    by_name = {column.name: column for column in COLUMNS}
     estimate = {
-        "accuracy": Column(name, heading=f"{words} [{{level}}]", short=f"{words} ±"),
+        "accuracy": replace(
+            by_name["accuracy"], name=name, heading=f"{words} [{{level}}]", short=f"{words} ±"
+        ),
         **{f"accuracy_{part}": Column(f"{name}_{part}") for part in ("low", "high")},
     }
     mean = Column("accuracy", run="accuracy", scale=100, heading="accuracy", short="acc.", drop=2)

@@ -176,7 +176,9 @@ class Read(HTMLParser):
         assert len(values) == len(attributes), f"an attribute twice: {attributes}"
         if "id" in values:
             self.ids.append(values["id"])
-        self.links += [v for k, v in attributes if k in ("href", "src", "srcset", "action", "data")]
+        links = [v for k, v in attributes if k in ("href", "src", "srcset", "action", "data")]
+        # What is only a place to go to is not asked for anything by the page.
+        self.links += [v for v in links if not (tag == "a" and v.startswith("https://"))]
         if tag == "table":
             self.tables[values.get("id")] = self.table = []
         elif tag == "tr" and self.table is not None:
@@ -217,10 +219,20 @@ def test_the_table_says_what_the_grid_says(report_data, made) -> None:
     board, text = made
     grid = leaderboard_document(board, report_data.digest).grid
     (_, headers), *rows = Read(text).tables["leaderboard"]
-    assert tuple(headers) == grid.headers
-    expected = [[("<strong>" if c.bold else "") + c.text for c in row] for row in grid.rows]
-    assert [cells for _, cells in rows] == expected
+    plain = [re.sub(r" in (%|points|nats)", "", header) for header in headers]
+    assert {*plain, "hyperparameters"} == set(grid.headers)
     assert [classes.split()[0] for classes, _ in rows] == list(grid.kinds)
+    for (_, cells), expected, kind in zip(rows, grid.rows, grid.kinds, strict=True):
+        texts = [("<strong>" if cell.bold else "") + cell.text for cell in expected]
+        said = dict(zip(grid.headers, texts, strict=True))
+        method, words = said.pop("method"), dict(zip(plain, cells, strict=True))
+        assert said.pop("hyperparameters") == kind
+        label = method.removeprefix("<strong>")
+        assert words["method"].startswith(method.removesuffix(label))
+        assert words.pop("method").endswith(
+            label if kind in ("only", "teacher") else f"{label} · {kind}"
+        )
+        assert words == said
     assert rows[-1][0].split()[0] == "published"
     assert any(c.bold for row in grid.rows for c in row)
 
@@ -266,14 +278,14 @@ def test_nothing_in_a_label_is_taken_for_markup(made) -> None:
     assert HOSTILE in Read(text).text
     assert "<script>alert" not in text
     assert "<i>" not in text
-    assert text.count("</script>") == 2
+    assert text.count("</script>") == 3
 
 
 def test_a_run_cannot_break_out_of_the_numbers(report_data) -> None:
     name = "</script><script>alert(1)</script>"
     curves = report_data.curves.replace({"id": {report_data.runs["id"].iloc[0]: name}})
     _, text = board_and_page(replace(report_data, curves=curves))
-    assert text.count("</script>") == 2
+    assert text.count("</script>") == 3
     assert name in Read(text).json["curves"]
 
 
@@ -333,7 +345,7 @@ def test_what_is_missing_is_left_out() -> None:
     assert "run-line-ce-0" in read.ids
     for words in ("MLflow", "Learning curves", "Confusion", "Hyperparameters", "Trials", "Figures"):
         assert words not in re.sub(r"<(script|style)>.*?</\1>", "", text, flags=re.DOTALL)
-    assert not read.json
+    assert set(read.json) == {"pair-numbers"}
     assert board.title in read.text
 
 

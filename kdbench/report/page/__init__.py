@@ -1,20 +1,27 @@
-"""The leaderboard as one self-contained web page: no network, no server.
+"""`index.html`: the report as one self-contained web page: no network, no server.
 
 The details of each row stand below the table, so that a browser without JavaScript shows
-them too; `table.js` moves them into the table and sorts it, `curves.js` draws the curves.
+them too; `table.js` moves them into the table, sorts and filters it, `charts.js` and `curves.js`
+draw what is in the page's numbers, and `pairs.js` sets two rows side by side.
 """
 
 import base64
 import hashlib
+import html
 from importlib import resources
 
+from kdbench.records.titles import title_of
 from kdbench.report.data.report_data import ReportData
 from kdbench.report.figures.render import Drawn
+from kdbench.report.figures.style import short
 from kdbench.report.leaderboard import Leaderboard
+from kdbench.report.page.classes import class_table
 from kdbench.report.page.details import accuracy_shown, row_details, run_curves
-from kdbench.report.writers.cells import leaderboard_document
+from kdbench.report.page.pairs import pair_numbers, pairs_of
+from kdbench.report.writers.cells import filled, grid, leaderboard_document, shown_columns
 
 TEMPLATE = "index.html.jinja"
+SCRIPTS = ("charts.js", "curves.js", "pairs.js", "table.js")
 FILES = {
     "leaderboard.csv": "the table with all digits and columns",
     "leaderboard.md": "the table in Markdown",
@@ -28,6 +35,8 @@ FILES = {
     "study.json": "the settings of the study and the measured cost of its methods",
 }
 """The files that a report has beside this page, and what each contains."""
+PAGE_ORDER = ("phone", "desk", "all")
+"""Columns that every window shows come first, then those of wide ones, then the rest."""
 
 
 def render_page(board: Leaderboard, data: ReportData, drawn: Drawn) -> str:
@@ -45,13 +54,31 @@ def render_page(board: Leaderboard, data: ReportData, drawn: Drawn) -> str:
         keep_trailing_newline=True,
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":")}
-    script = _file("curves.js") + _file("table.js")
+    script = "".join(map(_file, SCRIPTS))
+    details = row_details(board, data)
+    # The row and the label stand beside the method's display name.
+    columns = sorted(
+        (c for c in shown_columns(board) if c.name != "row"),
+        key=lambda c: PAGE_ORDER.index(c.page),
+    )
     return environment.get_template(TEMPLATE).render(
         document=leaderboard_document(board, data.digest),
-        row_details=row_details(board, data),
+        table=grid(board, columns=columns),
+        columns=columns,
+        filled=lambda text: filled(text, board),
+        row_details=details,
+        titles={label: title_of(data.plan, label) for label in map(str, board.table["method"])},
+        pairs=pairs_of(board, data),
+        pair_numbers=pair_numbers(board, data, [row.name for row in details]),
+        classes=class_table(board, data),
         measure=accuracy_shown(data.curves),
         curves=run_curves(data.curves),
         figures=[(name, Markup(svg), drawn.titles[name]) for name, svg in drawn.svg.items()],
+        drawn_in=lambda label: [
+            name
+            for name, svg in drawn.svg.items()
+            if f">{html.escape(short(label), quote=False)}" in svg
+        ],
         pdfs=set(drawn.pdf),
         files=FILES,
         style=Markup(_file("style.css")),

@@ -1,5 +1,6 @@
 """The details of each row of the table: its runs, hyperparameters, trials and confusions."""
 
+import itertools
 import json
 import math
 import re
@@ -11,10 +12,13 @@ import pandas as pd
 
 from kdbench.records.measures import Measure
 from kdbench.records.plan_file import PlanRow
+from kdbench.records.titles import title_of
 from kdbench.report.data.report_data import CONFIRMED, ReportData
 from kdbench.report.data.runs import PUBLISHED, TEACHER
 from kdbench.report.leaderboard import Leaderboard
 from kdbench.report.page.matrix import ConfusionMatrix, confusion_matrix
+from kdbench.report.page.method import MethodPanel, method_panel
+from kdbench.report.rows import primary_rows, table_rows
 from kdbench.report.writers.cells import MISSING
 
 SCORES = {
@@ -63,12 +67,19 @@ class Run:
 
 @dataclass(frozen=True)
 class RowDetails:
-    """The details of one row. `why` is the reason if it has no runs; `scores` are the
-    headings of the runs' scores."""
+    """The details of one row. `key` is its anchor, made of its label; `title` is the method's
+    display name and `subtitle` the label and which of its rows it is; `main`: the row stands for
+    its method. `why` is the reason if it
+    has no runs; `scores` are the headings of the runs' scores."""
 
     key: str
+    label: str
+    main: bool
     name: str
+    title: str
+    subtitle: str
     cite: str
+    method: MethodPanel
     why: str
     scores: tuple[str, ...]
     runs: tuple[Run, ...]
@@ -91,16 +102,18 @@ class RowDetails:
 def row_details(board: Leaderboard, data: ReportData) -> list[RowDetails]:
     """The details of every row of the board, in its order."""
     plans = {(row.label, row.row): row for row in data.plan.rows}
+    main = primary_rows(table_rows(data.runs, data.plan))
     # Results that were read from a file have no data set; neither they nor runs that were
     # taken from a report are in MLflow.
     dataset = data.plan.data
     taken = data.plan.taken.labels if data.plan.taken else ()
     anchored: set[str] = set()
+    keys: set[str] = set()
     # Results made elsewhere have their score in the column of accuracy.
     compared = {board.measure.column: (f"{board.score}, %", 100, 2)}
     known = {**compared, **SCORES, **compared}
     details = []
-    for number, row in enumerate(board.table.to_dict("records"), start=1):
+    for row in board.table.to_dict("records"):
         label, kind = str(row["method"]), str(row["row"])
         plan = plans.get((label, kind))
         runs = _rows_of(data.runs, label, kind)
@@ -108,9 +121,14 @@ def row_details(board: Leaderboard, data: ReportData) -> list[RowDetails]:
         scores = {c: parts for c, parts in known.items() if runs[c].notna().any()}
         details.append(
             RowDetails(
-                key=f"row-{number}",
+                key=_anchor(label, kind, keys),
+                label=label,
+                main=label in main and main[label].row == kind,
                 name=label if kind in (TEACHER, "only") else f"{label} ({kind})",
+                title=title_of(data.plan, label),
+                subtitle=label if kind in (TEACHER, "only") else f"{label} · {kind}",
                 cite=row["cite"] or "",
+                method=method_panel(data.plan, label, row["cite"]),
                 why="" if len(runs) else _why(row),
                 scores=tuple(_heading(text) for text, _, _ in scores.values()),
                 runs=tuple(
@@ -128,6 +146,19 @@ def row_details(board: Leaderboard, data: ReportData) -> list[RowDetails]:
 
 def _rows_of(frame: pd.DataFrame, label: str, kind: str) -> pd.DataFrame:
     return frame[(frame["label"] == label) & (frame["row"] == kind)]
+
+
+def _anchor(label: str, kind: str, taken: set[str]) -> str:
+    """`rkd-tuned`, or `rkd` for the only row of a method, with a number where an anchor of
+    `taken` is the same; it is added to them."""
+    plain = re.sub(r"[^\w.]+", "-", label if kind in (TEACHER, "only") else f"{label}-{kind}")
+    anchor = next(
+        text
+        for n in itertools.count(1)
+        if (text := plain if n == 1 else f"{plain}-{n}") not in taken
+    )
+    taken.add(anchor)
+    return anchor
 
 
 def _heading(text: str) -> str:

@@ -1,6 +1,4 @@
-"use strict";
-// Sorts the table and opens its rows. Without JavaScript the page shows the same content.
-document.documentElement.classList.add("js");
+// Sorts and filters the table and opens its rows. Without JavaScript the page shows the same content.
 
 /** Wrap the content of an element in a button. */
 function wrapInButton(element, onClick) {
@@ -58,7 +56,11 @@ function toggle(row, open) {
   line.insertCell().colSpan = row.cells.length;
   line.cells[0].append(details);
   row.after(line);
-  details.querySelectorAll(".charts:not(.drawn)").forEach(drawCharts);
+  for (const section of details.querySelectorAll(".charts:not(.drawn)")) {
+    section.classList.add("drawn");
+    (section.matches(".small") ? drawTrials : drawCurves)(section);
+  }
+  markScrolling();
 }
 
 function makeOpenable(row) {
@@ -75,10 +77,43 @@ function openTarget() {
   const key = target?.matches("details") ? target.id : target?.closest(".details")?.id.slice("details-".length);
   const row = key && document.querySelector(`#leaderboard [data-details="${key}"]`);
   if (!row) return;
+  row.hidden = false;
   toggle(row, true);
   document.querySelector(".found")?.classList.remove("found");
   target.classList.add("found");
   (target.matches("details") ? row : target).scrollIntoView({ block: "center" });
+}
+
+/** Show the rows whose words and kind are asked for, and all columns if they are. */
+function makeFilter(table) {
+  const form = document.querySelector(".tools");
+  const word = document.getElementById("filter");
+  const rows = [...table.tBodies[0].rows];
+  function show() {
+    const kinds = new Set([...form.querySelectorAll("[name=kind]:checked")].map((box) => box.value));
+    for (const row of rows) {
+      const named = row.cells[0].textContent.toLowerCase().includes(word.value.trim().toLowerCase());
+      row.hidden = !(named && kinds.has(row.dataset.kind));
+      if (row.hidden) toggle(row, false);
+    }
+    table.classList.toggle("all-columns", document.getElementById("all-columns").checked);
+    const count = rows.filter((row) => !row.hidden).length;
+    document.getElementById("shown").textContent = count < rows.length ? `${count} of ${rows.length} rows` : "";
+    markScrolling();
+  }
+  form.addEventListener("input", show);
+  form.addEventListener("submit", (event) => event.preventDefault());
+}
+
+/** Only a box that is wider than its place scrolls, and then the keyboard reaches it. */
+function markScrolling() {
+  const boxes = [...document.querySelectorAll(".scroll")];
+  const wider = boxes.map((box) => (box.firstElementChild?.scrollWidth ?? 0) > box.clientWidth + 1);
+  boxes.forEach((box, k) => {
+    box.classList.toggle("fits", !wider[k]);
+    if (wider[k]) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  });
 }
 
 function addCopyButton(code) {
@@ -97,7 +132,11 @@ addEventListener("DOMContentLoaded", () => {
   const table = document.getElementById("leaderboard");
   [...table.tBodies[0].rows].forEach(makeOpenable);
   makeSortable(table);
+  makeFilter(table);
+  makeComparable();
   document.querySelectorAll(".copy").forEach(addCopyButton);
 });
 addEventListener("hashchange", openTarget);
+addEventListener("resize", markScrolling);
+addEventListener("load", markScrolling);
 addEventListener("load", () => requestAnimationFrame(openTarget)); // after the browser's own scrolling

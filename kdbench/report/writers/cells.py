@@ -5,7 +5,7 @@ own way. Numbers have two decimals here and all their digits in the CSV file.
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -70,13 +70,19 @@ def leaderboard_document(board: Leaderboard, digest: str) -> Document:
     )  # fmt: skip
 
 
-def grid(board: Leaderboard, narrow: bool = False, without: Collection[str] = ()) -> Grid:
+def grid(
+    board: Leaderboard,
+    narrow: bool = False,
+    without: Collection[str] = (),
+    columns: Sequence[Column] | None = None,
+) -> Grid:
     """The cells of a leaderboard.
 
     `narrow` is for a terminal: half-widths in place of bounds, and the columns that have a
-    short heading, less those named in `without`.
+    short heading, less those named in `without`. `columns` names others, in their order.
     """
-    columns = [c for c in shown_columns(board, narrow) if c.name not in without]
+    if columns is None:
+        columns = [c for c in shown_columns(board, narrow) if c.name not in without]
     table = board.table
     return Grid(
         tuple(_heading(board, column, narrow) for column in columns),
@@ -108,9 +114,13 @@ def shown_columns(board: Leaderboard, narrow: bool = False) -> list[Column]:
 
 
 def _heading(board: Leaderboard, column: Column, narrow: bool) -> str:
+    return filled((column.short if narrow else column.heading) or "", board)
+
+
+def filled(text: str, board: Leaderboard) -> str:
+    """A text of a column with what the leaderboard declares in its places."""
     analysis = board.family.analysis
-    heading = (column.short if narrow else column.heading) or ""
-    return heading.format(
+    return text.format(
         reference=board.reference,
         second=board.second,
         level=f"{100 * analysis.level:g} %",

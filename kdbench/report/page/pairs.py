@@ -1,0 +1,115 @@
+"""Methods against each other: the verdict on each pair, and the scores by seed of every row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+from kdbench.report.data.report_data import ReportData
+from kdbench.report.leaderboard import Leaderboard
+from kdbench.report.rows import in_family, primary_rows, table_rows
+from kdbench.report.writers.cells import signed_text
+from kdbench.stats import FEWEST_SEEDS, judge, paired_difference
+
+KINDS = {
+    "better": "better",
+    "worse": "worse",
+    "practically": "equal",
+}
+"""The class of a cell by the first word of its verdict."""
+
+
+@dataclass(frozen=True)
+class PairCell:
+    """The difference of a row's method from a column's, in points, and the verdict on it.
+
+    `kind` is `better`, `worse`, `equal` or empty, where the two are not told apart."""
+
+    text: str
+    kind: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The methods that have enough seeds, best first, and a row of cells for each; the cell of a
+    method with itself is None. `comparisons` counts the pairs that the correction counts."""
+
+    labels: tuple[str, ...]
+    cells: tuple[tuple[PairCell | None, ...], ...]
+    comparisons: int
+
+
+def pairs_of(board: Leaderboard, data: ReportData) -> Pairs | None:
+    """Test all pairs of the rows that stand for their methods, corrected over all pairs; None
+    where fewer than three methods have enough seeds: two are on the board already.
+
+    With looks a pair is tested at the error of the look that spends the least of those at which
+    the pairs are.
+    """
+    primary = primary_rows(table_rows(data.runs, data.plan))
+    members = {
+        label: primary[label].scores
+        for label in dict.fromkeys(map(str, board.table["method"]))
+        if label in primary and (label == board.reference or in_family(primary[label]))
+        if len(primary[label].scores) >= FEWEST_SEEDS
+    }
+    if len(members) < 3:
+        return None
+    analysis, labels = board.family.analysis, tuple(members)
+    differences = {
+        f"{a} {b}": paired_difference(
+            members[labels[a]], members[labels[b]], analysis.level, analysis.image
+        )
+        for a, b in combinations(range(len(labels)), 2)
+    }
+    share = min(analysis.share(d.n) for d in differences.values())
+    family = judge(differences, replace(analysis, alpha=analysis.alpha * share))
+
+    def cell(a: int, b: int) -> PairCell | None:
+        if a == b:
+            return None
+        verdict = family.verdicts[f"{min(a, b)} {max(a, b)}"]
+        sign = 1 if a < b else -1
+        words = verdict.text
+        if sign < 0:
+            turned = {"better": "worse", "worse": "better"}
+            first, _, rest = words.partition(" ")
+            words = " ".join(filter(None, (turned.get(first, first), rest)))
+        text = signed_text(sign * verdict.difference.mean)
+        star = "*" * verdict.significant + "=" * verdict.equal
+        return PairCell(text + star, KINDS.get(words.split()[0], ""), words)
+
+    size = range(len(labels))
+    cells = tuple(tuple(cell(a, b) for b in size) for a in size)
+    return Pairs(labels, cells, family.size)
+
+
+def pair_numbers(board: Leaderboard, data: ReportData, names: Sequence[str]) -> dict[str, Any]:
+    """What the page needs to set two rows side by side: `rows` with name and scores in percent
+    by seed, the two that are shown `first`, `image` (the least standard deviation of a
+    difference, in points) and `t`, the factor of the interval by the number of seeds: with looks,
+    of one that holds for all of them together. `names` are those of the board's rows."""
+    from scipy import stats
+
+    scores = {(r.label, r.row): r.scores for r in table_rows(data.runs, data.plan)}
+    lines = zip(board.table["method"], board.table["row"], names, strict=True)
+    shown = [(label, name, scores.get((label, row), {})) for label, row, name in lines]
+    shown = [line for line in shown if line[2]]
+    references = [k for k, (label, _, _) in enumerate(shown) if label == board.reference]
+    other = references[0] if references and references[0] else min(1, len(shown) - 1)
+    most = max((len(by_seed) for _, _, by_seed in shown), default=0)
+    analysis = board.family.analysis
+    return {
+        "rows": [
+            {"name": name, "scores": {str(s): round(v, 4) for s, v in by_seed.items()}}
+            for _, name, by_seed in shown
+        ],
+        "first": [0, other],
+        "image": analysis.image,
+        "t": {
+            n: round(float(stats.t.isf(analysis.share(n) * (1 - analysis.level) / 2, n - 1)), 4)
+            for n in range(2, most + 1)
+        },
+        "level": 100 * analysis.level,
+    }
