@@ -1,14 +1,18 @@
 """Having the cost of each method measured, once per study and machine."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kdbench.execution.engines.protocol import CostsMeasured, Engine, Task
 from kdbench.execution.state import StudyState
 from kdbench.records.costs import read_costs, write_costs
 from kdbench.records.provenance import provenance
+from kdbench.records.spec import RunSpec
 
 #: The name of the lock that the process holds which measures.
 LOCK = "cost"
+#: The row of the study's teacher, in the file of costs and on the leaderboard.
+TEACHER = "teacher"
 
 
 class CostMeasurement:
@@ -32,20 +36,14 @@ class CostMeasurement:
 
     def start(self) -> bool:
         """Submit the measurement if costs are missing; whether there is one to wait for."""
-        state = self.state
-        specs = {
-            row.label: state.plan.nodes[run].spec
-            for row in state.plan.rows
-            if row.row != "tuned"
-            for run in list(row.runs.values())[:1]
-            if state.is_done(run)
-        }
+        state, specs = self.state, self._rows()
         reference = self.study.report.reference
         path = state.store.costs_path(self.study.name)
         measured = read_costs(path)
         # Workers on other machines have measured for theirs.
         here = measured.get("machine") == self.machine or self.engine.remote
-        if reference not in specs or (here and set(specs) <= set(measured.get("rows", ()))):
+        known = {label for label, row in measured.get("rows", {}).items() if "training" in row}
+        if reference not in specs or (here and set(specs) <= known):
             return False
         if self._tried:
             return False
@@ -55,11 +53,54 @@ class CostMeasurement:
             return True  # another driver measures; its file is read in a moment
         self._tried = self.running = True
         state.reporter.log("measuring what each method costs ...")
-        runs = tuple(specs.values())
+        stages = {s.id: s for spec in specs.values() for s in self._trained_first(spec)}
+        jobs = {**specs, **stages, **self._teacher()}
+        runs = tuple(jobs.values())
         self.engine.submit(
-            Task("measure_costs", runs, tuple(specs), reference, state.layers_read(runs))
+            Task("measure_costs", runs, tuple(jobs), reference, state.layers_read(runs))
         )
         return True
+
+    def _rows(self) -> dict[str, RunSpec]:
+        """The first final run of each method, by label."""
+        state = self.state
+        return {
+            row.label: state.plan.nodes[run].spec
+            for row in state.plan.rows
+            if row.row != "tuned"
+            for run in list(row.runs.values())[:1]
+            if state.is_done(run)
+        }
+
+    def _trained_first(self, spec: RunSpec) -> Iterable[RunSpec]:
+        """The runs that are trained for a run before it and whose weights it needs: earlier
+        generations, assistants, further teachers. The study's teacher is not among them."""
+        for run in dict.fromkeys(spec.frozen_runs.values()):
+            node = self.state.plan.nodes[run]
+            if node.listing.kind != TEACHER:
+                yield node.spec
+                yield from self._trained_first(node.spec)
+
+    def _teacher(self) -> dict[str, RunSpec]:
+        """The study's teacher, or nothing where its weights were given."""
+        nodes = [self.state.plan.nodes[run] for run in self.state.plan.teachers.values()]
+        trained = [node.spec for node in nodes if self.state.is_done(node.id)]
+        return {} if not trained or trained[0].given_weights else {TEACHER: trained[0]}
+
+    def _with_training(self, measured: Mapping[str, Any]) -> dict[str, Any]:
+        """The rows with the steps of all that is trained for each, over those of the reference;
+        without what was measured for their sake alone."""
+
+        def steps(label: str) -> float:
+            return float(measured[label]["relative"] * measured[label]["steps"])
+
+        whole = {
+            label: steps(label) + sum(steps(s) for s in {s.id for s in self._trained_first(spec)})
+            for label, spec in {**self._rows(), **self._teacher()}.items()
+            if label in measured
+        }
+        of_reference = whole[self.study.report.reference]
+        return {k: {**measured[k], "training": cost / of_reference} for k, cost in whole.items()}
 
     def finish(self, message: CostsMeasured) -> None:
         """Write the costs, and have the final runs show them."""
@@ -67,9 +108,9 @@ class CostMeasurement:
         if message.rows:
             path = self.state.store.costs_path(self.study.name)
             machine = f"{message.hardware}, {self.device}" if message.hardware else self.machine
-            write_costs(path, machine, message.rows)
+            write_costs(path, machine, self._with_training(message.rows))
         for node in self.state.plan.nodes.values():
-            if node.listing.kind == "final":
+            if node.listing.kind in ("final", TEACHER):
                 self.state.tracker.touch(node.id, node.listing)
 
     def give_up(self) -> None:

@@ -1,4 +1,9 @@
-"""The file of a study's measured costs: what each method costs on one machine."""
+"""The file of a study's measured costs: what each method costs on one machine.
+
+A row holds the cost of one step (`relative`, `seconds_per_step`, `peak_mb`) and `training`: the
+steps of all that is trained for one final run, over those for one of the reference. The study's
+teacher, which methods share, is apart: it has a row of its own.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path

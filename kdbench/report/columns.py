@@ -129,8 +129,13 @@ COLUMNS: tuple[Column, ...] = (
         detail="multiply-adds of the student for one image", digits=0,
     ),
     Column(
-        "relative cost (measured)", run="measured.relative", of="measured",
-        heading="relative cost (measured)", short="cost", drop=2, page="desk",
+        "relative cost (measured)", heading="relative cost (measured)", short="cost", drop=2,
+        page="desk", about="What all training for one seed costs, relative to {reference}: with peers, "
+        "earlier generations, assistants and further teachers, but not the study's teacher.",
+    ),
+    Column(
+        "cost of a step (measured)", run="measured.relative", of="measured",
+        heading="cost of a step (measured)",
         about="The time of a training step relative to one of {reference}.",
     ),
     Column(

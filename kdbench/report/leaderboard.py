@@ -234,6 +234,7 @@ def _summary(
         **_estimate(measure.column, mean_interval(line.scores, analysis.level)),
     }
     price = ((cost or {}).get("rows") or {}).get(line.label) or {}
+    values["relative cost (measured)"] = price.get("training")
     for column in columns_by(measure):
         if column.run:
             # The cost of a method is measured apart; a run knows it where it was not.

@@ -134,6 +134,10 @@ def check(study: Study) -> list[str]:
     faults: list[str] = []
     tune, final, recipe = study.tune, study.final, study.recipe
     labels = [entry.label for entry in study.methods if isinstance(entry.label, str)]
+    if TEACHER.model in labels:
+        faults.append(
+            f"methods: in tables '{TEACHER.model}' is the study's teacher; choose another label"
+        )
     for label in sorted(x for x, times in Counter(labels).items() if times > 1):
         faults.append(f"methods: two entries are called '{label}'; give one of them a label")
     confirm = tune.confirm if tune else None

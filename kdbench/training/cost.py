@@ -25,7 +25,8 @@ def measure_costs(
     turns: int = 5,
 ) -> dict[str, dict[str, float]]:
     """Cost of each label: `relative` (its step over the reference's), `seconds_per_step`,
-    and `peak_mb` (most tensor memory alive within one step, in MiB).
+    `steps` (how many a whole run takes), and `peak_mb` (most tensor memory alive within one
+    step, in MiB).
 
     `steps` a turn, and `turns` a method: with so few, ratios settle within a few per cent.
     """
@@ -44,6 +45,7 @@ def measure_costs(
         rows[label] = {
             "relative": statistics.median(ratios),
             "seconds_per_step": statistics.median(seconds),
+            "steps": runner.steps,
             "peak_mb": runner.peak() / 2**20,
         }
     return rows
@@ -56,7 +58,9 @@ class _Runner:
         from_start = TrainingJob(job.spec, job.method, job.layers)
         self.run = TrainingRun(from_start, context)
         examples = examples_of(job.spec, context)
-        self.batches = batches_for([self.run], context, examples, 0)[:steps]
+        epoch = batches_for([self.run], context, examples, 0)
+        self.steps = job.spec.recipe.epochs * len(epoch)
+        self.batches = epoch[:steps]
         self.device = context.device
         self.turn()
 

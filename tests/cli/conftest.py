@@ -44,7 +44,7 @@ class NullBackgroundSync(NullTracker):
 
 
 def _run_inside(patch: pytest.MonkeyPatch) -> None:
-    cost = {"relative": 1.0, "peak_mb": 1.0, "seconds_per_step": 1.0}
+    cost = {"relative": 1.0, "peak_mb": 1.0, "seconds_per_step": 1.0, "steps": 1}
     patch.setattr(worker, "measure_costs", lambda specs, *_: dict.fromkeys(specs, cost))
     patch.setitem(ENGINES, "local", ENGINES["inline"])
     patch.setattr(run_study, "BackgroundSync", NullBackgroundSync)

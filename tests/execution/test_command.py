@@ -77,7 +77,7 @@ def test_the_leaderboard_from_mlflow_is_that_of_the_records(
     reference_root: Path, plan: PlanFile
 ) -> None:
     cost = read_json(reference_root / "runs" / "plans" / "crash.cost.json")
-    assert set(cost["rows"]) == {"ce", "kd", "dml", "ban"}
+    assert set(cost["rows"]) == {"ce", "kd", "dml", "ban", "teacher"}
     assert cost["rows"]["ce"]["relative"] == 1.0
     frame = records_frame(Store(reference_root), plan, cost)
     runs = table(reference_root, "runs.csv.gz")

@@ -115,7 +115,7 @@ def test_a_method_that_raises_fails_alone_and_is_tried_again(
         assert (error is not None) == (name in kd)
         assert error is None or "no [such] thing" in error["traceback"]
     cost = read_json(Store(study.root).costs_path("crash"))
-    assert set(cost["rows"]) == {"ce", "at"}
+    assert set(cost["rows"]) == {"ce", "at", "teacher"}
 
     before = crash.finished(study.root)
     plan, driver, _ = study.run()

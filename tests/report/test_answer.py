@@ -44,15 +44,33 @@ def test_every_compared_method_is_in_one_sentence(board):
 
 def test_the_cheapest_of_the_best_has_its_costs(fake_study, frame):
     members = build_leaderboard(frame, fake_study.plan, COST).best.members
-    rows = {label: {"relative": 2.0 + n} for n, label in enumerate(sorted(members))}
+    assert len(members) > 1
+    # The one whose step is cheapest trains most networks.
+    rows = {
+        label: {"relative": 1.5 - n / 10, "training": 2.0 + n}
+        for n, label in enumerate(sorted(members))
+    }
     cheapest = sorted(members)[0]
     board = build_leaderboard(frame, fake_study.plan, {"machine": "m", "rows": rows})
-    told = f"{cheapest} is the cheapest of these to train: a step takes 2.00 times one of ce"
-    assert told in board.answer or len(members) == 1
+    told = f"The cheapest of these to train is {cheapest}: its training takes 2.00 times what ce"
+    assert told in board.answer
+    assert "the student has 100 parameters and takes 1,000 multiply-adds an image" in board.answer
     # Where one has no cost, none can be called the cheapest.
-    del rows[sorted(members)[-1]]
+    del rows[sorted(members)[-1]]["training"]
     board = build_leaderboard(frame, fake_study.plan, {"machine": "m", "rows": rows})
     assert "cheapest" not in board.answer
+
+
+def test_every_sentence_begins_with_a_capital_or_a_number(fake_study, frame):
+    costs = {label: {"training": 2.0} for label in fake_study.plan.listing}
+    for best in ("kd", "ce"):
+        rows = [r for r in fake_study.plan.rows if r.label in ("ce", "dml", "at", best)]
+        kept = frame[frame["label"].isin([*(r.label for r in rows), "teacher"])]
+        for rows_of_cost in ({}, costs, {k: {"training": 1.0} for k in ("ce", "kd", "dml", "at")}):
+            plan, cost = replace(fake_study.plan, rows=rows), {"rows": rows_of_cost}
+            answer = build_leaderboard(kept, plan, cost).answer
+            for sentence in re.split(r"(?<=[.!?]) +", answer):
+                assert sentence[0].isupper() or sentence[0].isdigit(), sentence
 
 
 def test_what_to_do_where_nothing_was_told_apart(fake_study, frame):

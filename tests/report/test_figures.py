@@ -72,7 +72,7 @@ def fake_data(means=None, seeds=SEEDS, sampler="random", classes=CLASSES, epochs
         rows.append({"label": label, "row": row, "method": label, "hparams": {}, "cite": None,
                      "runs": dict(zip(map(str, range(seeds)), ids, strict=True)),
                      "searched": searched, "best_trial": 2, "incompatible": None})  # fmt: skip
-        cost[label] = {"relative": 1 + k / 10, "peak_mb": 1.0}
+        cost[label] = {"relative": 1.0, "training": 1 + k / 10, "peak_mb": 1.0}
         for seed, accuracy in enumerate(accuracies(mean, seeds, rng)):
             runs.append({"label": label, "row": row, "method": label, "seed": seed,
                          "id": ids[seed], "name": f"{label} seed {seed}", "state": "done",
@@ -354,12 +354,13 @@ def test_cost_front_is_what_no_other_beats(board, report_data):
     front = {p.label for p in cost.points if p.strong}
     assert front == {"kd"}  # the cheapest and the best
     prices = {"kd": 2.0, "ce": 1.0, ODD: 1.5, LONG: 1.7, "rkd": 1.6, "kd-pinned": 2.5}
-    dear = replace(report_data, cost={"rows": {k: {"relative": v} for k, v in prices.items()}})
+    rows = {k: {"relative": 1.0, "training": v} for k, v in prices.items()}
+    dear = replace(report_data, cost={"rows": rows})
     cost = prepared("cost", dear)
     assert {p.label for p in cost.points if p.strong} == {"ce", ODD, "kd"}
     xs = [x for x, _ in cost.front]
     assert xs == [1.0, 1.5, 1.5, 2.0, 2.0]
-    one = replace(report_data, cost={"rows": {"kd": {"relative": 1.2}}})
+    one = replace(report_data, cost={"rows": {"kd": {"relative": 1.2, "training": 1.2}}})
     assert prepared("cost", one) is None
 
 

@@ -119,7 +119,7 @@ def fake_study(rows, classes=("cat", "dog<b>"), epochs=EPOCHS, **plan):
     } | plan  # fmt: skip
     return ReportData(
         PlanFile.from_dict(whole),
-        {"machine": "2 cores", "rows": {"kd": {"relative": 1.5, "peak_mb": 20.0}}},
+        {"machine": "2 cores", "rows": {"kd": {"relative": 1.5, "training": 2.5, "peak_mb": 20.0}}},
         typed(pd.DataFrame(runs, columns=list(COLUMNS), dtype=object)),
         pd.DataFrame(curves, columns=list(CURVES)),
         pd.DataFrame(trials, columns=list(TRIALS)).astype({"accuracy": float}),

@@ -293,10 +293,19 @@ def test_the_margin_is_never_less_than_one_image(fake_study, frame, board):
     assert any("one test image is 0.28 points" in c for c in small.captions)
 
 
-def test_relative_cost_is_the_calibrated_one(board):
-    assert row_of(board, "kd", "tuned")["relative cost (measured)"] == 1.034
+def test_costs_are_the_calibrated_ones(board):
+    assert row_of(board, "kd", "tuned")["relative cost (measured)"] == 2.5
+    assert row_of(board, "kd", "tuned")["cost of a step (measured)"] == 1.034
     assert row_of(board, "kd", "default")["peak memory in MB (measured)"] == 210.0
     assert math.isnan(row_of(board, "dml", "only")["relative cost (measured)"])
+
+
+def test_a_step_does_not_stand_for_the_whole_training(board):
+    """Reports that were made before all of a row's training was measured."""
+    rkd = row_of(board, "rkd", "tuned")
+    assert math.isnan(rkd["relative cost (measured)"])
+    assert rkd["cost of a step (measured)"] == 1.7
+    assert any("No relative cost for rkd: only a step was measured" in n for n in board.notes)
 
 
 def test_second_column_goes_where_kd_is_the_reference(fake_study, frame):

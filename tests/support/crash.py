@@ -358,7 +358,7 @@ def _skip_what_writes_nothing() -> None:
     nothing of interest."""
     from kdbench.execution.engines import worker
 
-    cost = {"relative": 1.0, "peak_mb": 1.0, "seconds_per_step": 1.0}
+    cost = {"relative": 1.0, "peak_mb": 1.0, "seconds_per_step": 1.0, "steps": 1}
     assert hasattr(worker, "measure_costs")
     worker.measure_costs = lambda specs, *_: dict.fromkeys(specs, cost)
     leave_figures_out()

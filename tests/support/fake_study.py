@@ -30,7 +30,11 @@ RIGHT = {
 }
 COST = {
     "machine": "2 cores",
-    "rows": {"ce": {"relative": 1.0}, "kd": {"relative": 1.034, "peak_mb": 210.0}},
+    "rows": {
+        "ce": {"relative": 1.0, "training": 1.0},
+        "kd": {"relative": 1.034, "training": 2.5, "peak_mb": 210.0},
+        "rkd": {"relative": 1.7},
+    },
 }
 
 

@@ -726,6 +726,9 @@ def test_weight_decay_shrinks_the_weights_of_a_run(world, name):
 
 def test_calibration_gives_sensible_numbers(world):
     jobs = {key: world.job(key) for key in ("ce", "kd", "dml")}
+    spec = jobs["ce"].spec
+    images = len(examples_of(spec, world.context()).labelled)
+    expected = spec.recipe.epochs * math.ceil(images / spec.recipe.batch)
     rows = measure_costs(jobs, "ce", world.context(), lambda: False)
     assert rows.keys() == jobs.keys()
     assert rows["ce"]["relative"] == 1.0
@@ -733,6 +736,7 @@ def test_calibration_gives_sensible_numbers(world):
         assert row["relative"] > 0
         assert row["seconds_per_step"] > 0
         assert row["peak_mb"] > 0
+        assert row["steps"] == expected
     # Two students hold about twice what one holds.
     assert 1.5 < rows["dml"]["peak_mb"] / rows["ce"]["peak_mb"] < 3.5
 

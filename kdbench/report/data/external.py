@@ -171,14 +171,14 @@ def _report_data(
 ) -> ReportData:
     costs = group.groupby("method")["cost"].mean()
     relative = {str(k): float(v / costs[reference]) for k, v in costs.items()}
-    price = {k: {"relative": v} for k, v in relative.items() if not math.isnan(v)}
+    price = {k: {"training": v} for k, v in relative.items() if not math.isnan(v)}
     lines: list[dict[str, Any]] = []
     rows = []
     for method, runs in group.groupby("method", sort=False):
         seeds = {str(s): f"line {n}" for s, n in zip(runs["seed"], runs["line"], strict=True)}
         rows.append(PlanRow(str(method), "only", str(method), runs=seeds))
         for run in runs.to_dict("records"):
-            lines.append(_line(run, relative))
+            lines.append(_line(run))
     plan = PlanFile(
         study=setting,
         selection="as given",
@@ -202,7 +202,7 @@ def _report_data(
     )
 
 
-def _line(run: dict[Any, Any], relative: dict[str, float]) -> dict[str, Any]:
+def _line(run: dict[Any, Any]) -> dict[str, Any]:
     failed = math.isnan(run["score"])
     return {
         "label": run["method"], "row": "only", "method": run["method"], "seed": run["seed"],
@@ -210,7 +210,7 @@ def _line(run: dict[Any, Any], relative: dict[str, float]) -> dict[str, Any]:
         "state": "failed" if failed else "done",
         "reason": "no score was given" if failed else None,
         "accuracy": None if failed else run["score"] / 100,
-        "measured.relative": relative.get(run["method"]), "hparams": "{}",
+        "hparams": "{}",
     }  # fmt: skip
 
 

@@ -14,24 +14,27 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COST = "relative cost (measured)"
+COUNTED = ", with all networks that a row trains but the study's teacher"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """`points`: cost against score; those on the Pareto front are `strong`."""
+    """`points`: cost against score; those on the Pareto front are `strong`. `counted` says what
+    a cost counts, where that is known."""
 
     points: tuple[Point, ...]
     reference: str
     score: str
     level: float
+    counted: str
 
     @property
     def title(self) -> str:
         """The caption."""
         return (
-            f"{self.score} against the measured cost of training relative to {self.reference}: "
-            f"mean over seeds and {100 * self.level:g} % t interval; the line joins the methods "
-            "that no other beats in both (Pareto front)."
+            f"{self.score} against the measured cost of training relative to {self.reference}"
+            f"{self.counted}: mean over seeds and {100 * self.level:g} % t interval; the line "
+            "joins the methods that no other beats in both (Pareto front)."
         )
 
     @property
@@ -64,7 +67,9 @@ def prepare(board: Leaderboard, data: ReportData) -> Cost | None:
     if len(points) < 2:
         return None
     marked = tuple(replace(p, strong=not _dominated(p, points)) for p in points)
-    return Cost(marked, board.reference, board.score, board.family.analysis.level)
+    # What a file of results counts as cost is not known.
+    counted = COUNTED if data.plan.score is None else ""
+    return Cost(marked, board.reference, board.score, board.family.analysis.level, counted)
 
 
 def _dominated(p: Point, points: Sequence[Point]) -> bool:

@@ -68,20 +68,20 @@ def _best(context: Context) -> str:
 
 
 def _cheapest(context: Context) -> str:
-    """Which of the best costs least to train, where costs were measured, and to deploy."""
+    """Which of the best costs least to train, where all their costs are known, and to deploy."""
     rows = context.cost.get("rows") or {}
-    costs = {k: (rows.get(k) or {}).get("relative") for k in context.best.members}
+    costs = {k: (rows.get(k) or {}).get("training") for k in context.best.members}
     known = {k: cost for k, cost in costs.items() if cost is not None}
     if not known or len(known) < len(costs):
         return ""
     cheapest = min(known, key=lambda k: (known[k], k))
     reference = context.plan.reference
-    times = f"a step takes {known[cheapest]:.2f} times one of {reference}"
-    cost = times if cheapest != reference else ""
-    which = f"{cheapest} is the cheapest of these to train" if len(known) > 1 else ""
-    trained = ": ".join(filter(None, (which, cost)))
+    times = f"{known[cheapest]:.2f} times what {reference} takes, the study's teacher apart"
+    trained = "it is the reference" if cheapest == reference else f"its training takes {times}"
     said = "; ".join(filter(None, (trained, _deployed(context, cheapest))))
-    return f"{said}." if said else ""
+    if len(known) == 1:
+        return f"{said[0].upper()}{said[1:]}."
+    return f"The cheapest of these to train is {cheapest}: {said}."
 
 
 def _deployed(context: Context, label: str) -> str:
@@ -90,7 +90,7 @@ def _deployed(context: Context, label: str) -> str:
     if parameters is None or macs is None:
         return ""
     size = count(parameters, "parameter")
-    return f"deployed it has {size} and takes {macs:,} multiply-adds an image"
+    return f"deployed, the student has {size} and takes {macs:,} multiply-adds an image"
 
 
 def _first(values: pd.Series) -> int | None:

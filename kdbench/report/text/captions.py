@@ -273,13 +273,22 @@ def _origin(frame: pd.DataFrame) -> str:
 
 
 def _measured(context: Context) -> str:
-    if not context.frame[list(MEASURED)].notna().any(axis=None):
+    rows, reference = context.cost.get("rows") or {}, context.plan.reference
+    if not rows and not context.frame[list(MEASURED)].notna().any(axis=None):
         return ""
     machine = context.cost.get("machine")
     where = f" on {machine}" if machine else ""
-    return (
+    marked = (
         f"Columns marked (measured) were measured{where} and are the only ones in which two "
-        f"equal studies may differ; relative cost is against {context.plan.reference}."
+        "equal studies may differ."
+    )
+    if context.plan.score is not None:  # external results
+        return f"{marked} The relative cost is what was given, over that of {reference}."
+    return (
+        f"{marked} The relative cost is that of all training for one seed of a row, with its peers "
+        "and the networks that are trained for it first (earlier generations, assistants, further "
+        f"teachers), over that of {reference}; the study's teacher, which the methods share, and "
+        "tuning are left out."
     )
 
 
