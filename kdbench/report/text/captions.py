@@ -11,8 +11,9 @@ import pandas as pd
 
 from kdbench.records.measures import ACCURACY, BALANCED, MACRO_F1, MEASURES
 from kdbench.records.plan_file import PlanFile
-from kdbench.report.data.runs import MEASURED, TEACHER
+from kdbench.report.data.runs import TEACHER
 from kdbench.report.text.context import Context, Sentence, count, percent
+from kdbench.report.text.costs import measured_columns
 from kdbench.report.text.taken import taken_rows
 from kdbench.stats import (
     FEWEST_SEEDS,
@@ -55,7 +56,7 @@ def write_captions(context: Context) -> tuple[Sentence, ...]:
         "data": _data(plan),
         "labels": _labels(plan),
         "origin": _origin(frame),
-        "measured": _measured(context),
+        "measured": measured_columns(context),
         "descriptive": _descriptive(context),
         "published": "Grey rows (italic in Markdown) are copied from their sources and take "
         "part in no test."
@@ -270,26 +271,6 @@ def _origin(frame: pd.DataFrame) -> str:
     origins = {name: sorted({str(v) for v in frame[name].dropna()}) for name in ORIGINS}
     parts = [f"{name} {', '.join(values)}" for name, values in origins.items() if values]
     return f"Made with {'; '.join(parts)}." if parts else ""
-
-
-def _measured(context: Context) -> str:
-    rows, reference = context.cost.get("rows") or {}, context.plan.reference
-    if not rows and not context.frame[list(MEASURED)].notna().any(axis=None):
-        return ""
-    machine = context.cost.get("machine")
-    where = f" on {machine}" if machine else ""
-    marked = (
-        f"Columns marked (measured) were measured{where} and are the only ones in which two "
-        "equal studies may differ."
-    )
-    if context.plan.score is not None:  # external results
-        return f"{marked} The relative cost is what was given, over that of {reference}."
-    return (
-        f"{marked} The relative cost is that of all training for one seed of a row, with its peers "
-        "and the networks that are trained for it first (earlier generations, assistants, further "
-        f"teachers), over that of {reference}; the study's teacher, which the methods share, and "
-        "tuning are left out."
-    )
 
 
 def _descriptive(context: Context) -> str:

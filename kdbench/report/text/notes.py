@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from kdbench.report.rows import TableRow
 from kdbench.report.text.context import Context, count
+from kdbench.report.text.costs import unknown_costs
 from kdbench.stats import FEWEST_SEEDS
 
 #: What may differ between runs: devices and torch only where some are taken from a report.
@@ -20,7 +21,7 @@ def write_notes(context: Context) -> tuple[str, ...]:
     return (
         *_incomplete(context), *_few_seeds(context), *_unscored(context),
         *_default_chosen(context), *_at_edge(context), *_constant(context),
-        *_seeds_in_common(context), *_mixed_origins(context), *_cost_unknown(context),
+        *_seeds_in_common(context), *_mixed_origins(context), *unknown_costs(context),
     )  # fmt: skip
 
 
@@ -100,16 +101,6 @@ def _mixed_origins(context: Context) -> Iterable[str]:
     dirty = context.frame[context.frame["dirty"].eq(True)]
     if len(dirty):
         yield f"Code with uncommitted changes made {count(len(set(dirty['id'])), 'run')}."
-
-
-def _cost_unknown(context: Context) -> Iterable[str]:
-    rows = context.cost.get("rows") or {}
-    labels = [k for k, row in rows.items() if "relative" in row and "training" not in row]
-    if labels and context.plan.score is None:
-        yield (
-            f"No relative cost for {', '.join(labels)}: only a step was measured, and not the "
-            "networks that are trained first."
-        )
 
 
 def _name(row: TableRow) -> str:
