@@ -130,8 +130,9 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "relative cost (measured)", heading="relative cost (measured)", short="cost", drop=2,
-        page="desk", about="What all training for one seed costs, relative to {reference}: with peers, "
-        "earlier generations, assistants and further teachers, but not the study's teacher.",
+        page="desk",
+        about="What all training for one seed costs, relative to {reference}: with peers, earlier "
+        "generations, assistants and further teachers, but not the study's teacher.",
     ),
     Column(
         "cost of a step (measured)", run="measured.relative", of="measured",

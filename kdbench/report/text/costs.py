@@ -28,7 +28,7 @@ def measured_columns(context: Context) -> str:
 
 
 def unknown_costs(context: Context) -> Iterable[str]:
-    """Which rows have the cost of a step alone, as reports that were made before all was measured."""
+    """Which rows have the cost of a step alone, in reports made before all was measured."""
     rows = context.cost.get("rows") or {}
     labels = [k for k, row in rows.items() if "relative" in row and "training" not in row]
     if labels and context.plan.score is None:
