@@ -36,6 +36,10 @@ def run_study(
 ) -> Path:
     """Train what a study lacks, and write its report; the report's folder.
 
+    A file with several students makes a study of each, and the folder is that of their pooled
+    report; a study's own is beside it, as `mine-resnet8`, and `changes={"students": ["resnet8"]}`
+    chooses it.
+
     `study` is a shipped study's name, a path to a YAML file, or a loaded study; `root` is the
     folder for `runs/`, `mlflow.db` and `reports/`. `only` keeps these labels (and the
     reference), `seeds` replaces the final seeds, and `changes` maps dotted keys of the study to
@@ -47,7 +51,7 @@ def run_study(
     damaged, `InvalidOption`, `TeacherFailed`, and `Interrupted` (a `KeyboardInterrupt`) after
     Ctrl-C or SIGTERM; calling it again continues.
     """
-    from kdbench.execution.run_study import run_study
+    from kdbench.execution.study_file import run_study
 
     return run_study(
         study,

@@ -1,6 +1,9 @@
 """Commands that run studies, and those that look after what runs leave in a root."""
 
 import subprocess
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -110,9 +113,12 @@ def status(
         from kdbench.cli.status import read_status, show_status
         from kdbench.records.layout import require_layout
         from kdbench.records.store import Store
+        from kdbench.records.students import studies_of
 
         require_layout(root.resolve(), copies=False)
-        show_status(read_status(Store(root.resolve()), name), Console())
+        store = Store(root.resolve())
+        for study in studies_of(store, name):
+            show_status(read_status(store, study), Console())
         return 0
 
     exit_with(run, traceback)
@@ -159,6 +165,9 @@ def sync(
 ) -> None:
     """Bring MLflow and Optuna up to date with the records of a study."""
 
+    def shown(update: Callable[..., None], done: int, total: int) -> None:
+        update(completed=done, total=total)
+
     def run() -> int:
         from rich.progress import Progress
 
@@ -166,18 +175,22 @@ def sync(
         from kdbench.records.costs import read_costs
         from kdbench.records.layout import require_layout
         from kdbench.records.store import Store
+        from kdbench.records.students import studies_of
         from kdbench.tracking.optuna_log import OptunaLog
 
         require_layout(root.resolve())
         uri = tracking.tracking_uri(root.resolve())
         store = Store(root.resolve())
-        read_costs(store.costs_path(name))  # damaged ones are named before MLflow is asked
+        studies = studies_of(store, name)
+        for study in studies:
+            read_costs(store.costs_path(study))  # damaged ones are named before MLflow is asked
+        counts: Counter[str] = Counter()
         with Progress(transient=True) as bar:
-            task = bar.add_task("runs", total=None)
-            counts = tracking.sync_study(
-                store, name, uri, lambda done, total: bar.update(task, completed=done, total=total)
-            )
-        OptunaLog(store.root).write(name)
+            for study in studies:
+                update = partial(bar.update, bar.add_task("runs"))
+                counts.update(tracking.sync_study(store, study, uri, partial(shown, update)))
+        for study in studies:
+            OptunaLog(store.root).write(study)
         print(", ".join(f"{count} {action}" for action, count in counts.items()))
         return 0
 

@@ -63,6 +63,10 @@ class ProgressBar:
         self._bar = Progress(*columns, console=console, disable=quiet or not console.is_terminal)
         self._task = self._bar.add_task("planning", total=None)
 
+    def restarted(self) -> "ProgressBar":
+        """A bar like this one, for the next study."""
+        return ProgressBar(self.console, self.quiet, self.verbose)
+
     def __enter__(self) -> "ProgressBar":
         self._bar.start()
         return self

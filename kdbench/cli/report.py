@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from kdbench.records.checksummed import damaged_files
 from kdbench.records.layout import require_layout
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
+from kdbench.records.students import pooled_studies, studies_of
 from kdbench.report.check import check_report, data_differences, record_differences
 from kdbench.report.compare import compare_rows, comparison_sentences, comparison_table
 from kdbench.report.data import external
@@ -41,7 +42,8 @@ Content = dict[str, Any]
 
 
 def report_studies(root: Path, names: Sequence[str], console: Console) -> list[Content]:
-    """Write the reports of studies; two or more are also pooled.
+    """Write the reports of studies; two or more are also pooled. The name of a file with several
+    students stands for its studies.
 
     A study that never ran in this root but has a report in it (as in a fresh clone) is drawn
     again from the report's numbers.
@@ -49,10 +51,11 @@ def report_studies(root: Path, names: Sequence[str], console: Console) -> list[C
     require_layout(root)
     store = Store(root)
     say = partial(print_line, console)
-    has_run = {name: store.plan_path(name).exists() for name in names}
+    studies = [study for name in names for study in studies_of(store, name)]
+    has_run = {study: store.plan_path(study).exists() for study in studies}
     reports = {
-        name: collect_report_data(store, name, say) if has_run[name] else _kept(store, name)
-        for name in names
+        study: collect_report_data(store, study, say) if has_run[study] else _kept(store, study)
+        for study in studies
     }
     contents = []
     for name, data in reports.items():
@@ -65,7 +68,7 @@ def report_studies(root: Path, names: Sequence[str], console: Console) -> list[C
         elif not has_run[name]:
             print_line(console, "(no runs in this root: from the numbers that the report keeps)")
     if len(reports) > 1:
-        name = "+".join(reports)
+        name = "+".join(dict.fromkeys(names))
         places = {part: f"../{part}" for part in reports}
         contents.append(_pool(name, reports, None, store.report_folder(name), places, console))
     return contents
@@ -141,9 +144,14 @@ def _pool(
 ) -> Content:
     table = pool_settings(name, reports, shared)
     write_pooled(table, folder, places)
+    show_pooled(table, folder, console)
+    return pooled_content(table, folder)
+
+
+def show_pooled(table: PooledTable, folder: Path, console: Console) -> None:
+    """Print a pooled table, and where its files are."""
     console.print(terminal_document(pooled_document(table), columns=5))
     print_line(console, f"pooled       {shown_path(folder)}")
-    return pooled_content(table, folder)
 
 
 def leaderboard_content(board: Leaderboard, folder: Path) -> Content:
@@ -175,10 +183,17 @@ def pooled_content(table: PooledTable, folder: Path) -> Content:
 
 def check(path: Path, runs: bool, root: Path, console: Console) -> Content:
     """Compare a report's file, or all of its files, with the runs beside it, and with `runs`
-    those with MLflow and the records. `ok` is False where anything differs."""
+    those with MLflow and the records; of a folder of pooled studies those of each study too. `ok`
+    is False where anything differs."""
+    store = Store(root)
     differences = check_report(path)
+    parts = pooled_studies(path) if path.is_dir() else ()
+    for part in parts:
+        differences += [f"{part}: {line}" for line in check_report(path.parent / part)]
     if runs:
-        differences += _check_runs(path if path.is_dir() else path.parent, Store(root), console)
+        folder = path if path.is_dir() else path.parent
+        for place in [folder.parent / part for part in parts] or [folder]:
+            differences += _check_runs(place, store, console)
     for difference in differences:
         print_line(console, difference)
     verdict = "differs from its runs" if differences else "every number is what its runs give"
@@ -206,9 +221,17 @@ def _damage(store: Store, plan: PlanFile) -> list[str]:
     return [f"{line} (`kdbench doctor` moves what is damaged)" for line in damage]
 
 
-def compare(root: Path, study: str, first: str, second: str, console: Console) -> Content:
-    """Compare one pair of rows, seed by seed."""
-    pair = compare_rows(load(Store(root).report_folder(study)), first, second)
+def of_each(root: Path, name: str, content: Callable[[Path], Content]) -> Content | list[Content]:
+    """What `content` gives for a study's report folder; a list of them for the name of a file
+    with several students."""
+    store = Store(root)
+    contents = [content(store.report_folder(study)) for study in studies_of(store, name)]
+    return contents if len(contents) > 1 else contents[0]
+
+
+def compare(folder: Path, first: str, second: str, console: Console) -> Content:
+    """Compare one pair of rows of the report in `folder`, seed by seed."""
+    pair = compare_rows(load(folder), first, second)
     console.print(comparison_table(pair))
     sentences = list(comparison_sentences(pair))
     for sentence in sentences:
@@ -223,11 +246,12 @@ def compare(root: Path, study: str, first: str, second: str, console: Console) -
     }
 
 
-def power(root: Path, study: str, difference: float, console: Console) -> Content:
-    """The seeds and hours to detect a difference. Raises `UsageError` unless it is above 0."""
+def power(folder: Path, difference: float, console: Console) -> Content:
+    """The seeds and hours to detect a difference in the report in `folder`. Raises `UsageError`
+    unless it is above 0."""
     if not difference > 0:
         raise UsageError("--detect: the difference to detect must be more than 0")
-    result = forecast_seeds(load(Store(root).report_folder(study)), difference)
+    result = forecast_seeds(load(folder), difference)
     console.print(forecast_table(result))
     console.print(effects_table(result))
     sentences = list(forecast_sentences(result))

@@ -1,5 +1,6 @@
 """Commands on reports. None of them needs torch."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -117,7 +118,9 @@ def compare(
         from kdbench.cli import report
         from kdbench.cli.as_json import print_json
 
-        content = report.compare(root.resolve(), study, first, second, Console(quiet=as_json))
+        console = Console(quiet=as_json)
+        compare = partial(report.compare, first=first, second=second, console=console)
+        content = report.of_each(root.resolve(), study, compare)
         if as_json:
             print_json(content)
         return 0
@@ -141,7 +144,8 @@ def power(
         from kdbench.cli import report
         from kdbench.cli.as_json import print_json
 
-        content = report.power(root.resolve(), name, detect, Console(quiet=as_json))
+        power = partial(report.power, difference=detect, console=Console(quiet=as_json))
+        content = report.of_each(root.resolve(), name, power)
         if as_json:
             print_json(content)
         return 0

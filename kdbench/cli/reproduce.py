@@ -16,10 +16,11 @@ from kdbench.records.summary import test_score
 from kdbench.report.data.report_data import ReportData, load
 from kdbench.report.rows import TableRow, find_row
 from kdbench.stats import lies_within, prediction_interval
-from kdbench.study.load import StudyError, load_study
+from kdbench.study.load import StudyError
 from kdbench.study.plan import measure_of
 from kdbench.study.planner import Planner
 from kdbench.study.schema import Entry, Study
+from kdbench.study.students import load_studies
 
 LEVEL = 0.95
 #: What a run that learns from another one needs of its record.
@@ -97,7 +98,12 @@ def published_cell(study: str, name: str, seed: int, folder: Path) -> Cell:
     row = find_row(report, name)
     if row.plan.incompatible:
         raise CannotReproduce(f"{name} has no runs: {row.plan.incompatible}")
-    cell = Cell(pinned_study(load_study(study), row, seed), report, row, seed)
+    studies = load_studies(study).studies
+    same = [s for s in studies if len(studies) == 1 or s.name == report.plan.study]
+    if not same:
+        names = ", ".join(s.name for s in studies)
+        raise CannotReproduce(f"the report is of '{report.plan.study}', and {study} has {names}")
+    cell = Cell(pinned_study(same[0], row, seed), report, row, seed)
     if len(cell.other_scores) < FEWEST_SEEDS:
         raise CannotReproduce(
             f"{name} has {len(cell.other_scores)} published seeds beside {seed}; a prediction "

@@ -8,9 +8,11 @@ from rich.table import Table
 from rich.text import Text
 
 from kdbench.cli.progress import ProgressBar, print_line
+from kdbench.cli.report import show_pooled
 from kdbench.cli.shell import command, shown_path
-from kdbench.execution.run_study import Options, prepare, publish_report, train_study
+from kdbench.execution.run_study import Options, publish_report, train_study
 from kdbench.execution.signals import interrupt_on_signals
+from kdbench.execution.study_file import keep_students, prepare_all, publish_pooled
 from kdbench.records.store import Store
 from kdbench.report.leaderboard import Leaderboard
 from kdbench.report.writers.console import TerminalTable
@@ -21,23 +23,34 @@ from kdbench.tracking.optuna_log import OptunaLog
 
 
 def run_and_report(options: Options, progress: ProgressBar) -> int:
-    """Run the study and print its leaderboard; the exit code.
+    """Run the studies of a file one after another and print their leaderboards, and of two or
+    more the pooled one; the exit code.
 
     Raises the errors that the command line prints as one message, and `KeyboardInterrupt` after
     Ctrl-C or SIGTERM.
     """
     console = progress.console
-    planner, store = prepare(options)
+    name, prepared = prepare_all(options)
     if options.dry_run:
-        show_plan(planner, console)
+        for each in prepared:
+            show_plan(each.planner, console)
         return 0
-    with interrupt_on_signals(), progress:
-        outcome = train_study(planner, store, options, progress)
-        board, paths = publish_report(store, planner.study.name, progress, outcome.tracked)
-    show_report(store, board, paths, console)
-    for name, error in outcome.failures.items():
-        print_line(console, f"failed  {name}: {error}")
-    return 1 if outcome.failures else 0
+    failures: dict[str, str] = {}
+    with interrupt_on_signals():
+        keep_students(name, prepared, options)
+        for each in prepared:
+            with progress.restarted() as bar:
+                outcome = train_study(each.planner, each.store, each.options, bar)
+                board, paths = publish_report(each.store, each.study, bar, outcome.tracked)
+            show_report(each.store, board, paths, console)
+            place = f"{each.study}: " if len(prepared) > 1 else ""
+            failures |= {f"{place}{run}": error for run, error in outcome.failures.items()}
+        if len(prepared) > 1:
+            table = publish_pooled(each.store, name, [each.study for each in prepared])
+            show_pooled(table, each.store.report_folder(name), console)
+    for run, error in failures.items():
+        print_line(console, f"failed  {run}: {error}")
+    return 1 if failures else 0
 
 
 def show_report(

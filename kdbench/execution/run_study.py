@@ -1,7 +1,6 @@
 """From a study and its options to finished runs and a report. The command line only prints."""
 
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from kdbench.execution.engines.protocol import EngineOptions, WorkerSettings
 from kdbench.execution.errors import InvalidOption
 from kdbench.execution.given_teacher import check_given_teacher, keep_given_teacher
 from kdbench.execution.integrity import report_outdated, set_damaged_aside
-from kdbench.execution.protocols import PrintReporter, ProgressReporter, RunTracker
+from kdbench.execution.protocols import ProgressReporter, RunTracker
 from kdbench.execution.signals import StopRequest
 from kdbench.models.source_files import keep_sources
 from kdbench.records.layout import require_layout
@@ -71,52 +70,6 @@ class Options:
         return EngineOptions(self.workers, self.workers_per_gpu, self.address)
 
 
-def run_study(
-    study: str | Path | Study,
-    root: str | Path = ".",
-    workers: int | None = None,
-    device: str = "auto",
-    data_dir: str | Path | None = None,
-    only: Iterable[str] = (),
-    seeds: Iterable[int] = (),
-    changes: Mapping[str, Any] | None = None,
-    tune: bool = True,
-    retry: bool = True,
-    reporter: ProgressReporter | None = None,
-) -> Path:
-    """Train what a study lacks, bring MLflow up to date, and write the report; its folder.
-
-    The arguments are those of `Options`, and `root` is the folder for `runs/`, `mlflow.db` and
-    `reports/`. `reporter` shows progress and the runs that failed; by default both are printed.
-    A script that calls this needs `if __name__ == "__main__":` around its call, as all that
-    starts processes does.
-
-    Raises `StudyError` for a study that cannot run, `DataError` where its images are missing or
-    changed, `InvalidOption`, `TeacherFailed`, and `Interrupted` (a `KeyboardInterrupt`) after
-    Ctrl-C or SIGTERM: calling it again goes on.
-    """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    options = Options(
-        study=study if isinstance(study, Study) else str(study),
-        root=Path(root).resolve(),
-        data_dir=Path(data_dir).resolve() if data_dir else None,
-        workers=workers,
-        device=device,
-        only=tuple(only),
-        seeds=tuple(seeds),
-        changes=dict(changes or {}),
-        tune=tune,
-        retry=retry,
-    )
-    reporter = reporter or PrintReporter()
-    planner, store = prepare(options)
-    outcome = train_study(planner, store, options, reporter)
-    for name, message in outcome.failures.items():
-        reporter.log(f"failed  {name}: {message}")
-    publish_report(store, planner.study.name, reporter, outcome.tracked)
-    return store.report_folder(planner.study.name)
-
-
 def prepare(options: Options) -> tuple[Planner, Store]:
     """The planner of the study that `options` choose, and the store of its records.
 
@@ -162,9 +115,7 @@ def probe_plan(planner: Planner, options: Options) -> None:
 
 def chosen_study(options: Options) -> Study:
     """The study with the options' changes made. Raises `StudyError` on wrong ones."""
-    changes = dict(options.changes)
-    if options.seeds:
-        changes |= {"final.seeds": list(options.seeds), "final.looks": []}
+    changes = asked_changes(options)
     if isinstance(options.study, Study):
         study = changed_study(options.study, changes)
     else:
@@ -177,6 +128,14 @@ def chosen_study(options: Options) -> Study:
     # Differences need the reference, whatever else is left out.
     keep = {*options.only, study.report.reference}
     return study.model_copy(update={"methods": tuple(e for e in study.methods if e.label in keep)})
+
+
+def asked_changes(options: Options) -> dict[str, Any]:
+    """The changes of a study's keys that options ask for."""
+    changes = dict(options.changes)
+    if options.seeds:
+        changes |= {"final.seeds": list(options.seeds), "final.looks": []}
+    return changes
 
 
 def planning_data(study: Study, options: Options) -> data.TrainingData:

@@ -9,6 +9,7 @@ from kdbench.records.measures import MEASURES
 from kdbench.records.plan_file import PlanData, PlanFile, PlanRow
 from kdbench.records.spec import RunSpec
 from kdbench.records.store import Record, Store
+from kdbench.records.students import studies_of
 from kdbench.registry import UnknownName
 from kdbench.report.rows import PRECEDENCE
 
@@ -42,6 +43,8 @@ class Choice:
 
 def load_plan(store: Store, study: str) -> PlanFile:
     """The plan of a study that has run in a root. Raises `UnknownName`."""
+    if len(studies := studies_of(store, study)) > 1:
+        raise UnknownName(f"'{study}' has several students; name one of {', '.join(studies)}")
     plan = PlanFile.load(store.plan_path(study))
     if plan is None or plan.data is None:
         raise UnknownName(f"study '{study}' has not run under {store.root}")

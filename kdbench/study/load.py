@@ -86,25 +86,43 @@ def parse_study(
 
     Raises `StudyError` with every fault that was found.
     """
+    raw, faults = parse_mapping(text, where, changes)
+    if "students" in raw:
+        choose = "students: each makes a study of its own; choose one: --set 'students=[NAME]'"
+        raise StudyError(where, [*faults, choose])
+    study, more = read_study(raw, folder)
+    if study is None or faults + more:
+        raise StudyError(where, faults + more)
+    return study
+
+
+def parse_mapping(
+    text: str, where: str, changes: Mapping[str, Any] | None
+) -> tuple[dict[str, Any], list[str]]:
+    """The mapping that `text` (YAML) holds with `changes` made, and what is wrong with the
+    changes. Raises `StudyError` where it holds none."""
     raw = _mapping(text, where)
-    faults = [fault for key, value in (changes or {}).items() for fault in _set(raw, key, value)]
+    return raw, [fault for key, value in (changes or {}).items() for fault in _set(raw, key, value)]
+
+
+def read_study(raw: dict[str, Any], folder: Path) -> tuple[Study | None, list[str]]:
+    """The study that the mapping of a file describes, and all its faults; None where one of
+    its parts is wrong. `raw` is left as it is."""
+    faults = []
     if isinstance(raw.get("methods"), list):
-        faults += [
+        faults = [
             f"{place_of(['methods', index], raw)}unknown key 'slots'; name the slot itself, as in "
             "{method: ..., teacher: {model: ...}}"
             for index, item in enumerate(raw["methods"])
             if isinstance(item, Mapping) and "slots" in item
         ]
-        raw["methods"] = [entry_of(item) for item in raw["methods"]]
+        raw = {**raw, "methods": [entry_of(item) for item in raw["methods"]]}
     try:
         study = Study.model_validate(raw, context={"folder": folder})
     except ValidationError as error:
         faults += [message(e, raw) for e in error.errors()]
-        raise StudyError(where, faults + check(valid_parts(raw))) from None
-    faults += check(study)
-    if faults:
-        raise StudyError(where, faults)
-    return study
+        return None, faults + check(valid_parts(raw))
+    return study, faults + check(study)
 
 
 def changed_study(study: Study, changes: Mapping[str, Any]) -> Study:
@@ -165,14 +183,21 @@ def shipped() -> dict[str, Path]:
 
 
 def load_study(name: str, changes: Mapping[str, Any] | None = None) -> Study:
-    """The shipped study `name`, or the one in the file of that path.
+    """The shipped study `name`, or the one in the file of that path, which has one student.
 
     Raises `StudyError` where there is none, or where it has faults.
     """
+    text, folder = file_text(name)
+    return parse_study(text, name, changes, folder)
+
+
+def file_text(name: str) -> tuple[str, Path]:
+    """The text of the shipped study `name`, or of the file of that path, and the folder that it
+    is in. Raises `StudyError`."""
     studies = shipped()
     path = studies.get(name, Path(name))
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8"), path.parent
     except UnicodeDecodeError:
         raise StudyError(name, [f"{path} is not UTF-8 text"]) from None
     except (OSError, ValueError) as error:  # ValueError: no name that a file can have
@@ -185,4 +210,3 @@ def load_study(name: str, changes: Mapping[str, Any] | None = None) -> Study:
                 "a path to a YAML file works too"
             ],
         ) from None
-    return parse_study(text, name, changes, path.parent)

@@ -12,7 +12,7 @@ import torch
 
 import kdbench
 from kdbench.data import Views, load, split
-from kdbench.execution import run_study
+from kdbench.execution import study_file
 from kdbench.records.files import read_json
 from kdbench.records.store import Store
 from kdbench.registry import UnknownName
@@ -68,7 +68,7 @@ def test_a_student_that_is_not_there(tiny_root: Path, words: tuple, message: str
 
 @pytest.mark.usefixtures("inside")
 def test_a_study_runs(tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_study, "publish_report", lambda *_: None)
+    monkeypatch.setattr(study_file, "publish_report", lambda *_: None)
     lines: list[str] = []
     reporter = SimpleNamespace(update=lambda *_: None, log=lines.append)
     folder = kdbench.run_study(
@@ -87,7 +87,7 @@ def test_a_study_runs(tiny_root: Path, tmp_path: Path, monkeypatch: pytest.Monke
 def test_run_study_takes_what_the_inner_function_takes() -> None:
     face, inner = (
         {name: parameter.default for name, parameter in inspect.signature(f).parameters.items()}
-        for f in (kdbench.run_study, run_study.run_study)
+        for f in (kdbench.run_study, study_file.run_study)
     )
     assert face == inner
 

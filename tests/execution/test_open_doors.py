@@ -9,7 +9,8 @@ from torchvision.transforms.v2 import functional as transforms
 import kdbench
 from kdbench.data.datasets import find_data_set
 from kdbench.data.files import arrays
-from kdbench.execution.run_study import Options, prepare, run_study
+from kdbench.execution.run_study import Options, prepare
+from kdbench.execution.study_file import run_study
 from kdbench.study.load import StudyError
 
 NETS = """

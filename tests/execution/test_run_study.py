@@ -8,7 +8,8 @@ import torch
 from support import crash
 
 from kdbench.execution.errors import InvalidOption
-from kdbench.execution.run_study import Options, chosen_study, pick_device, run_study
+from kdbench.execution.run_study import Options, chosen_study, pick_device
+from kdbench.execution.study_file import run_study
 from kdbench.study.load import StudyError, parse_study
 
 STUDY = parse_study(crash.STUDY, "crash")

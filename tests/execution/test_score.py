@@ -14,7 +14,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 import kdbench
 from kdbench.cli.status import read_status
-from kdbench.execution.run_study import run_study
+from kdbench.execution.study_file import run_study
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
 from kdbench.report import check, write
