@@ -28,6 +28,7 @@ FLOORS: list[set[str]] = [
     {"training", "study"},
     {"execution"},
     {"export"},
+    {"profile"},
     {"cli", "testing"},
     {"__main__"},
 ]

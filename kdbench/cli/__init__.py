@@ -17,4 +17,5 @@ def main() -> None:
     masking.install()
     # Set before any library that reads it is loaded.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     app()

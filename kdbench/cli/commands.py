@@ -158,6 +158,29 @@ def reproduce(
 
 
 @app.command()
+def profile(
+    name: RunName,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the CPU that compute.")] = 1,
+    device: Device = "auto",
+    root: Root = Path(),
+    quiet: Quiet = False,
+    traceback: Traceback = False,
+) -> None:
+    """Measure a study's networks on this machine: size, latency, throughput, memory."""
+
+    def run() -> int:
+        from rich.console import Console
+
+        from kdbench.cli.profile import profile_and_report
+        from kdbench.cli.progress import ProgressBar
+
+        progress = ProgressBar(Console(), quiet)
+        return profile_and_report(root.resolve(), name, device, threads, progress)
+
+    exit_with(run, traceback)
+
+
+@app.command()
 def sync(
     name: RunName,
     root: Root = Path(),

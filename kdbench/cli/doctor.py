@@ -19,8 +19,12 @@ from kdbench.records.files import set_aside, stale_part_files
 from kdbench.records.layout import Misplaced, misplaced
 from kdbench.records.lineage import learners, outdated, outdated_sentence
 from kdbench.records.plan_file import CorruptPlan, PlanFile
+from kdbench.records.profiles import FOLDER, CorruptProfile, read_profile
 from kdbench.records.readers import CorruptRecord, OtherFormat, read_object
 from kdbench.records.store import RecordBusy, Store
+
+#: The folders in `runs/` that hold no record.
+PARTS = ("plans", "profiles", "output_cache")
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ def examine(store: Store) -> Iterator[Finding]:
     yield from _part_files(store)
     yield from _output_cache(store)
     yield from _plans(store)
+    yield from _profiles(store)
     if broken := tracking.broken_database(store):
         path, fault = broken
         what = f"the MLflow database {path} cannot be used: {fault}"
@@ -63,7 +68,7 @@ def _misplaced(store: Store) -> Iterator[Finding]:
     """Things of the wrong kind, those in records left out."""
     runs = store.root / "runs"
     for found in misplaced(store.root):
-        if found.path.parent.parent != runs or found.path.parent.name in ("plans", "output_cache"):
+        if found.path.parent.parent != runs or found.path.parent.name in PARTS:
             yield _moved(found)
 
 
@@ -179,6 +184,16 @@ def _plans(store: Store) -> Iterator[Finding]:
                 advice = f"; `kdbench study {study}` measures them again"
                 what = f"the measured costs {costs} cannot be read: {error.why}"
                 yield Finding(what, partial(_set_aside, costs, advice))
+
+
+def _profiles(store: Store) -> Iterator[Finding]:
+    for path in sorted((store.root / FOLDER).glob("*.json")):
+        try:
+            read_profile(path)
+        except CorruptProfile as error:
+            advice = f"; `kdbench profile {path.stem}` measures it again"
+            what = f"the profile {path} cannot be read: {error.why}"
+            yield Finding(what, partial(_set_aside, path, advice))
 
 
 def _rebuild_database(store: Store, path: Path) -> str:

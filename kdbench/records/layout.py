@@ -80,8 +80,9 @@ def misplaced(root: Path, copies: bool = True) -> Iterator[Misplaced]:
 
 def _of_runs(root: Path) -> Iterator[Place]:
     runs = root / "runs"
-    yield from (Place(path, folder=True) for path in (runs, runs / "plans", runs / "quarantine"))
-    for path in _entries(runs / "plans"):
+    folders = (runs, runs / "plans", runs / "profiles", runs / "quarantine")
+    yield from (Place(path, folder=True) for path in folders)
+    for path in (*_entries(runs / "plans"), *_entries(runs / "profiles")):
         if path.suffix in (".json", ".lock"):
             yield Place(path)
     for folder in _entries(runs):

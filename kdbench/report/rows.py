@@ -85,6 +85,16 @@ def primary_rows(rows: Iterable[TableRow]) -> dict[str, TableRow]:
     return primary
 
 
+def primary_lines(table: pd.DataFrame) -> pd.DataFrame:
+    """The line of a leaderboard's table that stands for each method, in the table's order."""
+    rank = {row: k for k, row in enumerate(PRECEDENCE)}
+    ranked = table.assign(rank=table["row"].map(rank)).dropna(subset="rank")
+    if not len(ranked):
+        return table.iloc[:0]
+    primary = ranked.groupby("method", sort=False)["rank"].idxmin()
+    return table.loc[sorted(primary)]
+
+
 def best_first(rows: Iterable[TableRow], primary: Mapping[str, TableRow]) -> list[TableRow]:
     """Methods by the mean score of the row that stands for them, their other rows
     beneath; those without a score last, in the plan's order."""

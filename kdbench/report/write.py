@@ -9,12 +9,14 @@ from kdbench.records.bounded import inside
 from kdbench.records.files import atomic_write
 from kdbench.report.data.formulas import escape_formulas
 from kdbench.report.data.report_data import ReportData
+from kdbench.report.deployment import deployable_networks, deployment_table
 from kdbench.report.figures import draw_figures
 from kdbench.report.leaderboard import Leaderboard, build_leaderboard
 from kdbench.report.page import render_page
 from kdbench.report.text.context import Sentence
 from kdbench.report.writers.bibtex import to_bibtex
 from kdbench.report.writers.cells import Document, leaderboard_document
+from kdbench.report.writers.deployment import deployment_document
 from kdbench.report.writers.latex import to_latex
 from kdbench.report.writers.markdown import to_markdown
 from kdbench.report.writers.methods_section import paragraph
@@ -30,12 +32,17 @@ FROM_RECORDS = Sentence(
 def text_files(board: Leaderboard, data: ReportData) -> dict[str, bytes]:
     """The formats that are text without drawings, by file name."""
     document = leaderboard_document(board, data.digest)
-    return {
+    contents = {
         "leaderboard.csv": leaderboard_csv(board.table, data.digest),
         **document_files(document),
         "references.bib": to_bibtex(data.plan).encode(),
         "methods.tex": paragraph(board, data.plan).encode(),
     }
+    if deployment := deployment_document(board, data):
+        table = deployment_table(board, deployable_networks(board, data))
+        contents["deployment.csv"] = leaderboard_csv(table, data.digest)
+        contents["deployment.md"] = to_markdown(deployment).encode()
+    return contents
 
 
 def write_report(data: ReportData, folder: Path) -> tuple[Leaderboard, tuple[Path, ...]]:

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Mapping
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 
 from kdbench.training.context import TrainingContext, TrainingJob
 from kdbench.training.examples import examples_of
+from kdbench.training.memory import peak_memory
 from kdbench.training.run import TrainingRun, batches_for
 
 
@@ -76,23 +76,11 @@ class _Runner:
         self._wait()
         return time.perf_counter() - started
 
-    def peak(self) -> float:
+    def peak(self) -> int:
         """Most bytes of tensors that one step has alive beyond those before it."""
         batch = self.batches[0].fresh()
         self.run.begin_epoch(1)
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-            before = torch.cuda.memory_allocated(self.device)
-            self.run.step(batch)
-            return torch.cuda.max_memory_allocated(self.device) - before
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
-            self.run.step(batch)
-        alive = most = 0
-        for event in profiled.profiler.kineto_results.events():
-            if event.name() == "[memory]":
-                alive += event.nbytes()
-                most = max(most, alive)
-        return most
+        return peak_memory(lambda: self.run.step(batch), self.device)
 
     def _wait(self) -> None:
         if self.device.type == "cuda":

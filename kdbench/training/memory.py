@@ -1,11 +1,13 @@
-"""When memory runs out: which errors say so; and giving it back to the system."""
+"""How much memory a step takes; which errors say that it ran out; giving it back to the system."""
 
 import ctypes
 import gc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 
 class CohortTooLarge(Exception):
@@ -25,6 +27,23 @@ def out_of_memory(error: BaseException) -> bool:
         return True
     # torch's CPU allocator raises a plain RuntimeError.
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def peak_memory(call: Callable[[], Any], device: torch.device) -> int:
+    """Most bytes of tensors on a device that `call` has alive beyond those before it."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        call()
+    alive = most = 0
+    for event in profiled.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            alive += event.nbytes()
+            most = max(most, alive)
+    return most
 
 
 def release() -> None:

@@ -47,6 +47,7 @@ KINDS = {
 RECORD = ("spec.json", "result.json", "test.json", "error.json", "mlflow.json")
 JSON = [f"runs/RUN/{name}" for name in RECORD]
 JSON += ["runs/plans/tiny.json", "runs/plans/tiny.cost.json", "reports/tiny/study.json"]
+JSON += ["runs/profiles/tiny.json"]
 RECORD_FILES = ("metrics.jsonl", "weights.safetensors", "test.npz", ".lock", ".sync.lock")
 FILES = [f"runs/RUN/{name}" for name in (*RECORD_FILES, "checkpoint.pt")]
 FILES += ["runs/output_cache/TABLE", "runs/plans/tiny.cost.lock", "optuna.journal", "mlflow.db"]
@@ -120,6 +121,7 @@ def put(root: Path, name: str, kind: str) -> Path:
     if path.is_dir():
         path.rename(root / "what-was-there")
     else:
+        path.parent.mkdir(exist_ok=True)
         path.unlink(missing_ok=True)
     KINDS[kind](path)
     return path

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.fake_profile import fake_profile
 
 from kdbench.records.plan_file import PlanFile
 from kdbench.report.data.report_data import CONFUSIONS, CURVES, TRIALS, ReportData
@@ -103,6 +104,7 @@ def fake_data(means=None, seeds=SEEDS, sampler="random", classes=CLASSES, epochs
         pd.DataFrame(curves, columns=list(CURVES)),
         pd.DataFrame(trials, columns=list(TRIALS)),
         pd.DataFrame(confusions, columns=list(CONFUSIONS)),
+        profile=fake_profile([r for r in means or MEANS if r[0] != "kd"], [("kd", "tuned")]),
     )
 
 

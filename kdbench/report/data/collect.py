@@ -10,6 +10,7 @@ from kdbench.errors import KdbenchError
 from kdbench.masking import mask, safe_uri
 from kdbench.records.costs import read_costs
 from kdbench.records.plan_file import PlanFile
+from kdbench.records.profiles import profile_path, read_profile
 from kdbench.records.store import Store
 from kdbench.report.data.confusion import confusions_frame
 from kdbench.report.data.report_data import ReportData, tidy_curves, trials_frame
@@ -121,7 +122,9 @@ def _data(
 ) -> ReportData:
     confusions = confusions_frame(store, plan, frame)
     trials = trials_frame(plan)
-    own = ReportData(plan.without_runs(), cost, frame, tidy_curves(metrics), trials, confusions)
+    profile = read_profile(profile_path(store.root, plan.study))
+    kept = plan.without_runs()
+    own = ReportData(kept, cost, frame, tidy_curves(metrics), trials, confusions, profile=profile)
     return with_taken_rows(store, own)
 
 

@@ -19,6 +19,7 @@ import pandas as pd
 from kdbench.errors import KdbenchError
 from kdbench.records.measures import MEASURES
 from kdbench.records.plan_file import PlanFile
+from kdbench.records.profiles import Profile
 from kdbench.report.data.formulas import escape_formulas
 from kdbench.report.data.runs import TEXTS, columns_of, typed
 from kdbench.report.data.validation import (
@@ -27,6 +28,7 @@ from kdbench.report.data.validation import (
     check_tables,
     checked_cost,
     checked_plan,
+    checked_profile,
     parse_json,
     read_table,
     reason,
@@ -81,7 +83,8 @@ class ReportData:
     it; `chosen` marks the winner, `hparams` is JSON. `confusions`:
     counts of test images over a row's runs; `expected` is the true class (`against` = truth)
     or the teacher's prediction (`against` = teacher), both as indices. `from_records`: MLflow
-    could not be asked for `runs` and `curves`, and they come from the records.
+    could not be asked for `runs` and `curves`, and they come from the records. `profile`: what was
+    measured of the study's networks, if it was.
     """
 
     plan: PlanFile
@@ -91,12 +94,15 @@ class ReportData:
     trials: pd.DataFrame
     confusions: pd.DataFrame
     from_records: bool = False
+    profile: Profile | None = None
 
     def files(self) -> dict[str, bytes]:
         """The files' contents by name: the same bytes from the same numbers."""
         study = {"format": FORMAT, "cost": self.cost, "plan": self.plan.to_dict(runs=False)}
         if self.from_records:
             study["from_records"] = True
+        if self.profile is not None:
+            study["profile"] = self.profile.to_dict()
         return {
             STUDY: (json.dumps(study, indent=1, sort_keys=True) + "\n").encode(),
             "runs.csv.gz": compress(csv(self.runs[list(columns_of(self.plan))])),
@@ -142,6 +148,7 @@ def load(folder: Path) -> ReportData:
     place = folder / STUDY
     try:
         plan, cost = checked_plan(study.get("plan")), checked_cost(study.get("cost"))
+        profile = checked_profile(study.get("profile"))
         frames = {}
         for name, columns in tables_of(plan).items():
             place = _file(folder, f"{name}.csv.gz")
@@ -155,7 +162,8 @@ def load(folder: Path) -> ReportData:
         raise
     except (OSError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise UnreadableReport(f"{place} cannot be read: {reason(error)}. {AGAIN}") from error
-    return ReportData(plan, cost, **frames, from_records=bool(study.get("from_records")))
+    from_records = bool(study.get("from_records"))
+    return ReportData(plan, cost, **frames, from_records=from_records, profile=profile)
 
 
 def read_study(folder: Path) -> dict[str, Any]:

@@ -76,6 +76,7 @@ def joined(base: ReportData, own: ReportData) -> ReportData:
         trials.astype(base.trials.dtypes),
         pd.concat([base.confusions, confusions], ignore_index=True),
         own.from_records,
+        own.profile or base.profile,
     )
 
 

@@ -18,6 +18,7 @@ from kdbench.errors import KdbenchError
 from kdbench.records.bounded import MOST_TEXT, gunzip, read_bounded, refuse_control
 from kdbench.records.measures import MEASURES
 from kdbench.records.plan_file import PlanFile
+from kdbench.records.profiles import Profile
 from kdbench.records.summary import LARGEST_STEP
 from kdbench.registry import KEY, Paper
 from kdbench.report.data.formulas import unescape_formulas
@@ -90,6 +91,14 @@ def checked_cost(raw: Any) -> Mapping[str, Any]:
     if not isinstance(cost.get("rows", {}), Mapping):
         raise ValueError("its costs have no rows")
     return cost
+
+
+def checked_profile(raw: Any) -> Profile | None:
+    """What was measured of the networks, if it was. Raises `ValueError`."""
+    try:
+        return None if raw is None else Profile.from_dict(raw)
+    except ValueError as error:
+        raise ValueError(f"its profile is none of kdbench's: {reason(error)}") from error
 
 
 def _is_number(value: Any) -> bool:

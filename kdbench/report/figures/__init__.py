@@ -13,6 +13,7 @@ from kdbench.report.figures import (
     confusion,
     cost,
     curves,
+    deployment,
     fidelity,
     forest,
     profiles,
@@ -27,6 +28,8 @@ __all__ = ["PREPARE", "Drawn", "Picture", "draw_figures"]
 PREPARE: Mapping[str, Callable[[Leaderboard, ReportData], Picture | None]] = {
     "forest": forest.prepare,
     "cost": cost.prepare,
+    "latency": deployment.prepare_latency,
+    "size": deployment.prepare_size,
     "curves": curves.prepare,
     "tuning": tuning.prepare,
     "budget": budget.prepare,

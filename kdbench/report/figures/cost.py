@@ -1,14 +1,13 @@
 """Figure: the score against the measured cost of training."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kdbench.report.data.report_data import ReportData
-from kdbench.report.figures.scatter import Point, draw_points
+from kdbench.report.figures.scatter import Point, draw_points, mark_front
 from kdbench.report.figures.style import WIDTH, primary_table, short
 from kdbench.report.leaderboard import Leaderboard
+from kdbench.report.pareto import front_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,10 +49,8 @@ class Cost:
 
     @property
     def front(self) -> tuple[tuple[float, float], ...]:
-        """The corners of the Pareto front: level to the next cost, then up."""
-        front = sorted((p.x, p.y) for p in self.points if p.strong)
-        corners = [((x, y), (after, y)) for (x, y), (after, _) in pairwise(front)]
-        return (*(c for pair in corners for c in pair), *front[-1:])
+        """The corners of the Pareto front."""
+        return front_line([(p.x, p.y) for p in self.points])
 
 
 def prepare(board: Leaderboard, data: ReportData) -> Cost | None:
@@ -66,12 +63,7 @@ def prepare(board: Leaderboard, data: ReportData) -> Cost | None:
     ]
     if len(points) < 2:
         return None
-    marked = tuple(replace(p, strong=not _dominated(p, points)) for p in points)
     # What a file of results counts as cost is not known.
     counted = COUNTED if data.plan.score is None else ""
-    return Cost(marked, board.reference, board.score, board.family.analysis.level, counted)
-
-
-def _dominated(p: Point, points: Sequence[Point]) -> bool:
-    """Whether another point is as good in both and better in one."""
-    return any(o.x <= p.x and o.y >= p.y and (o.x, o.y) != (p.x, p.y) for o in points)
+    level = board.family.analysis.level
+    return Cost(mark_front(points), board.reference, board.score, level, counted)

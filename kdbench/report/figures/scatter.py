@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ from kdbench.report.figures.axes import limits_of, log_scale_if_wide
 from kdbench.report.figures.labels import Bar, place_labels
 from kdbench.report.figures.render import fix_layout
 from kdbench.report.figures.style import BLUE, INK, MUTED, VERMILION, short
+from kdbench.report.pareto import on_front
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,16 +42,24 @@ class Point:
             yield (self.left, self.y), (self.right, self.y)
 
 
+def mark_front(points: Sequence[Point]) -> tuple[Point, ...]:
+    """The points, `strong` where they are on the Pareto front."""
+    strong = on_front([(p.x, p.y) for p in points])
+    return tuple(replace(p, strong=s) for p, s in zip(points, strong, strict=True))
+
+
 def draw_points(
     figure: "Figure",
     points: Sequence[Point],
     reference: str,
     labels: tuple[str, str],
     line: Sequence[tuple[float, float]] = (),
+    longest: int = NAME_LENGTH,
 ) -> None:
     """Draw the points with their intervals and names, the reference as a diamond. A point
     outside the limits stands at the edge, with its numbers beside its name. `labels` are
-    those of the x and y axis, `line` is drawn behind the points."""
+    those of the x and y axis, `line` is drawn behind the points; a name has at most `longest`
+    characters."""
     axes = figure.add_subplot()
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
@@ -70,7 +79,7 @@ def draw_points(
             *zip(position, strict=True), marker=marker if inside else _arrow(p, position), ms=5.5,
             color=_colour(p, reference) if inside else VERMILION, mew=0, zorder=4, clip_on=False,
         )  # fmt: skip
-        name = short(p.label, NAME_LENGTH)
+        name = short(p.label, longest)
         names.append(name if inside else f"{name} ({p.x:.3g}, {p.y:.3g})")
         positions.append(position)
     fix_layout(figure)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from kdbench.report.data.report_data import ReportData
 from kdbench.report.leaderboard import Leaderboard
-from kdbench.report.rows import PRECEDENCE
+from kdbench.report.rows import primary_lines
 
 if TYPE_CHECKING:
     from kdbench.report.leaderboard import Leaderboard
@@ -132,12 +132,7 @@ def legend_name(board: Leaderboard, label: str) -> str:
 
 def primary_table(board: Leaderboard) -> pd.DataFrame:
     """The row of the table that stands for each method, in the board's order."""
-    rank = {row: k for k, row in enumerate(PRECEDENCE)}
-    ranked = board.table.assign(rank=board.table["row"].map(rank)).dropna(subset="rank")
-    if not len(ranked):
-        return board.table.iloc[:0]
-    primary = ranked.groupby("method", sort=False)["rank"].idxmin()
-    return board.table.loc[sorted(primary)]
+    return primary_lines(board.table)
 
 
 def scored(data: ReportData, label: str, row: str) -> pd.DataFrame:

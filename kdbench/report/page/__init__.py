@@ -19,6 +19,7 @@ from kdbench.report.page.classes import class_table
 from kdbench.report.page.details import accuracy_shown, row_details, run_curves
 from kdbench.report.page.pairs import pair_numbers, pairs_of
 from kdbench.report.writers.cells import filled, grid, leaderboard_document, shown_columns
+from kdbench.report.writers.deployment import deployment_document
 
 TEMPLATE = "index.html.jinja"
 SCRIPTS = ("charts.js", "curves.js", "pairs.js", "table.js")
@@ -35,6 +36,11 @@ FILES = {
     "study.json": "the settings of the study and the measured cost of its methods",
 }
 """The files that a report has beside this page, and what each contains."""
+DEPLOYMENT_FILES = {
+    "deployment.csv": "what you would deploy, with all digits",
+    "deployment.md": "the same in Markdown",
+}
+"""Those that it has as well where the study was profiled."""
 PAGE_ORDER = ("phone", "desk", "all")
 """Columns that every window shows come first, then those of wide ones, then the rest."""
 
@@ -56,6 +62,7 @@ def render_page(board: Leaderboard, data: ReportData, drawn: Drawn) -> str:
     environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":")}
     script = "".join(map(_file, SCRIPTS))
     details = row_details(board, data)
+    deployment = deployment_document(board, data)
     # The row and the label stand beside the method's display name.
     columns = sorted(
         (c for c in shown_columns(board) if c.name != "row"),
@@ -71,6 +78,7 @@ def render_page(board: Leaderboard, data: ReportData, drawn: Drawn) -> str:
         pairs=pairs_of(board, data),
         pair_numbers=pair_numbers(board, data, [row.name for row in details]),
         classes=class_table(board, data),
+        deployment=deployment,
         measure=accuracy_shown(data.curves),
         curves=run_curves(data.curves),
         figures=[(name, Markup(svg), drawn.titles[name]) for name, svg in drawn.svg.items()],
@@ -80,7 +88,7 @@ def render_page(board: Leaderboard, data: ReportData, drawn: Drawn) -> str:
             if f">{html.escape(short(label), quote=False)}" in svg
         ],
         pdfs=set(drawn.pdf),
-        files=FILES,
+        files=FILES | DEPLOYMENT_FILES if deployment else FILES,
         style=Markup(_file("style.css")),
         script=Markup(script),
         # The only script that a browser may run here, whatever a label contains.

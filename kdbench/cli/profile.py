@@ -1,0 +1,66 @@
+"""`kdbench profile`: the networks of a study are measured, and its report shows the numbers."""
+
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kdbench.cli.progress import ProgressBar, print_line
+from kdbench.cli.shell import shown_path
+from kdbench.execution.run_study import pick_device, publish_report
+from kdbench.execution.signals import interrupt_on_signals
+from kdbench.profile import profile_study
+from kdbench.records.layout import require_layout
+from kdbench.records.plan_file import PlanFile
+from kdbench.records.profiles import profile_path, write_profile
+from kdbench.records.store import Store
+from kdbench.report.data.collect import NoPlan, no_plan
+from kdbench.report.data.report_data import load
+from kdbench.report.writers.cells import Document
+from kdbench.report.writers.deployment import deployment_document
+
+
+def profile_and_report(
+    root: Path, study: str, device: str, threads: int, progress: ProgressBar
+) -> int:
+    """Measure the networks of a study that has run in a root, keep the numbers there, and write
+    the study's report with them; the exit code.
+
+    Raises `InvalidOption`, `NoPlan` where the study never ran here, and `NothingToProfile`.
+    """
+    chosen = pick_device(device)
+    require_layout(root)
+    store = Store(root)
+    plan = PlanFile.load(store.plan_path(study))
+    if plan is None:
+        raise NoPlan(no_plan(store, study))
+    with interrupt_on_signals():
+        profile = profile_study(store, plan, chosen, threads, progress.log)
+        write_profile(profile_path(root, study), profile)
+        board, _ = publish_report(store, study, progress)
+    folder = store.report_folder(study)
+    if document := deployment_document(board, load(folder)):
+        show_networks(document, progress.console)
+    print_line(progress.console, f"what you would deploy  {shown_path(folder / 'deployment.md')}")
+    return 0
+
+
+def show_networks(document: Document, console: Console) -> None:
+    """Print the table of what one would deploy with a column for each network, since a terminal
+    is too narrow for its numbers side by side."""
+    if document.answer:
+        console.print(Text(f"{document.answer}\n", style="bold"))
+    names, *rows = zip(*document.grid.rows, strict=True)
+    heading, *headings = document.grid.headers
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column(Text(heading))
+    for name in names:
+        table.add_column(Text(name.text), justify="right")
+    for title, cells in zip(headings, rows, strict=True):
+        texts = (Text(cell.text, "bold" if cell.bold else "") for cell in cells)
+        table.add_row(Text(title), *texts)
+    console.print(table)
+    for caption in document.captions:
+        console.print(Text(caption, style="dim"))
