@@ -15,6 +15,9 @@ import yaml
 
 import kdbench
 from kdbench.cli import app, catalogue
+from kdbench.data import DATASETS
+from kdbench.methods import METHODS
+from kdbench.models import MODELS
 from kdbench.study.load import shipped
 
 ROOT = Path(__file__).parents[2]
@@ -106,6 +109,15 @@ def test_the_python_of_the_first_page_runs_as_written() -> None:
         if owner == "kdbench":
             names = [keyword.arg for keyword in call.keywords]
             inspect.signature(getattr(kdbench, name)).bind(*call.args, **dict.fromkeys(names))
+
+
+def test_the_plug_ins_of_the_guide_have_keys_that_are_free() -> None:
+    """Two entries of one name are refused, so a reader could not follow the page."""
+    page = (ROOT / "docs" / "your-own-method.md").read_text()
+    keys = re.findall(r'^([\w-]+) = "\w+:\w+"$', page, flags=re.MULTILINE)
+    assert len(keys) == 3
+    for registry in (METHODS, MODELS, DATASETS):
+        assert not set(keys) & set(registry.builtin)
 
 
 def cells(line: str) -> list[str]:
