@@ -1,12 +1,18 @@
 """Commands that bring a trained student into production."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kdbench.cli.app import DataDir, Json, Root, Traceback, app, exit_with
 from kdbench.cli.commands import RunName
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from kdbench.export.predict import Prediction
 
 
 @app.command()
@@ -61,3 +67,52 @@ def export(
         return 0
 
     exit_with(run, traceback)
+
+
+@app.command()
+def predict(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of `kdbench export`.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    root: Root = Path(),
+    as_json: Json = False,
+    traceback: Traceback = False,
+) -> None:
+    """What an exported student says of image files, beside its teacher where ROOT holds it."""
+
+    def run() -> int:
+        from rich.console import Console
+
+        from kdbench.cli.as_json import print_json
+        from kdbench.export.predict import predict
+
+        predictions = predict(folder, images, root.resolve())
+        if as_json:
+            print_json(predictions)
+        else:
+            _show(predictions, Console())
+        return 0
+
+    exit_with(run, traceback)
+
+
+def _show(predictions: Sequence["Prediction"], console: "Console") -> None:
+    """Print a table of classes and probabilities; without a teacher, how to have it beside."""
+    from itertools import zip_longest
+
+    from rich.table import Table
+    from rich.text import Text
+
+    from kdbench.cli.progress import print_line
+
+    taught = any(prediction.teacher for prediction in predictions)
+    table = Table("image", "student", "%", *(("teacher", "%") if taught else ()))
+    for prediction in predictions:
+        name = str(prediction.image)
+        for pair in zip_longest(prediction.student, prediction.teacher):
+            guesses = [guess for guess in pair if guess is not None]
+            cells = [c for g in guesses for c in (Text(g.label), f"{100 * g.probability:.1f}")]
+            table.add_row(Text(name), *cells)
+            name = ""
+    console.print(table)
+    if not taught:
+        print_line(console, "(without its teacher: --root names the folder that its study ran in)")

@@ -123,10 +123,15 @@ class ImageFolder:
 
 
 def decode(file: Path | BinaryIO, settings: FolderSettings) -> np.ndarray:
-    """The pixels of an image file: channels x size x size, uint8.
+    """The pixels of an image file, as `decode_to` gives them for a square of `size`."""
+    return decode_to(file, (settings.size, settings.size), MODES[settings.channels])
 
-    Turned as its EXIF says; 16 bits become 8; what is transparent becomes white; the shorter
-    side is scaled to `size` (bicubic, antialiased), and the middle is kept.
+
+def decode_to(file: Path | BinaryIO, sides: tuple[int, int], mode: str) -> np.ndarray:
+    """The pixels of an image file: channels x height x width (`sides`), uint8, as Pillow's `mode`.
+
+    Turned as its EXIF says; 16 bits become 8; what is transparent becomes white; scaled until it
+    covers height and width (bicubic, antialiased), and the middle is kept.
     """
     with Image.open(file) as opened:
         # The header says so before a pixel is unpacked.
@@ -141,9 +146,8 @@ def decode(file: Path | BinaryIO, settings: FolderSettings) -> np.ndarray:
             image = image.convert("RGBA")
             white = Image.new("RGBA", image.size, "white")
             image = Image.alpha_composite(white, image)
-        image = image.convert(MODES[settings.channels])
-        side = (settings.size, settings.size)
-        image = ImageOps.fit(image, side, Image.Resampling.BICUBIC)
+        height, width = sides
+        image = ImageOps.fit(image.convert(mode), (width, height), Image.Resampling.BICUBIC)
     array = np.asarray(image, dtype=np.uint8)
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1).copy()
 

@@ -52,6 +52,8 @@ VALUES: dict[str, Callable[[Path], list[str]]] = {
     "method": lambda root: ["kd"],
     "to": lambda root: ["--to", "safetensors"],
     "out": lambda root: ["--out", str(root / "exported")],
+    "folder": lambda root: [str(root / "exported")],
+    "images": lambda root: [str(root / "none.png")],
 }
 #: The study that a command names, where it is none that has run in the root.
 STUDIES = {"study": "tiny.yaml", "reproduce": "tiny.yaml", "show": "digits"}
