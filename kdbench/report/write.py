@@ -13,6 +13,7 @@ from kdbench.report.deployment import deployable_networks, deployment_table
 from kdbench.report.figures import draw_figures
 from kdbench.report.leaderboard import Leaderboard, build_leaderboard
 from kdbench.report.page import render_page
+from kdbench.report.page.all_reports import write_all_reports
 from kdbench.report.text.context import Sentence
 from kdbench.report.writers.bibtex import to_bibtex
 from kdbench.report.writers.cells import Document, leaderboard_document
@@ -47,8 +48,8 @@ def text_files(board: Leaderboard, data: ReportData) -> dict[str, bytes]:
 
 def write_report(data: ReportData, folder: Path) -> tuple[Leaderboard, tuple[Path, ...]]:
     """Write all files of a report: tables, page, figures, BibTeX, the paragraph on methods,
-    and the data beside them. Returns the leaderboard and the files' paths. Raises `Refused`
-    where a link leads out of the folder."""
+    and the data beside them; and the page over all reports beside the folder. Returns the
+    leaderboard and the report's paths. Raises `Refused` where a link leads out of the folder."""
     board = leaderboard_of(data)
     drawn = draw_figures(board, data)
     contents: dict[str, bytes] = {
@@ -60,6 +61,7 @@ def write_report(data: ReportData, folder: Path) -> tuple[Leaderboard, tuple[Pat
     inside(folder / "figures", folder)
     for name, content in contents.items():
         atomic_write(folder / name, content)
+    write_all_reports(folder.parent)
     return board, tuple(folder / name for name in contents)
 
 

@@ -32,6 +32,7 @@ from kdbench.report.figures.style import (
     MARKS,
     REFERENCE,
     highlights,
+    marks_of,
     primary_table,
     short,
     styled,
@@ -286,6 +287,20 @@ def test_the_best_the_reference_and_the_second_are_coloured():
     assert [fewer[m] for m in ("m01", "kd")] == [marks[m] for m in ("m01", "kd")]
     assert len(set(fewer.values())) == 3
     assert all(one.marker != other.marker for one in MARKS for other in MARKS if one != other)
+
+
+def test_a_method_has_one_mark_in_all_figures():
+    means = {(f"m{k:02}", "only"): 90 - k for k in range(25)}
+    means |= {("kd", "only"): 50, ("ce", "only"): 40}
+    board = judged(fake_data(means))
+    marks = marks_of(board)
+    assert set(marks) == {m for m, _ in means}
+    assert len({(mark.colour, mark.marker) for mark in marks.values()}) == len(marks)
+    for among in ([m for m, _ in means], ["m20", "m01", "kd"], ["m24", "m23", "ce"]):
+        drawn = highlights(board, among)
+        assert drawn
+        assert all(marks[m] == mark for m, mark in drawn.items())
+    assert highlights(board, list(marks))["kd"] in MARKS
 
 
 @settings(max_examples=50)

@@ -10,6 +10,8 @@ import pytest
 
 from kdbench.records.method_text import builtin_texts
 from kdbench.report.data.report_data import load
+from kdbench.report.figures.render import Drawn
+from kdbench.report.page import figures_with
 from kdbench.report.page.classes import class_table
 from kdbench.report.page.details import row_details
 from kdbench.report.page.formula import to_mathml
@@ -37,12 +39,12 @@ def board(data):
     ("text", "parts"),
     [
         ("z_s", "<msub><mi>z</mi><mi>s</mi></msub>"),
-        ("d_ij", "<msub><mi>d</mi><mtext>ij</mtext></msub>"),
+        ("d_ij", "<msub><mi>d</mi><mi>ij</mi></msub>"),
         ("alpha", "<mi>α</mi>"),
         ("T**2", "<msup><mrow><mi>T</mi></mrow><mrow><mn>2</mn></mrow></msup>"),
         ("C**(1 - g)", '<mn>1</mn><mo form="infix">−</mo><mi>g</mi></mrow></msup>'),
         ("p_t[k]**g", "<mo>]</mo></mrow><mrow><mi>g</mi></mrow></msup>"),
-        ("distance_weight", "<mtext>distance_weight</mtext>"),
+        ("distance_weight", "<mi>distance_weight</mi>"),
         ("a <b>", "<mo>&lt;</mo><mi>b</mi><mo>&gt;</mo>"),
     ],
 )  # fmt: skip
@@ -97,6 +99,19 @@ def test_a_panel_says_what_the_method_is(board, data):
 )  # fmt: skip
 def test_where_a_paper_is_found(paper, link):
     assert paper_link(paper) == link
+
+
+def test_a_row_is_led_to_the_figures_that_name_its_method():
+    drawn = Drawn(
+        {
+            "forest": "<text>kd</text><text>a &lt; b</text>",
+            "curves": "<text>kd (reference)</text>",
+            "cost": "<text>kd-plain</text>",
+        },
+        {}, {}, {},
+    )  # fmt: skip
+    assert figures_with("kd", drawn) == ["forest", "curves"]
+    assert figures_with("a < b", drawn) == ["forest"]
 
 
 # -- pairs

@@ -1,11 +1,12 @@
 """Figure: the score against the measured cost of training."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kdbench.report.data.report_data import ReportData
 from kdbench.report.figures.scatter import Point, draw_points, mark_front
-from kdbench.report.figures.style import WIDTH, primary_table, short
+from kdbench.report.figures.style import WIDTH, Mark, marks_of, primary_table, short
 from kdbench.report.leaderboard import Leaderboard
 from kdbench.report.pareto import front_line
 
@@ -26,6 +27,7 @@ class Cost:
     score: str
     level: float
     counted: str
+    marks: Mapping[str, Mark]
 
     @property
     def title(self) -> str:
@@ -45,7 +47,7 @@ class Cost:
         """The points, and the Pareto front as steps."""
         x_label = f"cost relative to {short(self.reference)} (measured)"
         labels = (x_label, f"{self.score} in %")
-        draw_points(figure, self.points, self.reference, labels, self.front)
+        draw_points(figure, self.points, self.reference, labels, self.front, marks=self.marks)
 
     @property
     def front(self) -> tuple[tuple[float, float], ...]:
@@ -66,4 +68,5 @@ def prepare(board: Leaderboard, data: ReportData) -> Cost | None:
     # What a file of results counts as cost is not known.
     counted = COUNTED if data.plan.score is None else ""
     level = board.family.analysis.level
-    return Cost(mark_front(points), board.reference, board.score, level, counted)
+    marks = marks_of(board)
+    return Cost(mark_front(points), board.reference, board.score, level, counted, marks)

@@ -1,12 +1,13 @@
 """Figure: the score against agreement with the teacher."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kdbench.report.data.report_data import ReportData
 from kdbench.report.figures.scatter import Point, draw_points
-from kdbench.report.figures.style import WIDTH, primary_table, scores
+from kdbench.report.figures.style import WIDTH, Mark, marks_of, primary_table, scores
 from kdbench.report.leaderboard import Leaderboard
 from kdbench.stats import mean_interval
 
@@ -22,6 +23,7 @@ class Fidelity:
     reference: str
     score: str
     level: float
+    marks: Mapping[str, Mark]
 
     @property
     def title(self) -> str:
@@ -40,7 +42,7 @@ class Fidelity:
     def draw(self, figure: "Figure") -> None:
         """The points."""
         labels = ("agreement with the teacher in %", f"{self.score} in %")
-        draw_points(figure, self.points, self.reference, labels)
+        draw_points(figure, self.points, self.reference, labels, marks=self.marks)
 
 
 def prepare(board: Leaderboard, data: ReportData) -> Fidelity | None:
@@ -57,4 +59,4 @@ def prepare(board: Leaderboard, data: ReportData) -> Fidelity | None:
         )  # fmt: skip
     if len(points) < 2:
         return None
-    return Fidelity(tuple(points), board.reference, board.score, level)
+    return Fidelity(tuple(points), board.reference, board.score, level, marks_of(board))

@@ -1,7 +1,7 @@
 """Figure: the difference of each method from the reference."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,8 @@ from kdbench.report.figures.style import (
     SKY,
     VERMILION,
     WIDTH,
+    Mark,
+    marks_of,
     primary_table,
     short,
 )
@@ -73,6 +75,7 @@ class Forest:
     margin: float
     level: float
     comparisons: int
+    marks: Mapping[str, Mark]
 
     @property
     def title(self) -> str:
@@ -103,7 +106,7 @@ class Forest:
         pinned = sum(e.kind == PINNED for e in self.entries)
         if 0 < pinned < len(self.entries):
             axes.axhline(pinned - len(self.entries) + 0.5, color=INK, lw=0.5, alpha=0.5)
-        _names(axes, self.entries)
+        _names(figure, axes, self.entries, self.marks)
         axes.set_xlabel(f"difference from {short(self.reference)} in percentage points")
         _legend(figure, self.entries)
 
@@ -118,8 +121,9 @@ def prepare(board: Leaderboard, data: ReportData) -> Forest | None:
         return None
     analysis = board.family.analysis
     return Forest(
-        entries, board.reference, board.score, analysis.margin, analysis.level, board.family.size
-    )
+        entries, board.reference, board.score, analysis.margin, analysis.level, board.family.size,
+        marks_of(board),
+    )  # fmt: skip
 
 
 def _member(board: Leaderboard, row: "pd.Series") -> Entry:
@@ -178,10 +182,20 @@ def _mark_at_edge(axes: "Axes", y: float, entry: Entry, edge: float) -> None:
     )  # fmt: skip
 
 
-def _names(axes: "Axes", entries: Sequence[Entry]) -> None:
+def _names(
+    figure: "Figure", axes: "Axes", entries: Sequence[Entry], marks: Mapping[str, Mark]
+) -> None:
+    """The methods' names, each behind its mark in the other figures."""
+    from matplotlib.transforms import offset_copy
+
+    beside = offset_copy(axes.get_yaxis_transform(), figure, x=-7, units="points")
+    for y, entry in enumerate(entries):
+        mark = marks[entry.label]
+        axes.plot([0], [-y], mark.marker, color=mark.colour, ms=5, mew=0, transform=beside,
+                  clip_on=False)  # fmt: skip
     axes.set_yticks([-y for y in range(len(entries))], [short(e.label) for e in entries])
     axes.set_ylim(0.3 - len(entries), 0.7)
-    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="y", length=0, pad=14)
     axes.grid(False, axis="y")
     axes.spines["left"].set_visible(False)
 

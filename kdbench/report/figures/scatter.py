@@ -1,20 +1,25 @@
 """Methods as points with intervals and names, for figures of one quantity against another."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from kdbench.report.figures.axes import limits_of, log_scale_if_wide
 from kdbench.report.figures.labels import Bar, place_labels
 from kdbench.report.figures.render import fix_layout
-from kdbench.report.figures.style import BLUE, INK, MUTED, VERMILION, short
+from kdbench.report.figures.style import BLUE, INK, MUTED, REFERENCE, VERMILION, Mark, short
 from kdbench.report.pareto import on_front
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+NO_MARKS: Mapping[str, Mark] = MappingProxyType({})
+WEAK = 0.55
+"""Opacity of the points that are not strong."""
 
 NAME_LENGTH = 22
 """Characters of a name that are written beside a point."""
@@ -55,11 +60,12 @@ def draw_points(
     labels: tuple[str, str],
     line: Sequence[tuple[float, float]] = (),
     longest: int = NAME_LENGTH,
+    marks: Mapping[str, Mark] = NO_MARKS,
 ) -> None:
-    """Draw the points with their intervals and names, the reference as a diamond. A point
-    outside the limits stands at the edge, with its numbers beside its name. `labels` are
-    those of the x and y axis, `line` is drawn behind the points; a name has at most `longest`
-    characters."""
+    """Draw the points with their intervals and names, with the `marks` of their methods, the
+    reference as a diamond. A point outside the limits stands at the edge, with its numbers
+    beside its name. `labels` are those of the x and y axis, `line` is drawn behind the points; a
+    name has at most `longest` characters."""
     axes = figure.add_subplot()
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
@@ -74,10 +80,11 @@ def draw_points(
             axes.plot(*zip(*bar, strict=True), color=INK if p.label == reference else MUTED, lw=0.9,
                       alpha=0.5)  # fmt: skip
         inside = position == (p.x, p.y)
-        marker = "D" if p.label == reference else "o" if p.strong else "s"
+        mark = marks.get(p.label) or _mark(p, reference)
         axes.plot(
-            *zip(position, strict=True), marker=marker if inside else _arrow(p, position), ms=5.5,
-            color=_colour(p, reference) if inside else VERMILION, mew=0, zorder=4, clip_on=False,
+            *zip(position, strict=True), marker=mark.marker if inside else _arrow(p, position),
+            ms=6.5, color=mark.colour if inside else VERMILION, mew=0, zorder=4, clip_on=False,
+            alpha=1 if p.strong or not inside else WEAK,
         )  # fmt: skip
         name = short(p.label, longest)
         names.append(name if inside else f"{name} ({p.x:.3g}, {p.y:.3g})")
@@ -107,7 +114,8 @@ def _arrow(p: Point, edge: tuple[float, float]) -> str:
     return "<" if p.x < edge[0] else ">"
 
 
-def _colour(p: Point, reference: str) -> str:
+def _mark(p: Point, reference: str) -> Mark:
+    """The mark of a point whose method has none."""
     if p.label == reference:
-        return INK
-    return BLUE if p.strong else MUTED
+        return REFERENCE
+    return Mark(BLUE, "o") if p.strong else Mark(MUTED, "s")

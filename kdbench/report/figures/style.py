@@ -96,24 +96,47 @@ MARKS = (
     Mark(PURPLE, "P", (0, (6, 1.5))),
     Mark(SKY, "X", (0, (6, 1.5))),
 )
+SHAPES = ("o", "s", "^", "v", "P", "X", "<", ">", "p", "h", "*")
+
+
+DASHES: tuple[tuple[int, tuple[float, ...]], ...] = ((0, (2, 1.5)), (0, (1, 1)))
+"""Of the lines of methods beyond the first, which share their colours."""
+
+
+def marks_of(board: Leaderboard) -> dict[str, Mark]:
+    """The mark of every method in all figures of a report and on its page: those of `MARKS` for
+    the best ones and the second reference, best first, then their colours with other shapes."""
+    order = [str(m) for m in primary_table(board)["method"] if m != board.reference]
+    first = _best(board, order)
+    marks = {board.reference: REFERENCE}
+    for number, method in enumerate([*first, *(m for m in order if m not in first)]):
+        mark, turn = MARKS[number % len(MARKS)], number // len(MARKS)
+        if turn:
+            shape, dash = SHAPES[(number + turn) % len(SHAPES)], DASHES[turn % len(DASHES)]
+            mark = Mark(mark.colour, shape, dash)
+        marks[method] = mark
+    return marks
+
+
+def _best(board: Leaderboard, order: Sequence[str]) -> list[str]:
+    """As many of the methods as there are `MARKS`: the second reference and the best others."""
+    others = [m for m in order if m not in (board.reference, board.second)]
+    best = {board.second, *others[: len(MARKS) - (board.second in order)]}
+    return [m for m in order if m in best]
 
 
 def highlights(board: Leaderboard, among: Sequence[str]) -> dict[str, Mark]:
-    """The methods that are drawn in colour, in the board's order: the best ones, the
-    reference and the second reference; those that are not in `among` are replaced by its
-    first other methods. A method has the same mark in all figures of the best methods."""
+    """The methods that are drawn in colour, with their marks, in the board's order: the best
+    ones, the reference and the second reference; those that are not in `among` are replaced by
+    its first other methods."""
     table = primary_table(board)
     order = [str(m) for m in table.loc[table["n"] > 0, "method"]]
-    second = [m for m in order if m == board.second]
-    others = [m for m in order if m not in (board.reference, board.second)]
-    best = {*second, *others[: len(MARKS) - len(second)]}
-    marks = dict(zip((m for m in order if m in best), MARKS, strict=False))
-    marks = {m: mark for m, mark in marks.items() if m in among}
-    free = [mark for mark in MARKS if mark not in marks.values()]
-    more = [m for m in among if m in others and m not in marks]
-    marks |= dict(zip(more, free, strict=False))
-    marks[board.reference] = REFERENCE
-    return {m: marks[m] for m in order if m in marks and m in among}
+    best = _best(board, order)
+    missing = [m for m in best if m not in among]
+    more = [m for m in among if m in order and m not in (board.reference, *best)]
+    drawn = {board.reference, *best, *more[: len(missing)]}
+    marks = marks_of(board)
+    return {m: marks[m] for m in order if m in drawn and m in among}
 
 
 def short(name: str, longest: int = NAME_LENGTH) -> str:

@@ -8,16 +8,19 @@ draw what is in the page's numbers, and `pairs.js` sets two rows side by side.
 import base64
 import hashlib
 import html
-from importlib import resources
+
+from markupsafe import Markup
 
 from kdbench.records.titles import title_of
 from kdbench.report.data.report_data import ReportData
 from kdbench.report.figures.render import Drawn
-from kdbench.report.figures.style import short
+from kdbench.report.figures.style import marks_of, short
 from kdbench.report.leaderboard import Leaderboard
 from kdbench.report.page.classes import class_table
 from kdbench.report.page.details import accuracy_shown, row_details, run_curves
+from kdbench.report.page.marks import mark_svg
 from kdbench.report.page.pairs import pair_numbers, pairs_of
+from kdbench.report.page.templates import environment, file_text
 from kdbench.report.writers.cells import filled, grid, leaderboard_document, shown_columns
 from kdbench.report.writers.deployment import deployment_document
 
@@ -48,19 +51,7 @@ PAGE_ORDER = ("phone", "desk", "all")
 def render_page(board: Leaderboard, data: ReportData, drawn: Drawn) -> str:
     """The text of `index.html`: the table, the details of each row, the figures, the
     captions and notes. Equal input gives equal text."""
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=FunctionLoader(_file),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":")}
-    script = "".join(map(_file, SCRIPTS))
+    script = Markup("").join(map(file_text, SCRIPTS))
     details = row_details(board, data)
     deployment = deployment_document(board, data)
     # The row and the label stand beside the method's display name.
@@ -68,13 +59,15 @@ def render_page(board: Leaderboard, data: ReportData, drawn: Drawn) -> str:
         (c for c in shown_columns(board) if c.name != "row"),
         key=lambda c: PAGE_ORDER.index(c.page),
     )
-    return environment.get_template(TEMPLATE).render(
+    template = environment().get_template(TEMPLATE)
+    return template.render(
         document=leaderboard_document(board, data.digest),
         table=grid(board, columns=columns),
         columns=columns,
         filled=lambda text: filled(text, board),
         row_details=details,
         titles={label: title_of(data.plan, label) for label in map(str, board.table["method"])},
+        marks={label: mark_svg(mark) for label, mark in marks_of(board).items()},
         pairs=pairs_of(board, data),
         pair_numbers=pair_numbers(board, data, [row.name for row in details]),
         classes=class_table(board, data),
@@ -82,19 +75,19 @@ def render_page(board: Leaderboard, data: ReportData, drawn: Drawn) -> str:
         measure=accuracy_shown(data.curves),
         curves=run_curves(data.curves),
         figures=[(name, Markup(svg), drawn.titles[name]) for name, svg in drawn.svg.items()],
-        drawn_in=lambda label: [
-            name
-            for name, svg in drawn.svg.items()
-            if f">{html.escape(short(label), quote=False)}" in svg
-        ],
+        drawn_in=lambda label: figures_with(label, drawn),
         pdfs=set(drawn.pdf),
         files=FILES | DEPLOYMENT_FILES if deployment else FILES,
-        style=Markup(_file("style.css")),
-        script=Markup(script),
+        style=file_text("style.css"),
+        script=script,
         # The only script that a browser may run here, whatever a label contains.
         allowed=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
-def _file(name: str) -> str:
-    return resources.files(__name__).joinpath(name).read_text(encoding="utf-8")
+def figures_with(label: str, drawn: Drawn) -> list[str]:
+    """The figures that name a method, alone or with a remark behind it."""
+    name = html.escape(short(label), quote=False)
+    return [
+        figure for figure, svg in drawn.svg.items() if f">{name}<" in svg or f">{name} (" in svg
+    ]

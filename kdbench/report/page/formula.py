@@ -54,6 +54,8 @@ def to_mathml(text: str) -> Markup:
 Atom = tuple[str, Markup]
 """The token that decides on line breaks and brackets, and its MathML."""
 
+SPACE: Atom = (" ", Markup('<mspace width="0.3em"></mspace>'))
+
 
 def _atoms(line: str) -> list[Atom]:
     atoms: list[Atom] = []
@@ -67,7 +69,7 @@ def _atoms(line: str) -> list[Atom]:
             spaced = True
             continue
         if spaced and kind in WORDS and atoms and atoms[-1][0] in WORDS:
-            atoms.append(("", Markup('<mspace width="0.3em"></mspace>')))
+            atoms.append(SPACE)
         spaced = False
         atoms.append(_atom(kind or "", token))
         # A bracket after a power is that power as a whole, once it is closed.
@@ -97,9 +99,9 @@ def _name(name: str) -> Markup:
 
 
 def _word(text: str) -> Markup:
-    """One letter is a variable in italics, several are a name or words."""
-    text = GREEK.get(text, text)
-    return Markup("<mi>{}</mi>" if len(text) == 1 else "<mtext>{}</mtext>").format(text)
+    """One letter is a variable, which browsers set in italics; several are a name or a word,
+    which they set upright. As `mtext` a word would be no more than a space beside an operator."""
+    return Markup("<mi>{}</mi>").format(GREEK.get(text, text))
 
 
 def _depth(atoms: list[Atom]) -> int:
@@ -127,15 +129,16 @@ def _row(atoms: list[Atom]) -> Markup:
 
 
 def _parts(atoms: list[Atom]) -> list[list[Atom]]:
-    """The atoms in parts, divided at signs outside of brackets."""
+    """The atoms in parts, divided outside of brackets at signs and between words."""
     parts: list[list[Atom]] = [[]]
     depth = 0
-    for sign, markup in atoms:
-        depth += _depth([(sign, markup)])
-        if depth == 0 and sign in BREAKS_BEFORE and parts[-1]:
+    for atom in atoms:
+        depth += _depth([atom])
+        if depth == 0 and (atom == SPACE or (atom[0] in BREAKS_BEFORE and parts[-1])):
             parts.append([])
-        parts[-1].append((sign, markup))
-        if depth == 0 and sign in BREAKS_AFTER:
+        if depth or atom != SPACE:
+            parts[-1].append(atom)
+        if depth == 0 and atom[0] in BREAKS_AFTER:
             parts.append([])
     return [part for part in parts if part]
 
