@@ -1,11 +1,10 @@
 """Commands that run studies, and those that look after what runs leave in a root."""
 
-import subprocess
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -251,25 +250,19 @@ def doctor(
 
 @app.command()
 def ui(
+    name: Annotated[
+        str, typer.Argument(metavar="STUDY", help="Whose runs are shown (default: all studies).")
+    ] = "",
     root: Root = Path(),
     port: Annotated[int, typer.Option(help="On this machine only.")] = 5000,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
     traceback: Traceback = False,
 ) -> None:
-    """MLflow's pages for this root's store, on this machine only."""
+    """MLflow's pages of a study's runs, on this machine only."""
 
     def run() -> int:
-        from kdbench import tracking
+        from kdbench.cli.pages import serve_pages
 
-        command = tracking.ui_command(root.resolve(), port)
-        # Read, as the server would print the address of its store with the password in it.
-        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        with subprocess.Popen(command, text=True, **pipes) as server:
-            try:
-                for line in server.stdout or ():
-                    print(line, end="", flush=True)
-            except BaseException:  # as `subprocess.call` does
-                server.kill()
-                raise
-        return server.returncode
+        return serve_pages(root.resolve(), name, port, browser)
 
     exit_with(run, traceback)

@@ -33,6 +33,7 @@ from kdbench.report.forecast import (
     forecast_table,
 )
 from kdbench.report.leaderboard import Leaderboard
+from kdbench.report.method_table import method_table
 from kdbench.report.pooled import PooledTable, pool_settings
 from kdbench.report.pooled_table import pooled_document, pooled_frame, write_pooled
 from kdbench.report.write import PAGE, write_report
@@ -64,7 +65,8 @@ def report_studies(root: Path, names: Sequence[str], console: Console) -> list[C
         contents.append(leaderboard_content(board, folder))
         if has_run[name] and not data.from_records:
             uri = tracking.tracking_uri(root)
-            tracking.attach_report(store, name, uri, folder, board.answer)
+            table = method_table(board)
+            tracking.attach_report(store, name, uri, folder, board.answer, table)
         elif not has_run[name]:
             print_line(console, "(no runs in this root: from the numbers that the report keeps)")
     if len(reports) > 1:

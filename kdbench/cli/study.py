@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kdbench import tracking
 from kdbench.cli.progress import ProgressBar, print_line
 from kdbench.cli.report import show_pooled
 from kdbench.cli.shell import command, shown_path
@@ -42,7 +43,7 @@ def run_and_report(options: Options, progress: ProgressBar) -> int:
             with progress.restarted() as bar:
                 outcome = train_study(each.planner, each.store, each.options, bar)
                 board, paths = publish_report(each.store, each.study, bar, outcome.tracked)
-            show_report(each.store, board, paths, console)
+            show_report(each.store, board, paths, outcome.experiment, console)
             place = f"{each.study}: " if len(prepared) > 1 else ""
             failures |= {f"{place}{run}": error for run, error in outcome.failures.items()}
         if len(prepared) > 1:
@@ -54,23 +55,27 @@ def run_and_report(options: Options, progress: ProgressBar) -> int:
 
 
 def show_report(
-    store: Store, board: Leaderboard, paths: tuple[Path, ...], console: Console
+    store: Store, board: Leaderboard, paths: tuple[Path, ...], experiment: str, console: Console
 ) -> None:
     """Print the leaderboard, and where things are."""
     console.print(TerminalTable(board))
     page = next(path for path in paths if path.name == "index.html")
-    for line in places(store, page):
+    for line in places(store, page, board.study, experiment):
         print_line(console, line)
 
 
-def places(store: Store, page: Path) -> list[str]:
-    """Where the results are: paths and commands that can be pasted."""
+def places(store: Store, page: Path, study: str, experiment: str = "") -> list[str]:
+    """Where the results are: paths and commands that can be pasted. `experiment` is the id of the
+    study's in MLflow, where it is known."""
     log = OptunaLog(store.root)
     # An address with a password in it is not printed.
     storage = '"$KDBENCH_OPTUNA_STORAGE"' if log.url else shlex.quote(shown_path(log.path))
+    base = tracking.server(tracking.tracking_uri(store.root))
+    runs = [f"its runs     {tracking.runs_page(base, experiment)}"] if base and experiment else []
     return [
         f"leaderboard  {shlex.quote(shown_path(page))}",
-        f"MLflow       {command('kdbench', 'ui', root=store.root)}",
+        f"MLflow       {command('kdbench', 'ui', study, root=store.root)}",
+        *runs,
         f"Optuna       {command('optuna-dashboard')} {storage}",
         f"check        {command('kdbench', 'check', shown_path(page.parent))}",
     ]

@@ -23,6 +23,7 @@ from kdbench.records.store import Store
 from kdbench.report.data.collect import collect_report_data, data_from_records
 from kdbench.report.data.taken import keep_base
 from kdbench.report.leaderboard import Leaderboard
+from kdbench.report.method_table import method_table
 from kdbench.report.write import write_report
 from kdbench.study.load import StudyError, changed_study, load_study
 from kdbench.study.looks import check_looks
@@ -149,11 +150,13 @@ def planning_data(study: Study, options: Options) -> data.TrainingData:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What has become of a study: the errors of the runs that failed, by name, and whether
-    MLflow shows all that the records hold."""
+    """What has become of a study: the errors of the runs that failed, by name, whether MLflow
+    shows all that the records hold, and the id of its experiment there, empty where it could not
+    be asked."""
 
     failures: Mapping[str, str]
     tracked: bool
+    experiment: str
 
 
 def train_study(
@@ -170,7 +173,8 @@ def train_study(
     keep_given_teacher(planner, store)
     if planner.base:
         keep_base(store, study, planner.base.data)
-    tracker = BackgroundSync(store, study, tracking_uri(store.root), on_trouble=reporter.log)
+    question, uri = planner.study.question, tracking_uri(store.root)
+    tracker = BackgroundSync(store, study, uri, reporter.log, question)
     stop = StopRequest()
     try:
         with stop:
@@ -181,7 +185,7 @@ def train_study(
     finally:
         behind = close_tracker(tracker, study, store, reporter, stop.requested)
     report_outdated(planner, store, reporter)
-    return Outcome(driver.failures(), behind == 0)
+    return Outcome(driver.failures(), behind == 0, tracker.experiment.id)
 
 
 def run_plan(
@@ -225,7 +229,7 @@ def publish_report(
     board, paths = write_report(report_data, store.report_folder(study))
     if not report_data.from_records:
         tracker = BackgroundSync(store, study, tracking_uri(store.root), on_trouble=reporter.log)
-        tracker.attach_report(store.report_folder(study), board.answer)
+        tracker.attach_report(store.report_folder(study), board.answer, method_table(board))
     return board, paths
 
 

@@ -4,13 +4,15 @@ BackgroundSync(store, study, uri)   keep MLflow up to date while a study runs; n
 sync_study(store, study, uri)       bring the experiment up to date with the records
 search, curves                      what the experiment holds, as pandas frames
 attach_report                       attach a report's files to the study's own run
+study_pages                         where a browser shows the runs of a study
 stale_runs, repair_stale            find and repair what killed processes left in MLflow
 broken_database, rebuild_database   find and replace a database that cannot be read
 """
 
 from kdbench.tracking.artifacts import attach_report
 from kdbench.tracking.background import BackgroundSync
-from kdbench.tracking.client import tracking_uri, ui_command
+from kdbench.tracking.client import is_served, tracking_uri, ui_command
+from kdbench.tracking.links import run_page, runs_page, server, study_pages
 from kdbench.tracking.read import curves, search
 from kdbench.tracking.repair import (
     StaleRun,
@@ -27,10 +29,15 @@ __all__ = [
     "attach_report",
     "broken_database",
     "curves",
+    "is_served",
     "rebuild_database",
     "repair_stale",
+    "run_page",
+    "runs_page",
     "search",
+    "server",
     "stale_runs",
+    "study_pages",
     "sync_study",
     "tracking_uri",
     "ui_command",

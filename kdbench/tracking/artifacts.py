@@ -10,7 +10,9 @@ import numpy as np
 
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Record, Store
+from kdbench.tracking.client import user
 from kdbench.tracking.experiment import find_experiment, find_or_create
+from kdbench.tracking.leaderboard import MethodTable, log_table
 
 #: Beyond this many classes the numbers in a confusion matrix cannot be read.
 NUMBERED = 20
@@ -77,8 +79,16 @@ def draw_confusion_matrix(
     figure.savefig(path)
 
 
-def attach_report(store: Store, study: str, uri: str, folder: Path, answer: str = "") -> str:
-    """Put the files of `folder` under `report` in the study's own run; its MLflow id.
+def attach_report(
+    store: Store,
+    study: str,
+    uri: str,
+    folder: Path,
+    answer: str = "",
+    table: MethodTable | None = None,
+) -> str:
+    """Put the files of `folder` under `report` in the study's own run, and the rows of `table` on
+    the methods' runs; the id of the study's run in MLflow.
 
     That run is named after the study and has the tag `kdbench.kind` = `study`. Its description,
     and the experiment's, is the study's question with the report's `answer`. Raises
@@ -89,6 +99,7 @@ def attach_report(store: Store, study: str, uri: str, folder: Path, answer: str 
     tags = {
         "kdbench.kind": "study",
         "kdbench.study": study,
+        "mlflow.user": user(),
         "mlflow.source.name": "kdbench",
         "mlflow.note.content": "\n\n".join(filter(None, (plan.question if plan else "", answer))),
         "kdbench.plan": plan.hash if plan else "",
@@ -105,5 +116,7 @@ def attach_report(store: Store, study: str, uri: str, folder: Path, answer: str 
     client.log_artifacts(run_id, str(folder), "report")
     note = tags["mlflow.note.content"]
     client.set_experiment_tag(experiment, "mlflow.note.content", note)
+    if table is not None:
+        log_table(client, experiment, table)
     client.set_terminated(run_id, "FINISHED")
     return str(run_id)

@@ -21,6 +21,7 @@ from kdbench.records.store import Store
 from kdbench.tracking.artifacts import attach_report
 from kdbench.tracking.experiment import StudyExperiment, SyncBusy
 from kdbench.tracking.failures import may_pass
+from kdbench.tracking.leaderboard import MethodTable
 from kdbench.tracking.repair import end_dropped_runs
 from kdbench.tracking.sync import is_busy, sync_run
 
@@ -48,7 +49,8 @@ class BackgroundSync:
     """Keeps one study's experiment up to date. No method raises what MLflow raises.
 
     `on_trouble` gets one plain sentence the first time something fails. `close` must be
-    called at the end; until then the runs that were touched count as being trained.
+    called at the end; until then the runs that were touched count as being trained. `question`
+    is the study's, where its plan is not written yet.
     Several processes may have one each for the same study and root.
     """
 
@@ -58,8 +60,9 @@ class BackgroundSync:
         study: str,
         uri: str,
         on_trouble: Callable[[str], None] | None = None,
+        question: str = "",
     ) -> None:
-        self.experiment = StudyExperiment(store, study, uri)
+        self.experiment = StudyExperiment(store, study, uri, question=question)
         self._on_trouble = on_trouble
         self._reported: set[bool] = set()  # whether the error may pass
         self._waiting: dict[str, PlannedRun | None] = {}  # in the order of being touched
@@ -114,14 +117,16 @@ class BackgroundSync:
         with self._changed:
             return len(self._syncing | set(self._waiting))
 
-    def attach_report(self, folder: Path, answer: str = "") -> bool:
-        """Attach the files of `folder` to the study's own run, with the `answer` that they give;
-        whether that worked."""
+    def attach_report(
+        self, folder: Path, answer: str = "", table: MethodTable | None = None
+    ) -> bool:
+        """Attach the files of `folder` to the study's own run, with the `answer` that they give,
+        and the rows of `table` to the methods' runs; whether that worked."""
 
         def attach() -> None:
             self._open()
-            experiment = self.experiment
-            attach_report(experiment.store, experiment.study, experiment.uri, folder, answer)
+            here = self.experiment
+            attach_report(here.store, here.study, here.uri, folder, answer, table)
 
         return self._attempt(attach)
 

@@ -1,5 +1,6 @@
 """Where MLflow's store is, and a quiet client."""
 
+import getpass
 import logging
 import os
 import re
@@ -7,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdbench.errors import KdbenchError
 from kdbench.masking import remember, safe_uri
 from kdbench.tracking.database import sqlite_uri
 
@@ -58,6 +58,14 @@ def prepare() -> None:
         logging.getLogger(name).setLevel(level)
 
 
+def user() -> str:
+    """Who creates a run, as MLflow shows it; `unknown` where the system has no name for them."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may be a number alone
+        return "unknown"
+
+
 def client(uri: str) -> "MlflowClient":
     """A client of the store at `uri`; the first one creates a SQLite database (1 to 3 s)."""
     prepare()
@@ -76,19 +84,13 @@ def close_connections(uri: str) -> None:
         engine.dispose()
 
 
-class AlreadyServed(KdbenchError, ValueError):
-    """A server has MLflow's pages already."""
-
-
 def ui_command(root: Path, port: int) -> list[str]:
-    """The command that serves MLflow's pages for the store of `root` on this machine only.
+    """The command that serves MLflow's pages for the database of `root` on this machine only.
 
     An address with secrets goes into the environment, as arguments are shown to everybody
-    on the machine. Raises `AlreadyServed` with the address.
+    on the machine.
     """
     uri = tracking_uri(root)
-    if is_served(uri):
-        raise AlreadyServed(f"MLflow is served already: open {safe_uri(uri)}")
     command = [sys.executable, "-m", "mlflow", "ui"]
     if safe_uri(uri) == uri:
         command += ["--backend-store-uri", uri]

@@ -20,7 +20,7 @@ from kdbench.masking import safe_uri
 from kdbench.records.measures import ACCURACY, MEASURES, Measure
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Record, Store
-from kdbench.tracking.client import artifact_location, client, close_connections
+from kdbench.tracking.client import artifact_location, client, close_connections, user
 from kdbench.tracking.database import check_readable, create_database, is_missing, sqlite_path
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 #: Seconds to wait for the root's lock. Whoever holds it waits for one answer of a server.
 LOCK_TIMEOUT = 120.0
+
+#: The experiment's tag for what it is about.
+KIND = {"mlflow.experimentKind": "custom_model_development"}
 
 
 class SyncBusy(KdbenchError, RuntimeError):
@@ -42,11 +45,14 @@ class StudyExperiment:
     """The experiment of one study. Not for several threads at once.
 
     `patience` is for how many seconds to wait for another process that brings MLflow up to
-    date with the same record.
+    date with the same record. `question` is the study's; by default it is read from the plan.
     """
 
-    def __init__(self, store: Store, study: str, uri: str, patience: float = 5.0) -> None:
+    def __init__(
+        self, store: Store, study: str, uri: str, patience: float = 5.0, question: str = ""
+    ) -> None:
         self.store = store
+        self.question = question
         self.study = study
         self.uri = uri
         self.patience = patience
@@ -58,6 +64,7 @@ class StudyExperiment:
         self.duplicated: set[str] = set()
         self._groups: dict[str, tuple[str, str]] = {}  # MLflow's run id and status
         self._plan: tuple[int, PlanFile | None] = (-1, None)  # with the file's time
+        self._rows: dict[str, str] = {}
 
     @property
     def is_open(self) -> bool:
@@ -82,12 +89,14 @@ class StudyExperiment:
                 experiment = self._create()
             elif experiment.lifecycle_stage == "deleted":
                 self.client.restore_experiment(experiment.experiment_id)
-        question = self.plan.question if self.plan else ""
+        question = self.question or (self.plan.question if self.plan else "")
         note = question or f"The runs of the study {self.study}."
         # The answer of a report may stand behind it.
         if not experiment.tags.get("mlflow.note.content", "").startswith(note):
             self.client.set_experiment_tag(experiment.experiment_id, "mlflow.note.content", note)
-            self.client.set_experiment_tag(experiment.experiment_id, "kdbench.study", self.study)
+            # The kind has MLflow show the runs first, and not pages on language models.
+            for key, value in {"kdbench.study": self.study, **KIND}.items():
+                self.client.set_experiment_tag(experiment.experiment_id, key, value)
         self._list_runs(experiment.experiment_id)
         self.id = experiment.experiment_id
 
@@ -126,8 +135,18 @@ class StudyExperiment:
         except FileNotFoundError:
             return self._plan[1]
         if changed != self._plan[0]:
-            self._plan = (changed, PlanFile.load(path))
+            self._plan = (changed, plan := PlanFile.load(path))
+            named: dict[str, list[str]] = {}
+            for row in plan.rows if plan else ():
+                for run in row.runs.values():
+                    named.setdefault(run, []).append(row.row)
+            self._rows = {run: ", ".join(sorted(set(rows))) for run, rows in named.items()}
         return self._plan[1]
+
+    def row_of(self, run_id: str) -> str:
+        """The row of the leaderboard that a run is of (`tuned`, `default`, `pinned` or `only`), by
+        commas where there are two, empty where there is none."""
+        return self._rows.get(run_id, "") if self.plan else ""
 
     @property
     def selection(self) -> str:
@@ -148,8 +167,8 @@ class StudyExperiment:
         """The MLflow run of a record, and whether it was created now, with these tags."""
 
         def create() -> "mlflow.entities.Run":
-            name = tags["mlflow.runName"]
-            return self.client.create_run(self.id, start_time=start, tags=dict(tags), run_name=name)
+            name, named = tags["mlflow.runName"], {**tags, "mlflow.user": user()}
+            return self.client.create_run(self.id, start_time=start, tags=named, run_name=name)
 
         root = self.store.root
         run, created = find_or_create(self.client, root, self.id, "kdbench.id", record_id, create)
@@ -164,6 +183,7 @@ class StudyExperiment:
                 "kdbench.kind": "method",
                 "kdbench.group": group,
                 "kdbench.study": self.study,
+                "mlflow.user": user(),
                 "mlflow.source.name": "kdbench",
                 "mlflow.note.content": f"{about} the study {self.study}.",
             }

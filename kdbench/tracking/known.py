@@ -22,7 +22,7 @@ class KnownRun:
 
     `run` is its id, `start` its time in ms since 1970, `epochs` the last epoch whose metrics
     it has, `params` the names of its parameters, `scalars` its metrics that are no curves,
-    `dataset` and `files` whether the data set and the files have been logged.
+    `datasets` the uses of its data sets, `files` whether the files have been logged.
     """
 
     run: str
@@ -32,7 +32,7 @@ class KnownRun:
     params: list[str] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
     scalars: dict[str, float] = field(default_factory=dict)
-    dataset: bool = False
+    datasets: list[str] = field(default_factory=list)
     files: bool = False
 
 
@@ -89,7 +89,7 @@ def recover(experiment: StudyExperiment, run: "Run", record: Record) -> KnownRun
     run = client.get_run(run_id)  # what was listed may be older
     data = run.data
     recorded = {
-        (payload.metric_name(key), row["epoch"]): value
+        (payload.section_name(key), row["epoch"]): value
         for row in record.epochs()
         for key, value in row.items()
     }
@@ -113,7 +113,7 @@ def recover(experiment: StudyExperiment, run: "Run", record: Record) -> KnownRun
         params=sorted(data.params),
         tags={k: v for k, v in data.tags.items() if k.startswith(("kdbench.", "mlflow."))},
         scalars={k: v for k, v in data.metrics.items() if k.startswith(payload.SCALARS)},
-        dataset=_has_dataset(run),
+        datasets=_datasets(run),
     )
 
 
@@ -132,8 +132,8 @@ def _agrees(known: KnownRun, run: "Run", record: Record) -> bool:
     """Whether MLflow's run, as it was listed, holds what is known: costs no request."""
     latest = dict(known.scalars)
     for row in record.epochs()[known.epochs - 1 : known.epochs]:
-        latest |= {payload.metric_name(k): v for k, v in row.items() if summary.finite(v)}
-        latest.pop("epoch")
+        curves = {k: v for k, v in row.items() if k != "epoch" and summary.finite(v)}
+        latest |= {payload.section_name(k): v for k, v in curves.items()}
     metrics = run.data.metrics
     return (
         known.run == run.info.run_id
@@ -141,12 +141,14 @@ def _agrees(known: KnownRun, run: "Run", record: Record) -> bool:
         and all(metrics.get(key) == value for key, value in latest.items())
         and all(run.data.tags.get(key) == value for key, value in known.tags.items())
         and set(known.params) <= set(run.data.params)
-        and known.dataset == _has_dataset(run)
+        and known.datasets == _datasets(run)
     )
 
 
-def _has_dataset(run: "Run") -> bool:
-    return bool(run.inputs and run.inputs.dataset_inputs)
+def _datasets(run: "Run") -> list[str]:
+    """For what the data sets of an MLflow run were used."""
+    inputs = run.inputs.dataset_inputs if run.inputs else ()
+    return sorted(tag.value for used in inputs for tag in used.tags)
 
 
 def _key(experiment: StudyExperiment) -> str:

@@ -7,10 +7,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from kdbench.tracking.experiment import find_experiment
-from kdbench.tracking.payload import SCALARS
+from kdbench.tracking.payload import record_name
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: Metrics that are no curves, by what the records call them.
+SINGLE = ("test.", "test_best.", "cost.")
 
 #: SQLite takes a limited number of values in one query.
 CHUNK = 500
@@ -49,7 +52,8 @@ def curves(
     """The metrics over epochs of the runs in `ids` (all by default), one row a value.
 
     `frame` is the result of `search`, where the caller has it. Columns: `id`, `epoch`,
-    `metric`, `value`, sorted by the first three. Raises `UnknownExperiment`.
+    `metric` as the records call it, `value`, sorted by the first three. Raises
+    `UnknownExperiment`.
     """
     import pandas as pd
 
@@ -65,8 +69,8 @@ def curves(
     columns = [str(c) for c in listed]
     metrics = [c.removeprefix("metrics.") for c in columns if c.startswith("metrics.")]
     rows = [
-        (runs[run], step, key, value)
-        for key in sorted(m for m in metrics if not m.startswith(SCALARS))
+        (runs[run], step, record_name(key), value)
+        for key in sorted(m for m in metrics if not record_name(m).startswith(SINGLE))
         for run, step, value in histories(client, list(runs), key)
     ]
     values = pd.DataFrame(rows, columns=["id", "epoch", "metric", "value"])

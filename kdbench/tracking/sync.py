@@ -108,7 +108,8 @@ def _sync(
 ) -> bool:
     state, status = summary.state(record, live)
     result, epochs = record.result, record.epochs()
-    tags = payload.tags(record, spec, planned, experiment.study, state)
+    row = experiment.row_of(record.id)
+    tags = payload.tags(record, spec, planned, experiment.study, state, row)
     tags["mlflow.parentRunId"] = experiment.group_run(planned.group)
     tags["mlflow.runName"] = planned.name
     known = known_state(experiment, record, tags, payload.start_of(record))
@@ -129,9 +130,10 @@ def _sync(
     known.params = sorted({*known.params, *params})
     known.tags |= tags
     known.scalars |= scalars
-    if not known.dataset:
-        _log_dataset(experiment, known.run, spec)
-        known.dataset = True
+    used = payload.datasets(spec, record.test)
+    if missing := [use for use in used if use not in known.datasets]:
+        _log_datasets(experiment, known.run, {use: used[use] for use in missing})
+        known.datasets = sorted(used)
     if result is not None and not known.files and planned.kind in WITH_FILES:
         # A final is scored after it is finished: its files wait for that score.
         known.files = _log_files(experiment, known.run, record)
@@ -145,17 +147,18 @@ def _missing_scalars(
     experiment: StudyExperiment, record: Record, planned: PlannedRun, known: KnownRun
 ) -> dict[str, float]:
     """The metrics that are no curves and that MLflow lacks or has with another value."""
-    scalars = payload.scalars(record, experiment.classes)
+    scalars = payload.scalars(record, experiment.classes, experiment.selection)
     if planned.kind == "final" and record.result is not None:
         path = experiment.store.costs_path(experiment.study)
         scalars |= payload.measured_costs(path, planned.label)
-        if planned.teacher and record.test and "test.kl" not in known.scalars:
+        if planned.teacher and record.test and "test/kl" not in known.scalars:
             teacher = experiment.store.record(planned.teacher)
             scalars |= summary.fidelity(record, teacher, experiment.selection) or {}
     measure = experiment.measure
-    if f"test.{measure.column}.{summary.LARGEST_STEP}" not in known.scalars:
+    if f"test/{measure.column}.{summary.LARGEST_STEP}" not in known.scalars:
         scalars |= summary.class_scores(record, measure)
-    return {key: value for key, value in scalars.items() if known.scalars.get(key) != value}
+    named = {payload.section_name(key): value for key, value in scalars.items()}
+    return {key: value for key, value in named.items() if known.scalars.get(key) != value}
 
 
 def _scalar_points(
@@ -201,13 +204,17 @@ def _log_batches(
         metrics, names, labels = metrics[room:], names[NAMES:], labels[NAMES:]
 
 
-def _log_dataset(experiment: StudyExperiment, run: str, spec: RunSpec) -> None:
-    """Log what the run was trained on, as MLflow's data set input."""
+def _log_datasets(
+    experiment: StudyExperiment, run: str, used: Mapping[str, Mapping[str, str]]
+) -> None:
+    """Log what the run was trained and tested on, as MLflow's data set inputs."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    data = Dataset(**payload.dataset(spec.data))
-    use = [InputTag("mlflow.data.context", "training")]
-    experiment.client.log_inputs(run, [DatasetInput(data, use)])
+    inputs = [
+        DatasetInput(Dataset(**data), [InputTag("mlflow.data.context", use)])
+        for use, data in used.items()
+    ]
+    experiment.client.log_inputs(run, inputs)
 
 
 def _log_files(experiment: StudyExperiment, run: str, record: Record) -> bool:

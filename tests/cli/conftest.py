@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -36,7 +37,9 @@ report:  {reference: ce}
 class NullBackgroundSync(NullTracker):
     """Tracks nothing, and is never out of date."""
 
-    def __init__(self, *_: object, **__: object) -> None: ...
+    def __init__(self, *_: object, **__: object) -> None:
+        self.experiment = SimpleNamespace(id="")
+
     def open(self, **_: object) -> None: ...
     def start(self) -> None: ...
     def close(self, *_: object) -> int:

@@ -171,11 +171,13 @@ def test_paths_and_commands_are_shown_for_the_current_folder(
 def test_the_places_of_results_exist(tiny_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tiny_root.parent)
     store = Store(tiny_root)
-    lines = study_command.places(store, store.report_folder("tiny") / "index.html")
-    page, ui, optuna, check = (shlex.split(line.split(maxsplit=1)[1]) for line in lines)
+    lines = study_command.places(store, store.report_folder("tiny") / "index.html", "tiny", "7")
+    page, ui, _, optuna, check = (shlex.split(line.split(maxsplit=1)[1]) for line in lines)
     assert Path(page[0]).is_file()
     assert not Path(page[0]).is_absolute()
-    assert ui[-2:] == ["--root", tiny_root.name]
+    assert ui[1:] == ["ui", "tiny", "--root", tiny_root.name]
+    runs = "http://127.0.0.1:5000/#/experiments/7/runs?workflowType=machine_learning"
+    assert lines[2] == f"its runs     {runs}"
     assert Path(optuna[-1]).is_file()
     assert check[1] == "check"
     output(*check[1:])
@@ -185,8 +187,10 @@ def test_a_password_is_not_among_the_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KDBENCH_OPTUNA_STORAGE", "postgresql://user:secret@host/optuna")
-    lines = study_command.places(Store(tmp_path), tmp_path / "index.html")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@host/mlflow")
+    lines = study_command.places(Store(tmp_path), tmp_path / "index.html", "mine", "7")
     assert "secret" not in " ".join(lines)
+    assert any("https://host/mlflow/#/experiments/7/runs" in line for line in lines)
     assert any('"$KDBENCH_OPTUNA_STORAGE"' in line for line in lines)
 
 

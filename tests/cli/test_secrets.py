@@ -157,6 +157,18 @@ def test_no_command_shows_the_secret_of_an_address(
     check_silence(lines, root)
 
 
+def test_the_server_of_the_pages_does_not_show_it(
+    at: Callable[[str], None], root: Path, tmp_path: Path, empty_database: bytes
+) -> None:
+    at(ADDRESSES["postgres"])  # Optuna's address from here on
+    (tmp_path / "mlflow.db").write_bytes(empty_database)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+        text = printed(command_line("ui", root))
+    assert masking.MASK in text
+    assert SIGN not in text.lower()
+
+
 def test_a_study_does_not_show_it(at: Callable[[str], None], root: Path) -> None:
     at(ADDRESSES["unknown scheme"])
     check_silence([command_line("study", root)], root)

@@ -70,7 +70,7 @@ def test_mlflow_holds_every_run_under_a_parent_and_none_is_left_running(
         entry = listing[run.data.tags["kdbench.id"]]
         assert parent.info.run_name == entry.group
         if entry.kind == "final":
-            assert "test.accuracy" in run.data.metrics
+            assert "test/accuracy" in run.data.metrics
 
 
 def test_the_leaderboard_from_mlflow_is_that_of_the_records(

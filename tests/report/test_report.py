@@ -79,7 +79,7 @@ def test_frame_has_a_line_for_each_row_and_seed(frame):
 
 def test_frame_takes_only_runs_of_the_plan(fake_study, frame):
     search = fake_study.search()
-    other = search.iloc[[3]].assign(**{"tags.kdbench.id": "ffffffffffff", "metrics.test.nll": 9})
+    other = search.iloc[[3]].assign(**{"tags.kdbench.id": "ffffffffffff", "metrics.test/nll": 9})
     more = runs_frame(pd.concat([search, other]), fake_study.plan, COST)
     pd.testing.assert_frame_equal(more, runs_frame(search, fake_study.plan, COST))
 
@@ -118,7 +118,7 @@ def test_other_states(fake_study, tmp_path):
 
 def test_the_best_epoch_is_a_rule_of_its_own(fake_study):
     search = fake_study.search()
-    search["metrics.test_best.accuracy"] = search["metrics.test.accuracy"] + 0.01
+    search["metrics.test_best/accuracy"] = search["metrics.test/accuracy"] + 0.01
     plan = replace(fake_study.plan, selection="best")
     found, last = runs_frame(search, plan), runs_frame(search, fake_study.plan)
     scored = last["accuracy"].notna()

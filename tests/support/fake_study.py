@@ -138,14 +138,14 @@ class FakeStudy:
             if spec is None:
                 continue
             word, status = summary.state(record, live=False)
-            metrics = payload.scalars(record, None)
+            metrics = payload.scalars(record, None, "last")
             if entry["teacher"] and record.test:
                 teacher = self.store.record(entry["teacher"])
                 metrics |= summary.fidelity(record, teacher, "last")
             row = {"run_id": f"m{run}", "status": status}
-            row |= {f"metrics.{k}": v for k, v in metrics.items()}
+            row |= {f"metrics.{payload.section_name(k)}": v for k, v in metrics.items()}
             row |= {f"params.{k}": v for k, v in payload.params(spec, record.result).items()}
-            tags = payload.tags(record, spec, PlannedRun(**entry), "fake_study", word)
+            tags = payload.tags(record, spec, PlannedRun(**entry), "fake_study", word, "")
             rows.append(row | {f"tags.{k}": v for k, v in tags.items()})
         return pd.DataFrame(rows)
 

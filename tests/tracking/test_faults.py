@@ -149,7 +149,7 @@ def test_a_run_deleted_meanwhile_is_created_again(root: MlflowRoot) -> None:
     root.epochs(record, 3, 3)
     background.touch(record.id)
     assert background.close() == 0
-    assert len(root.content()["kd seed 0"][3]["train.loss"]) == 3
+    assert len(root.content()["kd seed 0"][3]["train/loss"]) == 3
 
 
 # -- what killed processes leave
@@ -323,7 +323,7 @@ def test_a_server_that_goes_and_comes(root: MlflowRoot, server: Server) -> None:
     }
     assert steps_once(root)
     held = root.content()["kd seed 0"]
-    assert [step for step, _ in held[3]["train.loss"]] == [1, 2, 3, 4, 5]
+    assert [step for step, _ in held[3]["train/loss"]] == [1, 2, 3, 4, 5]
     assert "confusion_matrix.png" in held[4]
 
 
@@ -487,7 +487,7 @@ def test_a_database_that_another_has_locked(root: MlflowRoot) -> None:
     connection.close()
     assert background.close() == 0
     assert messages == []
-    assert [step for step, _ in root.content()["kd seed 0"][3]["train.loss"]] == [1, 2, 3]
+    assert [step for step, _ in root.content()["kd seed 0"][3]["train/loss"]] == [1, 2, 3]
 
 
 def test_sync_into_another_store(root: MlflowRoot, tmp_path: Path, empty_database: bytes) -> None:
@@ -519,11 +519,11 @@ def test_a_clock_that_is_set_back(root: MlflowRoot, monkeypatch: pytest.MonkeyPa
         path.write_text(json.dumps({"machine": "m", "rows": {"kd": {"relative": value}}}))
         (record.folder / "mlflow.json").unlink()
         root.sync(record)
-        assert root.run(record).data.metrics["cost.relative"] == value
+        assert root.run(record).data.metrics["cost/relative"] == value
         assert sync_study(root.store, STUDY, root.uri)["updated"] == 0
     history = root.content()["kd seed 0"][3]
-    assert history["train.loss"] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
-    assert sorted(value for _, value in history["cost.relative"]) == [1.2, 1.3, 1.5]
+    assert history["train/loss"] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    assert sorted(value for _, value in history["cost/relative"]) == [1.2, 1.3, 1.5]
 
 
 def test_a_report_is_attached_once_by_two(root: MlflowRoot, tmp_path: Path) -> None:

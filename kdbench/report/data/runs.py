@@ -18,7 +18,7 @@ from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Record, Store
 from kdbench.records.summary import LARGEST_STEP, finite, test_score
 from kdbench.report.columns import run_columns
-from kdbench.tracking.payload import metric_name
+from kdbench.tracking.payload import metric_name, section_name
 
 SCORES = ("accuracy", *run_columns("score"))
 COSTS = run_columns("cost")
@@ -225,20 +225,26 @@ def _from_mlflow(run: Mapping[str, Any] | None, plan: PlanFile) -> dict[str, Any
     state = tag.get("state") or "running"
     error = tag.get("error")
     values = {c: tag.get(c) for c in (*ORIGIN, TEACHER)}
+    values["commit"] = run.get("tags.mlflow.source.git.commit")
     if values["dirty"] is not None:
         values["dirty"] = values["dirty"] == "true"
-    values |= {c: run.get(f"metrics.cost.{c}") for c in COSTS}
-    values |= {m: run.get(f"metrics.cost.{m.removeprefix('measured.')}") for m in MEASURED}
+    values |= {c: _metric(run, f"cost.{c}") for c in COSTS}
+    values |= {m: _metric(run, f"cost.{m.removeprefix('measured.')}") for m in MEASURED}
     if state == "done":
-        test = "metrics.test_best." if plan.selection == "best" else "metrics.test."
+        test = "test_best." if plan.selection == "best" else "test."
         column = MEASURES[plan.measure].column
-        values |= {c: run.get(test + c) for c in (*SCORES, column)}
-        values["images"] = run.get("metrics.test.images")
-        values[LARGEST_STEP] = run.get(f"metrics.test.{column}.{LARGEST_STEP}")
+        values |= {c: _metric(run, test + c) for c in (*SCORES, column)}
+        values["images"] = _metric(run, "test.images")
+        values[LARGEST_STEP] = _metric(run, f"test.{column}.{LARGEST_STEP}")
         if values["accuracy"] is None or values[column] is None:
             state = "unscored"
     epoch = tag.get("diverged_epoch")
     return values | {"state": state, "reason": _reason(state, epoch, error)}
+
+
+def _metric(run: Mapping[str, Any], key: str) -> Any:
+    """The value in MLflow of what the records call `key`."""
+    return run.get("metrics." + section_name(key))
 
 
 def _from_record(store: Store, line: Mapping[str, Any], plan: PlanFile) -> dict[str, Any]:
