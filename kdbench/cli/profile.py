@@ -11,40 +11,54 @@ from kdbench.cli.progress import ProgressBar, print_line
 from kdbench.cli.shell import shown_path
 from kdbench.execution.run_study import pick_device, publish_report
 from kdbench.execution.signals import interrupt_on_signals
-from kdbench.profile import profile_study
+from kdbench.execution.study_file import publish_pooled
+from kdbench.profile import profile_studies
 from kdbench.records.layout import require_layout
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.profiles import profile_path, write_profile
 from kdbench.records.store import Store
+from kdbench.records.students import studies_of
 from kdbench.report.data.collect import NoPlan, no_plan
 from kdbench.report.data.report_data import load
+from kdbench.report.deployment import deployment_of
 from kdbench.report.writers.cells import Document
 from kdbench.report.writers.deployment import deployment_document
 
 
 def profile_and_report(
-    root: Path, study: str, device: str, threads: int, progress: ProgressBar
+    root: Path, name: str, device: str, threads: int, progress: ProgressBar
 ) -> int:
-    """Measure the networks of a study that has run in a root, keep the numbers there, and write
-    the study's report with them; the exit code.
+    """Measure the networks of a study that has run in a root, or of the studies of a file with
+    several students together, keep the numbers there, and write the reports with them; the exit
+    code.
 
-    Raises `InvalidOption`, `NoPlan` where the study never ran here, and `NothingToProfile`.
+    Raises `InvalidOption`, `NoPlan` where a study never ran here, and `NothingToProfile`.
     """
     chosen = pick_device(device)
     require_layout(root)
     store = Store(root)
+    plans = {study: _plan(store, study) for study in studies_of(store, name)}
+    with interrupt_on_signals():
+        profiles = profile_studies(store, list(plans.values()), chosen, threads, progress.log)
+        for study, profile in zip(plans, profiles, strict=True):
+            write_profile(profile_path(root, study), profile)
+        boards = {study: publish_report(store, study, progress)[0] for study in plans}
+        if len(plans) > 1:
+            deployment = publish_pooled(store, name, list(plans)).deployment
+        else:
+            deployment = deployment_of(boards[name], load(store.report_folder(name)))
+    if deployment:
+        show_networks(deployment_document(deployment, digest=""), progress.console)
+    path = store.report_folder(name) / "deployment.md"
+    print_line(progress.console, f"what you would deploy  {shown_path(path)}")
+    return 0
+
+
+def _plan(store: Store, study: str) -> PlanFile:
     plan = PlanFile.load(store.plan_path(study))
     if plan is None:
         raise NoPlan(no_plan(store, study))
-    with interrupt_on_signals():
-        profile = profile_study(store, plan, chosen, threads, progress.log)
-        write_profile(profile_path(root, study), profile)
-        board, _ = publish_report(store, study, progress)
-    folder = store.report_folder(study)
-    if document := deployment_document(board, load(folder)):
-        show_networks(document, progress.console)
-    print_line(progress.console, f"what you would deploy  {shown_path(folder / 'deployment.md')}")
-    return 0
+    return plan
 
 
 def show_networks(document: Document, console: Console) -> None:

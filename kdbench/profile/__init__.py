@@ -1,5 +1,5 @@
-"""The networks of a study that has run, measured as they would be used: `profile_study`."""
+"""The networks of studies that have run, measured as they would be used: `profile_studies`."""
 
-from kdbench.profile.measure import profile_study
+from kdbench.profile.measure import profile_studies
 
-__all__ = ["profile_study"]
+__all__ = ["profile_studies"]

@@ -6,15 +6,16 @@ networks take turns, so that whatever disturbs the machine for a while disturbs 
 
 import statistics
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
-from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 
-from kdbench.profile.networks import find_networks, load_network
+from kdbench.profile.networks import find_networks, load_network, plan_data
+from kdbench.profile.sizes import file_sizes
 from kdbench.records.plan_file import PlanFile
-from kdbench.records.profiles import BATCHES, WEIGHTS, Profile, ProfiledNetwork, Timing
+from kdbench.records.profiles import BATCHES, Profile, ProfiledNetwork, Timing
 from kdbench.records.provenance import stamp
 from kdbench.records.store import Store
 from kdbench.training.memory import peak_memory
@@ -23,58 +24,69 @@ from kdbench.training.memory import peak_memory
 REPETITIONS = 50
 
 
-def profile_study(
+def profile_studies(
     store: Store,
-    plan: PlanFile,
+    plans: Sequence[PlanFile],
     device: str,
     threads: int = 1,
     log: Callable[[str], None] = lambda _: None,
-) -> Profile:
-    """Measure every network of a study's finished runs on a device, on the CPU with `threads`
-    threads. `log` gets a line before each step that takes long. Raises `NothingToProfile` where
-    there is none, and `CorruptRecord`."""
-    found = find_networks(store, plan)
+) -> list[Profile]:
+    """Measure every network of the finished runs of studies on a device, on the CPU with `threads`
+    threads; a profile for each study. The networks of all of them take turns, and one that
+    several studies have, as a common teacher, is measured once.
+
+    `log` gets a line before what takes long, and about what could not be had. Raises
+    `NothingToProfile` where a study has no network, and `CorruptRecord`.
+    """
+    found = [find_networks(store, plan) for plan in plans]
+    distinct = {n.size: (n, plan) for plan, ns in zip(plans, found, strict=True) for n in ns}
+    log(f"measuring {', '.join(n.name for n, _ in distinct.values())} ...")
     place = torch.device(device)
-    networks = [load_network(store, plan, network.run, place) for network in found]
-    assert plan.data is not None, "networks were built for its images"
+    networks = [load_network(store, plan, n.run, place) for n, plan in distinct.values()]
     timings: list[list[Timing]] = [[] for _ in networks]
     for batch in BATCHES:
-        names = ", ".join(network.name for network in found)
-        log(f"measuring {names} on batches of {batch} ...")
-        images = torch.randn(batch, *plan.data.shape, device=place)
-        images = images.contiguous(memory_format=torch.channels_last)
-        for collected, timing in zip(timings, take_turns(networks, images, threads), strict=True):
-            collected.append(timing)
-    profiled = tuple(
-        ProfiledNetwork(
-            network.name, network.role, network.rows, network.parameters, network.macs,
-            file_sizes(model), tuple(measured),
-        )
-        for network, model, measured in zip(found, networks, timings, strict=True)
-    )  # fmt: skip
+        shapes = [plan_data(plan).shape for _, plan in distinct.values()]
+        images = [torch.randn(batch, *shape, device=place) for shape in shapes]
+        for own, timing in zip(timings, take_turns(networks, images, threads), strict=True):
+            own.append(timing)
+    log("writing them in each format ...")
+    sizes = [
+        file_sizes(network, n.spec, plan_data(plan), log)
+        for network, (n, plan) in zip(networks, distinct.values(), strict=True)
+    ]
+    measured = dict(zip(distinct, zip(sizes, map(tuple, timings), strict=True), strict=True))
     origin = stamp(device)
     machine = origin["hardware"]
     if place.type == "cuda":
         machine = f"{torch.cuda.get_device_name(place)}, {machine}"
-    return Profile(
-        machine, device, threads, origin["versions"], origin["finished"], REPETITIONS, profiled
-    )
+    return [
+        Profile(
+            machine, device, threads, origin["versions"], origin["finished"], REPETITIONS,
+            tuple(
+                ProfiledNetwork(n.name, n.role, n.rows, n.parameters, n.macs, *measured[n.size])
+                for n in ns
+            ),
+        )
+        for ns in found
+    ]  # fmt: skip
 
 
-def take_turns(networks: Sequence[nn.Module], images: Tensor, threads: int) -> list[Timing]:
-    """The time and memory of each network for a batch of images on the device of both. In a turn
-    one forward is timed, after two that warm up."""
+def take_turns(
+    networks: Sequence[nn.Module], batches: Sequence[Tensor], threads: int
+) -> list[Timing]:
+    """The time and memory of each network for its batch of images, on the device of both. In a
+    turn one forward is timed, after two that warm up."""
     timers = [
         Timer("forward(images)", globals={"forward": _forward_of(n), "images": images},
               num_threads=threads)
-        for n in networks
+        for n, images in zip(networks, batches, strict=True)
     ]  # fmt: skip
     turns = [[timer.timeit(1).mean for timer in timers] for _ in range(REPETITIONS)]
     timings = []
-    for network, seconds in zip(networks, zip(*turns, strict=True), strict=True):
+    for network, images, seconds in zip(networks, batches, zip(*turns, strict=True), strict=True):
         low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
         forward = _forward_of(network)
-        peak = peak_memory(lambda run=forward: run(images), images.device)  # type: ignore[misc]
+        peak = peak_memory(partial(forward, images), images.device)
         timings.append(Timing(len(images), median, low, high, peak + _bytes_of(network)))
     return timings
 
@@ -90,9 +102,3 @@ def _forward_of(network: nn.Module) -> Callable[[Tensor], Tensor]:
 
 def _bytes_of(network: nn.Module) -> int:
     return sum(t.nbytes for t in (*network.parameters(), *network.buffers()))
-
-
-def file_sizes(network: nn.Module) -> dict[str, int]:
-    """The bytes of a network's file by format."""
-    tensors = {name: t.cpu().contiguous() for name, t in network.state_dict().items()}
-    return {WEIGHTS: len(save_tensors(tensors))}

@@ -11,8 +11,9 @@ from torch import nn
 from kdbench import models
 from kdbench.data import TrainingData
 from kdbench.errors import KdbenchError
-from kdbench.records.plan_file import PlanFile
+from kdbench.records.plan_file import PlanData, PlanFile
 from kdbench.records.profiles import ASSISTANT, STUDENT, TEACHER
+from kdbench.records.spec import RunSpec
 from kdbench.records.store import Store
 from kdbench.training.teachers import HEAD, load_student
 
@@ -23,14 +24,25 @@ class NothingToProfile(KdbenchError):
 
 @dataclass(frozen=True)
 class FoundNetwork:
-    """A network of a study: one run that made it, and the leaderboard's rows that did."""
+    """A network of a study: the spec of one run that made it, and the leaderboard's rows that
+    did."""
 
-    run: str
+    spec: RunSpec
     name: str
     role: str
     rows: tuple[tuple[str, str], ...]
     parameters: int
     macs: int
+
+    @property
+    def run(self) -> str:
+        """The id of the run."""
+        return self.spec.id
+
+    @property
+    def size(self) -> tuple[str, int, int]:
+        """What two networks have in common that cost the same."""
+        return self.name, self.parameters, self.macs
 
 
 def find_networks(store: Store, plan: PlanFile) -> list[FoundNetwork]:
@@ -50,7 +62,8 @@ def find_networks(store: Store, plan: PlanFile) -> list[FoundNetwork]:
         rows = found[key].rows if key in found else ()
         if row and row not in rows:
             rows = (*rows, row)
-        found[key] = FoundNetwork(found[key].run if key in found else run, name, role, rows, *size)
+        first = found[key].spec if key in found else spec
+        found[key] = FoundNetwork(first, name, role, rows, *size)
     of_rows = {network.name for network in found.values() if network.role != ASSISTANT}
     networks = [n for n in found.values() if n.role != ASSISTANT or n.name not in of_rows]
     if not any(network.role == STUDENT for network in networks):
@@ -80,27 +93,30 @@ def _has_head(store: Store, run: str) -> bool:
 
 
 def load_network(store: Store, plan: PlanFile, run: str, device: torch.device) -> nn.Module:
-    """The network of a finished run on a device.
-
-    Reads no image: the plan says how large they are. Raises `NothingToProfile` where it does not,
-    and as `load_student` does.
-    """
-    if plan.data is None or not plan.data.shape:
-        raise NothingToProfile(
-            f"the plan of study '{plan.study}' is of an earlier version of kdbench and does not "
-            f"say how large its images are: `kdbench study {plan.study}` writes it anew"
-        )
-    part = plan.data
+    """The network of a finished run on a device. Reads no image. Raises as `plan_data` and
+    `load_student` do."""
+    part = plan_data(plan)
+    channels = part.shape[0]
     data = TrainingData(
         part.name,
         torch.empty(0, *part.shape, dtype=torch.uint8),
         torch.empty(part.images, dtype=torch.int64),
         part.classes,
         255,
-        (0.0,) * part.shape[0],
-        (1.0,) * part.shape[0],
+        (0.0,) * channels,
+        (1.0,) * channels,
         part.checksum,
     )
     result = store.record(run).result or {}
     which = plan.selection if result.get("best") else "last"
     return models.to_device(load_student(store, run, which, data), device)
+
+
+def plan_data(plan: PlanFile) -> PlanData:
+    """The data of a study. Raises `NothingToProfile` where its plan does not describe them."""
+    if plan.data is None or not plan.data.shape:
+        raise NothingToProfile(
+            f"the plan of study '{plan.study}' is of an earlier version of kdbench and does not "
+            f"say how large its images are: `kdbench study {plan.study}` writes it anew"
+        )
+    return plan.data

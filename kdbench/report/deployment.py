@@ -2,19 +2,21 @@
 it costs on the machine that the study was profiled on."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from kdbench.records.profiles import TEACHER, WEIGHTS, ProfiledNetwork
+from kdbench.records.profiles import TEACHER, WEIGHTS, Profile, ProfiledNetwork
 from kdbench.report.data.report_data import ReportData
 from kdbench.report.leaderboard import Leaderboard
 from kdbench.report.pareto import on_front
 from kdbench.report.rows import primary_lines
 
 MEGABYTE = 1e6
+#: The order of the formats, the simplest first.
+FORMATS = (WEIGHTS, "torch", "onnx", "int8")
 
 Row = Mapping[Any, Any]
 
@@ -43,46 +45,116 @@ class Deployable:
         return self.network.sizes[WEIGHTS] / MEGABYTE
 
 
-def deployable_networks(board: Leaderboard, data: ReportData) -> list[Deployable]:
-    """The profiled networks, the fastest first; none where the study was not profiled."""
+@dataclass(frozen=True)
+class Deployment:
+    """What the table and the figures are made from: the networks, the fastest first, and the
+    `profile` that says where they were measured (its networks are those of one study).
+
+    `column` is that of the score in their rows, `words` and `score` what it is called; `unknown`
+    are the methods of which no network was measured.
+    """
+
+    name: str
+    title: str
+    profile: Profile
+    networks: tuple[Deployable, ...]
+    column: str
+    words: str
+    score: str
+    reference: str
+    level: float
+    unknown: tuple[str, ...]
+
+    @property
+    def formats(self) -> list[str]:
+        """The formats in which the size of any network is known."""
+        known = {name for item in self.networks for name in item.network.sizes}
+        return [name for name in FORMATS if name in known]
+
+
+def deployment_of(board: Leaderboard, data: ReportData) -> Deployment | None:
+    """What one would deploy of a study; None where it was not profiled."""
+    return _deployment(board.study, board.title, [(board, data)])
+
+
+def pooled_deployment(
+    name: str, boards: Mapping[str, Leaderboard], settings: Mapping[str, ReportData]
+) -> Deployment | None:
+    """What one would deploy of several studies; None unless they have the same data and were
+    profiled together, so that their networks can be compared."""
+    parts = [(boards[setting], data) for setting, data in settings.items()]
+    profiles = [data.profile for _, data in parts]
+    together = {(p.machine, p.device, p.threads, p.date) if p else None for p in profiles}
+    same = {data.plan.data.checksum if data.plan.data else None for _, data in parts}
+    return _deployment(name, name, parts) if len(together) == len(same) == 1 else None
+
+
+def _deployment(
+    name: str, title: str, parts: Sequence[tuple[Leaderboard, ReportData]]
+) -> Deployment | None:
+    board, data = parts[0]
+    if data.profile is None:
+        return None
+    networks = {
+        (item.network.name, item.network.role): item for part in parts for item in _networks(*part)
+    }
+    return Deployment(
+        name,
+        title,
+        data.profile,
+        tuple(sorted(networks.values(), key=lambda item: (item.milliseconds, item.network.name))),
+        board.measure.column,
+        board.measure.words,
+        board.score,
+        board.reference,
+        board.family.analysis.level,
+        tuple(dict.fromkeys(label for part in parts for label in _unknown(*part))),
+    )
+
+
+def _networks(board: Leaderboard, data: ReportData) -> Iterator[Deployable]:
     score = board.measure.column
     teachers = board.table[board.table["row"] == TEACHER]
     lines = pd.concat([primary_lines(board.table), teachers]).dropna(subset=[score])
     rows = lines.sort_values(score, ascending=False, kind="stable").to_dict("records")
-    found = []
     for network in data.profile.networks if data.profile else ():
         own = [row for row in rows if (row["method"], row["row"]) in network.rows]
         methods = tuple(row["method"] for row in own if row["best"] or row is own[0])
         if network.role == TEACHER:
             trained = data.runs.loc[data.runs["row"] == TEACHER, "method"]
             methods = tuple(trained.dropna().unique())
-        found.append(Deployable(network, tuple(own), methods))
-    return sorted(found, key=lambda item: (item.milliseconds, item.network.name))
+        yield Deployable(network, tuple(own), methods)
 
 
-def deployment_table(board: Leaderboard, networks: Sequence[Deployable]) -> pd.DataFrame:
+def _unknown(board: Leaderboard, data: ReportData) -> Iterator[str]:
+    profiled = {row for network in data.profile.networks for row in network.rows}  # type: ignore
+    for row in primary_lines(board.table).to_dict("records"):
+        if row["n"] > 0 and (row["method"], row["row"]) not in profiled:
+            yield row["method"]
+
+
+def deployment_table(deployment: Deployment) -> pd.DataFrame:
     """The networks with all digits, in their order."""
-    fast = _front(board, networks, "milliseconds")
-    small = _front(board, networks, "megabytes")
+    fast, small = (_front(deployment, cost) for cost in ("milliseconds", "megabytes"))
     rows = [
-        _values(board, item) | {"latency front": item in fast, "size front": item in small}
-        for item in networks
+        _values(deployment, item) | {"latency front": item in fast, "size front": item in small}
+        for item in deployment.networks
     ]
     return pd.DataFrame(rows)
 
 
-def _front(board: Leaderboard, networks: Sequence[Deployable], cost: str) -> list[Deployable]:
+def _front(deployment: Deployment, cost: str) -> list[Deployable]:
     """The networks of which no other scores as high at as little cost."""
-    scored = [item for item in networks if item.rows]
-    points = [(getattr(item, cost), item.rows[0][board.measure.column]) for item in scored]
+    scored = [item for item in deployment.networks if item.rows]
+    points = [(getattr(item, cost), item.rows[0][deployment.column]) for item in scored]
     return [item for item, strong in zip(scored, on_front(points), strict=True) if strong]
 
 
-def _values(board: Leaderboard, item: Deployable) -> dict[str, Any]:
+def _values(deployment: Deployment, item: Deployable) -> dict[str, Any]:
     network, best = item.network, item.rows[0] if item.rows else {}
     estimates = [
         f"{name}{part}"
-        for name in (board.measure.column, "difference")
+        for name in (deployment.column, "difference")
         for part in ("", "_low", "_high")
     ]
     values = {
@@ -92,7 +164,7 @@ def _values(board: Leaderboard, item: Deployable) -> dict[str, Any]:
         **{name: best.get(name, math.nan) for name in estimates},
         "parameters": network.parameters,
         "macs": network.macs,
-        **{f"{name} bytes": size for name, size in network.sizes.items()},
+        **{f"{name} bytes": network.sizes.get(name) for name in deployment.formats},
     }
     for t in network.timings:
         values |= {

@@ -9,6 +9,7 @@ from kdbench.errors import KdbenchError
 from kdbench.records.measures import MEASURES
 from kdbench.records.plan_file import PlanFile
 from kdbench.report.data.report_data import ReportData
+from kdbench.report.deployment import Deployment, pooled_deployment
 from kdbench.report.rows import TableRow, in_family, primary_rows, table_rows
 from kdbench.report.write import leaderboard_of
 from kdbench.stats import (
@@ -32,7 +33,8 @@ class PooledTable:
 
     `means` are the methods' mean scores over the settings (percentage points; NaN where
     one is missing), `digests` say what each setting was made from; methods in `not_pooled`
-    are not in the family of every setting.
+    are not in the family of every setting. `deployment` is what one would deploy, where the
+    settings are students on the same data that were profiled together.
     """
 
     name: str
@@ -43,6 +45,7 @@ class PooledTable:
     best: BestSet
     means: Mapping[str, float]
     not_pooled: tuple[str, ...]
+    deployment: Deployment | None = None
 
     @property
     def analysis(self) -> Analysis:
@@ -104,6 +107,7 @@ def pool_settings(
         best_set_pooled(compared, list(settings), shared, widest, images),
         means,
         tuple(not_pooled),
+        pooled_deployment(name, boards, settings),
     )
 
 

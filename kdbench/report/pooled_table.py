@@ -11,8 +11,9 @@ import pandas as pd
 
 from kdbench.records.files import atomic_write
 from kdbench.report.data.report_data import FORMAT, STUDY
+from kdbench.report.figures import draw_tradeoffs
 from kdbench.report.pooled import PooledTable
-from kdbench.report.write import document_files, leaderboard_csv
+from kdbench.report.write import deployment_files, document_files, leaderboard_csv
 from kdbench.report.writers.cells import MISSING, Cell, Document, Grid, interval_cell, p_text
 from kdbench.stats import Pooled, PooledFamily, Verdict
 
@@ -188,6 +189,7 @@ def pooled_files(table: PooledTable) -> dict[str, bytes]:
     return {
         "leaderboard.csv": leaderboard_csv(pooled_frame(table), document.digest),
         **document_files(document),
+        **deployment_files(table.deployment, document.digest),
     }
 
 
@@ -197,6 +199,9 @@ def write_pooled(table: PooledTable, folder: Path, places: Mapping[str, str]) ->
     shared = table.family.shared
     study = {"format": FORMAT, "name": table.name, "pooled": dict(places), "shared": shared}
     contents = pooled_files(table) | {STUDY: (json.dumps(study, indent=1) + "\n").encode()}
+    if table.deployment:
+        drawn = draw_tradeoffs(table.deployment)
+        contents |= {f"figures/{name}": content for name, content in drawn.files().items()}
     for name, content in contents.items():
         atomic_write(folder / name, content)
     return tuple(folder / name for name in contents)

@@ -9,7 +9,7 @@ from kdbench.records.bounded import inside
 from kdbench.records.files import atomic_write
 from kdbench.report.data.formulas import escape_formulas
 from kdbench.report.data.report_data import ReportData
-from kdbench.report.deployment import deployable_networks, deployment_table
+from kdbench.report.deployment import Deployment, deployment_of, deployment_table
 from kdbench.report.figures import draw_figures
 from kdbench.report.leaderboard import Leaderboard, build_leaderboard
 from kdbench.report.page import render_page
@@ -33,17 +33,13 @@ FROM_RECORDS = Sentence(
 def text_files(board: Leaderboard, data: ReportData) -> dict[str, bytes]:
     """The formats that are text without drawings, by file name."""
     document = leaderboard_document(board, data.digest)
-    contents = {
+    return {
         "leaderboard.csv": leaderboard_csv(board.table, data.digest),
         **document_files(document),
+        **deployment_files(deployment_of(board, data), data.digest),
         "references.bib": to_bibtex(data.plan).encode(),
         "methods.tex": paragraph(board, data.plan).encode(),
     }
-    if deployment := deployment_document(board, data):
-        table = deployment_table(board, deployable_networks(board, data))
-        contents["deployment.csv"] = leaderboard_csv(table, data.digest)
-        contents["deployment.md"] = to_markdown(deployment).encode()
-    return contents
 
 
 def write_report(data: ReportData, folder: Path) -> tuple[Leaderboard, tuple[Path, ...]]:
@@ -76,6 +72,16 @@ def document_files(document: Document) -> dict[str, bytes]:
     return {
         "leaderboard.md": to_markdown(document).encode(),
         "leaderboard.tex": to_latex(document).encode(),
+    }
+
+
+def deployment_files(deployment: Deployment | None, digest: str) -> dict[str, bytes]:
+    """The table of what one would deploy by file name; none where nothing was profiled."""
+    if deployment is None:
+        return {}
+    return {
+        "deployment.csv": leaderboard_csv(deployment_table(deployment), digest),
+        "deployment.md": to_markdown(deployment_document(deployment, digest)).encode(),
     }
 
 

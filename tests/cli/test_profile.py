@@ -1,6 +1,7 @@
 """`kdbench profile`: the networks of a study that has run, measured on this machine."""
 
 import shutil
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,8 +12,11 @@ from support.command_line import output, refused
 from torch import nn
 
 from kdbench import models
-from kdbench.profile import measure
+from kdbench.profile import measure, sizes
+from kdbench.profile.networks import load_network
+from kdbench.records.plan_file import PlanData, PlanFile
 from kdbench.records.profiles import profile_path, read_profile
+from kdbench.records.spec import RunSpec
 from kdbench.records.store import Store
 from kdbench.report.data import collect
 from kdbench.report.data.report_data import load
@@ -27,6 +31,7 @@ def root(tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
     monkeypatch.setattr(collect, "sync_study", not_asked)
     monkeypatch.setattr(measure, "REPETITIONS", 3)
+    monkeypatch.setattr(sizes, "PROGRAMS", sizes.PROGRAMS[:1])
     shutil.copytree(tiny_root, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
@@ -59,13 +64,43 @@ def test_a_study_is_profiled_into_its_record_and_its_report(root: Path) -> None:
     assert "1 thread" in text
 
 
-def test_the_size_is_that_of_the_file(root: Path, tmp_path: Path) -> None:
-    network = models.build("digits-cnn-small", (1, 8, 8), 10)
-    sizes = measure.file_sizes(network)
+def small_network(root: Path) -> tuple[nn.Module, RunSpec, PlanData]:
+    store = Store(root)
+    plan = PlanFile.load(store.plan_path("tiny"))
+    assert plan
+    assert plan.data
+    run = next(iter(plan.rows[0].runs.values()))
+    spec = store.record(run).spec()
+    assert spec
+    return load_network(store, plan, run, torch.device("cpu")), spec, plan.data
+
+
+def test_the_size_is_that_of_the_file(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, spec, data = small_network(root)
+    monkeypatch.setattr(sizes, "PROGRAMS", ("torch", "onnx"))
+    found = sizes.file_sizes(network, spec, data, print)
     path = tmp_path / "weights.safetensors"
     save_file(network.state_dict(), path)
-    assert sizes["safetensors"] == path.stat().st_size
+    assert found["safetensors"] == path.stat().st_size
     assert set(load_file(path)) == set(network.state_dict())
+    # A program holds its weights as well, and 8 bits are a quarter of 32.
+    weights = sum(p.nbytes for p in network.parameters())
+    assert {"torch", "onnx", "int8"} <= set(found)
+    assert min(found["torch"], found["onnx"]) > weights
+    assert weights / 4 < found["int8"]
+
+
+def test_a_format_whose_packages_are_missing_is_left_out(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr(sizes, "PROGRAMS", ("onnx",))
+    lines: list[str] = []
+    assert set(sizes.file_sizes(*small_network(root), lines.append)) == {"safetensors"}
+    (line,) = lines
+    assert 'pip install "kdbench[onnx]"' in line
 
 
 class Witness(nn.Module):
@@ -86,7 +121,7 @@ def test_networks_take_turns_after_warming_up(monkeypatch: pytest.MonkeyPatch) -
     calls: list[tuple[str, int]] = []
     networks = [Witness("a", calls), Witness("b", calls)]
     before = torch.get_num_threads()
-    timings = measure.take_turns(networks, torch.zeros(5, 4), threads=2)
+    timings = measure.take_turns(networks, [torch.zeros(5, 4)] * 2, threads=2)
     timed = calls[: 3 * 2 * 3]
     assert [name for name, _ in timed] == 3 * [*3 * ["a"], *3 * ["b"]]  # two forwards warm up
     assert {threads for _, threads in timed} == {2}

@@ -10,12 +10,16 @@ from hypothesis import strategies as st
 from support.fake_profile import fake_profile, network, profile
 from support.fake_study import RIGHT
 
+from kdbench.records.files import atomic_write
 from kdbench.report.check import check_report, data_differences
 from kdbench.report.data.report_data import UnreadableReport, load
-from kdbench.report.deployment import deployable_networks, deployment_table
+from kdbench.report.deployment import deployment_of, deployment_table
 from kdbench.report.figures import PREPARE, draw_figures
+from kdbench.report.figures.deployment import latency_tradeoff
 from kdbench.report.page import render_page
 from kdbench.report.pareto import front_line, on_front
+from kdbench.report.pooled import pool_settings
+from kdbench.report.pooled_table import write_pooled
 from kdbench.report.write import leaderboard_of, text_files, write_report
 from kdbench.report.writers.deployment import deployment_document, digits
 
@@ -45,7 +49,7 @@ def folder(profiled, tmp_path_factory):
 
 
 def test_each_network_stands_once_with_the_methods_that_train_it_best(board, profiled):
-    table = deployment_table(board, deployable_networks(board, profiled)).set_index("network")
+    table = deployment_table(deployment_of(board, profiled)).set_index("network")
     assert list(table.index) == [
         "small",
         "small + dml head",
@@ -65,7 +69,7 @@ def test_each_network_stands_once_with_the_methods_that_train_it_best(board, pro
 
 
 def test_the_gain_over_plain_training_is_the_leaderboard_s(board, profiled):
-    table = deployment_table(board, deployable_networks(board, profiled)).set_index("network")
+    table = deployment_table(deployment_of(board, profiled)).set_index("network")
     kd, ce = RIGHT["kd", "tuned"], RIGHT["ce", "only"]
     gain = sum(kd) / len(kd) - sum(ce) / len(ce)
     assert table.loc["small", "difference"] == pytest.approx(gain / 10)
@@ -73,7 +77,7 @@ def test_the_gain_over_plain_training_is_the_leaderboard_s(board, profiled):
 
 
 def test_measured_numbers_are_marked_and_in_their_units(board, profiled):
-    table = deployment_table(board, deployable_networks(board, profiled))
+    table = deployment_table(deployment_of(board, profiled))
     small = table.set_index("network").loc["small"]
     assert small["latency at batch 1 in ms (measured)"] == pytest.approx(0.5)
     assert small["latency at batch 1 in ms, third quartile (measured)"] == pytest.approx(0.6)
@@ -85,14 +89,14 @@ def test_measured_numbers_are_marked_and_in_their_units(board, profiled):
 
 
 def test_a_network_that_another_beats_in_both_is_not_on_the_front(board, profiled):
-    table = deployment_table(board, deployable_networks(board, profiled)).set_index("network")
+    table = deployment_table(deployment_of(board, profiled)).set_index("network")
     for front in ("latency front", "size front"):
         assert table.index[table[front]].tolist() == ["small", "large"], front
 
 
 def test_a_method_that_was_not_profiled_is_named(board, report_data):
     data = replace(report_data, profile=profile(network("small", "student", ROWS[:3], 1.0, 10)))
-    text = " ".join(deployment_document(board, data).captions)
+    text = " ".join(deployment_document(deployment_of(board, data), "").captions)
     assert "Not profiled yet: " in text
     assert all(label in text for label in ("dml", "kd-tutorial", "at"))
     assert "`kdbench profile fake_study`" in text
@@ -100,7 +104,7 @@ def test_a_method_that_was_not_profiled_is_named(board, report_data):
 
 def test_a_study_without_a_score_still_shows_its_networks(profiled):
     none = replace(profiled, runs=profiled.runs.assign(state="missing", accuracy=float("nan")))
-    document = deployment_document(leaderboard_of(none), none)
+    document = deployment_document(deployment_of(leaderboard_of(none), none), "")
     assert "small" in {row[0].text for row in document.grid.rows}
     assert document.answer == ""
 
@@ -177,6 +181,63 @@ def test_the_page_has_the_table_and_its_files(board, profiled, report_data):
     without = render_page(board, report_data, drawn)
     assert "What you would deploy" not in without
     assert not any(f'href="{name}"' in without for name in FILES)
+
+
+# -- several students
+
+
+@pytest.fixture(scope="module")
+def students(profiled):
+    """Two studies of one teacher, profiled together; the other student is better and slower."""
+    runs = profiled.runs.copy()
+    own = (runs["row"] != "teacher") & runs["accuracy"].notna()
+    runs.loc[own, "accuracy"] += 0.02
+    other = profile(
+        network("large", "teacher", [("teacher", "teacher")], 4.0, 400_000, 5000),
+        network("middle", "student", ROWS, 1.5, 120_000),
+    )
+    plan = replace(profiled.plan, study="other")
+    return {
+        "fake_study": profiled,
+        "other": replace(profiled, plan=plan, runs=runs, profile=other),
+    }
+
+
+def test_students_that_were_profiled_together_stand_on_one_front(students):
+    deployment = pool_settings("both", students).deployment
+    table = deployment_table(deployment).set_index("network")
+    assert table.index[table["role"] == "teacher"].tolist() == ["large"]
+    assert table.index[table["latency front"]].tolist() == ["small", "middle", "large"]
+    small, middle = (table.loc[name, "accuracy"] for name in ("small", "middle"))
+    assert middle == pytest.approx(small + 2)
+    # Each against the reference of its own study, whose students are the same.
+    assert table.loc["middle", "difference"] == pytest.approx(table.loc["small", "difference"])
+    points = {p.label for p in latency_tradeoff(deployment).points}
+    assert {"small, kd", "small, ce", "middle, kd", "middle, ce", "large (teacher)"} <= points
+
+
+def test_studies_that_were_not_profiled_together_are_not_compared(students, report_data):
+    later = replace(students["other"].profile, date="2026-01-03T03:04:05+00:00")
+    data = replace(students["other"].plan.data, checksum="d" * 64)
+    plan = replace(students["other"].plan, data=data)
+    for change in ({"profile": later}, {"profile": None}, {"plan": plan}):
+        others = {**students, "other": replace(students["other"], **change)}
+        assert pool_settings("both", others).deployment is None
+    assert pool_settings("both", {"a": report_data, "b": report_data}).deployment is None
+
+
+def test_a_pooled_report_has_the_table_and_is_checked(students, tmp_path):
+    for name, data in students.items():
+        for file, content in data.files().items():
+            atomic_write(tmp_path / name / file, content)
+    folder = tmp_path / "both"
+    write_pooled(pool_settings("both", students), folder, {s: f"../{s}" for s in students})
+    assert {"latency.png", "size.pdf"} <= {path.name for path in (folder / "figures").iterdir()}
+    assert check_report(folder) == []
+    text = (folder / "deployment.md").read_text()
+    assert "| middle |" in text
+    (folder / "deployment.md").write_text(text.replace("| middle |", "| medium |"))
+    assert check_report(folder)
 
 
 # -- the figures

@@ -8,6 +8,7 @@ Matplotlib is imported only when something is drawn.
 from collections.abc import Callable, Mapping
 
 from kdbench.report.data.report_data import ReportData
+from kdbench.report.deployment import Deployment
 from kdbench.report.figures import (
     budget,
     confusion,
@@ -23,7 +24,7 @@ from kdbench.report.figures.render import Drawn, Picture, render_picture
 from kdbench.report.figures.style import styled
 from kdbench.report.leaderboard import Leaderboard
 
-__all__ = ["PREPARE", "Drawn", "Picture", "draw_figures"]
+__all__ = ["PREPARE", "Drawn", "Picture", "draw_figures", "draw_tradeoffs"]
 
 PREPARE: Mapping[str, Callable[[Leaderboard, ReportData], Picture | None]] = {
     "forest": forest.prepare,
@@ -42,7 +43,16 @@ PREPARE: Mapping[str, Callable[[Leaderboard, ReportData], Picture | None]] = {
 
 def draw_figures(board: Leaderboard, data: ReportData) -> Drawn:
     """Draw every figure that has something to show. Equal numbers give equal bytes."""
-    prepared = {name: prepare(board, data) for name, prepare in PREPARE.items()}
+    return _drawn({name: prepare(board, data) for name, prepare in PREPARE.items()})
+
+
+def draw_tradeoffs(networks: Deployment) -> Drawn:
+    """Draw the figures of what one would deploy of several studies."""
+    latency, size = deployment.latency_tradeoff(networks), deployment.size_tradeoff(networks)
+    return _drawn({"latency": latency, "size": size})
+
+
+def _drawn(prepared: Mapping[str, Picture | None]) -> Drawn:
     pictures = {name: picture for name, picture in prepared.items() if picture is not None}
     with styled():
         rendered = {name: render_picture(name, picture) for name, picture in pictures.items()}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from kdbench.records.profiles import TEACHER, WEIGHTS
 from kdbench.report.data.report_data import ReportData
-from kdbench.report.deployment import Deployable, Row, deployable_networks
+from kdbench.report.deployment import Deployable, Deployment, Row, deployment_of
 from kdbench.report.figures.scatter import Point, draw_points, mark_front
 from kdbench.report.figures.style import WIDTH
 from kdbench.report.leaderboard import Leaderboard
@@ -21,7 +21,7 @@ NAME_LENGTH = 40
 
 
 @dataclass(frozen=True)
-class Deployment:
+class Tradeoff:
     """`points`: what a network costs against its score; those on the Pareto front are `strong`.
     `teacher` is the label of the teacher's point, `cost` the label of the x axis, and `words` say
     what it is."""
@@ -56,39 +56,48 @@ class Deployment:
         draw_points(figure, self.points, self.teacher, labels, front, longest=NAME_LENGTH)
 
 
-def prepare_latency(board: Leaderboard, data: ReportData) -> Deployment | None:
+def prepare_latency(board: Leaderboard, data: ReportData) -> Tradeoff | None:
     """The score against the latency of one image, if at least two rows were profiled."""
-    if data.profile is None:
-        return None
-    threads = count(data.profile.threads, "thread")
-    words = (
-        f"the latency of one image on {data.profile.machine} ({data.profile.device}, {threads}; "
-        "median and quartiles)"
-    )
-    return _prepare(board, data, "latency of one image in ms (measured)", words)
+    deployment = deployment_of(board, data)
+    return latency_tradeoff(deployment) if deployment else None
 
 
-def prepare_size(board: Leaderboard, data: ReportData) -> Deployment | None:
+def prepare_size(board: Leaderboard, data: ReportData) -> Tradeoff | None:
     """The score against the size on disk, if at least two rows were profiled."""
+    deployment = deployment_of(board, data)
+    return size_tradeoff(deployment) if deployment else None
+
+
+def latency_tradeoff(deployment: Deployment) -> Tradeoff | None:
+    """The score against the latency of one image, for two points at least."""
+    profile = deployment.profile
+    words = (
+        f"the latency of one image on {profile.machine} ({profile.device}, "
+        f"{count(profile.threads, 'thread')}; median and quartiles)"
+    )
+    return _tradeoff(deployment, "latency of one image in ms (measured)", words)
+
+
+def size_tradeoff(deployment: Deployment) -> Tradeoff | None:
+    """The score against the size on disk, for two points at least."""
     words = f"the size of the weights on disk ({WEIGHTS})"
-    return _prepare(board, data, "size of the weights on disk in MB", words, size=True)
+    return _tradeoff(deployment, "size of the weights on disk in MB", words, size=True)
 
 
-def _prepare(
-    board: Leaderboard, data: ReportData, cost: str, words: str, size: bool = False
-) -> Deployment | None:
+def _tradeoff(deployment: Deployment, cost: str, words: str, size: bool = False) -> Tradeoff | None:
     points, teacher = [], ""
-    for item in deployable_networks(board, data):
+    for item in deployment.networks:
         for row in item.rows:
-            if row is item.rows[0] or row["method"] == board.reference:
-                points.append(_point(item, row, board.measure.column, size))
+            if row is item.rows[0] or row["method"] == deployment.reference:
+                points.append(_point(item, row, deployment.column, size))
                 if row["row"] == TEACHER:
                     teacher = points[-1].label
     if len(points) < 2:
         return None
-    level = board.family.analysis.level
-    marked = mark_front(points)
-    return Deployment(marked, teacher, cost, words, board.score, board.reference, level)
+    return Tradeoff(
+        mark_front(points), teacher, cost, words,
+        deployment.score, deployment.reference, deployment.level,
+    )  # fmt: skip
 
 
 def _point(item: Deployable, row: Row, score: str, size: bool) -> Point:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from kdbench.records.titles import title_of
 from kdbench.report.data.report_data import ReportData
+from kdbench.report.deployment import deployment_of
 from kdbench.report.figures.render import Drawn
 from kdbench.report.figures.style import marks_of, short
 from kdbench.report.leaderboard import Leaderboard
@@ -53,7 +54,7 @@ def render_page(board: Leaderboard, data: ReportData, drawn: Drawn) -> str:
     captions and notes. Equal input gives equal text."""
     script = Markup("").join(map(file_text, SCRIPTS))
     details = row_details(board, data)
-    deployment = deployment_document(board, data)
+    deployment = deployment_of(board, data)
     # The row and the label stand beside the method's display name.
     columns = sorted(
         (c for c in shown_columns(board) if c.name != "row"),
@@ -71,7 +72,7 @@ def render_page(board: Leaderboard, data: ReportData, drawn: Drawn) -> str:
         pairs=pairs_of(board, data),
         pair_numbers=pair_numbers(board, data, [row.name for row in details]),
         classes=class_table(board, data),
-        deployment=deployment,
+        deployment=deployment and deployment_document(deployment, data.digest),
         measure=accuracy_shown(data.curves),
         curves=run_curves(data.curves),
         figures=[(name, Markup(svg), drawn.titles[name]) for name, svg in drawn.svg.items()],

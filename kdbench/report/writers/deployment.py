@@ -1,24 +1,21 @@
 """The table of what one would deploy, as cells and words."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
 from kdbench.records.profiles import BATCHES, STUDENT, TEACHER, WEIGHTS
-from kdbench.report.data.report_data import ReportData
 from kdbench.report.deployment import (
     MEGABYTE,
     Deployable,
-    deployable_networks,
+    Deployment,
     deployment_table,
     latency,
     memory,
     throughput,
 )
-from kdbench.report.leaderboard import Leaderboard
-from kdbench.report.rows import primary_lines
 from kdbench.report.text.context import count, percent
 from kdbench.report.writers.cells import MISSING, Cell, Document, Grid, interval_cell
 
@@ -26,24 +23,20 @@ from kdbench.report.writers.cells import MISSING, Cell, Document, Grid, interval
 NAMED = 3
 
 
-def deployment_document(board: Leaderboard, data: ReportData) -> Document | None:
-    """The table with its words; None where the study was not profiled."""
-    networks = deployable_networks(board, data)
-    if not networks:
-        return None
-    table = deployment_table(board, networks)
-    formats = dict.fromkeys(name for item in networks for name in item.network.sizes)
-    level = percent(board.family.analysis.level)
+def deployment_document(deployment: Deployment, digest: str) -> Document:
+    """The table with its words. `digest` says what the scores were made from."""
+    networks, table = deployment.networks, deployment_table(deployment)
+    level = percent(deployment.level)
     headers = (
-        "network", "trained with", f"{board.measure.words} [{level}]",
-        f"Δ {board.reference} [{level}]", "parameters", "multiply-adds",
-        *(f"{name}, MB" for name in formats),
+        "network", "trained with", f"{deployment.words} [{level}]",
+        f"Δ {deployment.reference} [{level}]", "parameters", "multiply-adds",
+        *(f"{name}, MB" for name in deployment.formats),
         *(f"latency at batch {batch}, ms (measured)" for batch in BATCHES),
         f"images/s at batch {BATCHES[-1]} (measured)",
         f"peak memory at batch {BATCHES[0]}, MB (measured)",
     )  # fmt: skip
     rows = tuple(
-        _cells(board, item, row, tuple(formats))
+        _cells(deployment, item, row)
         for item, row in zip(networks, table.to_dict("records"), strict=True)
     )
     grid = Grid(
@@ -53,23 +46,22 @@ def deployment_document(board: Leaderboard, data: ReportData) -> Document | None
         tuple(item.network.role for item in networks),
     )
     return Document(
-        name=f"{board.study}-deployment",
-        title=f"{board.title}: what you would deploy",
+        name=f"{deployment.name}-deployment",
+        title=f"{deployment.title}: what you would deploy",
         question="",
-        headline=f"{board.score} in %, each network once, the fastest first.",
+        headline=f"{deployment.score} in %, each network once, the fastest first.",
         grid=grid,
-        captions=tuple(_captions(board, data, networks)),
+        captions=tuple(_captions(deployment)),
         notes=(),
-        digest=data.digest,
-        answer=_answer(board, networks, table),
+        digest=digest,
+        answer=_answer(deployment, table),
     )
 
 
 def _cells(
-    board: Leaderboard,
+    deployment: Deployment,
     item: Deployable,
     row: Mapping[Any, Any],
-    formats: Sequence[str],
 ) -> tuple[Cell, ...]:
     network, methods = item.network, item.methods
     more = f" and {len(methods) - NAMED} more" if len(methods) > NAMED else ""
@@ -93,11 +85,11 @@ def _cells(
     return (
         Cell(network.name if network.role == STUDENT else f"{network.name} ({network.role})"),
         Cell((", ".join(methods[:NAMED]) + more) or MISSING),
-        estimate(board.measure.column, signed=False),
+        estimate(deployment.column, signed=False),
         estimate("difference", signed=True),
         Cell(f"{network.parameters:,}", number=True),
         Cell(f"{network.macs:,}", number=True),
-        *map(size, formats),
+        *map(size, deployment.formats),
         *map(timing, BATCHES),
         Cell(digits(row[throughput(BATCHES[-1])]), number=True),
         Cell(digits(row[memory(BATCHES[0])]), number=True),
@@ -112,12 +104,12 @@ def digits(value: float, significant: int = 3) -> str:
 # -- its words
 
 
-def _answer(board: Leaderboard, networks: Sequence[Deployable], table: pd.DataFrame) -> str:
+def _answer(deployment: Deployment, table: pd.DataFrame) -> str:
     """The networks of which no other scores as high in as little time, the fastest first."""
     parts = []
-    for item, front in zip(networks, table["latency front"], strict=True):
+    for item, front in zip(deployment.networks, table["latency front"], strict=True):
         if front:
-            score = item.rows[0][board.measure.column]
+            score = item.rows[0][deployment.column]
             name = f"{item.network.name} trained with {item.methods[0]}"
             if item.network.role == TEACHER:
                 name = f"the teacher {item.network.name}"
@@ -129,28 +121,22 @@ def _answer(board: Leaderboard, networks: Sequence[Deployable], table: pd.DataFr
     return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
-def _captions(
-    board: Leaderboard, data: ReportData, networks: Sequence[Deployable]
-) -> Sequence[str]:
-    profile = data.profile
-    assert profile is not None, "the networks are those of the profile"
-    captions = [
+def _captions(deployment: Deployment) -> Iterable[str]:
+    profile = deployment.profile
+    yield (
         f"Measured on {profile.machine}, device {profile.device}, "
         f"{count(profile.threads, 'thread')}, with torch {profile.versions.get('torch', '?')}, on "
         f"{profile.date[:10]}: the median [quartiles] of {profile.repetitions} turns that the "
         f"networks took after warming up, on normalised images. Images/s are those of batches of "
-        f"{BATCHES[-1]}; peak memory is that of the weights and of what one forward has alive.",
+        f"{BATCHES[-1]}; peak memory is that of the weights and of what one forward has alive."
+    )
+    yield (
         "Trained with: the method with the highest mean, whose score is shown, and those that "
-        "the leaderboard does not tell apart from the best.",
-        "Bold: no other network here scores as high and is as fast (latency) or as small (size).",
-    ]
-    profiled = {row for item in networks for row in item.network.rows}
-    lines = primary_lines(board.table)
-    rows = lines[lines["n"] > 0].to_dict("records")
-    missing = [row["method"] for row in rows if (row["method"], row["row"]) not in profiled]
-    if missing:
-        captions.append(
-            f"Not profiled yet: {', '.join(missing)}. `kdbench profile {board.study}` measures "
-            "again."
+        "the leaderboard does not tell apart from the best."
+    )
+    yield "Bold: no other network here scores as high and is as fast (latency) or as small (size)."
+    if deployment.unknown:
+        yield (
+            f"Not profiled yet: {', '.join(deployment.unknown)}. `kdbench profile "
+            f"{deployment.name}` measures again."
         )
-    return captions
