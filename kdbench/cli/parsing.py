@@ -8,10 +8,20 @@ from kdbench.cli.app import UsageError
 
 def parse_labels(text: str) -> tuple[str, ...]:
     """`kd,rkd` as labels. Raises `UsageError` where a label is empty."""
-    labels = tuple(part.strip() for part in text.split(",")) if text else ()
-    if "" in labels:
-        raise UsageError(f"--only {text}: write labels with commas between, as in kd,rkd")
-    return labels
+    return _parts(text, f"--only {text}: write labels with commas between, as in kd,rkd")
+
+
+def parse_paper_columns(text: str) -> tuple[str, ...]:
+    """`default,tuned,nll` as names of columns. Raises `UsageError` where a name is empty."""
+    example = "default,tuned,difference"
+    return _parts(text, f"--columns {text}: write names with commas between, as in {example}")
+
+
+def _parts(text: str, fault: str) -> tuple[str, ...]:
+    parts = tuple(part.strip() for part in text.split(",")) if text else ()
+    if "" in parts:
+        raise UsageError(fault)
+    return parts
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,11 @@ from kdbench.report.writers.console import TerminalTable, terminal_document
 Content = dict[str, Any]
 
 
-def report_studies(root: Path, names: Sequence[str], console: Console) -> list[Content]:
+def report_studies(
+    root: Path, names: Sequence[str], console: Console, columns: tuple[str, ...] = ()
+) -> list[Content]:
     """Write the reports of studies; two or more are also pooled. The name of a file with several
-    students stands for its studies.
+    students stands for its studies. `columns` are chosen for the tables in a paper.
 
     A study that never ran in this root but has a report in it (as in a fresh clone) is drawn
     again from the report's numbers.
@@ -61,7 +63,7 @@ def report_studies(root: Path, names: Sequence[str], console: Console) -> list[C
     contents = []
     for name, data in reports.items():
         folder = store.report_folder(name)
-        board = _publish(data, folder, console)
+        board = _publish(_with(columns, data), folder, console)
         contents.append(leaderboard_content(board, folder))
         if has_run[name] and not data.from_records:
             uri = tracking.tracking_uri(root)
@@ -95,7 +97,13 @@ class ResultsFile:
 
 
 def report_results(
-    root: Path, source: ResultsFile, reference: str, margin: float, shared: bool, console: Console
+    root: Path,
+    source: ResultsFile,
+    reference: str,
+    margin: float,
+    shared: bool,
+    console: Console,
+    columns: tuple[str, ...] = (),
 ) -> list[Content]:
     """Write the reports of external results: one a setting, and a pooled one of two or more.
 
@@ -105,7 +113,8 @@ def report_results(
     rows = external.read_results(source.path, source.columns, source.setting, source.fractions)
     for warning in external.lookalikes(rows):
         print(printable(warning), file=sys.stderr)
-    settings = external.split_settings(rows, printable(source.path.name), reference, margin)
+    split = external.split_settings(rows, printable(source.path.name), reference, margin)
+    settings = {setting: _with(columns, data) for setting, data in split.items()}
     store = Store(root)
     home = store.report_folder(name)
     if len(settings) == 1:
@@ -127,6 +136,10 @@ def _folders(settings: Iterable[str]) -> dict[str, str]:
         folder = re.sub(r"[^\w.-]+", "-", setting).lstrip(".") or "setting"
         folders[setting] = f"{folder}-{number}" if folder in folders.values() else folder
     return folders
+
+
+def _with(columns: tuple[str, ...], data: ReportData) -> ReportData:
+    return replace(data, columns=columns) if columns else data
 
 
 def _publish(data: ReportData, folder: Path, console: Console) -> Leaderboard:

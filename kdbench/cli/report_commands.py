@@ -43,6 +43,14 @@ def report(
     margin: Annotated[
         float, typer.Option(min=0, help="With --from: points that are practically equal.")
     ] = 0.2,
+    paper: Annotated[
+        str,
+        typer.Option(
+            "--columns",
+            metavar="NAME,...",
+            help="Columns of leaderboard.tex: default, tuned, and others of leaderboard.csv.",
+        ),
+    ] = "",
     shared_seeds: Annotated[
         bool,
         typer.Option(help="With --from: a seed means the same random streams in all settings."),
@@ -57,17 +65,19 @@ def report(
         from rich.console import Console
 
         from kdbench.cli.as_json import print_json
-        from kdbench.cli.parsing import parse_columns
+        from kdbench.cli.parsing import parse_columns, parse_paper_columns
         from kdbench.cli.report import ResultsFile, report_results, report_studies
 
         if bool(names) == bool(results):
             raise UsageError("name one or more studies, or a file of results with --from")
-        home, console = root.resolve(), Console(quiet=as_json)
+        home, console, chosen = root.resolve(), Console(quiet=as_json), parse_paper_columns(paper)
         if results is None:
-            contents = report_studies(home, names or [], console)
+            contents = report_studies(home, names or [], console, chosen)
         else:
             source = ResultsFile(results, parse_columns(columns), setting.strip(), fractions)
-            contents = report_results(home, source, reference, margin, shared_seeds, console)
+            contents = report_results(
+                home, source, reference, margin, shared_seeds, console, chosen
+            )
         if as_json:
             print_json(contents)
         return 0

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,9 @@ def line_differences(
         yield f": {_shown(line, first)}, should be {_shown(other, first)}"
         return
     # A method's rows are told apart by the second column.
-    name = ", ".join(map(_bare, expected[: 2 if headers[1] in ("hyperparameters", "row") else 1]))
+    name = ", ".join(
+        map(_bare, expected[: 2 if headers[1] in ("hyperparameters", "hparams", "row") else 1])
+    )
     for header, cell, expected_cell in zip(headers, cells, expected, strict=True):
         if cell != expected_cell:
             place = f", row '{name}', column '{_bare(header)}'"
@@ -197,9 +200,11 @@ def cells_of(line: str, format_: str) -> list[str]:
 
 
 def _headers(lines: tuple[str, ...], columns: int, format_: str) -> list[str]:
-    """The headers of the table whose row is the last of `lines`. The page has several
-    tables, each of the other files one."""
+    """The headers of the table whose row is the last of `lines`. The page and LaTeX files may
+    have several tables, each of the other files one."""
     rows = [line for line in lines if len(cells_of(line, format_)) == columns]
+    if format_ == ".tex":  # a table's head stands beneath its upper rule
+        rows = [line for before, line in pairwise(lines) if before == r"\toprule"][-1:]
     if format_ == ".html":
         rows = [row for row in rows if 'scope="col"' in row][-1:]
     return cells_of(rows[0], format_) if rows else []

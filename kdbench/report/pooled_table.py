@@ -13,8 +13,10 @@ from kdbench.records.files import atomic_write
 from kdbench.report.data.report_data import FORMAT, STUDY
 from kdbench.report.figures import draw_tradeoffs
 from kdbench.report.pooled import PooledTable
-from kdbench.report.write import deployment_files, document_files, leaderboard_csv
+from kdbench.report.write import deployment_files, leaderboard_csv
 from kdbench.report.writers.cells import MISSING, Cell, Document, Grid, interval_cell, p_text
+from kdbench.report.writers.latex import to_latex
+from kdbench.report.writers.markdown import to_markdown
 from kdbench.stats import Pooled, PooledFamily, Verdict
 
 
@@ -188,7 +190,8 @@ def pooled_files(table: PooledTable) -> dict[str, bytes]:
     document = pooled_document(table)
     return {
         "leaderboard.csv": leaderboard_csv(pooled_frame(table), document.digest),
-        **document_files(document),
+        "leaderboard.md": to_markdown(document).encode(),
+        "leaderboard.tex": to_latex(document).encode(),
         **deployment_files(table.deployment, document.digest),
     }
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from kdbench.records.bounded import inside
 from kdbench.records.files import atomic_write
+from kdbench.records.titles import title_of
 from kdbench.report.data.formulas import escape_formulas
 from kdbench.report.data.report_data import ReportData
 from kdbench.report.deployment import Deployment, deployment_of, deployment_table
@@ -16,11 +17,12 @@ from kdbench.report.page import render_page
 from kdbench.report.page.all_reports import write_all_reports
 from kdbench.report.text.context import Sentence
 from kdbench.report.writers.bibtex import to_bibtex
-from kdbench.report.writers.cells import Document, leaderboard_document
+from kdbench.report.writers.cells import grid, leaderboard_document, shown_columns
 from kdbench.report.writers.deployment import deployment_document
 from kdbench.report.writers.latex import to_latex
+from kdbench.report.writers.latex_column import column_table
 from kdbench.report.writers.markdown import to_markdown
-from kdbench.report.writers.methods_section import paragraph
+from kdbench.report.writers.methods_section import NOT_IN_LATEX, paragraph
 
 PAGE = "index.html"
 
@@ -33,9 +35,19 @@ FROM_RECORDS = Sentence(
 def text_files(board: Leaderboard, data: ReportData) -> dict[str, bytes]:
     """The formats that are text without drawings, by file name."""
     document = leaderboard_document(board, data.digest)
+    titles = {label: title_of(data.plan, label) for label in map(str, board.table["method"])}
+    column = column_table(board, document, titles, data.columns)
+    width = f"± is half the width of the {100 * board.family.analysis.level:g} % CI."
+    full = replace(
+        document,
+        grid=grid(board, narrow=True, columns=shown_columns(board)),
+        captions=(width, *document.captions),
+    )
     return {
         "leaderboard.csv": leaderboard_csv(board.table, data.digest),
-        **document_files(document),
+        "leaderboard.md": to_markdown(document).encode(),
+        "leaderboard.tex": column.encode(),
+        "leaderboard-full.tex": to_latex(full, titles, NOT_IN_LATEX).encode(),
         **deployment_files(deployment_of(board, data), data.digest),
         "references.bib": to_bibtex(data.plan).encode(),
         "methods.tex": paragraph(board, data.plan).encode(),
@@ -65,14 +77,6 @@ def leaderboard_of(data: ReportData) -> Leaderboard:
     """The leaderboard of a report's data."""
     board = build_leaderboard(data.runs, data.plan, data.cost)
     return replace(board, captions=(*board.captions, FROM_RECORDS)) if data.from_records else board
-
-
-def document_files(document: Document) -> dict[str, bytes]:
-    """A document in every text format, by file name."""
-    return {
-        "leaderboard.md": to_markdown(document).encode(),
-        "leaderboard.tex": to_latex(document).encode(),
-    }
 
 
 def deployment_files(deployment: Deployment | None, digest: str) -> dict[str, bytes]:

@@ -501,17 +501,19 @@ def test_no_number_reads_minus_nothing():
 
 def test_latex_structure(board):
     text = as_latex(board)
-    body = text[text.index(r"\midrule") : text.index(r"\bottomrule")].splitlines()[1:]
-    columns = re.search(r"\\begin\{tabular\}\{([lr]+)\}", text).group(1)
-    assert len(body) == len(board.table)
-    for line in body:
-        assert line.endswith(r" \\")
-        assert len(re.findall(r"(?<!\\)&", line)) == len(columns) - 1
+    tables = re.findall(r"\\begin\{longtable\}(.*?)\\end\{longtable\}", text, flags=re.DOTALL)
+    assert len(tables) > 1
+    for number, table in enumerate(tables):
+        columns = table.splitlines()[0].count(r"\arraybackslash")
+        body = table[table.index(r"\endfoot") :].splitlines()[1:]
+        assert len(body) == len(board.table) or number
+        for line in body:
+            assert line.endswith(r" \\")
+            assert len(re.findall(r"(?<!\\)&", line)) == columns - 1
     assert r"a\_b\%\&\#" in text
     assert re.search(r"\\textbf\{kd\} & tuned .*\+2\.98\* \[\+2", text)
+    assert text.count(r"\cite{") == sum(cite is not None for cite in board.table["cite"])
     assert "$-$0." in text
-    for name in ("table*", "tabular", "minipage"):
-        assert text.count(f"\\begin{{{name}}}") == text.count(f"\\end{{{name}}}") == 1
     assert balanced(text)
 
 
@@ -545,7 +547,7 @@ def test_latex_cites(fake_study, frame):
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX installed to compile it")
 def test_latex_compiles(board, tmp_path):
-    packages = "\\usepackage[utf8]{inputenc}\\usepackage{booktabs,graphicx,xcolor}"
+    packages = "\\usepackage[utf8]{inputenc}\\usepackage{array,booktabs,longtable,url,xcolor}"
     head = f"\\documentclass{{article}}{packages}"
     text = f"{head}\\begin{{document}}{as_latex(board)}\\end{{document}}"
     (tmp_path / "t.tex").write_text(text)

@@ -84,7 +84,8 @@ class ReportData:
     counts of test images over a row's runs; `expected` is the true class (`against` = truth)
     or the teacher's prediction (`against` = teacher), both as indices. `from_records`: MLflow
     could not be asked for `runs` and `curves`, and they come from the records. `profile`: what was
-    measured of the study's networks, if it was.
+    measured of the study's networks, if it was. `columns` are those that were chosen for the table
+    in a paper.
     """
 
     plan: PlanFile
@@ -95,6 +96,7 @@ class ReportData:
     confusions: pd.DataFrame
     from_records: bool = False
     profile: Profile | None = None
+    columns: tuple[str, ...] = ()
 
     def files(self) -> dict[str, bytes]:
         """The files' contents by name: the same bytes from the same numbers."""
@@ -103,6 +105,8 @@ class ReportData:
             study["from_records"] = True
         if self.profile is not None:
             study["profile"] = self.profile.to_dict()
+        if self.columns:
+            study["columns"] = list(self.columns)
         return {
             STUDY: (json.dumps(study, indent=1, sort_keys=True) + "\n").encode(),
             "runs.csv.gz": compress(csv(self.runs[list(columns_of(self.plan))])),
@@ -162,8 +166,15 @@ def load(folder: Path) -> ReportData:
         raise
     except (OSError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise UnreadableReport(f"{place} cannot be read: {reason(error)}. {AGAIN}") from error
+    columns = study.get("columns", [])
+    if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
+        raise UnreadableReport(
+            f"{folder / STUDY} cannot be read: its columns are no names. {AGAIN}"
+        )
     from_records = bool(study.get("from_records"))
-    return ReportData(plan, cost, **frames, from_records=from_records, profile=profile)
+    return ReportData(
+        plan, cost, **frames, from_records=from_records, profile=profile, columns=tuple(columns)
+    )
 
 
 def read_study(folder: Path) -> dict[str, Any]:

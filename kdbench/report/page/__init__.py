@@ -30,7 +30,8 @@ SCRIPTS = ("charts.js", "curves.js", "pairs.js", "table.js")
 FILES = {
     "leaderboard.csv": "the table with all digits and columns",
     "leaderboard.md": "the table in Markdown",
-    "leaderboard.tex": "the table in LaTeX",
+    "leaderboard.tex": "the table in LaTeX, one column of a paper wide",
+    "leaderboard-full.tex": "all its columns in LaTeX, for an appendix",
     "references.bib": "the papers of the methods, for BibTeX",
     "methods.tex": "a paragraph on methods for a paper, in LaTeX",
     "runs.csv.gz": "every run",

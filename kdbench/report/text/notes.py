@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from kdbench.report.rows import TableRow
-from kdbench.report.text.context import Context, count
+from kdbench.report.text.context import Context, Sentence, count
 from kdbench.report.text.costs import unknown_costs
 from kdbench.stats import FEWEST_SEEDS
 
@@ -16,13 +16,18 @@ ORIGINS = {
 }
 
 
-def write_notes(context: Context) -> tuple[str, ...]:
-    """The notes; empty where there is nothing to say."""
-    return (
-        *_incomplete(context), *_few_seeds(context), *_unscored(context),
-        *_default_chosen(context), *_at_edge(context), *_constant(context),
-        *_seeds_in_common(context), *_mixed_origins(context), *unknown_costs(context),
-    )  # fmt: skip
+def write_notes(context: Context) -> tuple[Sentence, ...]:
+    """The notes, each with its topic; empty where there is nothing to say."""
+    by_topic = {
+        "incomplete": (*_incomplete(context), *_few_seeds(context)),
+        "unscored": _unscored(context),
+        "tuning": (*_default_chosen(context), *_at_edge(context)),
+        "constant": _constant(context),
+        "seeds": _seeds_in_common(context),
+        "origin": _mixed_origins(context),
+        "cost": unknown_costs(context),
+    }
+    return tuple(Sentence(note, topic) for topic, notes in by_topic.items() for note in notes)
 
 
 def _incomplete(context: Context) -> Iterable[str]:

@@ -85,9 +85,9 @@ def grid(
         columns = [c for c in shown_columns(board, narrow) if c.name not in without]
     table = board.table
     return Grid(
-        tuple(_heading(board, column, narrow) for column in columns),
+        tuple(heading_of(column, narrow, board) for column in columns),
         tuple(
-            tuple(_cell(row, column, narrow, board.measure.column) for column in columns)
+            tuple(cell_of(row, column, narrow, board) for column in columns)
             for _, row in table.iterrows()
         ),
         tuple(str(method) for method in table["method"]),
@@ -113,8 +113,9 @@ def shown_columns(board: Leaderboard, narrow: bool = False) -> list[Column]:
     return [column for column in headed if column.name not in hidden]
 
 
-def _heading(board: Leaderboard, column: Column, narrow: bool) -> str:
-    return filled((column.short if narrow else column.heading) or "", board)
+def heading_of(column: Column, narrow: bool, board: Leaderboard) -> str:
+    """A column's heading; the short one, where there is one, if it must be `narrow`."""
+    return filled((narrow and column.short) or column.heading or "", board)
 
 
 def filled(text: str, board: Leaderboard) -> str:
@@ -128,8 +129,9 @@ def filled(text: str, board: Leaderboard) -> str:
     )
 
 
-def _cell(row: pd.Series, column: Column, narrow: bool, score: str) -> Cell:
-    name = column.name
+def cell_of(row: pd.Series, column: Column, narrow: bool, board: Leaderboard) -> Cell:
+    """What a column says in a row of the table."""
+    name, score = column.name, board.measure.column
     if name in (score, "difference", "versus_second", "gain"):
         cell = _estimate(row, name, name != score, narrow)
         return replace(cell, bold=bool(row["best"])) if name == score else cell

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from kdbench.records.plan_file import PlanData, PlanFile, PlanRow
+from kdbench.records.titles import title_of
 from kdbench.report.data.runs import PUBLISHED, TEACHER
 from kdbench.report.leaderboard import Leaderboard
 from kdbench.report.rows import hparams_text
@@ -17,6 +18,10 @@ TOPICS = (
 )
 """The captions that the paragraph takes over from the table, by topic."""
 
+NOT_IN_LATEX = (*TOPICS, "data", "descriptive")
+"""The captions that LaTeX tables leave out: the paragraph says them too, or they are of columns
+that the tables do not have."""
+
 
 def paragraph(board: Leaderboard, plan: PlanFile) -> str:
     """The paragraph, with one sentence on each line. It cites only references of the plan, and
@@ -28,11 +33,13 @@ def paragraph(board: Leaderboard, plan: PlanFile) -> str:
         _data(plan),
         _models(board.table, plan),
         _recipe(plan),
-        *(_caption(captions[topic], plan) for topic in TOPICS if topic in captions),
+        *(_caption(captions[topic], board, plan) for topic in TOPICS if topic in captions),
         escape(f"The hash of the study file is {plan.hash}.") if plan.hash else "",
     ]
     head = f"% how the study {escape(board.study)} was done; the keys are in references.bib"
-    return "\n".join([head, *(s for s in sentences if s)]) + "\n"
+    # Names of hyperparameters and checksums do not break: lines may be loose, not too long.
+    body = [r"\begin{sloppypar}", *(s for s in sentences if s), r"\end{sloppypar}"]
+    return "\n".join([head, *body]) + "\n"
 
 
 def _with_article(sentence: Sentence) -> str:
@@ -41,8 +48,10 @@ def _with_article(sentence: Sentence) -> str:
     return f"The {sentence[0].lower()}{sentence[1:]}" if detectable else sentence
 
 
-def _caption(caption: str, plan: PlanFile) -> str:
-    """A caption as LaTeX, citing the paper of the test where it is named."""
+def _caption(caption: str, board: Leaderboard, plan: PlanFile) -> str:
+    """A caption as LaTeX, citing the paper of the test where it is named. The first sentence of
+    the paragraph has named the reference."""
+    caption = caption.replace(f"against {board.reference}", "against the reference")
     return _cited("Smyth 2004", CITATION, plan).join(map(escape, caption.split("Smyth 2004")))
 
 
@@ -63,9 +72,9 @@ def _joined(parts: Iterable[str]) -> str:
 def _methods(board: Leaderboard, plan: PlanFile) -> str:
     rows = {label: _primary(rows) for label, rows in _by_label(plan).items()}
     others = [_method(row, plan) for k, row in rows.items() if k != board.reference and _ran(row)]
-    reference = _method(rows[board.reference], plan)
+    reference = f"{_method(rows[board.reference], plan)}, the reference"
     if not others:
-        return f"The study {escape(board.study)} trains {reference}."
+        return f"The study {escape(board.study)} trains {_method(rows[board.reference], plan)}."
     return f"The study {escape(board.study)} compares {_joined(others)} with {reference}."
 
 
@@ -86,17 +95,14 @@ def _ran(row: PlanRow) -> bool:
 
 
 def _method(row: PlanRow, plan: PlanFile) -> str:
-    text = _cited(row.label, row.cite, plan)
-    if row.row != "pinned":
-        return text
-    name = "" if row.label == row.method else f"{row.method} with "
-    return f"{text} ({escape(name + hparams_text(row))})"
+    text = _cited(title_of(plan, row.label), row.cite, plan)
+    return f"{text} ({escape(hparams_text(row))})" if row.row == "pinned" else text
 
 
 def _incompatible(plan: PlanFile) -> Iterable[str]:
     for label, rows in _by_label(plan).items():
         if not any(map(_ran, rows)):
-            method = _cited(label, rows[0].cite, plan)
+            method = _cited(title_of(plan, label), rows[0].cite, plan)
             yield f"{method} could not be compared: {escape(str(rows[0].incompatible))}."
 
 
