@@ -224,9 +224,10 @@ def test_the_paragraph_says_what_was_done(fake_study, frame, cited):
     board = build_leaderboard(frame, cited, COST)
     text = paragraph(board, cited)
     for part in (
-        r"compares rkd, kd~\cite{hinton2015}, a\_b\%\&\#, kd-tutorial~\cite{hinton2015} (alpha=0.9",
-        "with ce.",
-        "fsp could not be compared: layers differ in channels: 16 and 32.",
+        r"compares Relational KD, Knowledge distillation~\cite{hinton2015}, a\_b\%\&\#, "
+        r"kd-tutorial~\cite{hinton2015} (alpha=0.9",
+        "with Cross-entropy, the reference.",
+        "Flow of solution procedure could not be compared: layers differ in channels: 16 and 32.",
         r"The data set is digits~\cite{digits1998} (1,200 training images of 1x8x8 values, "
         "4 classes, checksum cccccccccccc); validation holds out 200 images",
         "the final runs train on the other training images.",
@@ -236,7 +237,7 @@ def test_the_paragraph_says_what_was_done(fake_study, frame, cited):
         r"0.1 after 50 \%, 75 \% of the epochs), momentum 0.9, weight decay 0.0005, fp32).",
         r"over 5 seeds (0, 1, 2, 3, 4) of the weights of the last epoch, with a 95 \% Student t",
         "8 trials of 3 epochs (random sampler, seeds 100)",
-        "two-sided paired t test against ce, Holm-corrected over 6 comparisons",
+        "two-sided paired t test against the reference, Holm-corrected over 6 comparisons",
         "a margin of 0.2 points (one test image is 0.1 points)",
         f"The smallest detectable difference at 80 \\% power with 5 seeds and 6 comparisons is "
         f"{board.family.detectable:.2f} points",
@@ -301,7 +302,7 @@ def test_a_plan_that_tells_little(tmp_path):
     ((_, report_data),) = split_settings(read_results(path), "results", "ce", 0.2).items()
     board = build_leaderboard(report_data.runs, report_data.plan, report_data.cost)
     text = paragraph(board, report_data.plan)
-    assert text.splitlines()[1] == r"The study one\_\% compares kd\_x with ce."
+    assert text.splitlines()[2] == r"The study one\_\% compares kd\_x with ce, the reference."
     for part in (
         "Score is given in \\%",
         "over 4 seeds (0, 1, 2, 3)",

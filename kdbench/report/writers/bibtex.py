@@ -17,17 +17,13 @@ MARKS = {
 }  # fmt: skip
 #: BibTeX counts braces also behind a backslash.
 ESCAPED = SPECIAL | {"{": r"\textbraceleft{}", "}": r"\textbraceright{}"}
-#: BibTeX reads entries alone. Without the package an underscore in an address stops LaTeX.
-HEAD = "% \\usepackage{url}\n"
 LETTERS = {"ß": "ss", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "æ": "ae", "Æ": "AE", "ı": "i"}
 
 
 def to_bibtex(plan: PlanFile) -> str:
-    """The plan's references, sorted by key, and the package that their addresses need; empty if
-    it has none."""
+    """The plan's references, sorted by key; empty if it has none."""
     references = plan.references
-    entries = [_entry(key, references[key]) for key in sorted(references)]
-    return "\n".join([HEAD, *entries]) if entries else ""
+    return "\n".join(_entry(key, references[key]) for key in sorted(references))
 
 
 def _entry(key: str, paper: Mapping[str, Any]) -> str:

@@ -79,7 +79,7 @@ class Rows:
         if name in SCORES:
             return self._score(row, name)
         if name == MARK:
-            return Cell(next((m for w, m in MARKS.items() if _verdict(row).startswith(w)), ""))
+            return Cell(_mark(_verdict(row)))
         cell = cell_of(row, _column(board, name), name != "difference", board)
         if name == "difference":
             mean, bracket, interval = cell.text.replace("*", "").partition("[")
@@ -112,6 +112,10 @@ class Rows:
 
 def _verdict(row: Mapping[Any, Any] | pd.Series) -> str:
     return str(row["verdict"] or "")
+
+
+def _mark(verdict: str) -> str:
+    return next((mark for words, mark in MARKS.items() if verdict.startswith(words)), "")
 
 
 def _column(board: Leaderboard, name: str) -> Column:
@@ -176,8 +180,7 @@ def _notes(rows: Rows, document: Document, columns: Sequence[str]) -> list[str]:
         marks.append(f"Δ: difference from {rows.title(board.reference)}")
     if MARK in columns:
         verdicts = [v for v in map(_verdict, rows.table.to_dict("records")) if v]
-        used = {next(w for w in MARKS if v.startswith(w)) for v in verdicts}
-        marks += [f"{mark} {words}" for words, mark in MARKS.items() if words in used]
+        marks += [f"{m} {words}" for words, m in MARKS.items() if m in map(_mark, verdicts)]
     said = [f"{'; '.join(marks)}."] if marks else []
     best = board.best.best
     if best and set(SCORES) & set(columns):
