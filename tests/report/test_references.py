@@ -366,7 +366,8 @@ def test_paragraph_table_and_references_compile_together(frame, cited, tmp_path:
     board = build_leaderboard(frame, cited, COST)
     document = "\n".join([
         r"\documentclass{article}\usepackage[utf8]{inputenc}",
-        r"\usepackage{array,booktabs,longtable,url,xcolor}\begin{document}", paragraph(board, cited),
+        r"\usepackage{array,booktabs,longtable,url,xcolor}\begin{document}",
+        paragraph(board, cited),
         to_latex(leaderboard_document(board, "0" * 16)),
         r"\bibliographystyle{plain}\bibliography{references}",
         r"\end{document}",
