@@ -184,6 +184,7 @@ def train_study(
             driver = run_plan(planner, store, options, tracker, reporter, stop)
     finally:
         behind = close_tracker(tracker, study, store, reporter, stop.requested)
+    OptunaLog(store.root, reporter.log).write(study)  # again, as MLflow's runs are known now
     report_outdated(planner, store, reporter)
     return Outcome(driver.failures(), behind == 0, tracker.experiment.id)
 

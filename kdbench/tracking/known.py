@@ -44,18 +44,30 @@ def new_state(run: "Run") -> KnownRun:
 
 def read_state(experiment: StudyExperiment, record: Record) -> KnownRun | None:
     """What the record's mlflow.json says of this store and experiment, or None."""
-    known = _read_file(record).get(_key(experiment))
+    known = _read_file(record).get(_key(experiment.uri, experiment.study))
     names = [part.name for part in fields(KnownRun)]
     if not (isinstance(known, dict) and set(names) <= set(known)):
         return None
     return KnownRun(**{name: known[name] for name in names})
 
 
+def mlflow_run(record: Record, study: str, uri: str) -> tuple[str, str] | None:
+    """The ids of the experiment and of the run that show a record, as mlflow.json says, or None."""
+    known = _read_file(record).get(_key(uri, study))
+    found = known if isinstance(known, dict) else {}
+    place = str(found.get("experiment_id") or ""), str(found.get("run") or "")
+    return place if all(place) else None
+
+
 def write_state(experiment: StudyExperiment, record: Record, known: KnownRun) -> None:
     """Write what MLflow holds into the record's mlflow.json."""
     where = {"store": safe_uri(experiment.uri), "experiment": experiment.study}
+    where["experiment_id"] = experiment.id
     others = _read_file(record)
-    write_json(record.folder / "mlflow.json", others | {_key(experiment): asdict(known) | where})
+    write_json(
+        record.folder / "mlflow.json",
+        others | {_key(experiment.uri, experiment.study): asdict(known) | where},
+    )
 
 
 def known_state(
@@ -123,7 +135,7 @@ def invalidate(experiment: StudyExperiment, record: Record) -> None:
         known, run = read_state(experiment, record), experiment.runs.get(record.id)
         if known is None or (run is not None and _agrees(known, run, record)):
             return
-        key = _key(experiment)
+        key = _key(experiment.uri, experiment.study)
         others = {other: state for other, state in _read_file(record).items() if other != key}
         write_json(record.folder / "mlflow.json", others)
 
@@ -151,10 +163,10 @@ def _datasets(run: "Run") -> list[str]:
     return sorted(tag.value for used in inputs for tag in used.tags)
 
 
-def _key(experiment: StudyExperiment) -> str:
-    """The key of this store and experiment in mlflow.json."""
+def _key(uri: str, study: str) -> str:
+    """The key of a store and a study's experiment in mlflow.json."""
     # Without the address's secrets: a short hash of a weak one could be guessed.
-    name = f"{safe_uri(experiment.uri)}\n{experiment.study}"
+    name = f"{safe_uri(uri)}\n{study}"
     return hashlib.sha256(name.encode()).hexdigest()[:12]
 
 

@@ -8,20 +8,16 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from kdbench.masking import mask, pieces, safe_uri
 from kdbench.records.files import atomic_write
-from kdbench.records.measures import MEASURES, Measure
-from kdbench.records.plan_file import CorruptPlan, PlanFile, PlannedTrial, PlanRow
+from kdbench.records.plan_file import CorruptPlan, PlanFile
 from kdbench.records.store import Store
 from kdbench.tracking.client import tracking_uri
-from kdbench.tracking.optuna_storage import MemoryJournal, database, experimental, quieten
-
-if TYPE_CHECKING:
-    import optuna
+from kdbench.tracking.optuna_storage import MemoryJournal, database, quieten
+from kdbench.tracking.optuna_trials import Tuning, replace_study
 
 #: The variable that names another storage, as an address that Optuna takes.
 STORAGE = "KDBENCH_OPTUNA_STORAGE"
@@ -84,23 +80,23 @@ class OptunaLog:
 
     def _write(self, study: str) -> None:
         quieten()
+        uri = tracking_uri(self.store.root)
         if self.url:
             storage = database(self.url)
-            for name, row, measure in self._tunings(study):
-                replace_study(storage, name, row, measure)
+            for tuning in self._tunings(study):
+                replace_study(storage, tuning, self.store, uri)
             return
         # One file for all studies of the root, so all are written.
         journal = MemoryJournal()
         storage = journal.storage()
         for path in sorted(self.store.plan_path(study).parent.glob("*.json")):
             if not path.name.endswith(".cost.json"):
-                for name, row, measure in self._tunings(path.stem):
-                    replace_study(storage, name, row, measure)
+                for tuning in self._tunings(path.stem):
+                    replace_study(storage, tuning, self.store, uri)
         atomic_write(self.path, journal.content())
 
-    def _tunings(self, study: str) -> Iterator[tuple[str, PlanRow, Measure]]:
-        """The rows of a study whose tuning has ended, with the names of their Optuna studies and
-        the score that they maximise."""
+    def _tunings(self, study: str) -> Iterator[Tuning]:
+        """The tunings of a study that have ended."""
         try:
             plan = PlanFile.load(self.store.plan_path(study))
         except CorruptPlan:  # `kdbench doctor` tells it
@@ -109,50 +105,4 @@ class OptunaLog:
             return
         for row in plan.rows:
             if row.ranges and row.trials and (row.best_trial is not None or row.incompatible):
-                yield f"{study}/{row.label}", row, MEASURES[plan.measure]
-
-
-def replace_study(
-    storage: "optuna.storages.BaseStorage", name: str, row: PlanRow, measure: Measure
-) -> None:
-    """Make the Optuna study `name` hold the trials of `row`, in their order, and no others."""
-    import optuna
-
-    if name in optuna.get_all_study_names(storage):
-        trials = optuna.load_study(study_name=name, storage=storage).trials
-        # A run's id holds all that its scores depend on.
-        if [t.user_attrs.get("runs") for t in trials] == [list(t.runs) for t in row.trials]:
-            return
-        optuna.delete_study(study_name=name, storage=storage)
-    # No trial is ever asked of this study; a sampler is given to make that plain.
-    sampler = optuna.samplers.RandomSampler(seed=0)
-    study = optuna.create_study(
-        study_name=name, storage=storage, direction="maximize", sampler=sampler
-    )
-    with experimental():
-        study.set_metric_names([f"validation {measure.words}"])
-    study.add_trials([optuna_trial(trial, row) for trial in row.trials])
-
-
-def optuna_trial(trial: PlannedTrial, row: PlanRow) -> "optuna.trial.FrozenTrial":
-    """A finished trial of `row` as Optuna's; a value outside of its range widens the range."""
-    import optuna
-
-    space: dict[str, Any] = {}
-    for name, searched in row.ranges.items():
-        value = float(trial.hparams[name])
-        low, high = min(searched.low, value), max(searched.high, value)
-        space[name] = optuna.distributions.FloatDistribution(
-            low, high, log=searched.log and low > 0
-        )
-    attributes: dict[str, Any] = {"number": trial.number, "runs": list(trial.runs)}
-    if trial.nll is not None:
-        attributes["val.nll"] = trial.nll
-    diverged = trial.accuracy is None
-    return optuna.trial.create_trial(
-        state=optuna.trial.TrialState.FAIL if diverged else optuna.trial.TrialState.COMPLETE,
-        value=trial.accuracy,
-        params={name: float(trial.hparams[name]) for name in row.ranges},
-        distributions=space,
-        user_attrs=attributes,
-    )
+                yield Tuning(plan, row)

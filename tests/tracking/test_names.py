@@ -69,7 +69,7 @@ def write_as_before(root: MlflowRoot, record: Record) -> None:
     experiment.client.set_terminated(run)
     known = {"run": run, "start": 1, "status": "FINISHED", "epochs": 3, "params": [], "tags": {}}
     known |= {"scalars": {"test.accuracy": 0.9}, "dataset": True, "files": True}
-    write_json(record.folder / "mlflow.json", {_key(experiment): known})
+    write_json(record.folder / "mlflow.json", {_key(root.uri, STUDY): known})
 
 
 def test_a_store_from_before_is_brought_up_to_date(root: MlflowRoot) -> None:

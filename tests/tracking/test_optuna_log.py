@@ -12,12 +12,15 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import optuna
 import pytest
-from support.optuna_studies import optuna_study, optuna_trials, trials, write_plan
+from support.mlflow_root import MlflowRoot
+from support.optuna_studies import RANGES, optuna_study, optuna_trials, trials, write_plan
 from typer.testing import CliRunner
 
 from kdbench.cli import app
+from kdbench.records.plan_file import PlanRow
 from kdbench.records.store import Store
 from kdbench.tracking.optuna_log import STORAGE, OptunaLog
+from kdbench.tracking.payload import end_of
 
 
 @pytest.fixture(autouse=True)
@@ -34,12 +37,60 @@ def test_the_trials_of_a_tuning_that_has_ended(tmp_path: Path) -> None:
     assert found[2][1:] == ("FAIL", None, wanted[2].hparams, {"number": 2, "runs": ["run2"]})
     assert found[3][1:] == (
         "COMPLETE", wanted[3].accuracy, wanted[3].hparams,
-        {"number": 3, "runs": ["run3"], "val.nll": 0.4},
+        {"number": 3, "runs": ["run3"], "val.nll": 0.4, "chosen": True},
     )  # fmt: skip
     study = optuna_study(tmp_path)
     assert study.best_trial.number == 3
     assert study.metric_names == ["validation accuracy"]
     assert study.best_trial.distributions["temperature"].log
+
+
+def test_the_chosen_trial_is_marked_with_the_rule(tmp_path: Path) -> None:
+    first = trials(2)
+    equal = replace(first[1], accuracy=first[0].accuracy, nll=0.1)
+    write_plan(tmp_path, (first[0], equal))
+    assert OptunaLog(tmp_path).write("digits")
+    study = optuna_study(tmp_path)
+    assert [t.user_attrs.get("chosen") for t in study.trials] == [None, True]
+    assert study.user_attrs["chosen trial"] == 1
+    # As optuna-dashboard's `save_note` does.
+    system = study._storage.get_study_system_attrs(study._study_id)
+    note = system["dashboard:note_str:0"]
+    assert note.startswith("Trial **1** was chosen")
+    assert "then lower validation NLL; then lower number" in note
+    assert system["dashboard:note_ver"] == 1
+
+
+def test_a_trial_has_its_curve_its_times_and_its_run(
+    tmp_path: Path, empty_database: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "mlflow.db").write_bytes(empty_database)
+    root = MlflowRoot(tmp_path)
+    record = root.begin("trial", trial=0)
+    root.epochs(record, 1, 3)
+    root.finish(record)
+    os.utime(record.folder / "spec.json", (1_700_000_000, 1_700_000_000))
+    tuned = PlanRow(
+        "kd", "tuned", "kd", searched=tuple(RANGES), best_trial=0, ranges=RANGES,
+        trials=(replace(trials(1)[0], runs=(record.id,)),),
+    )  # fmt: skip
+    replace(root.plan, listing=root.listing, rows=(tuned,)).dump(root.store.plan_path("digits"))
+    log = OptunaLog(tmp_path)
+    assert log.write("digits")
+    assert "mlflow" not in optuna_study(tmp_path).trials[0].user_attrs
+    root.sync(record)
+    assert log.write("digits")
+    (trial,) = optuna_study(tmp_path).trials
+    assert trial.intermediate_values == {
+        row["epoch"]: row["val.accuracy"] for row in record.epochs()
+    }
+    assert trial.datetime_start.timestamp() == 1_700_000_000
+    assert trial.datetime_complete.timestamp() * 1000 == end_of(record.result)
+    (link,) = trial.user_attrs["mlflow"]
+    assert link.endswith(
+        f"#/experiments/{root.experiment().id}/runs/{root.run(record).info.run_id}"
+    )
 
 
 def test_a_tuning_that_has_not_ended_is_left_out(tmp_path: Path) -> None:
