@@ -26,7 +26,7 @@ FLOORS: list[set[str]] = [
     {"models", "data", "tracking"},
     {"methods", "report"},
     {"training", "study"},
-    {"execution"},
+    {"execution", "hours"},
     {"export"},
     {"profile"},
     {"cli", "testing"},

@@ -3,13 +3,13 @@
 import os
 
 from kdbench import masking
-from kdbench.cli import commands, export_commands, list_commands, report_commands
+from kdbench.cli import commands, export_commands, list_commands, plan_command, report_commands
 from kdbench.cli.app import app
 
 __all__ = ["app", "main"]
 
 #: Imported for the commands that they add to `app`, in the order in which help lists them.
-COMMANDS = (commands, report_commands, export_commands, list_commands)
+COMMANDS = (commands, plan_command, report_commands, export_commands, list_commands)
 
 
 def main() -> None:

@@ -161,15 +161,3 @@ def power(
         return 0
 
     exit_with(run, traceback)
-
-
-@app.command(hidden=True, context_settings={"ignore_unknown_options": True})
-def plan(words: Annotated[list[str] | None, typer.Argument()] = None) -> None:
-    """The old name of `kdbench power`."""
-
-    def run() -> int:
-        from kdbench.cli.shell import command
-
-        raise UsageError(f"`kdbench plan` is now `{command('kdbench', 'power', *words or ())}`")
-
-    exit_with(run, traceback=False)

@@ -79,15 +79,7 @@ def test_a_study_that_is_not_shipped_cannot_be_shown() -> None:
     assert "did you mean 'digits'?" in result.output
 
 
-# -- old names, and methods that a study lacks
-
-
-def test_the_old_name_of_power_gives_the_new_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    result = kdbench("plan", "digits", "--detect", "0.3")
-    assert result.exit_code == 2
-    assert "kdbench power digits --detect 0.3" in result.output
-    assert "plan" not in [line.split()[1] for line in output("-h").splitlines() if "│ " in line[:2]]
+# -- methods that a study lacks
 
 
 def test_only_with_a_method_that_the_study_lacks(tiny_root: Path) -> None:

@@ -49,6 +49,7 @@ VALUES: dict[str, Callable[[Path], list[str]]] = {
     "detect": lambda root: ["--detect", "1"],
     "path": lambda root: [str(root / "reports" / "tiny")],
     "kind": lambda root: ["models"],
+    "card": lambda root: ["--card", "h100"],
     "method": lambda root: ["kd"],
     "to": lambda root: ["--to", "safetensors"],
     "out": lambda root: ["--out", str(root / "exported")],
@@ -56,12 +57,17 @@ VALUES: dict[str, Callable[[Path], list[str]]] = {
     "images": lambda root: [str(root / "none.png")],
 }
 #: The study that a command names, where it is none that has run in the root.
-STUDIES = {"study": "tiny.yaml", "reproduce": "tiny.yaml", "show": "digits"}
+STUDIES = {
+    "study": "tiny.yaml",
+    "plan": "tiny.yaml",
+    "reproduce": "tiny.yaml",
+    "show": "digits",
+}
 #: What has a command look at the store as well.
 MORE = {"check": ["--runs"], "report": ["tiny"]}
 
 #: Commands that take seconds.
-SLOW = {"study", "reproduce", "check", "compare", "power"}
+SLOW = {"study", "plan", "reproduce", "check", "compare", "power"}
 COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
 
 

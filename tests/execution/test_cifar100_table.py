@@ -22,7 +22,7 @@ from kdbench.tracking.optuna_log import OptunaLog
 NAME = "cifar100-resnet32x4-resnet8x4"
 #: What `--set` makes shorter: schedules, trials and seeds, and the images that validate.
 SHORTER = {
-    "recipe.epochs": 2,
+    "recipe.epochs": 1,
     "tune.epochs": 1,
     "tune.trials": 2,
     "tune.confirm": None,
