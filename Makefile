@@ -18,7 +18,7 @@ publish:
 	rm -rf reports/$(STUDY)
 	mkdir -p reports
 	cp -R $(ROOT)/reports/$(STUDY) reports/$(STUDY)
-	$(BIN)/python -c 'from pathlib import Path; from kdbench.report.page.all_reports import write_all_reports; write_all_reports(Path("reports"))'
+	@[ ! -x $(BIN)/python ] || $(BIN)/python -c 'from pathlib import Path; from kdbench.report.page.all_reports import write_all_reports; write_all_reports(Path("reports"))'
 
 test: venv
 	$(BIN)/python -m pytest -n auto --dist worksteal
