@@ -16,16 +16,8 @@ from kdbench.export.errors import CannotExport
 from kdbench.export.network import BATCH, NormalisedModel, Runner
 
 INPUT, OUTPUT = "images", "logits"
-MODULES = ("onnx", "onnxscript", "onnxruntime")
-
-
-def require_extra() -> None:
-    """Raise `CannotExport` where the packages of the extra are not installed."""
-    for name in MODULES:
-        try:
-            __import__(name)
-        except ImportError:
-            raise CannotExport(f'{name} is not installed: pip install "kdbench[onnx]"') from None
+#: What writes, quantises and runs the file.
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 def write(model: NormalisedModel, description: Description, path: Path) -> None:
@@ -70,9 +62,7 @@ def describe(path: Path, description: Description) -> None:
 
 
 def load(path: Path, description: Description) -> Runner:
-    """The file in a session of onnxruntime on the CPU. Raises `CannotExport` where the extra is
-    missing."""
-    require_extra()
+    """The file in a session of onnxruntime on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from kdbench.export import as_onnx, as_safetensors, as_torch
@@ -18,14 +19,24 @@ STATIC, DYNAMIC = "int8", "int8-dynamic"
 @dataclass(frozen=True)
 class Format:
     """A format: the name of its file, whether the normalisation is inside, what `quantize` it
-    has, its writer, its loader, and a check of what must be installed."""
+    has, its writer, its loader, and the packages of an extra that it needs."""
 
     file: str
     normalised: bool
     quantize: tuple[str, ...]
     write: Callable[[NormalisedModel, Description, Path], None]
     load: Callable[[Path, Description], Runner]
-    require: Callable[[], None] = lambda: None
+    packages: tuple[str, ...] = ()
+
+    def require(self) -> None:
+        """Raise `CannotExport` where a package is not installed."""
+        for name in self.packages:
+            try:
+                import_module(name)
+            except ImportError:
+                raise CannotExport(
+                    f'{name} is not installed: pip install "kdbench[onnx]"'
+                ) from None
 
 
 FORMATS = {
@@ -39,7 +50,7 @@ FORMATS = {
         (STATIC, DYNAMIC, "fp16"),
         as_onnx.write,
         as_onnx.load,
-        as_onnx.require_extra,
+        as_onnx.PACKAGES,
     ),
 }
 

@@ -8,8 +8,9 @@ import json
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,9 @@ def require_free(out: Path) -> None:
 
 @contextmanager
 def folder_beside(out: Path) -> Iterator[Path]:
-    """A new folder beside `out`, which is gone afterwards unless it was renamed."""
+    """A new folder beside `out`, which is gone afterwards unless it was renamed; so are the parents
+    of `out` that were made for it, while they are empty."""
+    made = [parent for parent in out.parents if not parent.exists()]
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
     part.mkdir()
@@ -98,6 +101,9 @@ def folder_beside(out: Path) -> Iterator[Path]:
         yield part
     finally:
         shutil.rmtree(part, ignore_errors=True)
+        with suppress(OSError):  # they hold the export
+            for parent in made:
+                parent.rmdir()
 
 
 @dataclass(frozen=True)
@@ -204,5 +210,5 @@ class _Work:
             training_images=len(images.labels),
             teacher=choice.teacher,
             spec=json.loads(choice.spec.canonical()),
-            versions=versions(),
+            versions={**versions(), **{name: version(name) for name in self.format.packages}},
         )

@@ -232,9 +232,11 @@ def test_a_wrong_network_leaves_nothing(
     request_for: Requests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(write, "NormalisedModel", Reversed)
+    request = request_for(format="torch")
+    deep = write.replace(request, out=request.out / "new" / "deep")
     with pytest.raises(CannotExport, match="does not answer as run"):
-        export_student(request_for(format="torch"))
-    assert not request_for().out.exists()
+        export_student(deep)
+    assert not request.out.exists()
 
 
 def test_wrong_normalisation_is_found(

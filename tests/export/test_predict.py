@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,6 +121,14 @@ def test_a_description_that_cannot_be_used(
     (folder / "config.json").write_text(json.dumps(raw | change))
     with pytest.raises(NoExport, match=message):
         predict(folder, files, tmp_path)
+
+
+def test_a_missing_extra_is_named(
+    exports: Exports, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = exports("onnx")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert 'pip install "kdbench[onnx]"' in refused("predict", folder, files[0])
 
 
 def test_a_damaged_network(exports: Exports, files: list[Path], tmp_path: Path) -> None:
