@@ -78,6 +78,7 @@ def places(store: Store, page: Path, study: str, experiment: str = "") -> list[s
         *runs,
         f"Optuna       {command('optuna-dashboard')} {storage}",
         f"check        {command('kdbench', 'check', shown_path(page.parent))}",
+        f"deploy       {command('kdbench', 'profile', study, root=store.root)}",
     ]
 
 

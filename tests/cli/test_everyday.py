@@ -164,13 +164,15 @@ def test_the_places_of_results_exist(tiny_root: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tiny_root.parent)
     store = Store(tiny_root)
     lines = study_command.places(store, store.report_folder("tiny") / "index.html", "tiny", "7")
-    page, ui, _, optuna, check = (shlex.split(line.split(maxsplit=1)[1]) for line in lines)
+    words = [shlex.split(line.split(maxsplit=1)[1]) for line in lines]
+    page, ui, _, optuna, check, deploy = words
     assert Path(page[0]).is_file()
     assert not Path(page[0]).is_absolute()
     assert ui[1:] == ["ui", "tiny", "--root", tiny_root.name]
     runs = "http://127.0.0.1:5000/#/experiments/7/runs?workflowType=machine_learning"
     assert lines[2] == f"its runs     {runs}"
     assert Path(optuna[-1]).is_file()
+    assert deploy[1:] == ["profile", "tiny", "--root", tiny_root.name]
     assert check[1] == "check"
     output(*check[1:])
 

@@ -29,11 +29,11 @@ def deployment_document(deployment: Deployment, digest: str) -> Document:
     level = percent(deployment.level)
     headers = (
         "network", "trained with", f"{deployment.words} [{level}]",
-        f"Δ {deployment.reference} [{level}]", "parameters", "multiply-adds",
-        *(f"{name}, MB" for name in deployment.formats),
+        f"Δ {deployment.reference} [{level}]",
         *(f"latency at batch {batch}, ms (measured)" for batch in BATCHES),
         f"images/s at batch {BATCHES[-1]} (measured)",
-        f"peak memory at batch {BATCHES[0]}, MB (measured)",
+        *(f"{name}, MB" for name in deployment.formats),
+        f"peak memory at batch {BATCHES[0]}, MB (measured)", "parameters", "multiply-adds",
     )  # fmt: skip
     rows = tuple(
         _cells(deployment, item, row)
@@ -87,12 +87,12 @@ def _cells(
         Cell((", ".join(methods[:NAMED]) + more) or MISSING),
         estimate(deployment.column, signed=False),
         estimate("difference", signed=True),
-        Cell(f"{network.parameters:,}", number=True),
-        Cell(f"{network.macs:,}", number=True),
-        *map(size, deployment.formats),
         *map(timing, BATCHES),
         Cell(digits(row[throughput(BATCHES[-1])]), number=True),
+        *map(size, deployment.formats),
         Cell(digits(row[memory(BATCHES[0])]), number=True),
+        Cell(f"{network.parameters:,}", number=True),
+        Cell(f"{network.macs:,}", number=True),
     )
 
 
