@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kdbench.errors import KdbenchError
 from kdbench.records.measures import MEASURES
 from kdbench.records.plan_file import PlanFile
 from kdbench.report.data.report_data import ReportData
+from kdbench.report.data.software import Software, merged
 from kdbench.report.deployment import Deployment, pooled_deployment
 from kdbench.report.rows import TableRow, in_family, primary_rows, table_rows
 from kdbench.report.write import leaderboard_of
@@ -46,6 +47,7 @@ class PooledTable:
     means: Mapping[str, float]
     not_pooled: tuple[str, ...]
     deployment: Deployment | None = None
+    software: Software = field(default_factory=dict)
 
     @property
     def analysis(self) -> Analysis:
@@ -108,6 +110,7 @@ def pool_settings(
         means,
         tuple(not_pooled),
         pooled_deployment(name, boards, settings),
+        merged(*(e.software for e in settings.values())),
     )
 
 

@@ -13,6 +13,7 @@ from kdbench.records.files import atomic_write
 from kdbench.report.data.report_data import FORMAT, STUDY
 from kdbench.report.figures import draw_tradeoffs
 from kdbench.report.pooled import PooledTable
+from kdbench.report.text.software import software_caption
 from kdbench.report.write import deployment_files, leaderboard_csv
 from kdbench.report.writers.cells import MISSING, Cell, Document, Grid, interval_cell, p_text
 from kdbench.report.writers.latex import to_latex
@@ -67,7 +68,7 @@ def pooled_document(table: PooledTable) -> Document:
         question=f"Which method is better on these {len(settings)} settings taken together?",
         headline="Mean scores in %, differences in percentage points.",
         grid=grid,
-        captions=tuple(_captions(table)),
+        captions=(*_captions(table), *software_caption(table.software)),
         notes=tuple(_notes(table)),
         digest=digest(table),
     )
@@ -189,10 +190,10 @@ def pooled_files(table: PooledTable) -> dict[str, bytes]:
     """The table's files by name."""
     document = pooled_document(table)
     return {
-        "leaderboard.csv": leaderboard_csv(pooled_frame(table), document.digest),
+        "leaderboard.csv": leaderboard_csv(pooled_frame(table), document.digest, table.software),
         "leaderboard.md": to_markdown(document).encode(),
         "leaderboard.tex": to_latex(document).encode(),
-        **deployment_files(table.deployment, document.digest),
+        **deployment_files(table.deployment, document.digest, table.software),
     }
 
 

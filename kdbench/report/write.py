@@ -7,15 +7,18 @@ import pandas as pd
 
 from kdbench.records.bounded import inside
 from kdbench.records.files import atomic_write
+from kdbench.records.plan_file import PlanFile
 from kdbench.records.titles import title_of
 from kdbench.report.data.formulas import escape_formulas
 from kdbench.report.data.report_data import ReportData
+from kdbench.report.data.software import Software, software_words
 from kdbench.report.deployment import Deployment, deployment_of, deployment_table
 from kdbench.report.figures import draw_figures
 from kdbench.report.leaderboard import Leaderboard, build_leaderboard
 from kdbench.report.page import render_page
 from kdbench.report.page.all_reports import write_all_reports
 from kdbench.report.text.context import Sentence
+from kdbench.report.text.software import software_caption
 from kdbench.report.writers.bibtex import to_bibtex
 from kdbench.report.writers.cells import grid, leaderboard_document, shown_columns
 from kdbench.report.writers.deployment import deployment_document
@@ -44,11 +47,13 @@ def text_files(board: Leaderboard, data: ReportData) -> dict[str, bytes]:
         captions=(width, *document.captions),
     )
     return {
-        "leaderboard.csv": leaderboard_csv(board.table, data.digest),
+        "leaderboard.csv": leaderboard_csv(
+            with_hparams(board.table, data.plan), data.digest, data.software
+        ),
         "leaderboard.md": to_markdown(document).encode(),
         "leaderboard.tex": column.encode(),
         "leaderboard-full.tex": to_latex(full, titles, NOT_IN_LATEX).encode(),
-        **deployment_files(deployment_of(board, data), data.digest),
+        **deployment_files(deployment_of(board, data), data.digest, data.software),
         "references.bib": to_bibtex(data.plan).encode(),
         "methods.tex": paragraph(board, data.plan).encode(),
     }
@@ -76,23 +81,41 @@ def write_report(data: ReportData, folder: Path) -> tuple[Leaderboard, tuple[Pat
 def leaderboard_of(data: ReportData) -> Leaderboard:
     """The leaderboard of a report's data."""
     board = build_leaderboard(data.runs, data.plan, data.cost)
-    return replace(board, captions=(*board.captions, FROM_RECORDS)) if data.from_records else board
+    more = (*software_caption(data.software), *((FROM_RECORDS,) if data.from_records else ()))
+    return replace(board, captions=(*board.captions, *more)) if more else board
 
 
-def deployment_files(deployment: Deployment | None, digest: str) -> dict[str, bytes]:
+def deployment_files(
+    deployment: Deployment | None, digest: str, software: Software | None = None
+) -> dict[str, bytes]:
     """The table of what one would deploy by file name; none where nothing was profiled."""
     if deployment is None:
         return {}
     return {
-        "deployment.csv": leaderboard_csv(deployment_table(deployment), digest),
+        "deployment.csv": leaderboard_csv(deployment_table(deployment), digest, software),
         "deployment.md": to_markdown(deployment_document(deployment, digest)).encode(),
     }
 
 
-def leaderboard_csv(table: pd.DataFrame, digest: str) -> bytes:
+def with_hparams(table: pd.DataFrame, plan: PlanFile) -> pd.DataFrame:
+    """The table with a column for each hyperparameter, `hparam.temperature`, whose values keep
+    all their digits; empty where a row does not have it."""
+    values = {(row.label, row.row): row.hparams for row in plan.rows}
+    of_rows = [values.get(key, {}) for key in zip(table["method"], table["row"], strict=True)]
+    names = sorted({name for row in of_rows for name in row})
+    columns = {
+        f"hparam.{name}": pd.Series([row.get(name) for row in of_rows], table.index, object)
+        for name in names
+    }
+    return table.assign(**columns)
+
+
+def leaderboard_csv(table: pd.DataFrame, digest: str, software: Software | None = None) -> bytes:
     """The table with ten digits, which no rounding of another machine moves, and on every
-    line the digest of what it was made from; no text is a formula for a spreadsheet."""
-    with_digest = table.assign(**{"made from": digest})
+    line the digest of what it was made from and by which software, where that is known; no text
+    is a formula for a spreadsheet."""
+    words = software_words(software or {})
+    with_digest = table.assign(**{"made from": digest, **({"made by": words} if words else {})})
     return (
         escape_formulas(with_digest)
         .to_csv(index=False, lineterminator="\n", float_format="%.10g")

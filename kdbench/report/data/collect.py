@@ -21,6 +21,7 @@ from kdbench.report.data.runs import (
     run_ids,
     runs_frame,
 )
+from kdbench.report.data.software import software_of
 from kdbench.report.data.taken import with_taken_rows
 from kdbench.report.data.validation import UnreadableReport, checked_cost, checked_plan, reason
 from kdbench.tracking import curves, search, sync_study, tracking_uri
@@ -124,7 +125,10 @@ def _data(
     trials = trials_frame(plan)
     profile = read_profile(profile_path(store.root, plan.study))
     kept = plan.without_runs()
-    own = ReportData(kept, cost, frame, tidy_curves(metrics), trials, confusions, profile=profile)
+    own = ReportData(
+        kept, cost, frame, tidy_curves(metrics), trials, confusions,
+        profile=profile, software=software_of(store, run_ids(plan)),
+    )  # fmt: skip
     return with_taken_rows(store, own)
 
 

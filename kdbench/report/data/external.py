@@ -23,6 +23,7 @@ from typing import Any
 
 import pandas as pd
 
+from kdbench import __version__
 from kdbench.records.bounded import CONTROL
 from kdbench.records.plan_file import PlanFile, PlanRow
 from kdbench.report.data.delimited import ALLOWED, Row, Rows, WrongResults, listing, read_rows
@@ -199,6 +200,7 @@ def _report_data(
         pd.DataFrame(columns=list(CURVES)),
         pd.DataFrame(columns=list(TRIALS)),
         pd.DataFrame(columns=list(CONFUSIONS)),
+        software={"kdbench": (__version__,)},
     )
 
 

@@ -10,7 +10,7 @@ import io
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from kdbench.records.plan_file import PlanFile
 from kdbench.records.profiles import Profile
 from kdbench.report.data.formulas import escape_formulas
 from kdbench.report.data.runs import TEXTS, columns_of, typed
+from kdbench.report.data.software import Software, checked_software
 from kdbench.report.data.validation import (
     UnreadableReport,
     check_runs,
@@ -85,7 +86,7 @@ class ReportData:
     or the teacher's prediction (`against` = teacher), both as indices. `from_records`: MLflow
     could not be asked for `runs` and `curves`, and they come from the records. `profile`: what was
     measured of the study's networks, if it was. `columns` are those that were chosen for the table
-    in a paper.
+    in a paper. `software`: the versions of what made the numbers, by package.
     """
 
     plan: PlanFile
@@ -97,6 +98,7 @@ class ReportData:
     from_records: bool = False
     profile: Profile | None = None
     columns: tuple[str, ...] = ()
+    software: Software = field(default_factory=dict)
 
     def files(self) -> dict[str, bytes]:
         """The files' contents by name: the same bytes from the same numbers."""
@@ -107,6 +109,8 @@ class ReportData:
             study["profile"] = self.profile.to_dict()
         if self.columns:
             study["columns"] = list(self.columns)
+        if self.software:
+            study["software"] = {name: list(found) for name, found in self.software.items()}
         return {
             STUDY: (json.dumps(study, indent=1, sort_keys=True) + "\n").encode(),
             "runs.csv.gz": compress(csv(self.runs[list(columns_of(self.plan))])),
@@ -152,6 +156,7 @@ def load(folder: Path) -> ReportData:
     place = folder / STUDY
     try:
         plan, cost = checked_plan(study.get("plan")), checked_cost(study.get("cost"))
+        software = checked_software(study.get("software", {}))
         profile = checked_profile(study.get("profile"))
         frames = {}
         for name, columns in tables_of(plan).items():
@@ -173,8 +178,9 @@ def load(folder: Path) -> ReportData:
         )
     from_records = bool(study.get("from_records"))
     return ReportData(
-        plan, cost, **frames, from_records=from_records, profile=profile, columns=tuple(columns)
-    )
+        plan, cost, **frames, from_records=from_records, profile=profile, columns=tuple(columns),
+        software=software,
+    )  # fmt: skip
 
 
 def read_study(folder: Path) -> dict[str, Any]:

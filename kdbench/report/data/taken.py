@@ -15,6 +15,7 @@ from kdbench.report.data.report_data import (
     tidy_curves,
 )
 from kdbench.report.data.runs import SCORES, TEACHER, typed
+from kdbench.report.data.software import merged
 from kdbench.report.data.validation import UnreadableReport
 
 
@@ -77,6 +78,7 @@ def joined(base: ReportData, own: ReportData) -> ReportData:
         pd.concat([base.confusions, confusions], ignore_index=True),
         own.from_records,
         own.profile or base.profile,
+        software=merged(base.software, own.software),
     )
 
 

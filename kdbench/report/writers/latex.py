@@ -100,7 +100,7 @@ def to_latex(
     column at most, with the notes beneath. Captions on the topics in `skipped` are left out."""
     lines = [
         PACKAGES,
-        f"% made from {document.digest}; in a class with two columns it takes \\onecolumn",
+        f"{made_from(document)} In a class with two columns it takes \\onecolumn.",
         rf"\begingroup{SIZE}\setlength{{\tabcolsep}}{{{GAP}pt}}",
     ]
     caption = escape(f"{document.question} {document.headline}")
@@ -118,6 +118,12 @@ def to_latex(
     if document.notes:
         lines += [r"\par\noindent $\dagger$ Notes:", *map(escape, document.notes)]
     return "\n".join([*lines, r"\par\endgroup"]) + "\n"
+
+
+def made_from(document: Document) -> str:
+    """A comment with the digest of what a table was made from, and the software."""
+    software = [c for c in document.captions if getattr(c, "topic", "") == "software"]
+    return " ".join([f"% Made from {document.digest}.", *map(escape, software)])
 
 
 def _settings(document: Document, titles: Mapping[str, str]) -> list[Setting]:

@@ -21,6 +21,7 @@ from kdbench.report.writers.latex import (
     column_width,
     escape,
     label_of,
+    made_from,
     total,
 )
 
@@ -155,7 +156,7 @@ def column_table(
         body.insert(len(body) - 1, r"\midrule")
     lines = [
         PACKAGES,
-        f"% made from {document.digest}; methods.tex says how, leaderboard-full.tex has all",
+        f"{made_from(document)} leaderboard-full.tex has all columns.",
         rf"\begin{{{kind}}}",
         r"\centering",
         rf"\caption{{{escape(f'{document.question} {document.headline}')}}}",

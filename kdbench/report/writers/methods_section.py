@@ -14,7 +14,8 @@ from kdbench.report.writers.latex import escape
 from kdbench.stats.analysis import CITATION
 
 TOPICS = (
-    *("scores", "tuning", "test", "looks", "equality", "detectable", "taken", "teacher", "origin"),
+    *("scores", "tuning", "test", "looks", "equality", "detectable", "taken", "teacher"),
+    *("origin", "software"),
 )
 """The captions that the paragraph takes over from the table, by topic."""
 
