@@ -31,6 +31,7 @@ def test_the_hours_of_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert found["cache_bytes"] == 2 * 4 * 10 * 1200
     text = " ".join(found["sentences"])
     assert "one H200" in text
+    assert "What a method adds to its networks is counted and not fitted" in text
     assert "Extrapolated to the H100 SXM by its peak rates (NVIDIA H100 datasheet)" in text
     assert "networks that are not in the fit: digits-cnn, digits-cnn-small" in text
     assert "No study has been timed on a GPU against this estimate yet." in text
