@@ -74,6 +74,17 @@ def test_a_phone_shows_method_accuracy_and_verdict(page, tab):
         assert wider_than_window(tab) <= 0
 
 
+def test_a_long_reason_leaves_the_names_room_on_a_phone(page, tab):
+    tab.show(page, PHONE)
+    widths = tab.run(
+        "(() => { const cell = document.querySelector('#leaderboard tbody td:nth-child(3)');"
+        "cell.classList.add('long'); cell.textContent = 'needs another optimiser '.repeat(9);"
+        "return [...cell.parentElement.cells].slice(0, 3).map(e => e.offsetWidth); })()"
+    )
+    assert widths[0] >= 136
+    assert wider_than_window(tab) <= 0
+
+
 @pytest.mark.parametrize("width", [DESK, PHONE])
 def test_no_box_scrolls_down_inside_the_page_and_the_keyboard_reaches_every_box(page, tab, width):
     tab.show(page, width)
