@@ -21,12 +21,12 @@ from support.fake_profile import fake_profile
 from kdbench.records.plan_file import PlanFile
 from kdbench.report.data.report_data import CONFUSIONS, CURVES, TRIALS, ReportData
 from kdbench.report.data.runs import COLUMNS, typed
-from kdbench.report.figures import PREPARE, draw_figures
+from kdbench.report.figures import PREPARE, WIDE, draw_figures
 from kdbench.report.figures.axes import limits_of
 from kdbench.report.figures.confusion import MOST_COUNTS
 from kdbench.report.figures.forest import KINDS
 from kdbench.report.figures.labels import arrange
-from kdbench.report.figures.render import embeddable
+from kdbench.report.figures.render import column_figure, embeddable
 from kdbench.report.figures.style import (
     INK,
     MARKS,
@@ -162,9 +162,23 @@ def test_every_figure_is_drawn_in_every_form(drawn):
     assert set(drawn.svg) == set(drawn.png) == set(drawn.pdf) == set(drawn.titles) == ALL
     assert all(png.startswith(b"\x89PNG") for png in drawn.png.values())
     assert all(pdf.startswith(b"%PDF") for pdf in drawn.pdf.values())
-    assert set(drawn.files()) == {f"{n}.{form}" for n in ALL for form in ("png", "pdf")}
+    wide = {f"{n}.{form}" for n in ALL for form in ("png", "pdf")}
+    assert set(drawn.files()) == wide | {f"{n}-column.pdf" for n in ALL - set(WIDE)}
     assert drawn.files()["forest.pdf"] == drawn.pdf["forest"]
     assert all(title.endswith(".") for title in drawn.titles.values())
+
+
+def test_figures_for_a_column_have_its_width_and_one_size_of_type(board, report_data, drawn):
+    from matplotlib.text import Text
+
+    for name, content in drawn.column.items():
+        assert re.search(rb"/MediaBox \[ ?0 0 252 ", content), name
+        with styled():
+            figure = column_figure(PREPARE[name](board, report_data))
+        assert {t.get_fontsize() for t in figure.findobj(Text) if t.get_text()} == {7.0}
+        box = figure.get_tightbbox()
+        assert box.x0 > -0.05, name
+        assert box.x1 < 3.55, name
 
 
 def test_what_has_nothing_to_show_is_left_out(report_data):

@@ -20,7 +20,7 @@ from kdbench.report.figures import (
     profiles,
     tuning,
 )
-from kdbench.report.figures.render import Drawn, Picture, render_picture
+from kdbench.report.figures.render import Drawn, Picture, render_column, render_picture
 from kdbench.report.figures.style import styled
 from kdbench.report.leaderboard import Leaderboard
 
@@ -40,6 +40,9 @@ PREPARE: Mapping[str, Callable[[Leaderboard, ReportData], Picture | None]] = {
 }
 """The figures by name, in the order of a report."""
 
+WIDE = ("confusion", "tuning")
+"""Those whose panels side by side take both columns of a paper."""
+
 
 def draw_figures(board: Leaderboard, data: ReportData) -> Drawn:
     """Draw every figure that has something to show. Equal numbers give equal bytes."""
@@ -56,9 +59,11 @@ def _drawn(prepared: Mapping[str, Picture | None]) -> Drawn:
     pictures = {name: picture for name, picture in prepared.items() if picture is not None}
     with styled():
         rendered = {name: render_picture(name, picture) for name, picture in pictures.items()}
+        columns = {n: render_column(p) for n, p in pictures.items() if n not in WIDE}
     return Drawn(
         svg={name: svg for name, (svg, _, _) in rendered.items()},
         png={name: png for name, (_, png, _) in rendered.items()},
         pdf={name: pdf for name, (_, _, pdf) in rendered.items()},
         titles={name: picture.title for name, picture in pictures.items()},
+        column=columns,
     )

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kdbench.report.figures.style import MUTED, Mark
+from kdbench.report.figures.style import MUTED, WIDTH, Mark
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -91,10 +91,18 @@ def method_legend(
     legend(figure, [*handles, *(h for h, _ in more)], [*texts, *(t for _, t in more)])
 
 
+HANDLE, CHARACTER = 40.0, 4.3
+"""Points that an entry of a legend takes beside its text, and for each character, in 7 pt type."""
+
+
 def legend(figure: "Figure", handles: "Sequence[Artist]", texts: Sequence[str]) -> None:
-    """A legend to the right of all axes."""
+    """A legend to the right of all axes, or beneath them in a narrow figure."""
+    place: dict[str, Any] = {"loc": "outside right upper"}
+    if (width := figure.get_figwidth()) < WIDTH / 2:
+        points = HANDLE + CHARACTER * max(map(len, texts), default=0)
+        place = {"loc": "outside lower center", "ncols": max(1, int(72 * width / points))}
     # Texts are set one by one, since Matplotlib leaves out those that begin with an underscore.
-    made = figure.legend(handles, ["-"] * len(texts), loc="outside right upper")
+    made = figure.legend(handles, ["-"] * len(texts), **place)
     for entry, text in zip(made.get_texts(), texts, strict=True):
         entry.set_text(text)
 

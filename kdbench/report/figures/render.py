@@ -3,7 +3,7 @@
 import io
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from xml.sax.saxutils import quoteattr
 
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 DPI = 150
 """Resolution of the PNG."""
+
+COLUMN_WIDTH, COLUMN_HEIGHT, COLUMN_TYPE = 3.5, 0.8, 7.0
+"""Of a figure in a column of a paper: inches (252 points), the share of the page's height, and the
+points of its type."""
 
 METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": None},
@@ -44,21 +48,24 @@ class Picture(Protocol):
 @dataclass(frozen=True)
 class Drawn:
     """All figures of a report by name, in three formats, with their titles. `svg` is meant to
-    be embedded in a web page: it has the colour of the page's text and no background."""
+    be embedded in a web page: it has the colour of the page's text and no background. `column`
+    holds those that fit a column of a paper once more, as PDF of that width."""
 
     svg: Mapping[str, str]
     png: Mapping[str, bytes]
     pdf: Mapping[str, bytes]
     titles: Mapping[str, str]
+    column: Mapping[str, bytes] = field(default_factory=dict)
 
     def files(self) -> dict[str, bytes]:
         """The contents of the PNG and PDF files by file name."""
         formats = {"png": self.png, "pdf": self.pdf}
-        return {
+        wide = {
             f"{name}.{suffix}": contents[name]
             for name in self.titles
             for suffix, contents in formats.items()
         }
+        return wide | {f"{name}-column.pdf": content for name, content in self.column.items()}
 
 
 def render_picture(name: str, picture: Picture) -> tuple[str, bytes, bytes]:
@@ -74,6 +81,36 @@ def render_picture(name: str, picture: Picture) -> tuple[str, bytes, bytes]:
     with rc_context({"svg.hashsalt": f"kdbench {name}"}):
         svg = embeddable(_saved(figure, "svg", facecolor="none").decode(), name, picture.title)
     return svg, _saved(figure, "png", dpi=DPI), _saved(figure, "pdf")
+
+
+def column_figure(picture: Picture) -> "Figure":
+    """A picture as it is drawn for a column of a paper. To be called within `styled`."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+    sizes: list[Any] = [
+        "font.size", "xtick.labelsize", "ytick.labelsize", "legend.fontsize", "axes.labelsize",
+        "axes.titlesize",
+    ]  # fmt: skip
+    with rc_context(dict.fromkeys(sizes, COLUMN_TYPE)):
+        height = COLUMN_HEIGHT * picture.size[1]
+        figure = Figure(figsize=(COLUMN_WIDTH, height), dpi=100, layout="constrained")
+        FigureCanvasAgg(figure)
+        picture.draw(figure)
+        fix_layout(figure)
+    for text in figure.findobj(Text):  # names beside points have a size of their own
+        text.set_fontsize(COLUMN_TYPE)
+    for axes in figure.axes:  # beside long names an axis may be shorter than its label
+        if axes.xaxis.label.get_window_extent().x1 > figure.bbox.x1:
+            axes.set_xlabel(axes.get_xlabel(), loc="right")
+    return figure
+
+
+def render_column(picture: Picture) -> bytes:
+    """A picture as PDF for a column of a paper. To be called within `styled`."""
+    return _saved(column_figure(picture), "pdf")
 
 
 def fix_layout(figure: "Figure") -> None:
