@@ -95,9 +95,10 @@ def _deployment(
     board, data = parts[0]
     if data.profile is None:
         return None
-    networks = {
-        (item.network.name, item.network.role): item for part in parts for item in _networks(*part)
-    }
+    networks: dict[tuple[str, str, int, int], Deployable] = {}
+    for item in (item for part in parts for item in _networks(*part)):
+        network = item.network
+        networks[network.name, network.role, network.parameters, network.macs] = item
     return Deployment(
         name,
         title,
@@ -127,7 +128,8 @@ def _networks(board: Leaderboard, data: ReportData) -> Iterator[Deployable]:
 
 
 def _unknown(board: Leaderboard, data: ReportData) -> Iterator[str]:
-    profiled = {row for network in data.profile.networks for row in network.rows}  # type: ignore
+    networks = data.profile.networks if data.profile else ()
+    profiled = {row for network in networks for row in network.rows}
     for row in primary_lines(board.table).to_dict("records"):
         if row["n"] > 0 and (row["method"], row["row"]) not in profiled:
             yield row["method"]

@@ -85,7 +85,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def train(planner: Any, *_: Any) -> SimpleNamespace:
         done.append(f"train {planner.study.name}")
         failures = {"kd seed 0": "out of memory"} if len(done) > 2 else {}
-        return SimpleNamespace(failures=failures, tracked=True)
+        return SimpleNamespace(failures=failures, tracked=True, experiment="")
 
     def publish(store: Store, study: str, *_: Any) -> tuple[None, tuple[()]]:
         done.append(f"report {study}")
@@ -145,7 +145,7 @@ def test_a_report_of_all_is_the_pooled_report_again(reports: Path) -> None:
     assert (first["study"], second["study"]) == STUDIES
     assert (pooled["pooled"], pooled["settings"]) == ("mine", list(STUDIES))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    assert sorted(path.name for path in folder.parent.iterdir()) == ["mine", *STUDIES]
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["index.html", "mine", *STUDIES]
     # The seeds of different students are not the same random streams.
     assert "Their seeds are independent" in (folder / "leaderboard.md").read_text()
 

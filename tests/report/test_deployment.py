@@ -94,6 +94,16 @@ def test_a_network_that_another_beats_in_both_is_not_on_the_front(board, profile
         assert table.index[table[front]].tolist() == ["small", "large"], front
 
 
+def test_heads_of_two_sizes_are_two_networks(board, report_data):
+    name = "small + dml head"
+    heads = [network(name, "student", [row], 1.0, size, parameters=size)
+             for row, size in ((("kd", "tuned"), 100), (("dml", "only"), 200))]  # fmt: skip
+    data = replace(report_data, profile=profile(*heads))
+    table = deployment_table(deployment_of(board, data))
+    assert table["network"].tolist() == [name, name]
+    assert set(table["trained with"]) == {"kd", "dml"}
+
+
 def test_a_method_that_was_not_profiled_is_named(board, report_data):
     data = replace(report_data, profile=profile(network("small", "student", ROWS[:3], 1.0, 10)))
     text = " ".join(deployment_document(deployment_of(board, data), "").captions)
