@@ -46,11 +46,27 @@ def fidelity(student: Record, teacher: Record, selection: str) -> dict[str, floa
     The teacher's weights are those of `selection` where it has them. None where either
     has no predictions (yet).
     """
+    reference = logits_of(teacher, selection)
+    return None if reference is None else fidelity_to(reference, student)
+
+
+def logits_of(record: Record, selection: str) -> np.ndarray | None:
+    """The logits of a run on the test images (images x classes), of the weights of `selection`
+    where it has them; None where it has no predictions."""
     try:
-        logits, teacher_logits = student.predictions(), teacher.predictions()
+        arrays = record.predictions()
     except FileNotFoundError:
         return None
-    reference = teacher_logits.get(selection, teacher_logits["last"])
+    return arrays.get(selection, arrays["last"])
+
+
+def fidelity_to(reference: np.ndarray, student: Record) -> dict[str, float] | None:
+    """Agreement of a student with the logits of its teacher and KL to them; None where it has no
+    predictions."""
+    try:
+        logits = student.predictions()
+    except FileNotFoundError:
+        return None
     values = {}
     for prefix, scores in (("test", "last"), ("test_best", "best")):
         if scores in logits:

@@ -1,5 +1,6 @@
 """What a study's experiment holds, as pandas frames; reports read all numbers this way."""
 
+import gc
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,20 @@ SINGLE = ("test.", "test_best.", "cost.")
 CHUNK = 500
 
 
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """Let Python's garbage collector rest. MLflow makes a hundred objects a run, all of which
+    stay, and going through them again and again takes as long as reading them."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@without_collections()
 def search(study: str, uri: str, trials: bool = True) -> "pd.DataFrame":
     """The experiment's runs, oldest first, from `mlflow.search_runs`: one row a run, those
     of tuning left out unless `trials`.

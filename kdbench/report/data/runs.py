@@ -7,16 +7,18 @@ and may differ between equal studies; all others may not.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from kdbench.errors import KdbenchError
 from kdbench.records.measures import ACCURACY, MEASURES
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Record, Store
-from kdbench.records.summary import LARGEST_STEP, finite, test_score
+from kdbench.records.summary import LARGEST_STEP, fidelity_to, finite, logits_of, test_score
 from kdbench.report.columns import run_columns
 from kdbench.tracking.payload import metric_name, section_name
 
@@ -88,7 +90,8 @@ def runs_frame(search: pd.DataFrame, plan: PlanFile, cost: Mapping[str, Any] | N
 
 def records_frame(store: Store, plan: PlanFile, cost: Mapping[str, Any] | None = None) -> Any:
     """The same frame from the records on disk."""
-    return _frame(plan, cost, lambda line: _from_record(store, line, plan))
+    teachers = cache(lambda run: logits_of(store.record(run), plan.selection))
+    return _frame(plan, cost, lambda line: _from_record(store, line, plan, teachers))
 
 
 def records_curves(store: Store, ids: Iterable[str]) -> pd.DataFrame:
@@ -247,7 +250,12 @@ def _metric(run: Mapping[str, Any], key: str) -> Any:
     return run.get("metrics." + section_name(key))
 
 
-def _from_record(store: Store, line: Mapping[str, Any], plan: PlanFile) -> dict[str, Any]:
+def _from_record(
+    store: Store,
+    line: Mapping[str, Any],
+    plan: PlanFile,
+    teachers: Callable[[str], np.ndarray | None],
+) -> dict[str, Any]:
     from kdbench.records.summary import state as record_state
 
     record = store.record(line["id"])
@@ -275,16 +283,14 @@ def _from_record(store: Store, line: Mapping[str, Any], plan: PlanFile) -> dict[
             score, step = test_score(record, test, plan.selection, measure)
             values |= {measure.column: score, LARGEST_STEP: step}
         if line["row"] != TEACHER:
-            teacher = store.record(taught_by) if taught_by else None
+            teacher = teachers(taught_by) if taught_by else None
             values |= _fidelity(record, teacher, plan.selection)
     reason = _reason(state, result.get("diverged_epoch"), None)
     return values | {"state": state, "reason": reason}
 
 
-def _fidelity(record: Record, teacher: Record | None, rule: str) -> dict[str, Any]:
-    """Agreement with the teacher and KL to it under the selection rule, from the logits."""
-    from kdbench.records.summary import fidelity
-
-    values = fidelity(record, teacher, rule) if teacher else None
+def _fidelity(record: Record, teacher: np.ndarray | None, rule: str) -> dict[str, Any]:
+    """Agreement with the teacher's logits and KL to them under the selection rule."""
+    values = None if teacher is None else fidelity_to(teacher, record)
     prefix = "test_best." if rule == "best" else "test."
     return {key: (values or {}).get(prefix + key) for key in ("agreement", "kl")}
