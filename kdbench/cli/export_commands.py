@@ -31,6 +31,9 @@ def export(
     quantize: Annotated[
         str | None, typer.Option(help="int8, int8-dynamic (onnx), fp16 or bf16.")
     ] = None,
+    register: Annotated[
+        str, typer.Option(help="Register it in MLflow too, as the next version of this model.")
+    ] = "",
     root: Root = Path(),
     data_dir: DataDir = None,
     as_json: Json = False,
@@ -45,6 +48,7 @@ def export(
 
         from kdbench.cli.as_json import print_json
         from kdbench.cli.progress import print_line
+        from kdbench.cli.register import check_registry, register_export
         from kdbench.cli.shell import shown_path
         from kdbench.export.card import sentence
         from kdbench.export.write import Request, export_student
@@ -53,6 +57,8 @@ def export(
         request = Request(
             name, method, to, out.absolute(), root.resolve(), seed, row, quantize, data_dir
         )
+        if register:
+            check_registry(root.resolve(), name, register)
         written = export_student(request, partial(print_line, console))
         if written.quantisation:
             print_line(console, sentence(written.quantisation))
@@ -62,6 +68,9 @@ def export(
             f"{written.seed_chosen}",
         )
         print_line(console, f"folder       {shown_path(out)}")
+        if register:
+            version = register_export(root.resolve(), out, written, register)
+            print_line(console, f"registered   {register} version {version}")
         if as_json:
             print_json(written)
         return 0

@@ -1,4 +1,4 @@
-"""The files a final run shows in MLflow: confusion matrix, predictions, weights, spec."""
+"""The files a final run shows in MLflow: confusion matrix, predictions, spec."""
 
 import os
 import shutil
@@ -23,14 +23,12 @@ def gather(record: Record, folder: Path, selection: str, classes: Sequence[str] 
 
     Raises `CorruptRecord` where one is damaged, or a link that leads out of the records.
     """
-    if record.path("weights.safetensors").exists():
-        record.state_dict()  # verified, as a copy of damaged weights would pass for sound ones
-    for name in ("spec.json", "result.json", "test.json", "test.npz", "weights.safetensors"):
+    for name in ("spec.json", "result.json", "test.json", "test.npz"):
         source = record.path(name)
         if not source.exists():
             continue
         try:
-            os.link(source, folder / name)  # weights are large, and a link costs nothing
+            os.link(source, folder / name)
         except OSError:
             shutil.copyfile(source, folder / name)
     if record.test is not None and (record.folder / "test.npz").exists():

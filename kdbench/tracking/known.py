@@ -22,7 +22,8 @@ class KnownRun:
 
     `run` is its id, `start` its time in ms since 1970, `epochs` the last epoch whose metrics
     it has, `params` the names of its parameters, `scalars` its metrics that are no curves,
-    `datasets` the uses of its data sets, `files` whether the files have been logged.
+    `datasets` the uses of its data sets, `files` whether the files have been logged, `model` the
+    id of its logged model.
     """
 
     run: str
@@ -34,6 +35,7 @@ class KnownRun:
     scalars: dict[str, float] = field(default_factory=dict)
     datasets: list[str] = field(default_factory=list)
     files: bool = False
+    model: str = ""
 
 
 def new_state(run: "Run") -> KnownRun:
@@ -126,6 +128,7 @@ def recover(experiment: StudyExperiment, run: "Run", record: Record) -> KnownRun
         tags={k: v for k, v in data.tags.items() if k.startswith(("kdbench.", "mlflow."))},
         scalars={k: v for k, v in data.metrics.items() if k.startswith(payload.SCALARS)},
         datasets=_datasets(run),
+        model=_model(run),
     )
 
 
@@ -155,6 +158,12 @@ def _agrees(known: KnownRun, run: "Run", record: Record) -> bool:
         and set(known.params) <= set(run.data.params)
         and known.datasets == _datasets(run)
     )
+
+
+def _model(run: "Run") -> str:
+    """The id of the first model that an MLflow run has logged, or nothing."""
+    models = run.outputs.model_outputs if run.outputs else ()
+    return models[0].model_id if models else ""
 
 
 def _datasets(run: "Run") -> list[str]:

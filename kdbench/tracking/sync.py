@@ -20,10 +20,14 @@ from kdbench.records.store import Record, RecordBusy, Store
 from kdbench.tracking import artifacts, payload
 from kdbench.tracking.experiment import LOCK_TIMEOUT, StudyExperiment, record_lock
 from kdbench.tracking.known import KnownRun, invalidate, known_state, read_state, write_state
+from kdbench.tracking.models import NetworkFile, log_weights
 from kdbench.tracking.payload import Point
 
 #: MLflow takes so many metrics, and so many parameters or tags, in one request.
 METRICS, NAMES = 1000, 100
+
+#: The file of a run's weights.
+WEIGHTS = "weights.safetensors"
 
 #: Kinds of runs whose files are kept in MLflow.
 WITH_FILES = ("final", "teacher")
@@ -137,6 +141,8 @@ def _sync(
     if result is not None and not known.files and planned.kind in WITH_FILES:
         # A final is scored after it is finished: its files wait for that score.
         known.files = _log_files(experiment, known.run, record)
+    if known.files and not known.model and record.path(WEIGHTS).exists():
+        known.model = _log_model(experiment, known.run, record, spec, planned)
     _set_status(experiment, known, status, payload.end_of(result))
     if known != before or read_state(experiment, record) != known:
         write_state(experiment, record, known)
@@ -227,6 +233,26 @@ def _log_files(experiment: StudyExperiment, run: str, record: Record) -> bool:
         artifacts.gather(record, Path(folder), experiment.selection, experiment.classes)
         experiment.client.log_artifacts(run, folder)
     return True
+
+
+def _log_model(
+    experiment: StudyExperiment, run: str, record: Record, spec: RunSpec, planned: PlannedRun
+) -> str:
+    """Log a run's weights as its model; the model's id, or nothing where its plan does not say what
+    goes in."""
+    data = experiment.plan.data if experiment.plan else None
+    if data is None or not data.shape or record.test is None:
+        return ""
+    record.state_dict()  # verified, as a copy of damaged weights would pass for sound ones
+    classes = record.predictions()["last"].shape[1]
+    details = {
+        "prefix": f"{experiment.selection}/",
+        "model": spec.models["student"],
+        "class_names": list(experiment.classes or ()),
+    }
+    network = NetworkFile(WEIGHTS, "safetensors", data.shape, classes, details)
+    name = f"{planned.label} seed {planned.seed}"
+    return log_weights(experiment.client, experiment.id, run, name, record, network)
 
 
 def _set_status(experiment: StudyExperiment, known: KnownRun, status: str, end: int | None) -> None:

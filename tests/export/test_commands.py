@@ -18,6 +18,8 @@ from kdbench.export.network import run_all
 from kdbench.export.write import Request, export_student
 from kdbench.records.store import Store
 from kdbench.records.students import write_students
+from kdbench.tracking import sync_study
+from kdbench.tracking.client import client
 
 Requests = Callable[..., Request]
 
@@ -35,6 +37,27 @@ def test_the_command_says_what_it_did(root: Path, tmp_path: Path) -> None:
         "README.md", "config.json", "model.py", "model.safetensors",
     ]  # fmt: skip
     assert "is not empty" in refused(*words, "--out", tmp_path / "a")
+
+
+def test_an_export_is_registered(
+    root: Path, tmp_path: Path, empty_database: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    (tmp_path / "mlflow.db").write_bytes(empty_database)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    words = ("export", "small", "kd", "--to", "safetensors", "--root", root, "--seed", 1)
+    out = tmp_path / "out"
+    assert "kdbench sync" in refused(*words, "--out", out, "--register", "student")
+    assert "no : in it" in refused(*words, "--out", out, "--register", "a:b")
+    assert not out.exists()
+    sync_study(Store(root), "small", uri)
+    text = output(*words, "--out", out, "--register", "student")
+    assert "registered   student version 1" in text
+    version = client(uri).get_model_version("student", "1")
+    assert version.run_id
+    kept = Path(client(uri).get_logged_model(version.source.removeprefix("models:/"))
+                .artifact_location.removeprefix("file://"))  # fmt: skip
+    assert {"MLmodel", "config.json", "model.safetensors"} <= {p.name for p in kept.iterdir()}
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ class MlflowRoot:
         self.store = Store(root)
         self.uri = f"sqlite:///{root / 'mlflow.db'}"
         self.listing: dict[str, PlannedRun] = {}
-        self.plan = PlanFile(STUDY, "last", "Does it?", "abc", PlanData("digits"))
+        self.plan = PlanFile(STUDY, "last", "Does it?", "abc", PlanData("digits", shape=(1, 8, 8)))
 
     def begin(self, kind: str = "final", method: str = "kd", seed: int = 0, **entry) -> Record:
         """A record that has a spec and a line in the plan, and nothing else."""

@@ -105,7 +105,6 @@ def test_files_of_a_final_run(root: MlflowRoot) -> None:
     names = {path.name for path in folder.iterdir()}
     assert names == {
         "confusion_matrix.png", "result.json", "spec.json", "test.json", "test.npz",
-        "weights.safetensors",
     }  # fmt: skip
     assert (folder / "confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
     assert not list(record.folder.glob(".mlflow.*"))
