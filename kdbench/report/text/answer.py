@@ -63,7 +63,8 @@ def _best(context: Context) -> str:
         return ""
     mean = mean_interval(context.primary[best.best].scores).mean
     others = sorted(best.members - {best.best}, key=list(context.primary).index)
-    apart = f"; {_some(others)} {_are(others)} not told apart from it" if others else ""
+    told = f"{_some(others)} {_are(others)} not told apart from it by tests of all pairs"
+    apart = f"; {told}" if others else ""
     return f"The highest mean is that of {best.best}, {mean:.2f} %{apart}."
 
 
@@ -76,12 +77,13 @@ def _cheapest(context: Context) -> str:
         return ""
     cheapest = min(known, key=lambda k: (known[k], k))
     reference = context.plan.reference
-    times = f"{known[cheapest]:.2f} times what {reference} takes, the study's teacher apart"
-    trained = "it is the reference" if cheapest == reference else f"its training takes {times}"
-    said = "; ".join(filter(None, (trained, _deployed(context, cheapest))))
+    cost = f"takes {known[cheapest]:.2f} times what {reference} takes, the study's teacher apart"
     if len(known) == 1:
-        return f"{said[0].upper()}{said[1:]}."
-    return f"The cheapest of these to train is {cheapest}: {said}."
+        trained = "It is the reference" if cheapest == reference else f"Its training {cost}"
+    else:
+        words = ", the reference" if cheapest == reference else f": its training {cost}"
+        trained = f"The cheapest of these to train is {cheapest}{words}"
+    return "; ".join(filter(None, (trained, _deployed(context, cheapest)))) + "."
 
 
 def _deployed(context: Context, label: str) -> str:
