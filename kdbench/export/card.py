@@ -20,9 +20,12 @@ from kdbench.records.store import Record, Store
 from kdbench.records.summary import test_score
 from kdbench.report.rows import PRECEDENCE
 from kdbench.report.writers.bibtex import to_bibtex
+from kdbench.report.writers.markdown import escape
 from kdbench.stats import mean_interval
 
 CARD = "README.md"
+#: Classes that are named.
+NAMED = 20
 #: Kinds of rows in words.
 ROWS = {
     "tuned": "tuned hyperparameters",
@@ -153,8 +156,9 @@ def _origin(description: Description, choice: Choice) -> str:
     hparams = ", ".join(f"{key}={value}" for key, value in sorted(spec.hparams.items()))
     epochs = {"last": "the last epoch", "best": "the best validation epoch"}[choice.which]
     teacher = f"{plan.models.get('teacher', 'none')}, run {choice.teacher or 'none'}"
+    about = f": {plan.question}" if plan.question else "."
     lines = [
-        f"A student that was trained by kdbench in the study *{plan.study}*: {plan.question}\n",
+        f"A student that was trained by kdbench in the study *{plan.study}*{about}\n",
         "| | |\n|---|---|",
         f"| data | {description.data}, {description.training_images:,} training images, checksum "
         f"{description.data_checksum} |",
@@ -162,9 +166,15 @@ def _origin(description: Description, choice: Choice) -> str:
         f"| method | {description.method} ({ROWS[description.row]}){hparams and ': '}{hparams} |",
         f"| seed | {description.seed}: {description.seed_chosen} |",
         f"| weights | run {description.run}, {epochs} |",
-        f"| classes | {len(description.classes)}: {', '.join(description.classes)} |",
+        f"| classes | {len(description.classes)}: {_some(description.classes)} |",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _some(classes: tuple[str, ...]) -> str:
+    """The first names, as a table's cell may hold them; `config.json` has all."""
+    rest = f" and {len(classes) - NAMED} more" if len(classes) > NAMED else ""
+    return ", ".join(map(escape, classes[:NAMED])) + rest
 
 
 def _scores(

@@ -89,7 +89,7 @@ def choose(store: Store, study: str, method: str, seed: str, row: str | None = N
     if seed == BEST:
         number, how = _best_seed(store, plan, planned)
     elif seed.isdecimal():
-        number, how = int(seed), "named"
+        number, how = int(seed), "named with --seed"
     else:
         raise CannotExport(f"--seed {seed}: write a number or {BEST}")
     record = store.record(final_run(plan, planned, number))

@@ -28,7 +28,7 @@ def test_the_command_says_what_it_did(root: Path, tmp_path: Path) -> None:
     words = ("export", "small", "kd", "--to", "safetensors", "--root", root)
     text = output(*words, "--seed", 1, "--out", tmp_path / "a")
     assert "proved       597 test images" in text
-    assert "kd (tuned) seed 1, named" in text
+    assert "kd (tuned) seed 1, named with --seed" in text
     described = json.loads(output(*words, "--out", tmp_path / "b", "--json"))
     assert described["method"] == "kd"
     assert described["proof"]["images"] == 597
