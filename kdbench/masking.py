@@ -32,9 +32,9 @@ AT_START = re.compile(USERINFO.format("."), re.DOTALL)
 IN_TEXT = re.compile(
     r"((?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]*://)" + USERINFO.format(r"[^\s'\"<>]")
 )
-#: Parts of a query that are called a secret.
+#: Parts of a query that are called a secret; the name of a saved view of MLflow is none.
 IN_QUERY = re.compile(
-    r"([?&][\w.-]{0,40}(?:tok|secret|passw|pwd|key|auth|sig|cred)[\w.-]{0,40}=)[^&\s'\"#<>)]+",
+    r"([?&](?!viewStateShareKey=)[\w.-]{0,40}(?:tok|secret|passw|pwd|key|auth|sig|cred)[\w.-]{0,40}=)[^&\s'\"#<>)]+",
     re.IGNORECASE,
 )
 #: Query keys of databases whose values are words that are no secret.

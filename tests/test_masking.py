@@ -124,3 +124,8 @@ def test_every_way_out_is_masked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     kept = json.dumps(cause(ValueError("at http://me:other@host or hush-hush")))
     assert "http://***@host or ***" in kept
     assert "hush" not in out.getvalue() + err.getvalue()
+
+
+def test_the_name_of_a_saved_view_is_no_secret() -> None:
+    link = "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=x&viewStateShareKey=leaderboard"
+    assert mask(link) == link
