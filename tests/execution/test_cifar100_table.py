@@ -70,7 +70,7 @@ def test_all_of_it_runs_with_short_schedules(tmp_path: Path, few_images: None) -
     engine = InlineEngine(WorkerSettings(tmp_path, "cifar100", None, "cpu"))
     log = OptunaLog(tmp_path)
     # Measuring what each method costs would take four times as many steps as all of its runs.
-    cost = {"relative": 1.0, "seconds_per_step": 1.0, "peak_mb": 1.0}
+    cost = {"relative": 1.0, "seconds_per_step": 1.0, "peak_mb": 1.0, "training": 1.0}
     machine = f"{provenance()['hardware']}, cpu"
     write_costs(store.costs_path(NAME), machine, {entry.label: cost for entry in study.methods})
     driver = StudyDriver(planner, store, engine, recorder, recorder, log, True)
