@@ -47,10 +47,11 @@ class Noisy(nn.Module):
     def __init__(self, image_shape: tuple[int, int, int], classes: int):
         super().__init__()
         channels, height, width = image_shape
-        self.conv1 = nn.Conv2d(channels, 16, 3, padding=1)
+        # Batch normalisation cancels a bias: what moved it would be rounding alone.
+        self.conv1 = nn.Conv2d(channels, 16, 3, padding=1, bias=False)
         self.norm1, self.relu1 = nn.BatchNorm2d(16), nn.ReLU()
         self.drop1 = nn.Dropout(0.2)
-        self.conv2 = nn.Conv2d(16, 32, 3, padding=1)
+        self.conv2 = nn.Conv2d(16, 32, 3, padding=1, bias=False)
         self.norm2, self.relu2 = nn.BatchNorm2d(32), nn.ReLU()
         self.drop2 = nn.Dropout(0.2)
         self.pool = nn.MaxPool2d(2)

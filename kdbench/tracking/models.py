@@ -82,7 +82,9 @@ def _describe(folder: Path, network: NetworkFile, model: str, run: str) -> None:
 def log_weights(
     client: Any, experiment: str, run: str, name: str, record: Record, network: NetworkFile
 ) -> str:
-    """Log the weights of a finished run as its model; the model's id."""
+    """Log the weights of a finished run as its model; the model's id. Raises `CorruptRecord` where
+    they are damaged: a copy would pass for sound ones."""
+    record.state_dict()
     with tempfile.TemporaryDirectory(dir=record.folder, prefix=".mlflow.") as folder:
         for file in (network.name, "spec.json"):
             source = record.path(file)

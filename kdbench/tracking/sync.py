@@ -243,7 +243,6 @@ def _log_model(
     data = experiment.plan.data if experiment.plan else None
     if data is None or not data.shape or record.test is None:
         return ""
-    record.state_dict()  # verified, as a copy of damaged weights would pass for sound ones
     classes = record.predictions()["last"].shape[1]
     details = {
         "prefix": f"{experiment.selection}/",

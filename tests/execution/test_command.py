@@ -34,7 +34,7 @@ def test_a_study_ends_with_a_leaderboard_and_says_where_things_are(
     for name in FILES:
         assert (reference_root / "reports" / "crash" / name).stat().st_size
     output = (reference_root.parent / "log.txt").read_text()
-    for words in ("reports/crash/index.html", " ui --root ", "optuna.journal"):
+    for words in ("reports/crash/index.html", " ui crash --root ", "optuna.journal"):
         assert words in output
     assert "Traceback" not in output
     assert plan.complete

@@ -14,6 +14,7 @@ from kdbench.records.files import write_json
 from kdbench.records.readers import CorruptRecord
 from kdbench.records.store import Store
 from kdbench.tracking.artifacts import gather
+from kdbench.tracking.models import NetworkFile, log_weights
 
 
 @pytest.fixture
@@ -48,14 +49,21 @@ def test_one_changed_bit_or_digit_is_found(store: Store, name: str) -> None:
     assert [fault for fault in faults if fault.startswith(f"{name}: its content is not")]
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "test.npz"])
-def test_no_damaged_file_is_copied_into_mlflow(store: Store, tmp_path: Path, name: str) -> None:
+def test_no_damaged_predictions_are_copied_into_mlflow(store: Store, tmp_path: Path) -> None:
     record = finished(store)
-    path = record.folder / name
+    path = record.folder / "test.npz"
     path.write_bytes(changed(path.read_bytes()))
-    (tmp_path / "copy").mkdir()
-    with pytest.raises(CorruptRecord, match=name):
-        gather(record, tmp_path / "copy", "last", None)
+    with pytest.raises(CorruptRecord, match=r"test\.npz"):
+        gather(record, tmp_path, "last", None)
+
+
+def test_no_damaged_weights_are_copied_into_mlflow(store: Store) -> None:
+    record = finished(store)
+    path = record.weights_path
+    path.write_bytes(changed(path.read_bytes()))
+    network = NetworkFile(path.name, "safetensors", (1, 8, 8), 4)
+    with pytest.raises(CorruptRecord, match=r"weights\.safetensors"):
+        log_weights(None, "1", "run", "kd seed 0", record, network)
 
 
 def test_the_arrays_of_other_scores_are_found(store: Store) -> None:

@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import shutil
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from kdbench.records.plan_file import CorruptPlan, PlanFile
 from kdbench.records.readers import CorruptRecord, checksum, sealed
 from kdbench.records.store import FILES, Record, Store
 from kdbench.tracking.artifacts import gather
+from kdbench.tracking.models import NetworkFile, log_weights
 from kdbench.training.state import PackedCheckpoint, load_checkpoint, pack_state
 
 WEIGHTS = save_tensors({"last/w": np.arange(6, dtype=np.float32)})
@@ -150,16 +150,19 @@ def test_files_outside_are_neither_copied_nor_shown_to_mlflow(
     record.weights_path.unlink()
     record.weights_path.symlink_to(secret)
     (record.folder / "more").symlink_to(secret)
+    network = NetworkFile(record.weights_path.name, "safetensors", (1, 8, 8), 4)
+    target = tmp_path / "target"
+    target.mkdir()
     for act in (
-        lambda folder: copy_files(record, folder),
-        lambda folder: gather(record, folder, "last", None),
+        lambda: copy_files(record, target),
+        lambda: log_weights(None, "1", "run", "kd seed 0", record, network),
     ):
-        target = tmp_path / "target"
-        target.mkdir()
         with pytest.raises(CorruptRecord, match="leads out of"):
-            act(target)
-        assert not [p for p in target.iterdir() if b"secret" in p.read_bytes()]
-        shutil.rmtree(target)
+            act()
+    gather(record, target, "last", None)
+    for folder in (target, record.folder):
+        copies = [p for p in folder.rglob("*") if p.is_file() and not p.is_symlink()]
+        assert not [p for p in copies if b"secret" in p.read_bytes()]
 
 
 def test_a_plan_and_costs_that_are_links_out(store: Store, tmp_path: Path) -> None:

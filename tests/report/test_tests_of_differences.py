@@ -63,7 +63,7 @@ def test_the_paired_p_stays_beside_it(report_data, board):
 def test_the_papers_are_cited(moderated, board):
     text = paragraph(board, moderated.plan)
     assert r"(Smyth 2004~\cite{smyth2004linear}; 3 prior" in text
-    assert "two-sided moderated t test against ce" in text
+    assert "two-sided moderated t test against the reference" in text
     files = text_files(board, moderated)
     assert b"@article{smyth2004linear," in files["references.bib"]
     assert b"p_moderated" in files["leaderboard.csv"]

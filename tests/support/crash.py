@@ -161,7 +161,8 @@ def in_mlflow(database: Path, runs: set[str]) -> Iterator[str]:
         yield from (f"MLflow: run {run} is missing" for run in runs - {run for run, _ in tags})
         twice = db.execute(
             "SELECT r.name, m.key, m.step, COUNT(*) FROM metrics m JOIN runs r USING (run_uuid) "
-            f"WHERE {active} AND m.key NOT LIKE 'cost.%' "
+            # What is measured again or judged again replaces what stood there, as a later point.
+            f"WHERE {active} AND m.key NOT LIKE 'cost/%' AND m.key NOT LIKE 'leaderboard/%' "
             "GROUP BY m.run_uuid, m.key, m.step HAVING COUNT(*) > 1"
         ).fetchall()
         for name, key, step, n in twice:
