@@ -10,7 +10,15 @@ from kdbench.report.data.report_data import FORMAT, NoReportData, UnreadableRepo
 from kdbench.report.write import PAGE
 
 REPORTS = Path(__file__).parents[2] / "reports"
-STUDIES = ("digits", "digits-all", "digits-few-labels", "mnist", "cifar10", "precision")
+STUDIES = (
+    "digits",
+    "digits-all",
+    "digits-few-labels",
+    "mnist",
+    "mnist-few-labels",
+    "cifar10",
+    "precision",
+)
 
 
 def test_every_report_is_among_them():
