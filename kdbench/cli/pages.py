@@ -39,7 +39,7 @@ def serve_pages(root: Path, study: str, port: int, browser: bool) -> int:
         try:
             for line in process.stdout or ():
                 print(line, end="", flush=True)
-        except BaseException:  # as `subprocess.call` does
+        except BaseException:  # Ctrl-C included: no server outlives the command
             process.kill()
             raise
     return process.returncode
