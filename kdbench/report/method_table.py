@@ -13,8 +13,10 @@ from kdbench.tracking.payload import section_name
 
 
 def method_table(board: Leaderboard) -> MethodTable:
-    """The rows that stand for the methods, best first, and what the views of them show. Numbers are
-    those of `leaderboard.csv`; what a row has no value for is left out."""
+    """The rows that stand for the methods, best first, and what the views of them show: as on the
+    page, the columns that a window has room for. Numbers are those of `leaderboard.csv`; what a row
+    has no value for is left out."""
+    shown = [c for c in board.columns if c.page != "all" and c.name != "method"]
     own = board.table[~board.table["row"].isin([TEACHER, PUBLISHED])]
     primary = own.drop_duplicates("method")  # a method's other rows stand below it
     prefix = "test_best" if board.selection == "best" else "test"
@@ -22,7 +24,7 @@ def method_table(board: Leaderboard) -> MethodTable:
     metrics = dict.fromkeys([board.measure.column, "accuracy", *filter(None, scores)])
     return MethodTable(
         [_row(row, board.columns) for row in primary.to_dict("records")],
-        [_name(column) for column in board.columns if column.heading],
+        [_name(column) for column in shown],
         board.measure.column,
         [section_name(f"{prefix}.{metric}") for metric in metrics],
     )

@@ -7,6 +7,7 @@ import pytest
 from support.fake_study import COST
 
 from kdbench.report.leaderboard import build_leaderboard
+from kdbench.report.method_table import method_table
 from kdbench.report.needs import seconds_a_seed, seeds_to_tell
 from kdbench.report.page import render_page
 from kdbench.report.writers.cells import leaderboard_document
@@ -105,6 +106,12 @@ def test_it_is_said_first_in_every_format_but_the_paper_s(board, report_data, ca
     Console(width=200).print(TerminalTable(board))
     shown = capsys.readouterr().out
     assert shown.index("better than ce") < shown.index("verdict")
+
+
+def test_mlflow_s_view_has_room_for_the_verdict(board):
+    table = method_table(board)
+    judged = ["difference", "p_adjusted", "verdict"]
+    assert table.shown == ["n", "accuracy", *judged, "relative cost", "hparams"]
 
 
 def test_nothing_is_said_where_nothing_was_compared(fake_study, frame):
