@@ -34,6 +34,7 @@ from kdbench.report.forecast import (
 )
 from kdbench.report.leaderboard import Leaderboard
 from kdbench.report.method_table import method_table
+from kdbench.report.page.run_pages import write_run_pages
 from kdbench.report.pooled import PooledTable, pool_settings
 from kdbench.report.pooled_table import pooled_document, pooled_frame, write_pooled
 from kdbench.report.write import PAGE, write_report
@@ -69,6 +70,7 @@ def report_studies(
             uri = tracking.tracking_uri(root)
             table = method_table(board)
             tracking.attach_report(store, name, uri, folder, board.answer, table)
+            write_run_pages(store, data)
         elif not has_run[name]:
             print_line(console, "(no runs in this root: from the numbers that the report keeps)")
     if len(reports) > 1:

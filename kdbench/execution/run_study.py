@@ -24,6 +24,7 @@ from kdbench.report.data.collect import collect_report_data, data_from_records
 from kdbench.report.data.taken import keep_base
 from kdbench.report.leaderboard import Leaderboard
 from kdbench.report.method_table import method_table
+from kdbench.report.page.run_pages import write_run_pages
 from kdbench.report.write import write_report
 from kdbench.study.load import StudyError, changed_study, load_study
 from kdbench.study.looks import check_looks
@@ -230,7 +231,8 @@ def publish_report(
     board, paths = write_report(report_data, store.report_folder(study))
     if not report_data.from_records:
         tracker = BackgroundSync(store, study, tracking_uri(store.root), on_trouble=reporter.log)
-        tracker.attach_report(store.report_folder(study), board.answer, method_table(board))
+        if tracker.attach_report(store.report_folder(study), board.answer, method_table(board)):
+            write_run_pages(store, report_data)
     return board, paths
 
 

@@ -12,7 +12,7 @@ broken_database, rebuild_database   find and replace a database that cannot be r
 from kdbench.tracking.artifacts import attach_report
 from kdbench.tracking.background import BackgroundSync
 from kdbench.tracking.client import is_served, tracking_uri, ui_command
-from kdbench.tracking.links import run_page, runs_page, server, study_pages
+from kdbench.tracking.links import run_page, runs_page, server, study_pages, view_page
 from kdbench.tracking.read import curves, search
 from kdbench.tracking.repair import (
     StaleRun,
@@ -41,4 +41,5 @@ __all__ = [
     "sync_study",
     "tracking_uri",
     "ui_command",
+    "view_page",
 ]

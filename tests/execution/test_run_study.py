@@ -10,6 +10,8 @@ from support import crash
 from kdbench.execution.errors import InvalidOption
 from kdbench.execution.run_study import Options, chosen_study, pick_device
 from kdbench.execution.study_file import run_study
+from kdbench.records.plan_file import PlanFile
+from kdbench.records.store import Store
 from kdbench.study.load import StudyError, parse_study
 
 STUDY = parse_study(crash.STUDY, "crash")
@@ -28,6 +30,11 @@ def test_a_finished_study_is_reported_again_and_nothing_is_trained(
     output = capsys.readouterr().out
     assert "31 of 31 runs, 100 % of the work" in output
     assert "measuring" not in output
+    plan = PlanFile.load(Store(root).plan_path("crash"))
+    links = (root / "reports" / "crash.mlflow.css").read_text()
+    runs = [run for row in plan.rows for run in row.runs.values()]
+    assert runs
+    assert all(f"%22{run}%22: %22http://127.0.0.1:5000/#/experiments/" in links for run in runs)
 
 
 def test_options_change_a_loaded_study_as_they_change_a_file(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 The details of each row stand below the table, so that a browser without JavaScript shows
 them too; `table.js` moves them into the table, sorts and filters it, `charts.js` and `curves.js`
-draw what is in the page's numbers, and `pairs.js` sets two rows side by side.
+draw what is in the page's numbers, `pairs.js` sets two rows side by side, and `mlflow.js` links the
+runs to MLflow.
 """
 
 import base64
@@ -21,12 +22,13 @@ from kdbench.report.page.classes import class_table
 from kdbench.report.page.details import accuracy_shown, row_details, run_curves
 from kdbench.report.page.marks import mark_svg
 from kdbench.report.page.pairs import pair_numbers, pairs_of
+from kdbench.report.page.run_pages import run_pages_address
 from kdbench.report.page.templates import environment, file_text
 from kdbench.report.writers.cells import filled, grid, leaderboard_document, shown_columns
 from kdbench.report.writers.deployment import deployment_document
 
 TEMPLATE = "index.html.jinja"
-SCRIPTS = ("charts.js", "curves.js", "pairs.js", "table.js")
+SCRIPTS = ("charts.js", "curves.js", "mlflow.js", "pairs.js", "table.js")
 FILES = {
     "leaderboard.csv": "the table with all digits and columns",
     "leaderboard.md": "the table in Markdown",
@@ -80,6 +82,7 @@ def render_page(board: Leaderboard, data: ReportData, drawn: Drawn) -> str:
         drawn_in=lambda label: figures_with(label, drawn),
         pdfs=set(drawn.pdf),
         files=FILES | DEPLOYMENT_FILES if deployment else FILES,
+        run_pages=run_pages_address(data.plan.study),
         style=file_text("style.css"),
         script=script,
         # The only script that a browser may run here, whatever a label contains.

@@ -135,6 +135,7 @@ addEventListener("DOMContentLoaded", () => {
   makeFilter(table);
   makeComparable();
   document.querySelectorAll(".copy").forEach(addCopyButton);
+  if (table.dataset.runPages) linkRuns(table.dataset.runPages);
 });
 addEventListener("hashchange", openTarget);
 addEventListener("resize", markScrolling);
