@@ -175,7 +175,7 @@ def train_study(
     if planner.base:
         keep_base(store, study, planner.base.data)
     question, uri = planner.study.question, tracking_uri(store.root)
-    tracker = BackgroundSync(store, study, uri, reporter.log, question)
+    tracker = BackgroundSync(store, study, uri, reporter.log, question, system_metrics=True)
     stop = StopRequest()
     try:
         with stop:

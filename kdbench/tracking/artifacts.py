@@ -77,6 +77,24 @@ def draw_confusion_matrix(
     figure.savefig(path)
 
 
+def study_run(client: Any, root: Path, experiment: str, study: str) -> Any:
+    """The study's own run, created where missing. It is ended at once, so that nothing has to end
+    it where a process is killed. Raises what MLflow raises."""
+
+    def create() -> Any:
+        tags = {
+            "kdbench.kind": "study",
+            "kdbench.study": study,
+            "mlflow.user": user(),
+            "mlflow.source.name": "kdbench",
+        }
+        run = client.create_run(experiment, None, tags, study)
+        client.set_terminated(run.info.run_id, "FINISHED")
+        return run
+
+    return find_or_create(client, root, experiment, "kdbench.kind", "study", create)[0]
+
+
 def attach_report(
     store: Store,
     study: str,
@@ -94,25 +112,11 @@ def attach_report(
     """
     client, experiment = find_experiment(study, uri)
     plan = PlanFile.load(store.plan_path(study))
-    tags = {
-        "kdbench.kind": "study",
-        "kdbench.study": study,
-        "mlflow.user": user(),
-        "mlflow.source.name": "kdbench",
-        "mlflow.note.content": "\n\n".join(filter(None, (plan.question if plan else "", answer))),
-        "kdbench.plan": plan.hash if plan else "",
-    }
-
-    def create() -> Any:
-        return client.create_run(experiment, None, tags, study)
-
-    run, created = find_or_create(client, store.root, experiment, "kdbench.kind", "study", create)
-    run_id = run.info.run_id
-    if not created:
-        for name, value in tags.items():
-            client.set_tag(run_id, name, value)
+    note = "\n\n".join(filter(None, (plan.question if plan else "", answer)))
+    run_id = study_run(client, store.root, experiment, study).info.run_id
+    client.set_tag(run_id, "mlflow.note.content", note)
+    client.set_tag(run_id, "kdbench.plan", plan.hash if plan else "")
     client.log_artifacts(run_id, str(folder), "report")
-    note = tags["mlflow.note.content"]
     client.set_experiment_tag(experiment, "mlflow.note.content", note)
     if table is not None:
         log_table(client, experiment, table)

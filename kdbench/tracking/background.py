@@ -24,6 +24,7 @@ from kdbench.tracking.failures import may_pass
 from kdbench.tracking.leaderboard import MethodTable
 from kdbench.tracking.repair import end_dropped_runs
 from kdbench.tracking.sync import is_busy, sync_run
+from kdbench.tracking.system_metrics import SystemMetrics
 
 #: Waits between tries in seconds: the first, and the longest.
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
@@ -50,7 +51,7 @@ class BackgroundSync:
 
     `on_trouble` gets one plain sentence the first time something fails. `close` must be
     called at the end; until then the runs that were touched count as being trained. `question`
-    is the study's, where its plan is not written yet.
+    is the study's, where its plan is not written yet. `system_metrics` logs this machine's load.
     Several processes may have one each for the same study and root.
     """
 
@@ -61,9 +62,11 @@ class BackgroundSync:
         uri: str,
         on_trouble: Callable[[str], None] | None = None,
         question: str = "",
+        system_metrics: bool = False,
     ) -> None:
         self.experiment = StudyExperiment(store, study, uri, question=question)
         self._on_trouble = on_trouble
+        self._log_load = system_metrics
         self._reported: set[bool] = set()  # whether the error may pass
         self._waiting: dict[str, PlannedRun | None] = {}  # in the order of being touched
         self._touched: dict[str, PlannedRun | None] = {}
@@ -164,13 +167,18 @@ class BackgroundSync:
     # -- in the thread
 
     def _work(self) -> None:
-        wait = FIRST_WAIT
+        wait, load = FIRST_WAIT, SystemMetrics() if self._log_load else None
         while True:
             with self._changed:
-                while not (self._waiting or self._closing):
-                    self._changed.wait()
+                woken = self._changed.wait_for(
+                    lambda: self._waiting or self._closing, load.wait if load else None
+                )
                 closing = self._closing
-            succeeded = self._sync_waiting(live=not closing)
+            succeeded = not woken or self._sync_waiting(live=not closing)
+            if load and succeeded and not closing and not load.wait:
+                self._attempt(partial(load.log, self.experiment))
+            if not woken:
+                continue
             if succeeded and not self._dropped_runs_ended:
                 # By now the plan on disk is the study as it is.
                 self._dropped_runs_ended = self._attempt(self._end_dropped_runs)

@@ -27,6 +27,7 @@ ENVIRONMENT = {
 #: Loggers that would write into the progress bar, and from which level on they may.
 LOGGERS = {
     "mlflow": logging.WARNING,
+    "mlflow.system_metrics": logging.CRITICAL,  # what a GPU cannot tell is left out
     "mlflow.store": logging.CRITICAL,  # errors reach the user once, as a warning
     "alembic": logging.WARNING,
     "urllib3.connectionpool": logging.ERROR,
