@@ -15,6 +15,7 @@ from kdbench.records.files import DiskFull
 from kdbench.records.provenance import stamp
 from kdbench.study.plan import Node
 from kdbench.training.events import Epochs, Failed, Finished
+from kdbench.training.packages import packages_of
 
 
 class MessageHandler:
@@ -68,7 +69,8 @@ class MessageHandler:
         record = self.state.store.record(message.id)
         if last := self._last_epochs.pop(message.id, None):
             record.add_epochs(last.rows, None)
-        record.finish(stamp(self.device) | message.result, message.weights)
+        result = stamp(self.device) | packages_of(node.spec) | message.result
+        record.finish(result, message.weights)
         self.state.end(node)
         self._check_teacher(node)
         if message.result["state"] == "diverged":

@@ -21,6 +21,7 @@ from kdbench.errors import KdbenchError, one_line
 from kdbench.records.lineage import LEARNED_FROM
 from kdbench.records.spec import RunSpec
 from kdbench.records.store import Store
+from kdbench.training.packages import packages_of
 
 UNREADABLE = (OSError, RuntimeError, ValueError, EOFError, LookupError, pickle.UnpicklingError)
 #: Where a file of a training script keeps the weights among other things.
@@ -134,6 +135,7 @@ def keep_given(store: Store, spec: RunSpec, path: Path, data: TrainingData) -> N
         "student_parameters": size,
         "macs": models.macs(spec.models["student"], data.shape, data.classes),
         "seconds": 0.0,
+        **packages_of(spec),
     }
     both = {f"{which}/{n}": v.clone() for which in ("last", "best") for n, v in weights.items()}
     with record.writing():

@@ -20,8 +20,8 @@ TABLES = ("leaderboard.csv", "leaderboard.md", "leaderboard.tex", "leaderboard-f
 
 
 def test_records_tell_the_versions():
-    def record(origin, version):
-        spec, result = SimpleNamespace(origin=origin), {"versions": {"kdbench": version}}
+    def record(origin, version, **more):
+        spec, result = SimpleNamespace(origin=origin), {"versions": {"kdbench": version}, **more}
         return SimpleNamespace(spec=lambda: spec, result=result)
 
     runs = {
@@ -33,6 +33,10 @@ def test_records_tell_the_versions():
     found = software_of(SimpleNamespace(record=runs.get), runs)
     assert found == SOFTWARE
     assert list(merged({"other": ("1",)}, found)) == ["kdbench", "my-methods", "other"]
+    packages = {"torchvision": "0.26", "my-data": "3"}
+    runs["d"] = record("my-methods==1.2", "0.2.0", packages=packages)
+    found = software_of(SimpleNamespace(record=runs.get), runs)
+    assert found == {**SOFTWARE, "my-data": ("3",), "torchvision": ("0.26",)}
 
 
 def test_every_table_and_page_names_them(report_data, tmp_path):

@@ -1,4 +1,5 @@
-"""The packages that made the numbers of a report: kdbench and plug-ins, with their versions."""
+"""The packages that made the numbers of a report: kdbench, plug-ins and the libraries that networks
+are from, with their versions."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,7 +13,8 @@ OURS = "kdbench"
 
 
 def software_of(store: Store, ids: Iterable[str]) -> Software:
-    """The versions of kdbench that trained runs, and the plug-ins that their methods are from."""
+    """The versions of kdbench that trained runs, and the plug-ins and libraries that their
+    methods, networks and data sets are from."""
     pairs = []
     for record in map(store.record, ids):
         spec, result = record.spec(), record.result
@@ -20,6 +22,7 @@ def software_of(store: Store, ids: Iterable[str]) -> Software:
             pairs.append((OURS, (result.get("versions") or {}).get(OURS) or ""))
             package, _, version = spec.origin.partition("==")
             pairs.append((package, version))
+            pairs += (result.get("packages") or {}).items()
     return _sorted(pair for pair in pairs if pair[1])
 
 
@@ -29,7 +32,7 @@ def merged(*parts: Software) -> Software:
 
 
 def _sorted(pairs: Iterable[tuple[str, str]]) -> Software:
-    """kdbench first, the plug-ins by name."""
+    """kdbench first, the others by name."""
     versions: dict[str, set[str]] = {}
     for name, version in pairs:
         versions.setdefault(name, set()).add(version)
