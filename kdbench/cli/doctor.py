@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from kdbench import tracking
+from kdbench.records import galleries, profiles
 from kdbench.records.check import check_record
 from kdbench.records.checksummed import damaged_files
 from kdbench.records.costs import CorruptCosts, read_costs
@@ -19,12 +20,11 @@ from kdbench.records.files import set_aside, stale_part_files
 from kdbench.records.layout import Misplaced, misplaced
 from kdbench.records.lineage import learners, outdated, outdated_sentence
 from kdbench.records.plan_file import CorruptPlan, PlanFile
-from kdbench.records.profiles import FOLDER, CorruptProfile, read_profile
 from kdbench.records.readers import CorruptRecord, OtherFormat, read_object
 from kdbench.records.store import RecordBusy, Store
 
 #: The folders in `runs/` that hold no record.
-PARTS = ("plans", "profiles", "output_cache")
+PARTS = ("plans", "profiles", "galleries", "output_cache")
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ def examine(store: Store) -> Iterator[Finding]:
     yield from _output_cache(store)
     yield from _plans(store)
     yield from _profiles(store)
+    yield from _galleries(store)
     if broken := tracking.broken_database(store):
         path, fault = broken
         what = f"the MLflow database {path} cannot be used: {fault}"
@@ -187,12 +188,22 @@ def _plans(store: Store) -> Iterator[Finding]:
 
 
 def _profiles(store: Store) -> Iterator[Finding]:
-    for path in sorted((store.root / FOLDER).glob("*.json")):
+    for path in sorted((store.root / profiles.FOLDER).glob("*.json")):
         try:
-            read_profile(path)
-        except CorruptProfile as error:
+            profiles.read_profile(path)
+        except profiles.CorruptProfile as error:
             advice = f"; `kdbench profile {path.stem}` measures it again"
             what = f"the profile {path} cannot be read: {error.why}"
+            yield Finding(what, partial(_set_aside, path, advice))
+
+
+def _galleries(store: Store) -> Iterator[Finding]:
+    for path in sorted((store.root / galleries.FOLDER).glob("*.json")):
+        try:
+            galleries.read_gallery(path)
+        except galleries.CorruptGallery as error:
+            advice = f"; `kdbench study {path.stem}` chooses them again"
+            what = f"the test images {path} cannot be read: {error.why}"
             yield Finding(what, partial(_set_aside, path, advice))
 
 

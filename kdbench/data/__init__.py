@@ -17,6 +17,7 @@ from kdbench.data.load import (
     verify_test_files,
 )
 from kdbench.data.random_views import RandomViews
+from kdbench.records.licences import Licence
 from kdbench.registry import Paper
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "DataError",
     "DataSet",
     "File",
+    "Licence",
     "Paper",
     "Part",
     "RandomViews",

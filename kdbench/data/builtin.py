@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kdbench.data.files import Arrays, DataSet, File, Part, one_line
+from kdbench.records.licences import Licence
 from kdbench.registry import Paper
 
 # --- digits -----------------------------------------------------------------------------
@@ -54,6 +55,28 @@ CIFAR_PAPER = Paper(
     venue="University of Toronto",
     year=2009,
     kind="techreport",
+)
+
+#: As the UCI repository licenses what it holds.
+DIGITS_LICENCE = Licence(
+    name="CC BY 4.0",
+    url="https://creativecommons.org/licenses/by/4.0/",
+    source="E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, "
+    "UCI Machine Learning Repository, doi:10.24432/C50P49",
+    source_url="https://doi.org/10.24432/C50P49",
+)
+#: As the documentation of Keras states it; the authors' own page states none.
+MNIST_LICENCE = Licence(
+    name="CC BY-SA 3.0",
+    url="https://creativecommons.org/licenses/by-sa/3.0/",
+    source="Y. LeCun and C. Cortes, The MNIST database of handwritten digits",
+    source_url="https://keras.io/api/datasets/mnist/",
+)
+FASHION_LICENCE = Licence(
+    name="MIT",
+    url="https://github.com/zalandoresearch/fashion-mnist/blob/master/LICENSE",
+    source="Fashion-MNIST, copyright 2017 Zalando SE",
+    source_url="https://github.com/zalandoresearch/fashion-mnist",
 )
 
 DIGITS_TEST = 597
@@ -204,9 +227,12 @@ def _read_cifar(
     return read
 
 
-#: kdbench's own data sets. Statistics are those commonly published for each training part.
+#: kdbench's own data sets. Statistics are those commonly published for each training part. The
+#: authors of CIFAR state no licence.
 BUILTIN: dict[str, DataSet] = {
-    "digits": DataSet(_DIGIT_NAMES, _read_digits, scale=16, paper=DIGITS_PAPER),
+    "digits": DataSet(
+        _DIGIT_NAMES, _read_digits, scale=16, paper=DIGITS_PAPER, licence=DIGITS_LICENCE
+    ),
     "mnist": DataSet(
         _DIGIT_NAMES,
         _read_mnist("MNIST"),
@@ -214,6 +240,7 @@ BUILTIN: dict[str, DataSet] = {
         std=(0.3081,),
         download=_download("MNIST"),
         paper=MNIST_PAPER,
+        licence=MNIST_LICENCE,
         train_files=_mnist_files("MNIST", "train", 60_000, _MNIST_MD5),
         test_files=_mnist_files("MNIST", "t10k", 10_000, _MNIST_MD5),
     ),
@@ -224,6 +251,7 @@ BUILTIN: dict[str, DataSet] = {
         std=(0.3530,),
         download=_download("FashionMNIST"),
         paper=FASHION_PAPER,
+        licence=FASHION_LICENCE,
         train_files=_mnist_files("FashionMNIST", "train", 60_000),
         test_files=_mnist_files("FashionMNIST", "t10k", 10_000),
     ),

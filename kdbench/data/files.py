@@ -16,6 +16,7 @@ import numpy as np
 import platformdirs
 
 from kdbench.errors import KdbenchError
+from kdbench.records.licences import Licence
 from kdbench.registry import Paper
 
 Part = Literal["train", "test"]
@@ -57,6 +58,7 @@ class DataSet:
     to [0, 1]; None has them computed from the training part. `download(folder)` fetches all
     the files, or is None. `paper` is where the images were published, or None. `checksums` are
     those of the parts' contents where the digests of the files say that they are still the same.
+    `licence` says under which terms a report may show images of it; None: it may show none.
     """
 
     class_names: tuple[str, ...]
@@ -69,6 +71,7 @@ class DataSet:
     download: Callable[[Path], Any] | None = field(default=None, repr=False)
     paper: Paper | None = None
     checksums: Mapping[Part, str] = field(default_factory=dict)
+    licence: Licence | None = None
 
     @property
     def statistics(self) -> Statistics | None:

@@ -12,6 +12,7 @@ from kdbench.execution.driver import StudyDriver
 from kdbench.execution.engines import ENGINES
 from kdbench.execution.engines.protocol import EngineOptions, WorkerSettings
 from kdbench.execution.errors import InvalidOption
+from kdbench.execution.gallery import keep_gallery
 from kdbench.execution.given_teacher import check_given_teacher, keep_given_teacher
 from kdbench.execution.integrity import report_outdated, set_damaged_aside
 from kdbench.execution.protocols import ProgressReporter, RunTracker
@@ -163,7 +164,8 @@ class Outcome:
 def train_study(
     planner: Planner, store: Store, options: Options, reporter: ProgressReporter
 ) -> Outcome:
-    """Train and score all that the plan needs, damaged records again, and show it in MLflow.
+    """Train and score all that the plan needs, damaged records again, show it in MLflow, and choose
+    the test images of the report.
 
     Raises `TeacherFailed` and `Interrupted`, both after MLflow has been brought up to date as
     far as it can be.
@@ -187,6 +189,8 @@ def train_study(
         behind = close_tracker(tracker, study, store, reporter, stop.requested)
     OptunaLog(store.root, reporter.log).write(study)  # again, as MLflow's runs are known now
     report_outdated(planner, store, reporter)
+    licence = planner.study.report.images
+    keep_gallery(store, study, planner.data, licence, options.data_dir, reporter.log)
     return Outcome(driver.failures(), behind == 0, tracker.experiment.id)
 
 

@@ -80,9 +80,10 @@ def misplaced(root: Path, copies: bool = True) -> Iterator[Misplaced]:
 
 def _of_runs(root: Path) -> Iterator[Place]:
     runs = root / "runs"
-    folders = (runs, runs / "plans", runs / "profiles", runs / "quarantine")
-    yield from (Place(path, folder=True) for path in folders)
-    for path in (*_entries(runs / "plans"), *_entries(runs / "profiles")):
+    of_studies = (runs / "plans", runs / "profiles", runs / "galleries")
+    for path in (runs, *of_studies, runs / "quarantine"):
+        yield Place(path, folder=True)
+    for path in (entry for folder in of_studies for entry in _entries(folder)):
         if path.suffix in (".json", ".lock"):
             yield Place(path)
     for folder in _entries(runs):

@@ -238,6 +238,8 @@ def data_differences(kept: ReportData, now: ReportData) -> list[str]:
         differences.append(f"{STUDY}: the measured costs are others now")
     if kept.profile != now.profile:
         differences.append(f"{STUDY}: the profile of the networks is another now")
+    if kept.gallery != now.gallery:
+        differences.append(f"{STUDY}: the test images that are shown are others now")
     for name, keys in KEYS.items():
         old, new = (getattr(data, name).reset_index(drop=True) for data in (kept, now))
         differences += [f"{name}.csv.gz: {d}" for d in _frame_differences(old, new, keys)]

@@ -29,8 +29,11 @@ from kdbench.study.planner import Planner
 from kdbench.study.schema import Study, Tune
 from kdbench.study.teacher_input import described
 
-#: Prose and copied numbers, which only the text of a report depends on: not hashed.
-NOT_HASHED: dict[str, Any] = {"question": True, "report": {"published": True, "sources": True}}
+#: Prose, copied numbers and a licence, which only the text of a report depends on: not hashed.
+NOT_HASHED: dict[str, Any] = {
+    "question": True,
+    "report": {"published": True, "sources": True, "images": True},
+}
 
 
 def plan_file(planner: Planner, plan: Plan) -> PlanFile:

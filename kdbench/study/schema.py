@@ -204,7 +204,8 @@ class CitedSource(Part):
 
 class Report(Part):
     """What the leaderboard compares with, the score that is compared and tuned, the margin (points)
-    of practical equality, the test of differences, and what others published."""
+    of practical equality, the test of differences, what others published, and the licence under
+    which the report may show `images` of a data set that names none."""
 
     reference: str
     score: Annotated[str, one_of("score", MEASURES)] = ACCURACY.key
@@ -212,6 +213,7 @@ class Report(Part):
     test: Annotated[str, one_of("test", TESTS)] = MODERATED
     published: tuple[PublishedNumber, ...] = ()
     sources: Mapping[CiteKey, CitedSource] = {}
+    images: Text | None = None
 
 
 class Study(Part):

@@ -13,6 +13,7 @@ from kdbench.execution import run_study
 from kdbench.execution.engines import ENGINES, worker
 from kdbench.execution.protocols import NullTracker
 from kdbench.records.files import read_json
+from kdbench.records.galleries import gallery_path, read_gallery
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
 from kdbench.report.data.confusion import confusions_frame
@@ -78,6 +79,9 @@ def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     curves = pd.DataFrame(rows, columns=["id", "epoch", "metric", "value"])
     curves = tidy_curves(curves.drop_duplicates())
     confusions = confusions_frame(store, plan, runs)
-    report = ReportData(plan.without_runs(), cost, runs, curves, trials_frame(plan), confusions)
+    report = ReportData(
+        plan.without_runs(), cost, runs, curves, trials_frame(plan), confusions,
+        gallery=read_gallery(gallery_path(root, "tiny")),
+    )  # fmt: skip
     write_report(report, store.report_folder("tiny"))
     return root

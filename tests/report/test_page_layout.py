@@ -3,10 +3,12 @@ reaches what scrolls, and axe finds nothing serious."""
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.browser import browser, installed
+from support.fake_gallery import fake_gallery
 
 from kdbench.report.data.report_data import load
 from kdbench.report.figures.render import Drawn
@@ -23,9 +25,17 @@ BOXES = """[...document.querySelectorAll('body *')].filter(e => e.scrollWidth > 
 pytestmark = pytest.mark.skipif(installed() is None, reason="no Chromium is installed")
 
 
+def gallery_of_four():
+    """Four test images of the first kind, and one of the second."""
+    gallery = fake_gallery()
+    first, *others = gallery.groups
+    images = tuple(replace(first.images[0], position=k) for k in range(4))
+    return replace(gallery, groups=(replace(first, images=images), *others))
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    data = load(ROOT / "reports" / "digits-few-labels")
+    data = replace(load(ROOT / "reports" / "digits-few-labels"), gallery=gallery_of_four())
     names = ("forest", "cost", "curves")
     drawn = Drawn(dict.fromkeys(names, FIGURE), {}, {}, dict.fromkeys(names, "A figure."))
     path = tmp_path_factory.mktemp("page") / "index.html"
@@ -129,6 +139,18 @@ def test_figures_stand_in_columns_where_there_is_room(page, tab, width, columns)
         "document.querySelectorAll('figure')].map(e => Math.round(e.getBoundingClientRect().left)"
     )
     assert len(set(tab.run(f"[...{lefts})"))) == columns
+
+
+@pytest.mark.parametrize(("width", "columns"), [(DESK, 4), (PHONE, 2)])
+def test_test_images_stand_side_by_side_and_keep_their_pixels(page, tab, width, columns):
+    tab.show(page, width)
+    lefts = "document.querySelectorAll('.gallery li')].map(e => e.getBoundingClientRect().left)"
+    assert len(set(tab.run(f"[...{lefts}"))) == columns
+    images = tab.run(
+        "[...document.querySelectorAll('.gallery img')].map(e => "
+        "[e.naturalWidth, e.alt.length > 0, getComputedStyle(e).imageRendering])"
+    )
+    assert images == [[8, True, "pixelated"]] * 5
 
 
 def test_the_filter_leaves_what_is_asked_for(page, tab):

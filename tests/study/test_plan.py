@@ -417,6 +417,7 @@ def test_two_papers_under_one_key_are_a_fault(monkeypatch: pytest.MonkeyPatch) -
 
 def test_words_and_copied_numbers_are_no_part_of_the_hash(desk: Desk) -> None:
     report = {"reference": "ce", "published": [NUMBER], "sources": {"rossi2024table": SOURCE}}
+    report["images"] = "CC BY 4.0"
     plain = written(desk, study_of()).hash
     assert written(desk, study_of(question="Why?", report=report)).hash == plain
     assert written(desk, study_of(report={"reference": "kd"})).hash != plain

@@ -13,6 +13,7 @@ from kdbench.records.plan_file import PlanFile
 from kdbench.records.profiles import profile_path, read_profile
 from kdbench.records.store import Store
 from kdbench.report.data.confusion import confusions_frame
+from kdbench.report.data.gallery import current_gallery
 from kdbench.report.data.report_data import ReportData, tidy_curves, trials_frame
 from kdbench.report.data.runs import (
     TEACHER,
@@ -128,6 +129,7 @@ def _data(
     own = ReportData(
         kept, cost, frame, tidy_curves(metrics), trials, confusions,
         profile=profile, software=software_of(store, run_ids(plan)),
+        gallery=current_gallery(store.root, frame, plan),
     )  # fmt: skip
     return with_taken_rows(store, own)
 

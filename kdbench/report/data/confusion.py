@@ -26,7 +26,7 @@ def confusions_frame(store: Store, plan: PlanFile, runs: pd.DataFrame) -> pd.Dat
     for (label, row), group in done.groupby(["label", "row"], sort=False):
         counts = {against: np.zeros((classes, classes), int) for against in (TRUTH, TEACHER)}
         for run, teacher in zip(group["id"], group["teacher"], strict=True):
-            classes_of_run = _classes(store, run, rule, classes)
+            classes_of_run = predicted_classes(store, run, rule, classes)
             if classes_of_run is None:
                 continue
             labels, predicted = classes_of_run
@@ -34,7 +34,7 @@ def confusions_frame(store: Store, plan: PlanFile, runs: pd.DataFrame) -> pd.Dat
             if teacher is None or row == TEACHER:
                 continue
             if teacher not in teachers:
-                classes_of_teacher = _classes(store, teacher, rule, classes)
+                classes_of_teacher = predicted_classes(store, teacher, rule, classes)
                 teachers[teacher] = classes_of_teacher and classes_of_teacher[1]
             if (expected := teachers[teacher]) is not None:
                 counts[TEACHER] += _pairs(expected, predicted, classes)
@@ -49,7 +49,7 @@ def _pairs(expected: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndar
     return counts.reshape(classes, classes)
 
 
-def _classes(
+def predicted_classes(
     store: Store, run: str, rule: str, classes: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """The true and the predicted class of every test image, or None. Raises `CorruptRecord`

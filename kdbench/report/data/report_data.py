@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from kdbench.errors import KdbenchError
+from kdbench.records.galleries import Gallery
 from kdbench.records.measures import MEASURES
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.profiles import Profile
@@ -28,6 +29,7 @@ from kdbench.report.data.validation import (
     check_runs,
     check_tables,
     checked_cost,
+    checked_gallery,
     checked_plan,
     checked_profile,
     parse_json,
@@ -86,7 +88,8 @@ class ReportData:
     or the teacher's prediction (`against` = teacher), both as indices. `from_records`: MLflow
     could not be asked for `runs` and `curves`, and they come from the records. `profile`: what was
     measured of the study's networks, if it was. `columns` are those that were chosen for the table
-    in a paper. `software`: the versions of what made the numbers, by package.
+    in a paper. `software`: the versions of what made the numbers, by package. `gallery`: the test
+    images that are shown, if they were chosen.
     """
 
     plan: PlanFile
@@ -99,6 +102,7 @@ class ReportData:
     profile: Profile | None = None
     columns: tuple[str, ...] = ()
     software: Software = field(default_factory=dict)
+    gallery: Gallery | None = None
 
     def files(self) -> dict[str, bytes]:
         """The files' contents by name: the same bytes from the same numbers."""
@@ -107,6 +111,8 @@ class ReportData:
             study["from_records"] = True
         if self.profile is not None:
             study["profile"] = self.profile.to_dict()
+        if self.gallery is not None:
+            study["gallery"] = self.gallery.to_dict()
         if self.columns:
             study["columns"] = list(self.columns)
         if self.software:
@@ -158,6 +164,7 @@ def load(folder: Path) -> ReportData:
         plan, cost = checked_plan(study.get("plan")), checked_cost(study.get("cost"))
         software = checked_software(study.get("software", {}))
         profile = checked_profile(study.get("profile"))
+        gallery = checked_gallery(study.get("gallery"), plan)
         frames = {}
         for name, columns in tables_of(plan).items():
             place = _file(folder, f"{name}.csv.gz")
@@ -179,7 +186,7 @@ def load(folder: Path) -> ReportData:
     from_records = bool(study.get("from_records"))
     return ReportData(
         plan, cost, **frames, from_records=from_records, profile=profile, columns=tuple(columns),
-        software=software,
+        software=software, gallery=gallery,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 
 from kdbench.errors import KdbenchError
 from kdbench.records.bounded import MOST_TEXT, gunzip, read_bounded, refuse_control
+from kdbench.records.galleries import Gallery
 from kdbench.records.measures import MEASURES
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.profiles import Profile
@@ -99,6 +100,17 @@ def checked_profile(raw: Any) -> Profile | None:
         return None if raw is None else Profile.from_dict(raw)
     except ValueError as error:
         raise ValueError(f"its profile is none of kdbench's: {reason(error)}") from error
+
+
+def checked_gallery(raw: Any, plan: PlanFile) -> Gallery | None:
+    """The test images that it shows, if it does. Raises `ValueError`."""
+    try:
+        gallery = None if raw is None else Gallery.from_dict(raw)
+        if gallery:
+            gallery.check_classes(len(plan.data.classes) if plan.data else 0)
+        return gallery
+    except ValueError as error:
+        raise ValueError(f"its test images are none of kdbench's: {reason(error)}") from error
 
 
 def _is_number(value: Any) -> bool:

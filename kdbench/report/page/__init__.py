@@ -20,6 +20,7 @@ from kdbench.report.figures.style import marks_of, short
 from kdbench.report.leaderboard import Leaderboard
 from kdbench.report.page.classes import class_table
 from kdbench.report.page.details import accuracy_shown, row_details, run_curves
+from kdbench.report.page.gallery import pictures_of
 from kdbench.report.page.marks import mark_svg
 from kdbench.report.page.pairs import pair_numbers, pairs_of
 from kdbench.report.page.run_pages import run_pages_address
@@ -75,6 +76,7 @@ def render_page(board: Leaderboard, data: ReportData, drawn: Drawn) -> str:
         pairs=pairs_of(board, data),
         pair_numbers=pair_numbers(board, data, [row.name for row in details]),
         classes=class_table(board, data),
+        pictures=pictures_of(data),
         deployment=deployment and deployment_document(deployment, data.digest),
         measure=accuracy_shown(data.curves),
         curves=run_curves(data.curves),
