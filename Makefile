@@ -64,6 +64,7 @@ docs: methods
 methods: venv
 	$(BIN)/python -c 'from kdbench.cli.catalogue import markdown; print(markdown(), end="")' > docs/methods.md
 	$(BIN)/python -c 'from kdbench.study.method_texts import builtin_table; print(builtin_table(), end="")' > kdbench/records/methods.json
+	$(BIN)/python -c 'from kdbench.study.method_texts import paper_table; print(paper_table(), end="")' > kdbench/records/papers.json
 
 ui: venv
 	$(BIN)/kdbench ui --root $(ROOT)

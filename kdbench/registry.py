@@ -7,7 +7,7 @@ entry-point group of the registry's name (`kdbench.methods`, `kdbench.models`, .
 import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
 
@@ -28,6 +28,8 @@ KINDS = {
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._/+-]{0,63}")
 #: An address of a source, which is written into BibTeX as it stands.
 URL = r"^https?://[^\s{}\\]+$"
+#: A number of arXiv, in the form that it has had since 2007.
+ARXIV = r"[0-9]{2}(0[1-9]|1[0-2])\.[0-9]{4,5}"
 
 
 class UnknownName(KdbenchError, KeyError, ValueError):
@@ -154,7 +156,8 @@ def _place(entry: EntryPoint) -> str:
 class Paper:
     """A source. `key` is its BibTeX key, `authors` as BibTeX wants them (`Last, First and
     Last, First`, an institution in braces); title and venue are plain text, not LaTeX.
-    `kind` is one of `KINDS`; `url` is for what is hard to find without.
+    `kind` is one of `KINDS`. `arxiv` is the paper's number on arXiv, without a version, as in
+    1910.10699; `url` is an address that lasts, for what is not there. Neither tells papers apart.
 
     Raises `ValueError` where no BibTeX entry could be made of it.
     """
@@ -165,7 +168,8 @@ class Paper:
     venue: str
     year: int
     kind: str = "inproceedings"
-    url: str | None = None
+    url: str | None = field(default=None, compare=False)
+    arxiv: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not KEY.fullmatch(self.key):
@@ -176,6 +180,20 @@ class Paper:
             raise ValueError(f"{self.key}: the braces of its authors do not pair up")
         if self.url is not None and not re.fullmatch(URL, self.url):
             raise ValueError(f"{self.key}: {self.url!r} is no address")
+        if self.arxiv is not None and not re.fullmatch(ARXIV, self.arxiv):
+            raise ValueError(f"{self.key}: {self.arxiv!r} is no arXiv number, as in 1910.10699")
+        if self.url is not None and self.arxiv is not None:
+            raise ValueError(f"{self.key}: has both `url` and `arxiv`; leave out `url`")
+
+    @property
+    def address(self) -> str | None:
+        """Where the paper is found; None where it says neither `url` nor `arxiv`."""
+        return arxiv_page(self.arxiv) if self.arxiv else self.url
+
+
+def arxiv_page(number: str) -> str:
+    """The address of a paper on arXiv."""
+    return f"https://arxiv.org/abs/{number}"
 
 
 def balanced(text: str) -> bool:

@@ -58,7 +58,9 @@ def page(key: str) -> RenderableType:
     head = Text(f"{key}: {title}  (from {METHODS.origin(key)})", style="bold")
     parts: list[RenderableType] = [head, Text(inspect.getdoc(kind) or "")]
     parts += [table] if kind.hparams() else []
-    return Group(*parts, Text(source))
+    # An address in two lines could not be clicked.
+    address = [Text(paper.address, no_wrap=True, overflow="ignore")] if paper.address else []
+    return Group(*parts, Text(source), *address)
 
 
 def methods_content() -> list[dict[str, Any]]:
@@ -131,7 +133,8 @@ def markdown() -> str:
                 for name, hparam in kind.hparams().items()
             ]
             lines.append("")
-        lines += [f"{paper.authors.rstrip('.')}. *{paper.title}*. {paper.venue}, {paper.year}.", ""]
+        title = f"[{paper.title}]({paper.address})" if paper.address else paper.title
+        lines += [f"{paper.authors.rstrip('.')}. *{title}*. {paper.venue}, {paper.year}.", ""]
     return "\n".join(lines)
 
 

@@ -35,6 +35,7 @@ MNIST_PAPER = Paper(
     venue="Proceedings of the IEEE",
     year=1998,
     kind="article",
+    url="https://doi.org/10.1109/5.726791",
 )
 
 
@@ -45,6 +46,7 @@ FASHION_PAPER = Paper(
     venue="arXiv:1708.07747",
     year=2017,
     kind="misc",
+    arxiv="1708.07747",
 )
 
 
@@ -55,6 +57,7 @@ CIFAR_PAPER = Paper(
     venue="University of Toronto",
     year=2009,
     kind="techreport",
+    url="https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf",
 )
 
 #: As the UCI repository licenses what it holds.

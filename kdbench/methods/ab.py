@@ -69,6 +69,7 @@ class AB(Method):
         "Hidden Neurons",
         venue="AAAI",
         year=2019,
+        arxiv="1811.03233",
     )
     unlabelled: ClassVar[bool] = True
 

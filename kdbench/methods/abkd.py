@@ -48,6 +48,7 @@ class ABKD(Method):
         "Distillation via alpha-beta-Divergence",
         venue="ICML",
         year=2025,
+        arxiv="2505.04560",
     )
     unlabelled: ClassVar[bool] = True
 

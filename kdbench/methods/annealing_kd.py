@@ -39,6 +39,7 @@ class AnnealingKD(Method):
         title="Annealing Knowledge Distillation",
         venue="EACL",
         year=2021,
+        arxiv="2104.07163",
     )
     unlabelled: ClassVar[bool] = True
 

@@ -41,6 +41,7 @@ class AT(Method):
         "Neural Networks via Attention Transfer",
         venue="ICLR",
         year=2017,
+        arxiv="1612.03928",
     )
     unlabelled: ClassVar[bool] = True
 

@@ -44,6 +44,7 @@ class BAN(Method):
         title="Born-Again Neural Networks",
         venue="ICML",
         year=2018,
+        arxiv="1805.04770",
     )
     unlabelled: ClassVar[bool] = True
 

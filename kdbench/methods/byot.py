@@ -61,6 +61,7 @@ class BYOT(Method):
         "via Self Distillation",
         venue="ICCV",
         year=2019,
+        arxiv="1905.08094",
     )
 
     version: ClassVar[int] = 2

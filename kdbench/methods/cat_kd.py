@@ -51,6 +51,7 @@ class CATKD(Method):
         title="Class Attention Transfer Based Knowledge Distillation",
         venue="CVPR",
         year=2023,
+        arxiv="2304.12777",
     )
     unlabelled: ClassVar[bool] = True
 

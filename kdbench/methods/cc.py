@@ -45,6 +45,7 @@ class CC(Method):
         title="Correlation Congruence for Knowledge Distillation",
         venue="ICCV",
         year=2019,
+        arxiv="1904.01802",
     )
     unlabelled: ClassVar[bool] = True
 

@@ -42,6 +42,7 @@ class CCRBF(Method):
         title="Correlation Congruence for Knowledge Distillation",
         venue="ICCV",
         year=2019,
+        arxiv="1904.01802",
     )
     unlabelled: ClassVar[bool] = True
 

@@ -29,6 +29,7 @@ class CE(Method):
         "with Relationships to Statistical Pattern Recognition",
         venue="Neurocomputing: Algorithms, Architectures and Applications",
         year=1990,
+        url="https://doi.org/10.1007/978-3-642-76153-9_28",
     )
 
     def loss(self, out, batch, helpers, progress):

@@ -64,6 +64,7 @@ class CRD(Method):
         title="Contrastive Representation Distillation",
         venue="ICLR",
         year=2020,
+        arxiv="1910.10699",
     )
 
     beta: float = hparam(

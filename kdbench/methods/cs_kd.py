@@ -41,6 +41,7 @@ class CSKD(Method):
         title="Regularizing Class-Wise Predictions via Self-Knowledge Distillation",
         venue="CVPR",
         year=2020,
+        arxiv="2003.13964",
     )
     examples: ClassVar[Mapping[str, str]] = {"partner": SAME_CLASS}
 

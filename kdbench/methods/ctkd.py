@@ -62,6 +62,7 @@ class CTKD(Method):
         title="Curriculum Temperature for Knowledge Distillation",
         venue="AAAI",
         year=2023,
+        arxiv="2211.16231",
     )
     unlabelled: ClassVar[bool] = True
 

@@ -45,6 +45,7 @@ class DDGSD(Method):
         title="Data-Distortion Guided Self-Distillation for Deep Neural Networks",
         venue="AAAI",
         year=2019,
+        url="https://doi.org/10.1609/aaai.v33i01.33015565",
     )
     views: ClassVar[Mapping[str, int]] = {"other": 1}
 

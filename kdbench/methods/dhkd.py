@@ -50,6 +50,7 @@ class DHKD(Method):
         venue="arXiv:2411.08937",
         year=2024,
         kind="misc",
+        arxiv="2411.08937",
     )
     unlabelled: ClassVar[bool] = True
 

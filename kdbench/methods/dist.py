@@ -43,6 +43,7 @@ class DIST(Method):
         title="Knowledge Distillation from A Stronger Teacher",
         venue="NeurIPS",
         year=2022,
+        arxiv="2205.10536",
     )
     unlabelled: ClassVar[bool] = True
 

@@ -45,6 +45,7 @@ class DKD(Method):
         title="Decoupled Knowledge Distillation",
         venue="CVPR",
         year=2022,
+        arxiv="2203.08679",
     )
 
     temperature: float = hparam(

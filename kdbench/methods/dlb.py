@@ -48,6 +48,7 @@ class DLB(Method):
         title="Self-Distillation from the Last Mini-Batch for Consistency Regularization",
         venue="CVPR",
         year=2022,
+        arxiv="2203.16172",
     )
     examples: ClassVar[Mapping[str, str]] = {"again": PREVIOUS}
 

@@ -42,6 +42,7 @@ class DML(Method):
         title="Deep Mutual Learning",
         venue="CVPR",
         year=2018,
+        arxiv="1706.00384",
     )
 
     soft_weight: float = hparam(

@@ -44,6 +44,7 @@ class DOT(Method):
         title="DOT: A Distillation-Oriented Trainer",
         venue="ICCV",
         year=2023,
+        arxiv="2307.08436",
     )
     unlabelled: ClassVar[bool] = True
 

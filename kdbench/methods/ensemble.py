@@ -40,6 +40,7 @@ class Ensemble(Method):
         title="Learning from Multiple Teacher Networks",
         venue="KDD",
         year=2017,
+        url="https://doi.org/10.1145/3097983.3098135",
     )
     unlabelled: ClassVar[bool] = True
 

@@ -47,6 +47,7 @@ class ESKD(Method):
         title="On the Efficacy of Knowledge Distillation",
         venue="ICCV",
         year=2019,
+        arxiv="1910.01348",
     )
     unlabelled: ClassVar[bool] = True
 

@@ -54,6 +54,7 @@ class FeatureMSE(Method):
         title="FitNets: Hints for Thin Deep Nets",
         venue="ICLR",
         year=2015,
+        arxiv="1412.6550",
     )
     unlabelled: ClassVar[bool] = True
 

@@ -49,6 +49,7 @@ class FixMatch(Method):
         title="FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence",
         venue="NeurIPS",
         year=2020,
+        arxiv="2001.07685",
     )
     unlabelled: ClassVar[bool] = True
     examples: ClassVar[Mapping[str, str]] = {"strong": STRONG}

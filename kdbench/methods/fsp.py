@@ -58,6 +58,8 @@ class FSP(Method):
         "and Transfer Learning",
         venue="CVPR",
         year=2017,
+        url="https://openaccess.thecvf.com/content_cvpr_2017/html/"
+        "Yim_A_Gift_From_CVPR_2017_paper.html",
     )
     unlabelled: ClassVar[bool] = True
 

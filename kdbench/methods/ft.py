@@ -71,6 +71,7 @@ class FT(Method):
         title="Paraphrasing Complex Network: Network Compression via Factor Transfer",
         venue="NeurIPS",
         year=2018,
+        arxiv="1802.04977",
     )
     unlabelled: ClassVar[bool] = True
 

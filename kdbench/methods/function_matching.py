@@ -45,6 +45,7 @@ class FunctionMatching(Method):
         title="Knowledge Distillation: A Good Teacher Is Patient and Consistent",
         venue="CVPR",
         year=2022,
+        arxiv="2106.05237",
     )
     unlabelled: ClassVar[bool] = True
     examples: ClassVar[Mapping[str, str]] = {"student": MIXED, "teacher": MIXED}

@@ -52,6 +52,7 @@ class Hint(Method):
         title="FitNets: Hints for Thin Deep Nets",
         venue="ICLR",
         year=2015,
+        arxiv="1412.6550",
     )
     unlabelled: ClassVar[bool] = True
 

@@ -47,6 +47,7 @@ class ICKD(Method):
         title="Exploring Inter-Channel Correlation for Diversity-Preserved Knowledge Distillation",
         venue="ICCV",
         year=2021,
+        arxiv="2202.03680",
     )
     unlabelled: ClassVar[bool] = True
 

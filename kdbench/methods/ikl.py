@@ -51,6 +51,7 @@ class IKL(Method):
         title="Decoupled Kullback-Leibler Divergence Loss",
         venue="NeurIPS",
         year=2024,
+        arxiv="2305.13948",
     )
     unlabelled: ClassVar[bool] = True
 

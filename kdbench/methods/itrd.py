@@ -46,6 +46,7 @@ class ITRD(Method):
         title="Information Theoretic Representation Distillation",
         venue="BMVC",
         year=2022,
+        arxiv="2112.00459",
     )
     unlabelled: ClassVar[bool] = True
 

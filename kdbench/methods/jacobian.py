@@ -49,6 +49,7 @@ class Jacobian(Method):
         title="Knowledge Transfer with Jacobian Matching",
         venue="ICML",
         year=2018,
+        arxiv="1803.00443",
     )
 
     beta: float = hparam(

@@ -43,6 +43,7 @@ class KD(Method):
         venue="arXiv:1503.02531 (NIPS Deep Learning Workshop 2014)",
         year=2015,
         kind="misc",
+        arxiv="1503.02531",
     )
     unlabelled: ClassVar[bool] = True
 

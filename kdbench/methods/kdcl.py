@@ -47,6 +47,8 @@ class KDCL(Method):
         title="Online Knowledge Distillation via Collaborative Learning",
         venue="CVPR",
         year=2020,
+        url="https://openaccess.thecvf.com/content_CVPR_2020/papers/"
+        "Guo_Online_Knowledge_Distillation_via_Collaborative_Learning_CVPR_2020_paper.pdf",
     )
     views: ClassVar[Mapping[str, int]] = {"peer1": 1}
 

@@ -36,6 +36,7 @@ class LabelSmoothing(Method):
         title="Rethinking the Inception Architecture for Computer Vision",
         venue="CVPR",
         year=2016,
+        arxiv="1512.00567",
     )
 
     smoothing: float = hparam(

@@ -37,6 +37,7 @@ class LogitMSE(Method):
         title="Do Deep Nets Really Need to be Deep?",
         venue="NIPS",
         year=2014,
+        arxiv="1312.6184",
     )
     unlabelled: ClassVar[bool] = True
 

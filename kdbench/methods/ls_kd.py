@@ -42,6 +42,7 @@ class LSKD(Method):
         title="Logit Standardization in Knowledge Distillation",
         venue="CVPR",
         year=2024,
+        arxiv="2403.01427",
     )
     unlabelled: ClassVar[bool] = True
 

@@ -47,6 +47,7 @@ class MeanTeacher(Method):
         "Semi-Supervised Deep Learning Results",
         venue="NeurIPS",
         year=2017,
+        arxiv="1703.01780",
     )
     unlabelled: ClassVar[bool] = True
     views: ClassVar[Mapping[str, int]] = {"mean": 1}

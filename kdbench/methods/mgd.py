@@ -55,6 +55,7 @@ class MGD(Method):
         title="Masked Generative Distillation",
         venue="ECCV",
         year=2022,
+        arxiv="2205.01529",
     )
     unlabelled: ClassVar[bool] = True
 

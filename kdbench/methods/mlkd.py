@@ -45,6 +45,8 @@ class MLKD(Method):
         title="Multi-Level Logit Distillation",
         venue="CVPR",
         year=2023,
+        url="https://openaccess.thecvf.com/content/CVPR2023/html/"
+        "Jin_Multi-Level_Logit_Distillation_CVPR_2023_paper.html",
     )
     unlabelled: ClassVar[bool] = True
 

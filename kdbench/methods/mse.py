@@ -43,6 +43,7 @@ class MSE(Method):
         venue="arXiv:2011.14691",
         year=2020,
         kind="misc",
+        arxiv="2011.14691",
     )
     unlabelled: ClassVar[bool] = True
 

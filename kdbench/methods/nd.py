@@ -59,6 +59,7 @@ class ND(Method):
         title="Improving Knowledge Distillation via Regularizing Feature Norm and Direction",
         venue="arXiv:2305.17007",
         year=2023,
+        arxiv="2305.17007",
     )
 
     temperature: float = hparam(

@@ -44,6 +44,7 @@ class NKD(Method):
         "with Normalized Loss and Customized Soft Labels",
         venue="ICCV",
         year=2023,
+        arxiv="2303.13005",
     )
 
     temperature: float = hparam(

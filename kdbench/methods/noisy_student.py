@@ -55,6 +55,7 @@ class NoisyStudent(Method):
         title="Self-Training with Noisy Student Improves ImageNet Classification",
         venue="CVPR",
         year=2020,
+        arxiv="1911.04252",
     )
     unlabelled: ClassVar[bool] = True
     examples: ClassVar[Mapping[str, str]] = {"student": STRONG}

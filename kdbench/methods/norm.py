@@ -74,6 +74,7 @@ class NORM(Method):
         title="{NORM}: Knowledge Distillation via N-to-One Representation Matching",
         venue="ICLR",
         year=2023,
+        arxiv="2305.13803",
     )
     unlabelled: ClassVar[bool] = True
 

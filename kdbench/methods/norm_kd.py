@@ -44,6 +44,7 @@ class NormKD(Method):
         venue="arXiv:2308.00520",
         year=2023,
         kind="misc",
+        arxiv="2308.00520",
     )
     unlabelled: ClassVar[bool] = True
 

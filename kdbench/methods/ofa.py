@@ -45,6 +45,7 @@ class OFA(Method):
         "Distillation",
         venue="NeurIPS",
         year=2023,
+        arxiv="2310.19444",
     )
 
     temperature: float = hparam(

@@ -55,6 +55,7 @@ class OFD(Method):
         title="A Comprehensive Overhaul of Feature Distillation",
         venue="ICCV",
         year=2019,
+        arxiv="1904.01866",
     )
     unlabelled: ClassVar[bool] = True
 

@@ -51,6 +51,7 @@ class OKDDip(Method):
         title="Online Knowledge Distillation with Diverse Peers",
         venue="AAAI",
         year=2020,
+        arxiv="1912.00350",
     )
 
     temperature: float = hparam(

@@ -70,6 +70,7 @@ class ONE(Method):
         title="Knowledge Distillation by On-the-Fly Native Ensemble",
         venue="NeurIPS",
         year=2018,
+        arxiv="1806.04606",
     )
 
     temperature: float = hparam(

@@ -58,6 +58,7 @@ class PCL(Method):
         title="Peer Collaborative Learning for Online Knowledge Distillation",
         venue="AAAI",
         year=2021,
+        arxiv="2006.04147",
     )
     views: ClassVar[Mapping[str, int]] = {"peer2": 1, "mean2": 1, "peer3": 2, "mean3": 2}
 

@@ -43,6 +43,7 @@ class PEFD(Method):
         title="Improved Feature Distillation via Projector Ensemble",
         venue="NeurIPS",
         year=2022,
+        arxiv="2210.15274",
     )
     unlabelled: ClassVar[bool] = True
 

@@ -41,6 +41,7 @@ class PKT(Method):
         title="Learning Deep Representations with Probabilistic Knowledge Transfer",
         venue="ECCV",
         year=2018,
+        arxiv="1803.10837",
     )
     unlabelled: ClassVar[bool] = True
 

@@ -40,6 +40,7 @@ class PSKD(Method):
         title="Self-Knowledge Distillation with Progressive Refinement of Targets",
         venue="ICCV",
         year=2021,
+        arxiv="2006.12000",
     )
 
     alpha: float = hparam(

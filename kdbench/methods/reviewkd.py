@@ -53,6 +53,7 @@ class ReviewKD(Method):
         title="Distilling Knowledge via Knowledge Review",
         venue="CVPR",
         year=2021,
+        arxiv="2104.09044",
     )
     unlabelled: ClassVar[bool] = True
 

@@ -43,6 +43,7 @@ class RKD(Method):
         title="Relational Knowledge Distillation",
         venue="CVPR",
         year=2019,
+        arxiv="1904.05068",
     )
     unlabelled: ClassVar[bool] = True
 

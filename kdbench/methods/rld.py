@@ -49,6 +49,7 @@ class RLD(Method):
         venue="arXiv:2408.07703",
         year=2024,
         kind="misc",
+        arxiv="2408.07703",
     )
 
     temperature: float = hparam(

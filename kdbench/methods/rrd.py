@@ -50,6 +50,7 @@ class RRD(Method):
         title="Relational Representation Distillation",
         venue="arXiv:2407.12073",
         year=2024,
+        arxiv="2407.12073",
     )
     unlabelled: ClassVar[bool] = True
 

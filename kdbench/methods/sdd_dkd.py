@@ -52,6 +52,7 @@ class SDDDKD(Method):
         title="Scale Decoupled Distillation",
         venue="CVPR",
         year=2024,
+        arxiv="2403.13512",
     )
 
     temperature: float = hparam(

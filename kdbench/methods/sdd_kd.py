@@ -47,6 +47,7 @@ class SDDKD(Method):
         title="Scale Decoupled Distillation",
         venue="CVPR",
         year=2024,
+        arxiv="2403.13512",
     )
 
     temperature: float = hparam(

@@ -51,6 +51,7 @@ class SemCKD(Method):
         title="Cross-Layer Distillation with Semantic Calibration",
         venue="AAAI",
         year=2021,
+        arxiv="2012.03236",
     )
     unlabelled: ClassVar[bool] = True
 

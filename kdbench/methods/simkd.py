@@ -55,6 +55,7 @@ class SimKD(Method):
         title="Knowledge Distillation with the Reused Teacher Classifier",
         venue="CVPR",
         year=2022,
+        arxiv="2203.14001",
     )
     unlabelled: ClassVar[bool] = True
 

@@ -41,6 +41,7 @@ class SP(Method):
         title="Similarity-Preserving Knowledge Distillation",
         venue="ICCV",
         year=2019,
+        arxiv="1907.09682",
     )
     unlabelled: ClassVar[bool] = True
 

@@ -45,6 +45,7 @@ class SRD(Method):
         title="Understanding the Role of the Projector in Knowledge Distillation",
         venue="AAAI",
         year=2024,
+        arxiv="2303.11098",
     )
     unlabelled: ClassVar[bool] = True
 

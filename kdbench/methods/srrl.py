@@ -51,6 +51,7 @@ class SRRL(Method):
         title="Knowledge Distillation via Softmax Regression Representation Learning",
         venue="ICLR",
         year=2021,
+        url="https://openreview.net/forum?id=ZzwDy_wiWv",
     )
     unlabelled: ClassVar[bool] = True
 

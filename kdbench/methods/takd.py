@@ -40,6 +40,7 @@ class TAKD(Method):
         title="Improved Knowledge Distillation via Teacher Assistant",
         venue="AAAI",
         year=2020,
+        arxiv="1902.03393",
     )
     unlabelled: ClassVar[bool] = True
 

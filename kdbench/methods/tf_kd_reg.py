@@ -41,6 +41,7 @@ class TfKDReg(Method):
         title="Revisiting Knowledge Distillation via Label Smoothing Regularization",
         venue="CVPR",
         year=2020,
+        arxiv="1909.11723",
     )
 
     temperature: float = hparam(

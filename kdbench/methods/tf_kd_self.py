@@ -42,6 +42,7 @@ class TfKDSelf(Method):
         title="Revisiting Knowledge Distillation via Label Smoothing Regularization",
         venue="CVPR",
         year=2020,
+        arxiv="1909.11723",
     )
     unlabelled: ClassVar[bool] = True
 

@@ -41,6 +41,7 @@ class TTM(Method):
         title="Knowledge Distillation Based on Transformed Teacher Matching",
         venue="ICLR",
         year=2024,
+        arxiv="2402.11148",
     )
     unlabelled: ClassVar[bool] = True
 

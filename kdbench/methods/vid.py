@@ -69,6 +69,7 @@ class VID(Method):
         title="Variational Information Distillation for Knowledge Transfer",
         venue="CVPR",
         year=2019,
+        arxiv="1904.05835",
     )
     unlabelled: ClassVar[bool] = True
 

@@ -48,6 +48,7 @@ class VKD(Method):
         title="{VkD}: Improving Knowledge Distillation Using Orthogonal Projections",
         venue="CVPR",
         year=2024,
+        arxiv="2403.06213",
     )
     unlabelled: ClassVar[bool] = True
 

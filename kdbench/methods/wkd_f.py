@@ -50,6 +50,7 @@ class WKDF(Method):
         "Distillation",
         venue="NeurIPS",
         year=2024,
+        arxiv="2412.08139",
     )
     unlabelled: ClassVar[bool] = True
 

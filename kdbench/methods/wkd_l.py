@@ -48,6 +48,7 @@ class WKDL(Method):
         "Distillation",
         venue="NeurIPS",
         year=2024,
+        arxiv="2412.08139",
     )
 
     temperature: float = hparam(

@@ -41,6 +41,7 @@ class WSLD(Method):
         "Perspective",
         venue="ICLR",
         year=2021,
+        arxiv="2102.00650",
     )
 
     temperature: float = hparam(

@@ -39,6 +39,7 @@ class WTTM(Method):
         title="Knowledge Distillation Based on Transformed Teacher Matching",
         venue="ICLR",
         year=2024,
+        arxiv="2402.11148",
     )
     unlabelled: ClassVar[bool] = True
 

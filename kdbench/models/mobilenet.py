@@ -22,6 +22,7 @@ PAPER = Paper(
     title="MobileNetV2: Inverted Residuals and Linear Bottlenecks",
     venue="CVPR",
     year=2018,
+    arxiv="1801.04381",
 )
 #: Expansion, channels at width 1, blocks and stride of each group.
 GROUPS = (

@@ -22,6 +22,7 @@ PAPER = Paper(
     title="Deep Residual Learning for Image Recognition",
     venue="CVPR",
     year=2016,
+    arxiv="1512.03385",
 )
 X4_PAPER = Paper(
     key="tian2020contrastive",
@@ -29,6 +30,7 @@ X4_PAPER = Paper(
     title="Contrastive Representation Distillation",
     venue="ICLR",
     year=2020,
+    arxiv="1910.10699",
 )
 
 

@@ -21,6 +21,7 @@ PAPER = Paper(
     title="ShuffleNet: An Extremely Efficient Convolutional Neural Network for Mobile Devices",
     venue="CVPR",
     year=2018,
+    arxiv="1707.01083",
 )
 V2_PAPER = Paper(
     key="ma2018shufflenet",
@@ -28,6 +29,7 @@ V2_PAPER = Paper(
     title="ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture Design",
     venue="ECCV",
     year=2018,
+    arxiv="1807.11164",
 )
 STEM = 24
 GROUPS, V1_CHANNELS, V1_BLOCKS = 3, (240, 480, 960), (4, 8, 4)

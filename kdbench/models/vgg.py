@@ -21,6 +21,7 @@ PAPER = Paper(
     title="Very Deep Convolutional Networks for Large-Scale Image Recognition",
     venue="ICLR",
     year=2015,
+    arxiv="1409.1556",
 )
 CHANNELS = (64, 128, 256, 512, 512)
 

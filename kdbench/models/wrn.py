@@ -17,6 +17,7 @@ PAPER = Paper(
     title="Wide Residual Networks",
     venue="BMVC",
     year=2016,
+    arxiv="1605.07146",
 )
 
 

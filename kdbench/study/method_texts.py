@@ -1,4 +1,4 @@
-"""The texts of methods from the registry: display name, one sentence, formula."""
+"""The texts of methods from the registry, and where their papers are found."""
 
 import inspect
 import json
@@ -23,4 +23,11 @@ def method_text(key: str) -> MethodText:
 def builtin_table() -> str:
     """`kdbench/records/methods.json`: the texts of all builtin methods by key."""
     table = {key: asdict(method_text(key)) for key in BUILTIN}
+    return json.dumps(table, indent=1, ensure_ascii=False) + "\n"
+
+
+def paper_table() -> str:
+    """`kdbench/records/papers.json`: titles and addresses of the builtin methods' papers by key."""
+    papers = {kind.paper.key: kind.paper for kind in BUILTIN.values() if kind.paper.address}
+    table = {key: {"title": p.title, "address": p.address} for key, p in papers.items()}
     return json.dumps(table, indent=1, ensure_ascii=False) + "\n"

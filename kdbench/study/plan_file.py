@@ -135,7 +135,10 @@ def _tune(tune: Tune | None) -> PlanTune | None:
 
 
 def _fields(paper: Paper) -> dict[str, Any]:
-    return {name: value for name, value in asdict(paper).items() if name != "key"}
+    fields = asdict(paper)
+    if paper.arxiv is None:
+        del fields["arxiv"]
+    return {name: value for name, value in fields.items() if name != "key"}
 
 
 def _has_ended(planner: Planner, plan: Plan, node: Node) -> bool:

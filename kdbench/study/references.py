@@ -15,6 +15,7 @@ SMYTH = Paper(
     venue="Statistical Applications in Genetics and Molecular Biology",
     year=2004,
     kind="article",
+    url="https://doi.org/10.2202/1544-6115.1027",
 )
 
 

@@ -181,7 +181,7 @@ class PublishedNumber(Part):
 
 
 class CitedSource(Part):
-    """Where published numbers stand, as a `Paper` without its key."""
+    """Where published numbers stand, as a `Paper` without its key; `url` may lead to arXiv."""
 
     authors: Text
     title: Text

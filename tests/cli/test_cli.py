@@ -89,6 +89,7 @@ def test_a_methods_page_has_formula_hyperparameters_and_paper(key: str) -> None:
     assert "Differs from the paper:" in text
     assert " ".join(kind.paper.title.split())[:40] in text
     assert str(kind.paper.year) in text
+    assert (kind.paper.address or "") in text
     for name in kind.hparams():
         assert name[:8] in text
     for range in kind.searched().values():

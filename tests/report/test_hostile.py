@@ -199,6 +199,7 @@ PAPER = {"authors": "A", "title": "T", "venue": "V", "year": 2000, "kind": "misc
         (["plan", "references", "a,b"], PAPER, "its reference 'a,b' is none"),
         (["plan", "references", "a"], {**PAPER, "year": "2000}, x={"}, "its reference 'a'"),
         (["plan", "references", "a"], {**PAPER, "url": r"http://x\write18{y}"}, "is no address"),
+        (["plan", "references", "a"], {**PAPER, "arxiv": "1}, x={"}, "is no arXiv number"),
         (["plan", "references", "a"], {**PAPER, "kind": "string"}, "unknown kind"),
         (["plan", "published"], [{"label": "x", "accuracy": "9" * 9}], "a published number"),
         (["plan", "published"], [{"label": "x", "accuracy": 1, "cite": "{"}], "citation key"),

@@ -15,7 +15,7 @@ from kdbench.report.page import figures_with
 from kdbench.report.page.classes import class_table
 from kdbench.report.page.details import row_details
 from kdbench.report.page.formula import to_mathml
-from kdbench.report.page.method import paper_link
+from kdbench.report.page.method import method_panel, paper_link
 from kdbench.report.page.pairs import pair_numbers, pairs_of
 from kdbench.report.write import leaderboard_of
 
@@ -86,19 +86,45 @@ def test_a_panel_says_what_the_method_is(board, data):
     assert row.method.summary.startswith("The student learns the distances")
     assert "<math>" in row.method.formula
     assert row.method.paper == "Relational Knowledge Distillation. CVPR, 2019"
-    assert row.method.link.endswith("q=Relational+Knowledge+Distillation")
+    assert row.method.link == "https://arxiv.org/abs/1904.05068"
 
 
 @pytest.mark.parametrize(
     ("paper", "link"),
     [
         ({"url": "https://a.example/b", "venue": "X", "title": "T"}, "https://a.example/b"),
+        ({"arxiv": "2401.00001", "venue": "X", "title": "T"}, "https://arxiv.org/abs/2401.00001"),
         ({"venue": "arXiv:1503.02531 (x)", "title": "T"}, "https://arxiv.org/abs/1503.02531"),
         ({"venue": "CVPR", "title": "{VkD}: a & b"}, "https://scholar.google.com/scholar?q=VkD%3A+a+%26+b"),
+        ({"venue": "V", "title": '"><script>'}, "https://scholar.google.com/scholar?q=%22%3E%3Cscript%3E"),
+        ({"venue": "CVPR", "title": "Relational Knowledge Distillation"}, "https://arxiv.org/abs/1904.05068"),
     ],
 )  # fmt: skip
 def test_where_a_paper_is_found(paper, link):
-    assert paper_link(paper) == link
+    """The last is a builtin method's paper; the others have only its key."""
+    assert paper_link("park2019relational", paper) == link
+
+
+def test_another_key_is_another_paper():
+    paper = {"venue": "CVPR", "title": "Relational Knowledge Distillation"}
+    assert paper_link("mine2019", paper).startswith("https://scholar.google.com/")
+
+
+def test_the_page_of_an_old_report_leads_to_its_papers():
+    """Its plan has neither numbers on arXiv nor texts of methods."""
+    plan = load(REPORTS / "cifar10").plan
+    old = replace(
+        plan,
+        methods={},
+        references={
+            key: {name: value for name, value in paper.items() if name != "arxiv"}
+            for key, paper in plan.references.items()
+        },
+    )
+    rows = {row.label: row.cite for row in old.rows}
+    assert rows
+    for label, cite in rows.items():
+        assert "scholar" not in method_panel(old, label, cite).link, label
 
 
 def test_a_row_is_led_to_the_figures_that_name_its_method():

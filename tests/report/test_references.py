@@ -114,6 +114,15 @@ def test_entries_read_back_as_they_were():
     assert "url" not in found["a2024"].fields
 
 
+def test_a_number_on_arxiv_is_an_eprint_unless_the_venue_says_it():
+    paper = {**FIELDS, "url": None, "arxiv": "2401.00001"}
+    papers = {"a2024": paper, "b2024": {**paper, "venue": "arXiv:2401.00001"}}
+    found = parsed(to_bibtex(PlanFile("bib", "last", references=papers)))
+    assert found["a2024"].fields["eprint"] == "2401.00001"
+    assert found["a2024"].fields["archivePrefix"] == "arXiv"
+    assert "eprint" not in found["b2024"].fields
+
+
 def test_nothing_to_cite_is_an_empty_file():
     assert to_bibtex(PlanFile("bib", "last")) == ""
 
@@ -192,6 +201,12 @@ def test_what_a_shipped_study_cites_is_what_the_file_holds(shipped):
         parsed(to_bibtex(plan))
     )
     assert sound(text)
+
+
+def test_a_plan_keeps_the_numbers_on_arxiv(shipped):
+    plan, _ = shipped
+    assert plan.references["hinton2015distilling"]["arxiv"] == "1503.02531"
+    assert "arxiv" not in plan.references["bridle1990probabilistic"]
 
 
 def test_a_style_finds_all_that_it_needs(shipped):

@@ -8,11 +8,13 @@ from urllib.parse import quote_plus
 
 from markupsafe import Markup
 
+from kdbench.records.papers import builtin_address
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.titles import method_text
+from kdbench.registry import ARXIV, arxiv_page
 from kdbench.report.page.formula import to_mathml
 
-ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
+IN_VENUE = re.compile(f"arXiv:({ARXIV})")
 SEARCH = "https://scholar.google.com/scholar?q="
 
 
@@ -29,12 +31,13 @@ class MethodPanel:
 def method_panel(plan: PlanFile, label: str, cite: str | None) -> MethodPanel:
     """The panel of the rows with a label, whose paper has the key `cite`."""
     text = method_text(plan, label)
-    paper = plan.references.get(cite or "")
+    key = cite or ""
+    paper = plan.references.get(key)
     return MethodPanel(
         text.summary if text else "",
         to_mathml(text.formula) if text else Markup(),
         f"{paper['title']}. {paper['venue']}, {paper['year']}".translate(BRACES) if paper else "",
-        paper_link(paper) if paper else "",
+        paper_link(key, paper) if paper else "",
     )
 
 
@@ -42,10 +45,14 @@ BRACES = str.maketrans("", "", "{}")
 """Braces keep a word's capitals in BibTeX."""
 
 
-def paper_link(paper: Mapping[str, Any]) -> str:
-    """The address of a paper, given or from its arXiv number; else a search for its title."""
+def paper_link(key: str, paper: Mapping[str, Any]) -> str:
+    """The address of a paper of a plan: its own, that of its arXiv number, or the one that kdbench
+    knows of the paper with that key and title; else a search for its title."""
     if paper.get("url"):
         return str(paper["url"])
-    if number := ARXIV.search(str(paper["venue"])):
-        return f"https://arxiv.org/abs/{number[1]}"
-    return SEARCH + quote_plus(str(paper["title"]).translate(BRACES))
+    if paper.get("arxiv"):
+        return arxiv_page(str(paper["arxiv"]))
+    if number := IN_VENUE.search(str(paper["venue"])):
+        return arxiv_page(number[1])
+    title = str(paper["title"])
+    return builtin_address(key, title) or SEARCH + quote_plus(title.translate(BRACES))

@@ -36,6 +36,9 @@ def _entry(key: str, paper: Mapping[str, Any]) -> str:
     }
     if paper.get("url"):
         fields["url"] = paper["url"]
+    number = paper.get("arxiv")
+    if number and number not in paper["venue"]:  # else it would be printed twice
+        fields |= {"eprint": number, "archivePrefix": "arXiv"}
     lines = "".join(f"  {name} = {{{value}}},\n" for name, value in fields.items())
     return f"@{paper['kind']}{{{key},\n{lines}}}\n"
 
