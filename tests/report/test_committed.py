@@ -17,6 +17,7 @@ STUDIES = (
     "mnist",
     "mnist-few-labels",
     "cifar10",
+    "folder",
     "precision",
 )
 
