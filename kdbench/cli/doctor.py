@@ -47,8 +47,7 @@ def examine(store: Store) -> Iterator[Finding]:
     yield from _part_files(store)
     yield from _output_cache(store)
     yield from _plans(store)
-    yield from _profiles(store)
-    yield from _galleries(store)
+    yield from _profiles_and_galleries(store)
     if broken := tracking.broken_database(store):
         path, fault = broken
         what = f"the MLflow database {path} cannot be used: {fault}"
@@ -187,24 +186,19 @@ def _plans(store: Store) -> Iterator[Finding]:
                 yield Finding(what, partial(_set_aside, costs, advice))
 
 
-def _profiles(store: Store) -> Iterator[Finding]:
-    for path in sorted((store.root / profiles.FOLDER).glob("*.json")):
-        try:
-            profiles.read_profile(path)
-        except profiles.CorruptProfile as error:
-            advice = f"; `kdbench profile {path.stem}` measures it again"
-            what = f"the profile {path} cannot be read: {error.why}"
-            yield Finding(what, partial(_set_aside, path, advice))
-
-
-def _galleries(store: Store) -> Iterator[Finding]:
-    for path in sorted((store.root / galleries.FOLDER).glob("*.json")):
-        try:
-            galleries.read_gallery(path)
-        except galleries.CorruptGallery as error:
-            advice = f"; `kdbench study {path.stem}` chooses them again"
-            what = f"the test images {path} cannot be read: {error.why}"
-            yield Finding(what, partial(_set_aside, path, advice))
+def _profiles_and_galleries(store: Store) -> Iterator[Finding]:
+    kept: tuple[tuple[str, Callable[[Path], object], str, str, str], ...] = (
+        (profiles.FOLDER, profiles.read_profile, "the profile", "profile", "measures it"),
+        (galleries.FOLDER, galleries.read_gallery, "the test images", "study", "chooses them"),
+    )
+    for folder, read, what, command, does in kept:
+        for path in sorted((store.root / folder).glob("*.json")):
+            try:
+                read(path)
+            except (profiles.CorruptProfile, galleries.CorruptGallery) as error:
+                advice = f"; `kdbench {command} {path.stem}` {does} again"
+                fault = f"{what} {path} cannot be read: {error.why}"
+                yield Finding(fault, partial(_set_aside, path, advice))
 
 
 def _rebuild_database(store: Store, path: Path) -> str:

@@ -28,7 +28,9 @@ class SystemMetrics:
     """Logs samples of the load when they are due. For the one thread that talks to MLflow."""
 
     def __init__(self) -> None:
-        self._began = self._due = time.monotonic()
+        self._began = time.monotonic()
+        # A study that ends sooner does not wait for the monitors, which take a second to import.
+        self._due = self._began + INTERVAL
         self._monitors: list[BaseMetricsMonitor] | None = None
         self._run: Any = None
 

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import json
 import re
 import shlex
 import subprocess
@@ -60,24 +61,38 @@ def test_the_citation_names_this_version() -> None:
     assert citation["version"] == kdbench.__version__
 
 
-def test_every_report_of_the_project_belongs_to_a_shipped_study() -> None:
-    """Of those under version control: whoever works here may have reports of their own."""
-    command = ["git", "ls-files", "reports"]
+PAGES = [ROOT / "README.md", ROOT / "reports" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The code blocks of a page in one language."""
+    fence = rf"^```{language}\n(.*?)^```"
+    return re.findall(fence, page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def test_every_report_of_the_project_has_its_study_here() -> None:
+    """In `studies`, or on a page. Of the reports under version control: whoever works here may have
+    reports of their own."""
+    command = ["git", "ls-files", "reports/*/study.json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip("no git, or no checkout")
-    folders = {Path(line).parts[1] for line in done.stdout.splitlines() if line.count("/") > 1}
-    assert folders <= set(shipped())
+    reports = {Path(line).parts[1] for line in done.stdout.splitlines()}
+    assert reports
+    shown = [yaml.safe_load(text) for page in PAGES for text in blocks(page, "yaml")]
+    for name in reports - set(shipped()):
+        (study,) = [study for study in shown if study.get("name") == name]
+        plan = json.loads((ROOT / "reports" / name / "study.json").read_text())["plan"]
+        assert study["question"] == plan["question"]
+        assert study["recipe"].items() <= plan["recipe"].items()
+        assert set(study["methods"]) == set(plan["methods"])
 
 
 def commands_in(page: Path) -> list[list[str]]:
     """The `kdbench ...` lines of a page's code blocks, without their comments."""
-    blocks = re.findall(r"^```\w*\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
-    lines = [re.split(r" {2,}| > ", line)[0] for block in blocks for line in block.splitlines()]
+    code = "\n".join(blocks(page, r"\w*"))
+    lines = [re.split(r" {2,}| > ", line)[0] for line in code.splitlines()]
     return [shlex.split(line)[1:] for line in lines if line.startswith("kdbench ")]
-
-
-PAGES = [ROOT / "README.md", ROOT / "reports" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize(
@@ -101,8 +116,7 @@ def test_the_page_of_commands_has_every_one() -> None:
 
 
 def test_the_python_of_the_first_page_runs_as_written() -> None:
-    page = (ROOT / "docs" / "start.md").read_text()
-    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (block,) = blocks(ROOT / "docs" / "start.md", "python")
     calls = [node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Call)]
     for call in calls:
         owner, _, name = ast.unparse(call.func).partition(".")

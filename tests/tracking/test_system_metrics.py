@@ -52,6 +52,19 @@ def test_the_load_stands_on_the_studys_own_run(
     assert not NAMES & set(root.run(record).data.metrics)
 
 
+def test_a_short_study_does_not_wait_for_the_monitors(
+    root: MlflowRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(system_metrics, "monitors", lambda: asked.append("asked") or [])
+    background = BackgroundSync(root.store, STUDY, root.uri, system_metrics=True)
+    assert background.open()
+    background.start()
+    background.touch(root.final().id)
+    assert background.close() == 0
+    assert asked == []
+
+
 def test_a_days_study_holds_few_points(root: MlflowRoot, monkeypatch: pytest.MonkeyPatch) -> None:
     now, logged = [0.0], []
     clock = SimpleNamespace(monotonic=lambda: now[0], time=lambda: now[0])
@@ -65,11 +78,11 @@ def test_a_days_study_holds_few_points(root: MlflowRoot, monkeypatch: pytest.Mon
         SimpleNamespace(client=client, store=root.store, is_open=True, id="1", study=STUDY),
     )
     while now[0] < 86_400:
-        load.log(experiment)
         assert load.wait >= 10
         now[0] += load.wait
+        load.log(experiment)
     steps = [metrics[0].step for metrics in logged]
-    assert steps[:3] == [10, 20, 30]
+    assert steps[:3] == [20, 30, 40]
     assert len(set(steps)) == len(steps)
     assert 100 < len(steps) < 400
 
