@@ -101,7 +101,10 @@ def _sentences(card: Card, hours: StudyHours) -> Iterable[str]:
     if new := [name for name in hours.networks if name not in networks]:
         yield f"Extrapolated to networks that are not in the fit: {', '.join(new)}."
     if card.name != "cpu":
-        yield "No study has been timed on a GPU against this estimate yet."
+        yield (
+            "One study was timed on a GPU against this estimate: cifar100 on an H200 took 171 s "
+            "from its first step on where 106 were estimated, and 100 s with four workers a GPU."
+        )
     yield (
         "Not counted: the start, test scores, checkpoints and MLflow; not asked: whether all fits "
         "into the card's memory."

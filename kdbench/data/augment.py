@@ -106,13 +106,17 @@ class Views:
         ((pixel / scale) - mean) / std in float32, one rounding each, as torchvision's
         `ToTensor` and `Normalize` give.
         """
-        position = position.to(self._store.device, non_blocking=True)
-        pixels = self._pixels(position, self.plain if view is None else view)
+        pixels = self._pixels(self._beside(position), self.plain if view is None else view)
         pixels = pixels.to(self.device, non_blocking=True)
         batch = pixels.to(torch.float32).div_(self._scale)
         if change is not None:
             batch = change(batch.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).contiguous()
         return batch.sub_(self._mean).div_(self._std).permute(0, 3, 1, 2)
+
+    def _beside(self, ids: Tensor) -> Tensor:
+        """`ids` where the images are kept. On their way from a GPU to the host they are waited for:
+        else the host would read them before they are there."""
+        return ids.to(self._store.device, non_blocking=self._store.device.type != "cpu")
 
     def _pixels(self, position: Tensor, view: Tensor | int) -> Tensor:
         """uint8, B x height x width x channels, where the images are kept."""
@@ -121,7 +125,7 @@ class Views:
             return pixels
         if isinstance(view, int):
             view = torch.full_like(position, view)
-        view = view.to(position.device, non_blocking=True)
+        view = self._beside(view)
         flip = view % 2 if self._flips else None
         if self._crops:
             pixels = _cropped(pixels, view if flip is None else view // 2)

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kdbench import models
 from kdbench.data import VIEWS
@@ -16,6 +15,7 @@ from kdbench.records.spec import uses_cache
 from kdbench.training import seeds
 from kdbench.training.context import TrainingContext, TrainingJob
 from kdbench.training.ema import Ema
+from kdbench.training.running_mean import RunningMean
 from kdbench.training.teachers import HEAD, TeacherNetwork
 
 
@@ -167,14 +167,12 @@ def _seed(job: TrainingJob, role: str) -> int:
 
 
 def _follower(source: Snapshot | Average, network: nn.Module) -> Any:
-    follower: Any
     if isinstance(source, Average):
-        average = get_ema_multi_avg_fn(source.decay)
-        follower = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+        follower: nn.Module = RunningMean(network, source.decay)
     else:
         follower = copy.deepcopy(network)
     return follower.eval().requires_grad_(False)
 
 
 def _inner(network: nn.Module) -> nn.Module:
-    return network.module if isinstance(network, AveragedModel) else network
+    return network.module if isinstance(network, RunningMean) else network

@@ -17,6 +17,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.data_files import FILED, PER_FILE, fake_file, md5, write
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms import functional as tv
 
 from kdbench import data as kd
@@ -759,6 +761,22 @@ def test_images_too_many_for_the_device_give_the_same_views(augment, monkeypatch
         batch = sent.take(position, view)
         assert batch.device.type == "cuda"
         assert torch.equal(batch, there.take(position, view))
+
+
+def test_ids_on_their_way_from_a_gpu_are_waited_for():
+    """On a tensor without values, so that no GPU is needed."""
+    copies = []
+
+    class Copies(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func is torch.ops.aten._to_copy.default:
+                copies.append((kwargs["device"].type, kwargs.get("non_blocking", False)))
+            return func(*args, **(kwargs or {}))
+
+    views = Views(small())
+    with FakeTensorMode(), Copies():
+        views._beside(torch.arange(6, device="cuda"))
+    assert copies == [("cpu", False)]
 
 
 def test_images_stay_on_the_host_where_they_would_fill_a_gpu(monkeypatch):

@@ -17,6 +17,8 @@ STUDIES = (
     "mnist",
     "mnist-few-labels",
     "cifar10",
+    "cifar10-few-labels",
+    "cifar100",
     "folder",
     "precision",
 )
