@@ -102,8 +102,8 @@ def _sentences(card: Card, hours: StudyHours) -> Iterable[str]:
         yield f"Extrapolated to networks that are not in the fit: {', '.join(new)}."
     if card.name != "cpu":
         yield (
-            "One study was timed on a GPU against this estimate: cifar100 on an H200 took 171 s "
-            "from its first step on where 106 were estimated, and 100 s with four workers a GPU."
+            "One study was timed on a GPU: cifar100 on an H200 took 171 s from its first step on, "
+            "and 100 s with four workers; docs/performance.md compares that with the estimate."
         )
     yield (
         "Not counted: the start, test scores, checkpoints and MLflow; not asked: whether all fits "

@@ -6,8 +6,11 @@ from torch.optim.swa_utils import AveragedModel
 
 
 class RunningMean(AveragedModel):
-    """`mean <- decay * mean + (1 - decay) * weights`, after each step; it begins with the weights
-    after the first step, and is also a mean of the running statistics of batch normalisation.
+    """`mean <- decay * mean + (1 - decay) * weights`, after each step (Tarvainen and Valpola 2017,
+    section 2). It begins with the weights after the first step (`Ema`, a recipe's, with those
+    before it), and is also a mean of the running statistics of batch normalisation.
+
+    `decay` is between 0 and 1. The mean is on the device of `network`, which it copies.
 
     `AveragedModel` decides on the host whether a step is the first. A CUDA graph would keep that
     decision, so here the weight of the step is computed on the network's device.
