@@ -112,17 +112,21 @@ def engines() -> None:
             run_plan(planner, store, options, NullTracker(), PrintReporter())
             taken = time.perf_counter() - began
         (engine,) = watched
-        seconds[name, workers, kept] = taken
+        trained = seconds[name, workers, kept] = engine.last - engine.began - engine.first_message
         idle = 1 - engine.busy / (engine.size * (engine.last - engine.began))
         print(
             f"{name}, {workers} workers{', sent everything' if kept else ''}: {taken:.1f} s, first "
-            f"message after {engine.first_message:.1f} s, idle {100 * idle:.1f} %, "
+            f"message after {engine.first_message:.1f} s, the last run "
+            f"{trained:.1f} s after it, idle {100 * idle:.1f} %, "
             f"{engine.sent / engine.runs / 1e3:.0f} kB sent and "
             f"{engine.received / engine.runs / 1e3:.0f} kB received a run"
         )
     for name in ("local", "ray"):
         print(f"{name}: {seconds[name, 1, ''] / seconds[name, 2, '']:.2f} times by two workers")
-    print(f"ray takes {seconds['ray', 2, ''] / seconds['local', 2, '']:.3f} times local's")
+    print(
+        f"ray takes {seconds['ray', 2, ''] / seconds['local', 2, '']:.3f} times local's, "
+        "the start of the workers apart"
+    )
 
 
 def command(*words: str) -> float:

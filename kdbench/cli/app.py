@@ -31,7 +31,9 @@ Workers = Annotated[
     int | None, typer.Option(min=1, help="Worker processes (default: one a core or GPU).")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-WorkersPerGpu = Annotated[int, typer.Option(min=1, help="Workers that share a GPU.")]
+WorkersPerGpu = Annotated[
+    int | None, typer.Option(min=1, help="Workers that share a GPU; measured if not given.")
+]
 Engine = Annotated[
     str, typer.Option(help="Where runs are trained: local, on this machine, or ray, on a cluster.")
 ]

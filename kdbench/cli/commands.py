@@ -50,7 +50,7 @@ def study(
     device: Device = "auto",
     engine: Engine = "local",
     address: Address = None,
-    workers_per_gpu: WorkersPerGpu = 1,
+    workers_per_gpu: WorkersPerGpu = None,
     tune: Annotated[
         bool, typer.Option("--tune/--no-tune", help="Tune the hyperparameters.")
     ] = True,

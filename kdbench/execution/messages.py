@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kdbench.execution.costs import CostMeasurement
-from kdbench.execution.engines.protocol import CostsMeasured, Scored, WorkerLost
+from kdbench.execution.engines.protocol import CostsMeasured, Notice, Scored, WorkerLost
 from kdbench.execution.errors import TeacherFailed
 from kdbench.execution.grouping import Scheduler
 from kdbench.execution.signals import StopRequest
@@ -41,6 +41,8 @@ class MessageHandler:
             self.costs.finish(message)
         elif isinstance(message, WorkerLost):
             self._give_back(message)
+        elif isinstance(message, Notice):
+            state.reporter.log(message.text)
         elif isinstance(message, Failed) and message.id not in state.training | state.scoring:
             self.costs.fail(message.error)  # its runs are finished, and stay so
         elif isinstance(message, Epochs | Finished | Failed | Scored):

@@ -47,7 +47,7 @@ class Options:
     `changes` maps dotted keys of the study to values. `retry` says whether runs that failed at
     an earlier start are tried again; `engine` is a name in `ENGINES`. `add` names one more method,
     which alone is run beside the rows of the report in the folder `base`. `address` is that of a
-    cluster, and `workers_per_gpu` how many workers share a GPU.
+    cluster, and `workers_per_gpu` how many workers share a GPU, which is measured where it is None.
     """
 
     study: str | Study
@@ -65,7 +65,7 @@ class Options:
     add: str = ""
     base: Path | None = None
     address: str | None = None
-    workers_per_gpu: int = 1
+    workers_per_gpu: int | None = None
 
     @property
     def engine_options(self) -> EngineOptions:

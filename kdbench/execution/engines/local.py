@@ -1,4 +1,4 @@
-"""Worker processes on this machine: one thread each on the CPU, or one process a GPU."""
+"""Worker processes on this machine: one for each core, or one or several for each GPU."""
 
 import multiprocessing
 import os
@@ -13,10 +13,12 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from kdbench import masking
+from kdbench.execution.engines.gpu_sharing import GpuSharing
 from kdbench.execution.engines.protocol import (
     EngineOptions,
     Idle,
     Message,
+    Notice,
     Task,
     WorkerLost,
     WorkerSettings,
@@ -59,13 +61,15 @@ class LocalEngine:
         # One shared byte and no lock: set in a signal handler, and read by workers that may be
         # killed at any instruction.
         self._stop_flag = self._context.RawValue("b", 0)
-        self._settings = [_with_device(settings, index) for index in range(workers)]
+        self._settings = settings
         self._workers: list[tuple[Any, Connection]] = []
         self._tasks: list[Task | None] = [None] * workers
-        #: Workers that have ended a task since they were started.
+        #: Workers that have sent a message since they were started.
         self._proven: set[int] = set()
+        self._sharing = _sharing(options, settings.device)
 
-    def _start(self, settings: WorkerSettings) -> tuple[Any, Connection]:
+    def _start(self, index: int) -> tuple[Any, Connection]:
+        settings = _with_device(self._settings, index)
         driver_end, worker_end = self._context.Pipe()
         process = self._context.Process(
             target=serve, args=(worker_end, self._stop_flag, settings), daemon=True
@@ -88,7 +92,7 @@ class LocalEngine:
     def submit(self, task: Task) -> None:
         """Give a task to an idle worker."""
         if not self._workers:
-            self._workers = [self._start(settings) for settings in self._settings]
+            self._workers = [self._start(index) for index in range(self.size)]
         index = self._tasks.index(None)
         self._tasks[index] = task
         with suppress(OSError):  # a worker that ended while idle: `messages` sees it
@@ -105,18 +109,31 @@ class LocalEngine:
 
     def messages(self, timeout: float) -> Iterator[Message]:
         """The workers' messages; waits at most `timeout` seconds for the first."""
+        yield from self._share_gpus()
         pipes = {pipe: index for index, (_, pipe) in enumerate(self._workers)}
         for pipe in wait(list(pipes), timeout):
             index = pipes[pipe]  # type: ignore[index]
             try:
                 while self._workers[index][1].poll():
                     message = self._workers[index][1].recv()
+                    self._proven.add(index)
                     if isinstance(message, Idle):
                         self._tasks[index] = None
-                        self._proven.add(index)
                     yield message
             except (EOFError, OSError):
                 yield from self._replace(index)
+
+    def _share_gpus(self) -> Iterator[Message]:
+        """Start more workers where those that there are leave their GPUs idle."""
+        if self._sharing is None or self._stop_flag.value:
+            return
+        working = [task and task.kind != "measure_costs" for task in self._tasks]
+        if text := self._sharing.look(all(working) and len(self._proven) == self.size):
+            more = self.size  # twice as many as now
+            self._workers += [self._start(self.size + index) for index in range(more)]
+            self._tasks += [None] * more
+            self.size += more
+            yield Notice(text)
 
     def _replace(self, index: int) -> Iterator[Message]:
         """Start another worker in place of one that has ended (killed for its memory, say), and
@@ -131,7 +148,7 @@ class LocalEngine:
                 "do; what it printed above says why"
             )
         self._proven.discard(index)
-        self._workers[index] = self._start(self._settings[index])
+        self._workers[index] = self._start(index)
         message = f"the worker process ended with code {process.exitcode}"
         if task and task.kind == "train" and len(task.specs) > 1:
             yield WorkerLost(task.specs, message, len(task.specs) // 2)
@@ -200,9 +217,23 @@ def worker_count(options: EngineOptions, device: str) -> int:
     if device == "cuda":
         import torch
 
-        return torch.cuda.device_count() * options.workers_per_gpu
+        return torch.cuda.device_count() * (options.workers_per_gpu or 1)
+    return usable_cores()
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
     usable = getattr(os, "sched_getaffinity", None)
     return len(usable(0)) if usable else os.cpu_count() or 1
+
+
+def _sharing(options: EngineOptions, device: str) -> GpuSharing | None:
+    """What measures how many workers share a GPU, where nothing was asked for."""
+    if device != "cuda" or options.workers or options.workers_per_gpu:
+        return None
+    import torch
+
+    return GpuSharing(torch.cuda.device_count(), usable_cores())
 
 
 def _with_device(settings: WorkerSettings, index: int) -> WorkerSettings:

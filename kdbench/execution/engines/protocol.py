@@ -24,10 +24,11 @@ class WorkerSettings:
 @dataclass(frozen=True)
 class EngineOptions:
     """How many workers there are, which is as many as there is room for where `workers` is None,
-    and how many of them share a GPU. `address` is that of a cluster, for engines that use one."""
+    and how many of them share a GPU: where that is None, an engine may choose it by a measurement,
+    and begins with one. `address` is that of a cluster, for engines that use one."""
 
     workers: int | None = None
-    workers_per_gpu: int = 1
+    workers_per_gpu: int | None = None
     address: str | None = None
 
 
@@ -80,13 +81,20 @@ class WorkerLost:
     at_a_time: int | None = None
 
 
-Message = Event | Scored | CostsMeasured | Idle | WorkerLost
+@dataclass(frozen=True)
+class Notice:
+    """What the engine tells the user."""
+
+    text: str
+
+
+Message = Event | Scored | CostsMeasured | Idle | WorkerLost | Notice
 
 
 class Engine(Protocol):
     """Workers that train and score. They write no record: the driver does, from their messages."""
 
-    #: How many workers there are.
+    #: How many workers there are; they may become more.
     size: int
     #: What they compute on, `cpu` or `cuda`.
     device: str

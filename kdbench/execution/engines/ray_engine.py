@@ -68,6 +68,7 @@ class RayEngine:
             raise InvalidOption("Ray is not installed: pip install 'kdbench[ray]'") from None
         self._ray: Any = ray
         self._options = options
+        self._per_gpu = options.workers_per_gpu or 1
         self._connected_here = not ray.is_initialized()
         if self._connected_here:
             connect(ray, options.address)
@@ -94,7 +95,7 @@ class RayEngine:
         """How many workers the cluster has room for now."""
         resources = self._ray.cluster_resources()
         if self.device == "cuda":
-            return int(resources.get("GPU", 0) * self._options.workers_per_gpu)
+            return int(resources.get("GPU", 0) * self._per_gpu)
         return max(1, int(resources.get("CPU", 1)))
 
     # -- tasks
@@ -205,7 +206,7 @@ class RayEngine:
 
         root = f"{socket.gethostname()}:{self._settings.root}"
         settings = replace(self._settings, device=self.device)
-        gpus = 1 / self._options.workers_per_gpu if self.device == "cuda" else 0
+        gpus = 1 / self._per_gpu if self.device == "cuda" else 0
         actor = (
             self._ray.remote(concurrency_groups={"answers": 2})(RayWorker)
             .options(num_cpus=1, num_gpus=gpus, runtime_env={"env_vars": ENVIRONMENT})
