@@ -12,6 +12,7 @@ from typing import Any
 
 from kdbench import tracking
 from kdbench.cli.app import UsageError
+from kdbench.report.page.run_pages import lead_run_pages_to
 
 #: Seconds between two looks at whether the server answers.
 LOOK_EVERY = 0.5
@@ -19,7 +20,8 @@ LOOK_EVERY = 0.5
 
 def serve_pages(root: Path, study: str, port: int, browser: bool) -> int:
     """Print the page of each study's runs, open the first of them where there is a screen, and
-    serve them until Ctrl-C unless a server does already; the exit code.
+    serve them until Ctrl-C unless a server does already; the exit code. The reports of the root
+    link to the port that serves.
 
     Raises `NoStore`, `UnknownExperiment`, `UsageError` where the port is taken, and what MLflow
     raises.
@@ -30,6 +32,7 @@ def serve_pages(root: Path, study: str, port: int, browser: bool) -> int:
         _announce(pages, browser)
         return 0
     _check_port(port)
+    lead_run_pages_to(root, port)
     # Read, as the server would print the address of its store with the password in it.
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     command = tracking.ui_command(root, port)

@@ -10,6 +10,7 @@ from support.command_line import kdbench
 from support.mlflow_root import STUDY, MlflowRoot
 
 from kdbench import tracking
+from kdbench.cli import pages
 from kdbench.tracking import links
 
 #: A server that says an address with a password in it, and ends.
@@ -59,9 +60,12 @@ def test_the_link_leads_to_the_studys_runs(
     experiment = root.experiment().id
     command = [sys.executable, "-c", SERVER, str(port)]
     monkeypatch.setattr(tracking, "ui_command", lambda *_: command)
+    served: list[tuple[Path, int]] = []
+    monkeypatch.setattr(pages, "lead_run_pages_to", lambda *asked: served.append(asked))
     answer = kdbench("ui", *name, "--root", str(root.store.root), "--port", str(port))
     link = f"http://127.0.0.1:{port}/#/experiments/{experiment}/runs?workflowType=machine_learning"
     assert f"{STUDY} runs  {link}" in answer.output.splitlines()
+    assert served == [(root.store.root, port)]
 
 
 def test_a_port_that_is_taken_is_an_error(root: MlflowRoot) -> None:

@@ -17,7 +17,7 @@ from kdbench.report.check import check_report
 from kdbench.report.data.report_data import ReportData
 from kdbench.report.figures.render import Drawn
 from kdbench.report.page import render_page
-from kdbench.report.page.run_pages import write_run_pages
+from kdbench.report.page.run_pages import lead_run_pages_to, write_run_pages
 from kdbench.report.write import leaderboard_of, write_report
 from kdbench.tracking.client import tracking_uri
 from kdbench.tracking.known import _key
@@ -72,6 +72,36 @@ def test_a_server_is_linked_without_its_password(
     assert "secret" not in json.dumps(pages)
     assert all(page.startswith("https://host/mlflow/#/") for page in pages["runs"].values())
     assert pages["serve"] == ""
+
+
+def test_links_follow_the_port_that_serves(store: Store, report_data: ReportData) -> None:
+    runs = remember(store, report_data)
+    (store.root / "reports").mkdir()
+    write_run_pages(store, report_data)
+    first = written(store, "fake_study")
+    lead_run_pages_to(store.root, 5001)
+    pages = written(store, "fake_study")
+    base = "http://127.0.0.1:5001/#/experiments/7/runs"
+    assert pages["runs"] == {run: f"{base}/{name}" for run, name in runs.items()}
+    assert pages["view"].startswith(base)
+    assert pages["serve"] == "kdbench ui fake_study --port 5001"
+    lead_run_pages_to(store.root, 5002)
+    assert written(store, "fake_study")["serve"] == "kdbench ui fake_study --port 5002"
+    lead_run_pages_to(store.root, 5000)
+    assert written(store, "fake_study") == first
+
+
+def test_links_to_a_server_stay_and_other_files_too(
+    store: Store, report_data: ReportData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:8080")
+    remember(store, report_data)
+    (store.root / "reports").mkdir()
+    write_run_pages(store, report_data)
+    (store.root / "reports" / "mine.mlflow.css").write_text("body { color: red }")
+    before = {path: path.read_bytes() for path in (store.root / "reports").iterdir()}
+    lead_run_pages_to(store.root, 5001)
+    assert {path: path.read_bytes() for path in (store.root / "reports").iterdir()} == before
 
 
 @pytest.mark.parametrize("uri", ["", "databricks://me:secret@host"])
