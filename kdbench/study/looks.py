@@ -57,21 +57,30 @@ def undecided(
 
 
 def check_looks(study: Study, before: PlanFile | None, store: Store) -> None:
-    """Raise `StudyError` where the looks of a study, or its seeds, have changed since its first
-    final run was scored: the error that the looks before have spent cannot be spent again."""
-    if before is None or not before.looks:
+    """Raise `StudyError` where a study has looks or had them at its last start, a final run of it
+    is scored, and the looks are others now or the seeds do not begin with those it has: the error
+    that the looks spend cannot be spent again on scores that were seen."""
+    if before is None or not (before.looks or study.final.looks):
         return
-    reference = next((row for row in before.rows if row.label == before.reference), None)
-    seeds = reference.runs if reference else {}
-    same = before.looks == study.final.looks and seeds.keys() <= set(map(str, study.final.seeds))
-    if same or all(store.record(run).test is None for run in seeds.values()):
+    runs = {run for row in before.rows for run in row.runs.values()}
+    seeds = tuple(sorted({int(seed) for row in before.rows for seed in row.runs}))
+    same = before.looks == study.final.looks
+    if same and seeds == study.final.seeds[: len(seeds)]:
         return
+    if all(store.record(run).test is None for run in runs):
+        return
+    how = f"with looks at {_said(before.looks)} seeds" if before.looks else "without looks"
+    now = (
+        f"final.seeds: they should begin with {_said(seeds)}"
+        if same
+        else f"final.looks: {_said(study.final.looks)}"
+    )
     raise StudyError(
         study.name,
         [
-            f"final.looks: {_said(study.final.looks)}, but the study has been judged with looks at "
-            f"{_said(before.looks)} seeds, and looks are fixed before the first score is seen; "
-            "write these again, or give the study another name and seeds that were not used"
+            f"{now}, but the study has been judged {how}, and looks and their seeds are fixed "
+            "before the first score is seen; undo the change, or give the study another name and "
+            "seeds that were not used"
         ],
     )
 

@@ -1,7 +1,5 @@
 """A study with looks: undecided methods get the seeds of the next look, decided ones do not."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from support.desk import Desk, kinds, rows, study_of
@@ -132,5 +130,45 @@ def test_looks_cannot_be_changed_once_a_score_was_seen(desk):
         with pytest.raises(StudyError, match="judged with looks at 4, 8, 12 seeds"):
             check_looks(study, before, desk.store)
     check_looks(STUDY, before, desk.store)
-    check_looks(more, replace(before, looks=()), desk.store)
     check_looks(more, None, desk.store)
+
+
+def test_looks_cannot_be_added_once_a_score_was_seen(desk):
+    """The report says that looks were fixed before the first run, and that must be true."""
+    fixed = study_of("ce", "kd", "dkd", tune=None, final={"seeds": "0-3"})
+    before = plan_file(desk.planner(fixed), desk.plan(fixed))
+    check_looks(STUDY, before, desk.store)
+    score(desk, desk.plan(fixed))
+    with pytest.raises(StudyError, match="4, 8, 12, but the study has been judged without looks"):
+        check_looks(STUDY, before, desk.store)
+    more = study_of("ce", "kd", "dkd", tune=None, final={"seeds": "0-7"})
+    check_looks(more, before, desk.store)  # no look is moved: the study has none
+
+
+def test_a_study_with_scores_keeps_its_first_seeds(desk):
+    """Else seeds 4 to 7, which were seen, would be another first look after 0 to 3."""
+    study = study_of("ce", "kd", tune=None, final={"seeds": "4-15", "looks": [4, 8, 12]})
+    before = plan_file(desk.planner(study), desk.plan(study))
+    earlier, later = (
+        study_of("ce", "kd", tune=None, final={"seeds": seeds, "looks": [4, 8, 12]})
+        for seeds in ("0-11", "4-8,20-26")
+    )
+    score(desk, desk.plan(study))
+    with pytest.raises(StudyError, match=r"final\.seeds: they should begin with 4, 5, 6, 7, but"):
+        check_looks(earlier, before, desk.store)
+    check_looks(later, before, desk.store)  # seeds that no look has reached
+
+
+def test_the_seeds_of_a_tuned_reference_count_too(desk):
+    tune = {"trials": 2, "epochs": 2, "seeds": [100]}
+    study = study_of("kd", "ce", final=FINAL, tune=tune, report={"reference": "kd"})
+    for _ in range(3):  # the trials, the first look, the second
+        plan = desk.plan(study)
+        score(desk, plan, {"ce": 0.0, "kd": 0.003})
+    assert len(rows(plan, "kd")["tuned"].runs) == 8
+    before = plan_file(desk.planner(study), plan)
+    changed = study_of(
+        "kd", "ce", final=FINAL | {"seeds": "0-5,20-25"}, tune=tune, report={"reference": "kd"}
+    )
+    with pytest.raises(StudyError, match="begin with 0, 1, 2, 3, 4, 5, 6, 7, but"):
+        check_looks(changed, before, desk.store)
