@@ -32,9 +32,16 @@ RunName = Annotated[str, typer.Argument(metavar="STUDY", help="A study that has 
 def study(
     name: StudyName,
     dry_run: Annotated[bool, typer.Option(help="Show what would run, and stop.")] = False,
-    only: Annotated[str, typer.Option(help="Methods to run (labels, comma-separated).")] = "",
+    only: Annotated[
+        str,
+        typer.Option(help="Methods to run (labels, comma-separated); the reference is always run."),
+    ] = "",
     seeds: Annotated[
-        str, typer.Option(help="Final seeds instead of the study's: 0-4 or 0,2.")
+        str,
+        typer.Option(
+            help="Final seeds instead of the study's and its looks: 0-4 or 0,2. Refused once a "
+            "study with looks is scored; with --set name=NEW a new study takes them."
+        ),
     ] = "",
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change a value: recipe.epochs=2.")
@@ -55,7 +62,12 @@ def study(
         bool, typer.Option("--tune/--no-tune", help="Tune the hyperparameters.")
     ] = True,
     retry: Annotated[
-        int, typer.Option(min=0, max=1, help="Tries for a run that failed at an earlier start.")
+        int,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Whether runs that failed at an earlier start are tried again: 1 or 0.",
+        ),
     ] = 1,
     root: Root = Path(),
     data_dir: DataDir = None,

@@ -11,7 +11,13 @@ from kdbench.cli.parsing import parse_change, parse_labels, parse_seeds
 @app.command()
 def plan(
     name: StudyName,
-    card: Annotated[str, typer.Option(help="h100, a100, rtx4090, cpu ...; another lists all.")],
+    card: Annotated[
+        str,
+        typer.Option(
+            help="h200, h100, a100, rtx4090 and others (a wrong name lists them), or cpu: as many "
+            "AMD EPYC cores as this machine has."
+        ),
+    ],
     only: Annotated[str, typer.Option(help="Methods to count (labels, comma-separated).")] = "",
     seeds: Annotated[
         str, typer.Option(help="Final seeds instead of the study's: 0-4 or 0,2.")

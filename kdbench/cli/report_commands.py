@@ -89,7 +89,7 @@ def report(
 def check(
     path: Annotated[Path, typer.Argument(help="A file of a report, or its folder for all.")],
     runs: Annotated[
-        bool, typer.Option(help="Also hold the runs beside it to MLflow and the records.")
+        bool, typer.Option(help="Also compare the runs beside it with MLflow and the records.")
     ] = False,
     root: Root = Path(),
     as_json: Json = False,
@@ -114,7 +114,7 @@ def check(
 @app.command()
 def compare(
     first: Annotated[str, typer.Argument(help="A row: kd, or kd:default.")],
-    second: Annotated[str, typer.Argument(help="Another.")],
+    second: Annotated[str, typer.Argument(help="The row to compare it with.")],
     study: Annotated[str, typer.Option(help="A study that has a report in this root.")],
     root: Root = Path(),
     as_json: Json = False,

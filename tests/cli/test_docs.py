@@ -20,6 +20,7 @@ from kdbench.data import DATASETS
 from kdbench.methods import METHODS
 from kdbench.models import MODELS
 from kdbench.study.load import shipped
+from kdbench.study.schema import RecipePart
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,6 +87,27 @@ def test_every_report_of_the_project_has_its_study_here() -> None:
         assert study["question"] == plan["question"]
         assert study["recipe"].items() <= plan["recipe"].items()
         assert set(study["methods"]) == set(plan["methods"])
+
+
+def test_the_page_of_studies_lists_every_network() -> None:
+    text = (ROOT / "docs" / "studies.md").read_text()
+    for name in MODELS.builtin:
+        assert f"`{name}`" in text, name
+
+
+def test_the_keys_of_a_recipe_are_listed_with_their_defaults() -> None:
+    text = (ROOT / "docs" / "your-own-data.md").read_text()
+    (section,) = re.findall(r"^## Recipes\n(.*?)^## ", text, flags=re.DOTALL | re.MULTILINE)
+    rows = [cells(line) for line in section.splitlines() if line.startswith("| `")]
+    for key, field in RecipePart.model_fields.items():
+        (row,) = [row for row in rows if re.search(rf"`{key}[`:]", row[1])]
+        if len(row) == 5:  # of the other table nothing is on by default
+            names, shown = row[1].split(", "), row[2].replace("`", "").split(", ")
+            default = shown[names.index(f"`{key}`")] if len(shown) == len(names) else ""
+            real = None if field.is_required() else field.default
+            assert {"": None, "none": ()}.get(default, yaml.safe_load(default)) == real, key
+        else:
+            assert field.default in (0, "none"), key
 
 
 def commands_in(page: Path) -> list[list[str]]:
