@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kdbench.cli.progress import ProgressBar, print_line
 from kdbench.cli.shell import shown_path
+from kdbench.data.load import TrainingData
 from kdbench.errors import KdbenchError
 from kdbench.execution.protocols import NullTracker
 from kdbench.execution.run_study import Options, pick_device, planning_data, probe_plan, run_plan
@@ -50,6 +51,11 @@ class Cell:
         """The published scores of all other seeds, in percentage points."""
         return {s: v for s, v in self.row.scores.items() if s != self.seed}
 
+    def planner(self, images: TrainingData, store: Store) -> Planner:
+        """The planner of the cell's run: a learning rate that was tuned is that of the row alone,
+        and a teacher has the recipe's."""
+        return Planner(self.study, images, store, lr=self.row.plan.hparams.get("recipe.lr"))
+
 
 def reproduce_cell(
     options: Options, name: str, seed: int, folder: Path, progress: ProgressBar
@@ -71,7 +77,7 @@ def reproduce_cell(
         )
     pick_device(options.device)
     store = Store(options.root / "reproduced")
-    planner = Planner(cell.study, images, store)
+    planner = cell.planner(images, store)
     run = final_run(planner, cell)
     copy_sources(Store(options.root), store, planner, run)
     if store.record(run).test is not None:
@@ -117,13 +123,10 @@ def pinned_study(study: Study, row: TableRow, seed: int) -> Study:
     entries = [e for e in study.methods if e.label == row.label]
     if not entries:
         raise StudyError(study.name, [f"the study has no method '{row.label}' any more"])
-    hparams = dict(row.plan.hparams)
-    lr = hparams.pop("recipe.lr", None)
+    hparams = {name: value for name, value in row.plan.hparams.items() if name != "recipe.lr"}
     entry: Entry = entries[0].model_copy(update={"hparams": hparams})
-    recipe = study.recipe if lr is None else study.recipe.model_copy(update={"lr": lr})
     final = study.final.model_copy(update={"seeds": (seed,), "looks": ()})
-    changes = {"methods": (entry,), "tune": None, "final": final, "recipe": recipe}
-    return study.model_copy(update=changes)
+    return study.model_copy(update={"methods": (entry,), "tune": None, "final": final})
 
 
 def final_run(planner: Planner, cell: Cell) -> str:

@@ -29,8 +29,9 @@ from kdbench.study.teacher_outputs import TeacherOutputs
 
 class Planner:
     """Expands one study; with `base` one of a single method, whose reference and other methods
-    are that report's. Raises `StudyError` where a layer or a split cannot be had, and for a model
-    that cannot be used."""
+    are that report's. `lr` is the learning rate of the methods' untuned runs where it is not the
+    recipe's, which stays that of the runs that they learn from. Raises `StudyError` where a layer
+    or a split cannot be had, and for a model that cannot be used."""
 
     def __init__(
         self,
@@ -39,8 +40,9 @@ class Planner:
         store: Store,
         tune: bool = True,
         base: BaseReport | None = None,
+        lr: float | None = None,
     ) -> None:
-        self.study, self.base = with_teacher_input(study, data), base
+        self.study, self.base, self.lr = with_teacher_input(study, data), base, lr
         study = self.study
         self.data = data
         self.store = store
@@ -125,7 +127,7 @@ class Planner:
         plan.rows.append(first)
         if reason:
             return
-        first.settings = Settings(entry.hparams)
+        first.settings = Settings(entry.hparams, self.lr)
         self._finals(plan, first, self._first_seeds)
         first.incompatible = self._without_source(plan, first)
         if searched:

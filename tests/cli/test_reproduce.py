@@ -5,14 +5,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 from support.command_line import kdbench, refused
+from support.desk import Desk, kinds, study_of, unseen_digits
 from typer.testing import Result
 
+from kdbench.cli.reproduce import Cell, final_run, pinned_study
 from kdbench.execution.engines import ENGINES
 from kdbench.records.files import read_json
 from kdbench.records.store import Store
+from kdbench.report.data.report_data import ReportData
+from kdbench.report.rows import TableRow
+from kdbench.study.plan_file import plan_file
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +97,32 @@ def test_what_cannot_be_reproduced(home: Path, tmp_path: Path) -> None:
     (report / "study.json").write_text(json.dumps(about))
     text = message(study, "kd", "--seed", 1, "--root", home, "--report", report)
     assert "the training images differ" in text
+
+
+@pytest.mark.parametrize(
+    "method", ["kd", "ban", {"method": "takd", "assistant": {"model": "digits-cnn-medium"}}]
+)
+def test_a_tuned_learning_rate_is_that_of_the_row_and_not_of_its_teacher(
+    method: str | dict[str, object], tmp_path: Path
+) -> None:
+    desk = Desk(tmp_path, unseen_digits())
+    tune = {"trials": 3, "epochs": 2, "shared": {"lr": {"low": 0.02, "high": 0.1}}}
+    study = study_of("ce", method, tune={"seeds": [100], **tune})
+    for node in kinds(desk.plan(study), "trial"):
+        desk.finish(node, 0.5 + node.spec.recipe.lr)  # the recipe's 0.01 is not chosen
+    plan = desk.plan(study)
+    published = plan_file(desk.planner(study), plan)
+    row = next(r for r in published.rows if r.label != "ce" and r.row == "tuned")
+    assert row.hparams["recipe.lr"] != study.recipe.lr
+    none = pd.DataFrame()
+    report = ReportData(published, {}, none, none, none, none)
+    for seed in (1, 7):
+        line = TableRow(row, none, {})
+        cell = Cell(pinned_study(study, line, seed), report, line, seed)
+        planner = cell.planner(desk.images, desk.store)
+        run = planner.plan().nodes[
+            final_run(planner, cell)
+        ]  # no error: seed 1 is the published run
+        assert run.spec.recipe.lr == row.hparams["recipe.lr"]
+        learned_from = [planner.plan().nodes[i].spec for i in run.spec.frozen_runs.values()]
+        assert {spec.recipe.lr for spec in learned_from} == {study.recipe.lr}
