@@ -216,7 +216,10 @@ def _score_line(name: str, plan: PlanFile, records: Iterable[Record]) -> str:
 def _proof(proof: Proof | None) -> str:
     if proof is None:
         return ""
-    ties = f", but for {proof.ties} whose two highest logits lie within it" if proof.ties else ""
+    near = (
+        f", but for {proof.ties} whose two highest logits lie within twice the allowed difference"
+    )
+    ties = near if proof.ties else ""
     return (
         f"The float network was loaded by its own runtime and run on all {proof.images:,} test "
         f"images: the same classes as when its run was scored{ties}, and logits within "

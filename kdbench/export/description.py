@@ -19,7 +19,8 @@ VERSION = 1
 class Proof:
     """How an exported network was compared with the record of its run, on all `images` of the test
     part: the largest difference of a logit and the `tolerance` for it, both in logits, and how
-    many images got another class (`ties`: their two highest logits lie within the tolerance)."""
+    many images got another class (`ties`: their two highest logits lie within twice the tolerance,
+    since each of the two may differ by the tolerance)."""
 
     images: int
     largest_difference: float

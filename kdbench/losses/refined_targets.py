@@ -76,7 +76,7 @@ def refined_kl(
     the softmax of z / `target_temperature`. MCD = KL(r_t || r_s) with r the softmax of
     z / `temperature` over the classes that the teacher ranks below the label; 0 where there
     are none. `student`, `teacher`: logits (B, C); `target`: labels y (B).
-    Sun et al. 2024 (RLD).
+    Sun et al. 2025 (RLD).
     """
     dims("B C", student=student, teacher=teacher)
     check_labels(student, target)

@@ -53,10 +53,13 @@ class AB(Method):
         - in the first phase the classifier gets a gradient of zero and waits
         - the connectors are convolutions without batch norm, and the identity where both
           shapes are the same
-        - the soft term has T**2, the authors' code has not: its alpha 1 with T 3 is 1/9 here
+        - in the first phase the teacher is in eval mode; the authors' code sets it to train mode
+        - the soft term has T**2, the authors' code has not: at alpha 1 and T 3 the loss after the
+          first phase is 9 times theirs; a smaller alpha lowers the soft term and adds the labels
 
-    Variants: after the first phase the authors' code uses kd alone with T 3 (alpha 1, the
-    default); RepDistiller and the KD Zoo use the labels alone (alpha 0). The boundary
+    Variants: after the first phase the authors' code for CIFAR-10 uses the soft term alone with
+    T 3 (alpha 1, the default); it computes the cross-entropy too, but the sum with it is commented
+    out. RepDistiller and the KD Zoo use the labels alone (alpha 0). The boundary
     term, its stage weights and beta 3/1000 are RepDistiller's, after the authors' code.
     The first phase is 30 of 240 epochs in RepDistiller, hence 0.125.
     """

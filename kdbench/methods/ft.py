@@ -59,9 +59,10 @@ class FT(Method):
         - a mean over entries where the paper has the sum, as in the authors' code
 
     Variants: beta 500, rate 0.5 and 5 of 163 epochs for the paraphraser (0.03) are the
-    authors' for CIFAR-10. RepDistiller has beta 200 for another formula (`factors: attention`:
-    squares averaged over channels in place of the flattened factor), 30 epochs, a squared
-    error for the paraphraser and batch norm in the translator.
+    authors' for CIFAR-10, and the absolute error of the reconstruction is that of their code.
+    RepDistiller has beta 200 for another formula (`factors: attention`: squares averaged over
+    channels in place of the flattened factor), 30 epochs, a squared error for the paraphraser
+    and batch norm in the translator.
     """
 
     title: ClassVar[str] = "Factor transfer"

@@ -30,6 +30,8 @@ class MeanTeacher(Method):
         decay: of the running mean, by step
 
     Differs from the paper:
+        - the running mean begins with the weights after the first step; the authors' decay grows
+          from 1/2, as min(1 - 1 / (step + 1), decay)
         - the running mean answers in eval mode, the authors' in train mode
         - the student is on the leaderboard, the authors report the mean too
         - one head: the authors' CIFAR code gives the labels and the mean a head each

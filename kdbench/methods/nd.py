@@ -46,6 +46,8 @@ class ND(Method):
         - the class means are learnt while the student trains, by the last term, which moves
           nothing else; the authors take them from a pass over the training set before.
           Until a class was seen first, its direction is random
+        - the soft term has its full weight from the first step; in the authors' code for CIFAR-100
+          its weight rises linearly from 0 over the first 20 of 240 epochs
 
     Variants: beta 2, soft_weight 1, T 4 are the authors' for resnet56 to resnet20 (KD++);
     soft_weight 3.5 for resnet32x4 to resnet8x4.
@@ -53,12 +55,12 @@ class ND(Method):
 
     title: ClassVar[str] = "Feature norm and direction"
     paper: ClassVar[Paper] = Paper(
-        key="wang2023improving",
+        key="wang2024improving",
         authors="Wang, Yuzhu and Cheng, Lechao and Duan, Manni and Wang, Yongheng and "
         "Feng, Zunlei and Kong, Shu",
-        title="Improving Knowledge Distillation via Regularizing Feature Norm and Direction",
-        venue="arXiv:2305.17007",
-        year=2023,
+        title="Improving Knowledge Distillation via Regularizing Feature Direction and Norm",
+        venue="ECCV",
+        year=2024,
         arxiv="2305.17007",
     )
 

@@ -42,6 +42,7 @@ class NST(Method):
         title="Like What You Like: Knowledge Distill via Neuron Selectivity Transfer",
         venue="arXiv:1707.01219",
         year=2017,
+        kind="misc",
         arxiv="1707.01219",
     )
     unlabelled: ClassVar[bool] = True

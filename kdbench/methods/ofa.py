@@ -33,7 +33,8 @@ class OFA(Method):
           their own to the same loss, for pairs of convolutional and other networks
 
     Variants: exponent 1, T 1 and soft_weight 1 (the default) are the authors' for ResNet18 on
-    CIFAR-100; they choose the exponent by the pair, up to 1.5.
+    CIFAR-100; they choose the exponent by the pair, up to 1.5. As in their code, it raises every
+    class: the probability of the label plus 1, and the probabilities of the others.
     """
 
     title: ClassVar[str] = "One-for-all KD"

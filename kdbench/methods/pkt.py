@@ -31,7 +31,8 @@ class PKT(Method):
         - the authors train on the affinities alone; the sum with the cross-entropy is that of
           RepDistiller's table
 
-    Variants: beta 30000 is RepDistiller's and mdistiller's; the KD Zoo has 10000.
+    Variants: beta 30000 is RepDistiller's and mdistiller's; the KD Zoo has 10000. As in the
+    authors' code, the pairs of an example with itself count.
     """
 
     title: ClassVar[str] = "Probabilistic knowledge transfer"

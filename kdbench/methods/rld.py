@@ -42,13 +42,12 @@ class RLD(Method):
 
     title: ClassVar[str] = "Refined logit distillation"
     paper: ClassVar[Paper] = Paper(
-        key="sun2024knowledge",
+        key="sun2025knowledge",
         authors="Sun, Wujie and Chen, Defang and Lyu, Siwei and Chen, Genlang and Chen, Chun and "
         "Wang, Can",
         title="Knowledge Distillation with Refined Logits",
-        venue="arXiv:2408.07703",
-        year=2024,
-        kind="misc",
+        venue="ICCV",
+        year=2025,
         arxiv="2408.07703",
     )
 

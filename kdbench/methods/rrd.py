@@ -39,8 +39,11 @@ class RRD(Method):
         - the queue begins with random unit vectors, the authors' with columns of length 1, and
           may have any length
 
-    Variants: the authors' code (CIFAR) has student_temperature 0.1 and teacher_temperature
-    0.02, though a comment in it names them the other way round; beta 1 is that of its README.
+    Variants: student_temperature 0.1 and teacher_temperature 0.02 are the defaults of the
+    authors' training script for CIFAR, so the teacher's softmax is the sharper one. In the paper
+    (version 5 on arXiv) it is the student's; so it is in the docstring of that code's loss (0.02
+    for the student, 0.1 for the teacher) and in an earlier version of the script (0.04 and 0.1).
+    Beta 1 is that of the code's README.
     """
 
     title: ClassVar[str] = "Relational representation (RRD)"
@@ -50,6 +53,7 @@ class RRD(Method):
         title="Relational Representation Distillation",
         venue="arXiv:2407.12073",
         year=2024,
+        kind="misc",
         arxiv="2407.12073",
     )
     unlabelled: ClassVar[bool] = True

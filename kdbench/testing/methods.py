@@ -103,7 +103,7 @@ def check_limits(key: str) -> None:
 
 
 def check_paper(key: str) -> None:
-    """A whole citation, with a key of surname and year."""
+    """A whole citation, with a key of surname and year; a preprint's kind is `misc`."""
     paper = getattr(METHODS[key], "paper", None)
     require(isinstance(paper, Paper), "no class attribute `paper` of kdbench.methods.Paper")
     assert isinstance(paper, Paper)
@@ -113,6 +113,10 @@ def check_paper(key: str) -> None:
     require(str(paper.year) in paper.key, f"the key {paper.key} lacks the year {paper.year}")
     surname = paper.authors.split(",")[0].lower()
     require(paper.key.startswith(surname), f"the key {paper.key} does not begin with {surname!r}")
+    require(
+        paper.kind == "misc" or not paper.venue.lower().startswith("arxiv"),
+        f"paper.venue is {paper.venue}, so paper.kind is 'misc', not {paper.kind!r}",
+    )
 
 
 def check_networks(key: str) -> None:

@@ -29,6 +29,15 @@ def test_the_methods_page_is_the_registry() -> None:
     assert (ROOT / "docs" / "methods.md").read_text() == catalogue.markdown(), "run `make methods`"
 
 
+def test_the_methods_page_lists_every_method_with_its_year() -> None:
+    introduction, _, index = catalogue.markdown().partition("|---|---|---|---|\n")
+    rows = [cells(line)[1:4:2] for line in index.partition("\n\n")[0].splitlines()]
+    assert rows == [[f"[{key}](#{key})", str(kind.paper.year)] for key, kind in METHODS.items()]
+    assert f"The {len(rows)} methods" in introduction
+    (left_out,) = re.findall(r"\]\((decisions/.+?)\)", introduction)
+    assert (ROOT / "docs" / left_out).is_file()
+
+
 def pages_in(entry: object) -> set[str]:
     """The pages that a part of the site's navigation names."""
     if isinstance(entry, str):

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -15,11 +17,12 @@ import kdbench
 from kdbench import models
 from kdbench.data import DATASETS, TrainingData
 from kdbench.export import formats, write
-from kdbench.export.choice import choose
+from kdbench.export.choice import Choice, choose
 from kdbench.export.description import read_description
 from kdbench.export.errors import CannotExport
 from kdbench.export.formats import FORMATS
 from kdbench.export.network import run_all
+from kdbench.export.proof import prove
 from kdbench.export.write import Request, export_student
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
@@ -55,6 +58,18 @@ def test_every_format_answers_as_the_record(exports: Exports, root: Path, format
     assert proof is not None
     assert (proof.images, proof.ties) == (597, 0)
     assert proof.largest_difference == pytest.approx(np.abs(logits - recorded).max(), abs=1e-5)
+
+
+def test_two_logits_within_twice_the_tolerance_may_change_places() -> None:
+    """Each of the two moves by at most the tolerance: a thousandth of the largest logit, 0.01."""
+    recorded = np.array([[10.0, 9.982], [0.0, 10.0]])
+    record = SimpleNamespace(id="a1", predictions=lambda: {"last": recorded})
+    choice = cast(Choice, SimpleNamespace(record=record, which="last"))
+    proof = prove(np.array([[9.9905, 9.9915], [0.0, 10.0]]), choice, "model.onnx")
+    assert proof.tolerance == pytest.approx(0.01)
+    assert (proof.images, proof.ties) == (2, 1)
+    with pytest.raises(CannotExport, match="the logits of 1 of 2 test images"):
+        prove(np.array([[9.985, 9.986], [0.0, 10.0]]), choice, "model.onnx")
 
 
 def test_the_state_dict_is_what_the_model_takes(exports: Exports, root: Path) -> None:

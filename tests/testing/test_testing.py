@@ -14,10 +14,12 @@ from kdbench.data import DATASETS
 from kdbench.losses import label_logits
 from kdbench.methods import METHODS, PREVIOUS, SAME_CLASS, hparam
 from kdbench.models import MODELS
-from kdbench.registry import UnknownName
+from kdbench.registry import Paper, UnknownName
 from kdbench.testing import check_data, check_method, check_model
 
 KD = METHODS["kd"]
+#: Not in the proceedings of a conference, though its kind says so.
+PREPRINT = Paper("rossi2024a", "Rossi, Ada", "T", "arXiv:2401.00001", 2024)
 
 
 def test_sound_components_pass():
@@ -97,6 +99,7 @@ def other_weight(self, out, batch, helpers, progress):
         ({"__annotations__": {"size": float}, "size": hparam(1.0)}, "size has no help"),
         ({"networks": lambda self: {}}, "lacks the trained student"),
         ({"paper": None}, "no class attribute `paper`"),
+        ({"paper": PREPRINT}, "paper.venue is arXiv:2401.00001, so paper.kind is 'misc'"),
         ({"loss_weights": lambda self: {"task": 1.0}}, "do not match weights"),
         ({"loss": not_detached}, "a gradient reaches the teacher: detach what is frozen"),
         ({"loss": classifier_not_detached}, "a gradient reaches the teacher: detach"),
