@@ -259,10 +259,13 @@ def record_differences(now: ReportData, store: Store, plan: PlanFile) -> list[st
 
 
 def _frame_differences(old: pd.DataFrame, new: pd.DataFrame, keys: list[str]) -> list[str]:
+    differences = [
+        *(f"the column '{c}' was there, and is not now" for c in old if c not in new),
+        *(f"the column '{c}' is there now, and was not" for c in new if c not in old),
+    ]
     if len(old) != len(new):
-        return [f"{len(old)} lines, now {len(new)}"]
-    differences = []
-    for column in new.columns:
+        return [*differences, f"{len(old)} lines, now {len(new)}"]
+    for column in old.columns.intersection(new.columns, sort=False):
         a, b = old[column].astype(object), new[column].astype(object)
         for line in np.flatnonzero(~((a == b) | (a.isna() & b.isna())).to_numpy(bool)):
             name = ", ".join(f"{k} {new[k].iloc[line]}" for k in keys)

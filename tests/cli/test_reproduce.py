@@ -120,9 +120,8 @@ def test_a_tuned_learning_rate_is_that_of_the_row_and_not_of_its_teacher(
         line = TableRow(row, none, {})
         cell = Cell(pinned_study(study, line, seed), report, line, seed)
         planner = cell.planner(desk.images, desk.store)
-        run = planner.plan().nodes[
-            final_run(planner, cell)
-        ]  # no error: seed 1 is the published run
+        chosen = final_run(planner, cell)  # it raises where seed 1 is not the published run
+        run = planner.plan().nodes[chosen]
         assert run.spec.recipe.lr == row.hparams["recipe.lr"]
         learned_from = [planner.plan().nodes[i].spec for i in run.spec.frozen_runs.values()]
         assert {spec.recipe.lr for spec in learned_from} == {study.recipe.lr}

@@ -185,6 +185,19 @@ def test_data_that_differ_from_what_mlflow_gives(original):
     assert trials == f"trials.csv.gz: {len(kept.trials)} lines, now {len(kept.trials) - 1}"
 
 
+def test_a_column_that_one_side_lacks_is_named_and_the_others_are_compared(original):
+    kept, now = load(original), load(original)
+    trial = ", ".join(f"{key} {now.trials[key].iloc[0]}" for key in ("label", "number"))
+    now.trials.loc[0, "accuracy"] = 0.5
+    confirmed = replace(now, trials=now.trials.assign(confirmed=0.9))
+    new, changed = data_differences(kept, confirmed)
+    assert new == "trials.csv.gz: the column 'confirmed' is there now, and was not"
+    assert changed.startswith(f"trials.csv.gz: {trial}: accuracy is ")
+    lost, back = data_differences(confirmed, kept)
+    assert lost == "trials.csv.gz: the column 'confirmed' was there, and is not now"
+    assert back.startswith(f"trials.csv.gz: {trial}: accuracy is 0.5, now ")
+
+
 def test_a_long_line_is_cut_around_its_difference(report):
     path = report / "methods.tex"
     path.write_text(path.read_text().replace("\n", " longer" * 100 + " end\n", 1))
