@@ -6,7 +6,7 @@ from typing import Any
 from kdbench.execution.engines.protocol import CostsMeasured, Engine, Task
 from kdbench.execution.state import StudyState
 from kdbench.records.costs import read_costs, write_costs
-from kdbench.records.provenance import provenance
+from kdbench.records.provenance import hardware
 from kdbench.records.spec import RunSpec
 
 #: The name of the lock that the process holds which measures.
@@ -32,7 +32,7 @@ class CostMeasurement:
     @property
     def machine(self) -> str:
         """What the costs are true for."""
-        return f"{provenance()['hardware']}, {self.device}"
+        return f"{hardware(self.device)}, {self.device}"
 
     def start(self) -> bool:
         """Submit the measurement if costs are missing; whether there is one to wait for."""

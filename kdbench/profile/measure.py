@@ -16,7 +16,7 @@ from kdbench.profile.networks import find_networks, load_network, plan_data
 from kdbench.profile.sizes import file_sizes
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.profiles import BATCHES, Profile, ProfiledNetwork, Timing
-from kdbench.records.provenance import stamp
+from kdbench.records.provenance import hardware, stamp
 from kdbench.records.store import Store
 from kdbench.training.memory import peak_memory
 
@@ -56,7 +56,7 @@ def profile_studies(
     ]
     measured = dict(zip(distinct, zip(sizes, map(tuple, timings), strict=True), strict=True))
     origin = stamp(device)
-    machine = origin["hardware"]
+    machine = hardware()
     if place.type == "cuda":
         machine = f"{torch.cuda.get_device_name(place)}, {machine}"
     return [

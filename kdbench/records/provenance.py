@@ -35,7 +35,7 @@ def stamp(device: str) -> dict[str, Any]:
     """What is recorded beside a result that is written now and is not in the run's id:
     `provenance()`, the device, and `finished`, the time in UTC (ISO 8601)."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return {**provenance(), "device": device, "finished": now}
+    return {**provenance(), "hardware": hardware(device), "device": device, "finished": now}
 
 
 def _git(folder: Path) -> tuple[str, bool]:
@@ -56,12 +56,27 @@ def _git(folder: Path) -> tuple[str, bool]:
     return ask("rev-parse", "HEAD") or "", bool(ask("status", "--porcelain", "--", "."))
 
 
-def hardware() -> str:
-    """Processor, core count and memory, in words; the GPU's name where one is used."""
+@functools.cache
+def hardware(device: str = "cpu") -> str:
+    """Processor and core count, in words, and the names of the machine's GPUs where `device` is
+    one of them."""
     name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next(x.split(":", 1)[1].strip() for x in lines if x.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    return f"{name}, {os.cpu_count()} cores"
+    gpus = "".join(f", {gpu}" for gpu in _gpus()) if device.startswith("cuda") else ""
+    return f"{name}, {os.cpu_count()} cores{gpus}"
+
+
+def _gpus() -> list[str]:
+    """The names of this machine's GPUs, each once; none where the driver does not tell."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
+        return sorted({str(pynvml.nvmlDeviceGetName(handle)) for handle in handles})
+    except pynvml.NVMLError:
+        return []

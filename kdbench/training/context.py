@@ -1,11 +1,12 @@
 """What the runs of a worker share, and what a run to train is."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from kdbench.data import RandomViews, TrainingData, Views
+from kdbench.data.augment import place_of_images
 from kdbench.data.changes import POLICIES, STRONG_CHANGES, Change, Erasing
 from kdbench.methods.base import Method
 from kdbench.records.spec import RunSpec
@@ -37,13 +38,18 @@ class TrainingContext:
     data: TrainingData
     device: torch.device
     cached_layers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    _placed: TrainingData | None = None
     _views: dict[str, Views] = field(default_factory=dict)
     _teachers: dict[tuple[str, str, str, str], TeacherNetwork] = field(default_factory=dict)
 
     def views(self, augment: str) -> Views:
         """The training images on the device under an augmentation."""
         if augment not in self._views:
-            self._views[augment] = Views(self.data, augment, self.device)
+            if self._placed is None:  # all views read the same images: a GPU has them once
+                images = self.data.images
+                place = place_of_images(images, self.device)
+                self._placed = replace(self.data, images=images.to(place))
+            self._views[augment] = Views(self._placed, augment, self.device)
         return self._views[augment]
 
     def training_views(self, spec: RunSpec) -> Views | RandomViews:

@@ -36,8 +36,8 @@ def train_cohort(
     trained one age after the other, and runs that are shown images without labels after those
     that are not. With `graphs` each run's step is captured as a CUDA graph and replayed.
 
-    Raises `CohortTooLarge` where memory runs out for several runs, after reporting every
-    unfinished one's last whole epoch; a run for which it runs out alone has failed.
+    Raises `CohortTooLarge` where memory runs out, after reporting every unfinished run's last
+    whole epoch.
     """
     #: By run that has not ended.
     kept: dict[str, Kept] = {job.spec.id: job.checkpoint for job in jobs}
@@ -68,13 +68,12 @@ def train_cohort(
     except Exception as error:
         if not out_of_memory(error):
             raise
-        if len(kept) == 1:
-            (alone,) = kept
-            emit(Failed(alone, cause(error)))
-            return
         for run in runs:
-            if state := _packed(kept.get(run.spec.id)):
-                emit(run.report(state))
+            # Memory may have run out between the end of an epoch and the copy of its state.
+            state = kept.get(run.spec.id)
+            if isinstance(state, Mapping):
+                run.history.forget_after(state["epoch"])
+                emit(run.report(_packed(state)))
         raise CohortTooLarge({run: _packed(state) for run, state in kept.items()}) from error
     finally:
         if graphs:
@@ -124,9 +123,10 @@ def _lockstep(
             if not run.history.finite:
                 end(run)
                 continue
-            kept[run.spec.id] = run.state()
-            if run.history.checkpoint_due() and run.history.epoch < spec.recipe.epochs:
-                emit(run.report(_packed(kept[run.spec.id])))
+            if run.history.epoch < spec.recipe.epochs:  # else its result follows
+                kept[run.spec.id] = run.state()
+                if run.history.checkpoint_due():
+                    emit(run.report(_packed(kept[run.spec.id])))
         runs = [r for r in runs if r.history.finite]
     for run in runs:
         end(run)

@@ -11,7 +11,8 @@ from torch.profiler import ProfilerActivity, profile
 
 
 class CohortTooLarge(Exception):
-    """Memory ran out for runs that train together; fewer of them may fit.
+    """Memory ran out for runs that train together; fewer of them may fit, or one where nothing
+    of earlier runs is left.
 
     `kept` is the state of each after its last whole epoch (None: it had none yet).
     """

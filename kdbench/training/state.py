@@ -58,6 +58,10 @@ class History:
         self.rows, self._reported = [], time.monotonic()
         return event
 
+    def forget_after(self, epoch: int) -> None:
+        """Drop the epochs after `epoch`, which will be trained again."""
+        self.rows = [row for row in self.rows if row["epoch"] <= epoch]
+
     def checkpoint_due(self) -> bool:
         """Whether the last checkpoint on disk is old enough for a new one."""
         return time.monotonic() - self._reported >= CHECKPOINT_EVERY

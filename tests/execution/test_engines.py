@@ -215,3 +215,46 @@ def test_an_engine_is_found_by_its_name(study: InlineStudy) -> None:
     assert ENGINES["local"](study.settings(), EngineOptions(3)).size == 3
     with pytest.raises(UnknownName, match=r"unknown engine 'locl'.*did you mean 'local'"):
         ENGINES["locl"]
+
+
+def test_memory_that_runs_out_after_the_last_epoch_loses_no_run(
+    study: InlineStudy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Neither the record nor the checkpoint is one that the run cannot be finished from."""
+    study.changes = SMALL
+    study.run()
+    whole = run_contents(study.root)
+    study.root = tmp_path / "short of memory"
+    finished, full = TrainingRun.finished, [True]
+
+    def short(self: TrainingRun) -> Any:
+        if self.spec.method == "kd" and full:
+            full.pop()
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return finished(self)
+
+    monkeypatch.setattr(TrainingRun, "finished", short)
+    plan, driver, _ = study.run()
+    assert not full
+    assert driver.failures() == {}
+    assert plan.complete
+    assert run_contents(study.root) == whole
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_run_alone_is_tried_again_without_what_earlier_runs_left(
+    study: InlineStudy, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    study.changes = {**SMALL, "methods": ["kd"], "report.reference": "kd", "final.seeds": [0]}
+    step, left = TrainingRun.step, [torch.OutOfMemoryError("CUDA out of memory")] * times
+
+    def short(self: TrainingRun, batch: Any) -> None:
+        if self.spec.method == "kd" and left:
+            raise left.pop()
+        step(self, batch)
+
+    monkeypatch.setattr(TrainingRun, "step", short)
+    plan, driver, _ = study.run()
+    assert plan.complete == (times == 1)
+    failures = list(driver.failures().values())
+    assert failures == [] if times == 1 else failures == ["OutOfMemoryError: CUDA out of memory"]

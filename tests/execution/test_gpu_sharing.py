@@ -1,6 +1,9 @@
 """How many workers share a GPU: on a simulated GPU, and in an engine whose workers use the CPU."""
 
 import itertools
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +12,7 @@ from support.inline_study import SMALL, InlineStudy, run_contents
 from kdbench.execution.engines import gpu_sharing, local
 from kdbench.execution.engines.gpu_sharing import LOOKS, GpuSharing, Load
 from kdbench.execution.engines.local import LocalEngine
-from kdbench.execution.engines.protocol import EngineOptions
+from kdbench.execution.engines.protocol import EngineOptions, Message, WorkerSettings
 
 #: The share of the time at work with one and four workers as measured for small students on an
 #: H200 (docs/performance.md); with two it was not measured.
@@ -91,21 +94,42 @@ def test_it_is_measured_where_nothing_was_asked_for(monkeypatch: pytest.MonkeyPa
     assert not local._sharing(EngineOptions(), "cpu")
 
 
-def test_workers_that_join_change_no_number(
-    study: InlineStudy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Sharing(LocalEngine):
+    """An engine on the CPU whose only worker leaves a simulated GPU idle."""
+
+    def __init__(self, study: InlineStudy, busy: float, dies: bool = False) -> None:
+        super().__init__(study.settings(), EngineOptions(1))
+        half_seconds = itertools.count()
+        self._sharing = GpuSharing(
+            1, 16, lambda _: Load(busy * self.size, 0.1), lambda: next(half_seconds) / 2
+        )
+        self.dies, self.gave_early = dies, False
+
+    def _start(self, settings: WorkerSettings) -> tuple[Any, Connection]:
+        started = super()._start(settings)
+        if self.dies and self._workers:  # as where a GPU takes no second process
+            started[0].kill()
+        return started
+
+    def messages(self, timeout: float) -> Iterator[Message]:
+        yield from super().messages(timeout)
+        starting = self._tasks.count(local.STARTING)
+        self.gave_early |= len(self.doing()) + starting > self.size
+
+
+@pytest.fixture
+def whole(study: InlineStudy, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What each run came to without other workers; `study` is empty again."""
     study.changes = SMALL
     study.run()
-    alone = run_contents(study.root)
-
-    half_seconds = itertools.count()
-    sharing = GpuSharing(
-        1, 16, lambda _: Load(0.2 * sharing.per_gpu, 0.1), lambda: next(half_seconds) / 2
-    )
     monkeypatch.setattr(gpu_sharing, "LOOKS", 1)
-    monkeypatch.setattr(local, "_sharing", lambda options, device: sharing)
+    contents = run_contents(study.root)
     study.root = study.root / "again"
-    engine = LocalEngine(study.settings(), EngineOptions(1))
+    return contents
+
+
+def test_workers_that_join_change_no_number(study: InlineStudy, whole: dict[str, Any]) -> None:
+    engine = Sharing(study, busy=0.2)
     try:
         plan, driver, recorder = study.run(engine)
         processes = {process.pid for process, _ in engine._workers}
@@ -114,9 +138,38 @@ def test_workers_that_join_change_no_number(
     assert plan.complete
     assert driver.failures() == {}
     assert engine.size == len(processes) > 1
+    assert not engine.gave_early  # a worker that starts has no runs
     notices = [line for line in recorder.lines if "share each GPU" in line]
     assert notices[0] == (
         "2 workers share each GPU from now on: it was at work for 20 % of the time "
         "(--workers-per-gpu sets their number)"
     )
-    assert run_contents(study.root) == alone
+    assert run_contents(study.root) == whole
+
+
+def test_a_worker_that_cannot_join_costs_no_run(study: InlineStudy, whole: dict[str, Any]) -> None:
+    engine = Sharing(study, busy=0.2, dies=True)
+    try:
+        plan, driver, recorder = study.run(engine)
+    finally:
+        engine.close()
+    assert plan.complete
+    assert driver.failures() == {}
+    assert engine.size == 1
+    notices = [line for line in recorder.lines if "worker" in line]
+    assert len(notices) == 2
+    assert notices[1] == "a further worker could not start on its GPU: 1 workers go on"
+    assert run_contents(study.root) == whole
+
+
+def test_looks_while_a_worker_starts_do_not_count(
+    study: InlineStudy, whole: dict[str, Any]
+) -> None:
+    """Else what the GPU's share was before would be forgotten, and four workers follow."""
+    engine = Sharing(study, busy=0.2)
+    engine._sharing._load = lambda _: Load(0.2, 0.1)  # type: ignore[union-attr]
+    try:
+        study.run(engine)
+    finally:
+        engine.close()
+    assert engine.size == 2

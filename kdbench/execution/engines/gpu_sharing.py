@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 #: Seconds between two looks at the GPUs.
 INTERVAL = 0.5
-#: Looks that are averaged.
-LOOKS = 12
+#: Looks that are averaged: while a cohort's steps are captured the GPU is idle for some seconds.
+LOOKS = 60
 #: A GPU that is at work for a larger share of the time is left alone.
 FULL = 0.7
 #: More workers that raised the share by a smaller factor have not helped, and none follow.

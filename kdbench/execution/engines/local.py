@@ -19,6 +19,7 @@ from kdbench.execution.engines.protocol import (
     Idle,
     Message,
     Notice,
+    Ready,
     Task,
     WorkerLost,
     WorkerSettings,
@@ -47,6 +48,9 @@ PRELOADED = ["kdbench.execution.engines.worker", "torchmetrics", "torchvision"]
 #: Seconds that the workers get to end by themselves.
 CLOSE_TIMEOUT = 10.0
 
+#: What a worker that was added has to do before it is ready.
+STARTING = Task("start", ())
+
 
 class LocalEngine:
     """Processes that are started with the first task. Each has a pipe of its own, so that the
@@ -61,15 +65,15 @@ class LocalEngine:
         # One shared byte and no lock: set in a signal handler, and read by workers that may be
         # killed at any instruction.
         self._stop_flag = self._context.RawValue("b", 0)
-        self._settings = settings
+        self._of_all = settings
+        self._settings = [_with_device(settings, index) for index in range(workers)]
         self._workers: list[tuple[Any, Connection]] = []
         self._tasks: list[Task | None] = [None] * workers
-        #: Workers that have sent a message since they were started.
-        self._proven: set[int] = set()
+        #: Processes that have said that they are ready.
+        self._ready: set[int] = set()
         self._sharing = _sharing(options, settings.device)
 
-    def _start(self, index: int) -> tuple[Any, Connection]:
-        settings = _with_device(self._settings, index)
+    def _start(self, settings: WorkerSettings) -> tuple[Any, Connection]:
         driver_end, worker_end = self._context.Pipe()
         process = self._context.Process(
             target=serve, args=(worker_end, self._stop_flag, settings), daemon=True
@@ -92,7 +96,7 @@ class LocalEngine:
     def submit(self, task: Task) -> None:
         """Give a task to an idle worker."""
         if not self._workers:
-            self._workers = [self._start(index) for index in range(self.size)]
+            self._workers = [self._start(settings) for settings in self._settings]
         index = self._tasks.index(None)
         self._tasks[index] = task
         with suppress(OSError):  # a worker that ended while idle: `messages` sees it
@@ -104,19 +108,22 @@ class LocalEngine:
         return {
             f"{host}:{process.pid}": tuple(spec.id for spec in task.specs)
             for (process, _), task in zip(self._workers, self._tasks, strict=False)
-            if task
+            if task and task is not STARTING
         }
 
     def messages(self, timeout: float) -> Iterator[Message]:
         """The workers' messages; waits at most `timeout` seconds for the first."""
         yield from self._share_gpus()
-        pipes = {pipe: index for index, (_, pipe) in enumerate(self._workers)}
-        for pipe in wait(list(pipes), timeout):
-            index = pipes[pipe]  # type: ignore[index]
+        for pipe in wait([pipe for _, pipe in self._workers], timeout):
+            index = [each for _, each in self._workers].index(pipe)  # type: ignore[arg-type]
             try:
                 while self._workers[index][1].poll():
                     message = self._workers[index][1].recv()
-                    self._proven.add(index)
+                    if isinstance(message, Ready):
+                        self._ready.add(self._workers[index][0].pid)
+                        if self._tasks[index] is STARTING:
+                            self._tasks[index] = None
+                        continue
                     if isinstance(message, Idle):
                         self._tasks[index] = None
                     yield message
@@ -125,14 +132,14 @@ class LocalEngine:
 
     def _share_gpus(self) -> Iterator[Message]:
         """Start more workers where those that there are leave their GPUs idle."""
-        if self._sharing is None or self._stop_flag.value:
+        if self._sharing is None or self._stop_flag.value or len(self._ready) < self.size:
             return
-        working = [task and task.kind != "measure_costs" for task in self._tasks]
-        if text := self._sharing.look(all(working) and len(self._proven) == self.size):
-            more = self.size  # twice as many as now
-            self._workers += [self._start(self.size + index) for index in range(more)]
-            self._tasks += [None] * more
-            self.size += more
+        if text := self._sharing.look(all(t and t.kind == "train" for t in self._tasks)):
+            for index in range(self.size, 2 * self.size):
+                self._settings.append(_with_device(self._of_all, index))
+                self._workers.append(self._start(self._settings[-1]))
+                self._tasks.append(STARTING)
+            self.size *= 2
             yield Notice(text)
 
     def _replace(self, index: int) -> Iterator[Message]:
@@ -142,19 +149,31 @@ class LocalEngine:
         process.join()
         pipe.close()
         task, self._tasks[index] = self._tasks[index], None
-        if task is None and index not in self._proven:
+        was_ready = process.pid in self._ready
+        self._ready.discard(process.pid)
+        if task is STARTING:
+            yield self._without(index)
+            return
+        if task is None and not was_ready:
             raise WorkerCannotStart(
                 f"a worker process ended with code {process.exitcode} before it had anything to "
                 "do; what it printed above says why"
             )
-        self._proven.discard(index)
-        self._workers[index] = self._start(index)
+        self._workers[index] = self._start(self._settings[index])
         message = f"the worker process ended with code {process.exitcode}"
         if task and task.kind == "train" and len(task.specs) > 1:
             yield WorkerLost(task.specs, message, len(task.specs) // 2)
             return
         for spec in task.specs if task else ():
             yield Failed(spec.id, {"message": message, "traceback": ""})
+
+    def _without(self, index: int) -> Notice:
+        """Go on without a worker that was added and did not start, and add no others."""
+        for each in (self._settings, self._workers, self._tasks):
+            del each[index]
+        self.size -= 1
+        self._sharing = None
+        return Notice(f"a further worker could not start on its GPU: {self.size} workers go on")
 
     def stop(self) -> None:
         """Ask every worker to finish its step and send its last epoch."""
@@ -260,6 +279,7 @@ def serve(pipe: Connection, stop_flag: Any, settings: WorkerSettings) -> None:
     worker = Worker(settings)
     trim()  # what reading the images took
     try:
+        pipe.send(Ready())
         while (task := pipe.recv()) is not None:
             worker.run_task(task, pipe.send, lambda: bool(stop_flag.value))
     except (EOFError, BrokenPipeError, ConnectionResetError):

@@ -67,6 +67,11 @@ class CostsMeasured:
 
 
 @dataclass(frozen=True)
+class Ready:
+    """The worker has read the data set and can take a task."""
+
+
+@dataclass(frozen=True)
 class Idle:
     """The worker has ended its task."""
 
@@ -88,7 +93,7 @@ class Notice:
     text: str
 
 
-Message = Event | Scored | CostsMeasured | Idle | WorkerLost | Notice
+Message = Event | Scored | CostsMeasured | Ready | Idle | WorkerLost | Notice
 
 
 class Engine(Protocol):

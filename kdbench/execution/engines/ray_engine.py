@@ -241,8 +241,9 @@ class RayEngine:
         self._losses.update(spec.id for spec in task.specs)
         lost = max(self._losses[spec.id] for spec in task.specs)
         message = f"the worker {member.place} of Ray was lost"
-        if lost >= MOST_LOSSES and len(task.specs) == 1:
-            yield Failed(task.specs[0].id, {"message": f"{message} {lost} times", "traceback": ""})
+        if lost >= MOST_LOSSES and (task.kind != "train" or len(task.specs) == 1):
+            for spec in task.specs:
+                yield Failed(spec.id, {"message": f"{message} {lost} times", "traceback": ""})
         else:
             # The first loss may be a node's; after that memory is the likeliest cause.
             half = max(1, len(task.specs) // 2) if lost > 1 else None

@@ -49,7 +49,7 @@ class RayWorker:
         self._worker: Worker | None = None
         self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._stopping = False
-        self._hardware = hardware()
+        self._hardware = hardware(settings.device)
 
     def place(self) -> Place:
         """Where this actor is."""

@@ -41,6 +41,10 @@ class Worker:
         self.data: TrainingData = load(settings.data_name, settings.data_dir)
         on_gpu = self.device.type == "cuda"
         if on_gpu:
+            if self.device.index is not None:  # captures begin with the current device
+                torch.cuda.set_device(self.device)
+            # A GPU that takes no further process says so now, before there is a task.
+            torch.zeros(1, device=self.device)
             # fp32 means float32, not the matrix units' shorter TF32.
             torch.backends.cudnn.allow_tf32 = False
         # Capturing steps as CUDA graphs pays on a GPU alone, and takes images that are there.
@@ -69,14 +73,19 @@ class Worker:
         emit(Idle())
 
     def _train(
-        self, jobs: list[TrainingJob], emit: Callable[[Message], None], stopping: Callable[[], bool]
+        self,
+        jobs: list[TrainingJob],
+        emit: Callable[[Message], None],
+        stopping: Callable[[], bool],
+        again: bool = False,
     ) -> None:
-        """Train runs together; where they do not fit into memory, one half after the other.
-        A run's numbers do not depend on the other runs, so the split changes none."""
+        """Train runs together; where they do not fit into memory, one half after the other, and
+        a run alone once more (`again`) without what earlier runs have left. A run's numbers do
+        not depend on the other runs, so the split changes none."""
         try:
             train_cohort(jobs, self.context, emit, stopping, self.graphs)
         except CohortTooLarge as error:
-            kept = error.kept
+            kept, reason = error.kept, cause(error.__cause__ or error)
         else:
             return
         # Outside of the handler: the exception holds what filled the memory.
@@ -85,6 +94,13 @@ class Worker:
         unfinished = [
             replace(job, checkpoint=kept[job.spec.id]) for job in jobs if job.spec.id in kept
         ]
+        if len(unfinished) == 1:
+            (alone,) = unfinished
+            if again:
+                emit(Failed(alone.spec.id, reason))
+            else:
+                self._train(unfinished, emit, stopping, again=True)
+            return
         middle = len(unfinished) // 2
         for half in (unfinished[:middle], unfinished[middle:]):
             self._train(half, emit, stopping)
