@@ -34,6 +34,7 @@ from kdbench.report.forecast import (
 )
 from kdbench.report.leaderboard import Leaderboard
 from kdbench.report.method_table import method_table
+from kdbench.report.page.all_reports import write_all_reports
 from kdbench.report.page.run_pages import write_run_pages
 from kdbench.report.pooled import PooledTable, pool_settings
 from kdbench.report.pooled_table import pooled_document, pooled_frame, write_pooled
@@ -128,6 +129,7 @@ def report_results(
         leaderboard_content(_publish(data, folders[setting], console), folders[setting])
         for setting, data in settings.items()
     ]
+    write_all_reports(home.parent)  # that of `home` was written with its reports
     return [*contents, _pool(name, settings, shared, home, places, console)]
 
 

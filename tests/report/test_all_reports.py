@@ -45,6 +45,26 @@ def test_a_page_that_cannot_be_read_or_leads_away_is_left_out(tmp_path):
     assert [title for _, title, _, _ in listed(folder)] == ["whole"]
 
 
+def test_the_reports_of_several_settings_are_listed_each(tmp_path):
+    page(tmp_path, "x", "<h1>x</h1>")
+    (tmp_path / "r").mkdir()
+    page(tmp_path / "r", "b", '<h1>r: b</h1><p class="question">Is a &lt; b?</p>')
+    page(tmp_path / "r", "a", "<h1>r: a</h1>")
+    write_all_reports(tmp_path / "r")
+    assert listed(tmp_path) == [
+        ("r/a/index.html", "r: a", "", ""),
+        ("r/b/index.html", "r: b", "Is a &lt; b?", ""),
+        ("x/index.html", "x", "", ""),
+    ]
+
+
+def test_a_link_to_the_folder_itself_is_not_followed_for_ever(tmp_path):
+    page(tmp_path, "x", "<h1>x</h1>")
+    (tmp_path / "again").symlink_to(tmp_path)
+    write_all_reports(tmp_path)
+    assert [link for link, *_ in listed(tmp_path)] == ["again/x/index.html", "x/index.html"]
+
+
 def test_the_projects_own_reports_are_listed():
     text = (REPORTS / "index.html").read_text()
     for path in REPORTS.glob("*/index.html"):

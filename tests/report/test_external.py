@@ -1,6 +1,7 @@
 """External results: one CSV file to the same tables, or every wrong row by its line."""
 
 import math
+import re
 from contextlib import suppress
 
 import numpy as np
@@ -73,6 +74,9 @@ def test_two_settings_are_pooled(tmp_path):
     folder = tmp_path / "reports" / "results"
     for part in (folder, folder / "a", folder / "b"):
         assert check_report(part) == []
+    page = (tmp_path / "reports" / "index.html").read_text()
+    links = re.findall(r'<h2><a href="(.*?)">', page)
+    assert links == ["results/a/index.html", "results/b/index.html"]
     table = pd.read_csv(folder / "leaderboard.csv").set_index("method")
     means = [np.subtract(KD[s], CE[s]) for s in "ab"]
     by_seed = np.mean(means, axis=0)

@@ -12,11 +12,13 @@ PAGE = "index.html"
 TEMPLATE = "reports.html.jinja"
 HEAD = "<nav"
 """What is before it in a page says what the report is about."""
+LIST = '<main class="reports">'
+"""What the page over all reports has, and no report."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A report: its folder's name, title, question and answer, the last two maybe empty."""
+    """A report: its folder's place, title, question and answer, the last two maybe empty."""
 
     folder: str
     title: str
@@ -46,18 +48,27 @@ class _Head(HTMLParser):
 
 
 def write_all_reports(folder: Path) -> None:
-    """Write `index.html` over the pages in a folder's folders, sorted by name. What cannot be
-    read as a page is left out."""
-    entries = []
-    for path in sorted(folder.glob(f"*/{PAGE}")):
-        try:
-            text = read_bounded(path, folder, MOST_TEXT).decode()
-        except (OSError, UnicodeDecodeError):
-            continue
-        parts = _Head(text).texts
-        title = parts["h1"] or path.parent.name
-        entries.append(Entry(path.parent.name, title, parts["question"], parts["answer"]))
+    """Write `index.html` over the reports in a folder's folders, sorted by name. A folder of
+    reports, as several settings have one, stands there with each of them. What cannot be read as a
+    page is left out."""
+    entries = _entries(folder, folder)
     text = (
         environment().get_template(TEMPLATE).render(entries=entries, style=file_text("style.css"))
     )
     atomic_write(folder / PAGE, text.encode())
+
+
+def _entries(folder: Path, home: Path) -> list[Entry]:
+    """The reports in the folders of `folder`, which is `home` or a folder in it."""
+    entries = []
+    for path in sorted(folder.glob(f"*/{PAGE}")):
+        try:
+            text = read_bounded(path, home, MOST_TEXT).decode()
+        except (OSError, UnicodeDecodeError):
+            continue
+        if LIST in text.partition(HEAD)[0]:  # no deeper: a link may lead back to `home`
+            entries += _entries(path.parent, home) if folder == home else []
+            continue
+        parts, place = _Head(text).texts, path.parent.relative_to(home).as_posix()
+        entries.append(Entry(place, parts["h1"] or place, parts["question"], parts["answer"]))
+    return entries
