@@ -129,6 +129,7 @@ class _Runs:
         out."""
         part = Part(name)
         pinned = {row.label for row in self.plan.rows if row.row == "pinned"} if without else set()
+        pinned.discard(self.planner.study.report.reference)  # judged with every method
         for node in self.plan.nodes.values():
             known = without is not None and node.id in without.nodes
             if node.listing.kind == kind and not known and node.listing.label not in pinned:

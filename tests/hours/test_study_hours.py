@@ -142,3 +142,13 @@ def test_an_epoch_has_as_many_steps_as_in_training(
         ratio = steps.ratio if METHODS[node.spec.method].unlabelled else 0
         count = epoch_steps(node.spec, len(digits.labels))
         assert count == (steps.count, steps.size * (1 + ratio))
+
+
+def test_a_pinned_reference_has_the_seeds_of_later_looks(hours: Hours) -> None:
+    seeds = [*range(6)]
+    reference = {"method": "kd", "hparams": {"alpha": 0.5, "temperature": 2.0}}
+    study = {"tune": None, "methods": ["ce", reference], "report__reference": "kd"}
+    split = hours(**study, final__seeds=seeds, final__looks=[3, 6])
+    whole = hours(**study, final__seeds=seeds)
+    (later,) = split.later
+    assert seconds(split)["finals"] + later.seconds == pytest.approx(seconds(whole)["finals"])
