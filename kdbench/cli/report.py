@@ -77,7 +77,8 @@ def report_studies(
     if len(reports) > 1:
         name = "+".join(dict.fromkeys(names))
         places = {part: f"../{part}" for part in reports}
-        contents.append(_pool(name, reports, None, store.report_folder(name), places, console))
+        pooled, home = pool_settings(name, reports), store.report_folder(name)
+        contents.append(_publish_pooled(pooled, home, places, console))
     return contents
 
 
@@ -110,8 +111,11 @@ def report_results(
 ) -> list[Content]:
     """Write the reports of external results: one a setting, and a pooled one of two or more.
 
-    `shared`: whether a seed means the same random streams in all settings.
+    `shared`: whether a seed means the same random streams in all settings. Raises `UsageError`
+    unless the margin is above 0.
     """
+    if not margin > 0:
+        raise UsageError("--margin: the points that are practically equal must be more than 0")
     name = printable(source.path.stem)
     rows = external.read_results(source.path, source.columns, source.setting, source.fractions)
     for warning in external.lookalikes(rows):
@@ -123,6 +127,7 @@ def report_results(
     if len(settings) == 1:
         board = _publish(next(iter(settings.values())), home, console)
         return [leaderboard_content(board, home)]
+    pooled = pool_settings(name, settings, shared)  # before any file is written
     places = _folders(settings)
     folders = {setting: store.report_folder(name, place) for setting, place in places.items()}
     contents = [
@@ -130,7 +135,7 @@ def report_results(
         for setting, data in settings.items()
     ]
     write_all_reports(home.parent)  # that of `home` was written with its reports
-    return [*contents, _pool(name, settings, shared, home, places, console)]
+    return [*contents, _publish_pooled(pooled, home, places, console)]
 
 
 def _folders(settings: Iterable[str]) -> dict[str, str]:
@@ -153,15 +158,9 @@ def _publish(data: ReportData, folder: Path, console: Console) -> Leaderboard:
     return board
 
 
-def _pool(
-    name: str,
-    reports: dict[str, ReportData],
-    shared: bool | None,
-    folder: Path,
-    places: dict[str, str],
-    console: Console,
+def _publish_pooled(
+    table: PooledTable, folder: Path, places: dict[str, str], console: Console
 ) -> Content:
-    table = pool_settings(name, reports, shared)
     write_pooled(table, folder, places)
     show_pooled(table, folder, console)
     return pooled_content(table, folder)

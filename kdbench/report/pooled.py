@@ -14,6 +14,7 @@ from kdbench.report.deployment import Deployment, pooled_deployment
 from kdbench.report.rows import TableRow, in_family, primary_rows, table_rows
 from kdbench.report.write import leaderboard_of
 from kdbench.stats import (
+    FEWEST_SEEDS,
     Analysis,
     BestSet,
     PooledFamily,
@@ -69,7 +70,8 @@ def pool_settings(
     `shared`: whether a seed means the same random streams in all of them; None asks the
     plans: settings that share data and student do. The margin is the largest declared. Of a
     setting with looks only the seeds of the first are used, which all its methods have.
-    Raises `NotComparable` where references or scores differ or fewer than two settings are given.
+    Raises `NotComparable` where references or scores differ, fewer than two settings are given,
+    or shared seeds are too few in common.
     """
     if len(settings) < 2:
         raise NotComparable("one setting cannot be pooled: name two or more studies")
@@ -98,6 +100,8 @@ def pool_settings(
         for label in pooled
     }
     shared = _share(settings) if shared is None else shared
+    if shared:
+        _require_common_seeds(scores[reference])
     compared = {k: scores[k] for k in (reference, *pooled)}
     means = {k: _mean(v, settings) for k, v in compared.items()}
     return PooledTable(
@@ -134,6 +138,20 @@ def _scores(
                 own = {seed: own[seed] for seed in first if seed in own}
             scores.setdefault(label, {})[setting] = own
     return scores
+
+
+def _require_common_seeds(scores: Mapping[str, Scores]) -> None:
+    """Raise `NotComparable` where each setting has enough scored seeds of the reference, but all
+    together have too few of the same."""
+    common = set.intersection(*map(set, scores.values()))
+    if min(map(len, scores.values())) >= FEWEST_SEEDS > len(common):
+        seeds = "; ".join(f"{s} has {', '.join(map(str, own))}" for s, own in scores.items())
+        raise NotComparable(
+            "the settings share their seeds, so a seed is averaged over them first, but they have "
+            f"{len(common)} in common and a verdict needs {FEWEST_SEEDS}: {seeds}. Give them the "
+            "same seeds; for results of a file in which a seed means something else in each "
+            "setting, name --no-shared-seeds"
+        )
 
 
 def _mean(scores: Mapping[str, Scores], settings: Mapping[str, Any]) -> float:

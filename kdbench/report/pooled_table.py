@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from kdbench.records.files import atomic_write
 from kdbench.report.data.report_data import FORMAT, STUDY
 from kdbench.report.figures import draw_tradeoffs
 from kdbench.report.pooled import PooledTable
+from kdbench.report.text.context import count
 from kdbench.report.text.software import software_caption
 from kdbench.report.write import deployment_files, leaderboard_csv
 from kdbench.report.writers.cells import MISSING, Cell, Document, Grid, interval_cell, p_text
@@ -158,6 +159,7 @@ def _notes(table: PooledTable) -> Sequence[str]:
             "Not tuned (or run without hyperparameters) in every setting, so not pooled and not "
             f"counted: {', '.join(table.not_pooled)}."
         )
+    notes += _common_seeds(table.family)
     alpha = table.analysis.alpha
     for label, verdict in table.family.family.verdicts.items():
         d = verdict.difference
@@ -178,6 +180,24 @@ def _notes(table: PooledTable) -> Sequence[str]:
                 f"{label}: the t test and the sign-flip test disagree at {100 * alpha:g} %."
             )
     return notes
+
+
+def _common_seeds(family: PooledFamily) -> Iterable[str]:
+    """Which methods were compared on fewer seeds than a setting has, since the settings share
+    their seeds."""
+    labels: dict[tuple[int, ...], list[str]] = {}
+    for label, verdict in family.family.verdicts.items():
+        d = verdict.difference
+        assert isinstance(d, Pooled)
+        counts = [one.n for one in d.settings.values()]
+        if family.shared and min(counts) and d.n < max(counts):
+            labels.setdefault(d.seeds, []).append(label)
+    for seeds, alike in labels.items():
+        listed = ", ".join(map(str, seeds)) or "none"
+        yield (
+            f"{', '.join(alike)}: compared on the {count(len(seeds), 'seed')} that all settings "
+            f"have ({listed}), the means are over all."
+        )
 
 
 def digest(table: PooledTable) -> str:

@@ -96,6 +96,31 @@ def test_independent_seeds_are_another_test(tmp_path):
     assert "Their seeds are independent" in " ".join(independent.split())
 
 
+def test_settings_without_common_seeds_are_refused_before_anything_is_written(tmp_path):
+    rows = lines("a") + [
+        ",".join([m, s, str(int(seed) + 10), *rest])
+        for m, s, seed, *rest in (line.split(",") for line in lines("b")[1:])
+    ]
+    (tmp_path / "results.csv").write_text("\n".join(rows))
+    words = ("report", "--from", tmp_path / "results.csv", "--root", tmp_path)
+    refused = kdbench(*words)
+    assert refused.exit_code == 2
+    text = " ".join(refused.output.split())
+    assert "a has 0, 1, 2, 3; b has 10, 11, 12, 13" in text
+    assert "--no-shared-seeds" in text
+    assert not (tmp_path / "reports").exists()
+    assert kdbench(*words, "--no-shared-seeds").exit_code == 0
+
+
+def test_a_margin_must_be_more_than_0(tmp_path):
+    (tmp_path / "r.csv").write_text("\n".join(lines("a")))
+    done = kdbench("report", "--from", tmp_path / "r.csv", "--margin", 0, "--root", tmp_path)
+    assert done.exit_code == 2
+    assert "--margin: the points that are practically equal must be more than 0" in " ".join(
+        done.output.split()
+    )
+
+
 def test_setting_names_cannot_leave_the_folder(tmp_path):
     rows = lines("a", "b")
     text = "\n".join(rows).replace(",a,", ",../../x,").replace(",b,", ",..,")

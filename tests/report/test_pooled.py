@@ -96,3 +96,36 @@ def test_what_cannot_be_pooled(report_data):
         pool_settings("one", {"a": report_data})
     with pytest.raises(NotComparable, match="different references: a with ce, b with kd"):
         pool_settings("both", {"a": report_data, "b": other(report_data, reference="kd")})
+
+
+def renumbered(report_data, by):
+    """The same study with its seeds counted on by so many."""
+
+    def later(row):
+        return replace(row, runs={str(int(s) + by): run for s, run in row.runs.items()})
+
+    rows = list(map(later, report_data.plan.rows))
+    runs = report_data.runs.assign(seed=report_data.runs["seed"] + by)
+    return replace(report_data, runs=runs, plan=replace(report_data.plan, rows=rows))
+
+
+def test_settings_whose_shared_seeds_are_too_few_in_common(report_data):
+    for by, common in ((5, 0), (3, 2)):
+        parts = {"a": report_data, "b": renumbered(report_data, by)}
+        with pytest.raises(NotComparable) as error:
+            pool_settings("both", parts)
+        assert f"they have {common} in common and a verdict needs 3" in str(error.value)
+        later = ", ".join(str(s + by) for s in range(5))
+        assert f"a has 0, 1, 2, 3, 4; b has {later}" in str(error.value)
+        assert "--no-shared-seeds" in str(error.value)
+        independent = pool_settings("both", parts, shared=False)
+        assert independent.family.family.verdicts["kd"].difference.n == 5
+
+
+def test_seeds_that_are_not_in_common_are_noted(report_data):
+    pooled = pool_settings("both", {"a": report_data, "b": renumbered(report_data, 2)})
+    assert pooled.family.family.verdicts["kd"].difference.seeds == (2, 3, 4)
+    (note,) = (n for n in pooled_document(pooled).notes if "kd" in n and "all settings" in n)
+    assert "compared on the 3 seeds that all settings have (2, 3, 4)" in note
+    same = pool_settings("both", {"a": report_data, "b": replace(report_data)})
+    assert not any("all settings have" in note for note in pooled_document(same).notes)
