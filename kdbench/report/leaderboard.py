@@ -36,6 +36,7 @@ from kdbench.stats import (
     Family,
     Interval,
     best_set,
+    for_all_looks,
     gap_recovered,
     iqm,
     judge,
@@ -128,9 +129,10 @@ def build_leaderboard(
             difference = judged.difference if judged else _difference(line, base, analysis)
             values |= _estimate("difference", difference)
         if second and not (main and line.label == second):
-            values |= _estimate(
-                "versus_second", _difference(line, primary[second].scores, analysis)
-            )
+            versus = _difference(line, primary[second].scores, analysis)
+            if main and line.label in members and second in members:
+                versus = for_all_looks(versus, analysis)
+            values |= _estimate("versus_second", versus)
         if line.row == "tuned":
             default = next((x for x in lines if x.label == line.label and x.row == "default"), None)
             if default:

@@ -1,9 +1,18 @@
 """The seeds that a comparison needs under a family's own test, and what a seed costs."""
 
+from collections.abc import Callable
+
 import pandas as pd
 
 from kdbench.report.data.runs import TEACHER
-from kdbench.stats import Family, seeds_for_equality, seeds_needed
+from kdbench.stats import (
+    Difference,
+    Family,
+    equality_p,
+    seeds_for_equality,
+    seeds_needed,
+    seeds_of_constant,
+)
 
 
 def seeds_to_tell(family: Family, sd: float, points: float) -> int | None:
@@ -11,7 +20,7 @@ def seeds_to_tell(family: Family, sd: float, points: float) -> int | None:
     differences have the standard deviation `sd`; None: more than 10,000."""
     a = family.analysis
     if sd == 0:
-        return 2  # the fewest that a paired test takes
+        return _of_constant(family, points, lambda d: d.p)
     return seeds_needed(points / sd, a.last_alpha, a.power, family.size, family.common(sd))
 
 
@@ -22,11 +31,15 @@ def seeds_to_equate(family: Family, sd: float, points: float) -> int | None:
     if points >= a.margin:
         return None
     if sd == 0:
-        return 2
+        return _of_constant(family, points, lambda d: equality_p(d, a.margin))
     common, least = family.common(sd), a.margin * a.image / sd**2
     return seeds_for_equality(
         a.margin / sd, points / sd, a.last_alpha, a.power, family.size, common, least
     )
+
+
+def _of_constant(family: Family, points: float, p_of: Callable[[Difference], float]) -> int | None:
+    return seeds_of_constant(points, family.analysis, family.size, family.common_variance, p_of)
 
 
 def seconds_by_row(runs: pd.DataFrame) -> dict[tuple[str, str], float]:

@@ -28,7 +28,7 @@ from kdbench.stats.describe import (
     performance_profile,
     probability_of_improvement,
 )
-from kdbench.stats.looks import judge_looks
+from kdbench.stats.looks import for_all_looks, judge_looks
 from kdbench.stats.moderated import PRIOR_DF, moderate, own_comparisons
 from kdbench.stats.paired import (
     FEWEST_SEEDS,
@@ -58,6 +58,7 @@ from kdbench.stats.power import (
     detectable,
     seeds_for_equality,
     seeds_needed,
+    seeds_of_constant,
     seeds_to_tell_apart,
 )
 from kdbench.stats.verdicts import (
@@ -99,6 +100,7 @@ __all__ = [
     "confirmed_equality_p",
     "detectable",
     "equality_p",
+    "for_all_looks",
     "gap_recovered",
     "interval_at",
     "iqm",
@@ -116,6 +118,7 @@ __all__ = [
     "probability_of_improvement",
     "seeds_for_equality",
     "seeds_needed",
+    "seeds_of_constant",
     "seeds_to_tell_apart",
     "settings_needed",
     "sign_flip_p",

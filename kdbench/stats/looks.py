@@ -13,8 +13,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from kdbench.stats.analysis import Analysis
-from kdbench.stats.paired import Scores, paired_difference
+from kdbench.stats.paired import Difference, Scores, interval_at, paired_difference
 from kdbench.stats.verdicts import Family, Verdict, judge
+
+
+def for_all_looks(difference: Difference, analysis: Analysis) -> Difference:
+    """The difference of two methods whose numbers of seeds the looks decided, with an interval
+    that holds for all looks together."""
+    level = 1 - analysis.share(difference.n) * (1 - analysis.level)
+    low, high = interval_at(difference, level)
+    return replace(difference, low=low, high=high)
 
 
 def judge_looks(

@@ -80,10 +80,11 @@ def moderate(differences: Mapping[Key, Difference]) -> dict[Key, Difference]:
     """The family's differences with the variance, degrees of freedom and uncorrected p of the
     moderated t test; without interval. Those with fewer than 2 seeds are unchanged."""
     common = common_variance(differences)
-    return {k: _moderated(d, common) for k, d in differences.items()}
+    return {k: moderate_one(d, common) for k, d in differences.items()}
 
 
-def _moderated(difference: Difference, common: float) -> Difference:
+def moderate_one(difference: Difference, common: float) -> Difference:
+    """One difference as `moderate` gives it; unchanged where the `common` variance is 0."""
     d = difference
     if d.n < 2 or not common:
         return d

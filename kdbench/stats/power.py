@@ -8,8 +8,15 @@ from typing import Any
 import numpy as np
 
 from kdbench.stats.analysis import Analysis
-from kdbench.stats.moderated import OWN_TEST, PRIOR_DF, moderated_variances
-from kdbench.stats.paired import FEWEST_SEEDS, Difference
+from kdbench.stats.moderated import (
+    OWN_TEST,
+    PRIOR_DF,
+    confirmed_p,
+    moderate_one,
+    moderated_variances,
+    own_comparisons,
+)
+from kdbench.stats.paired import FEWEST_SEEDS, Difference, difference_from_values
 
 POINTS = 2000
 """Equally likely sample variances over which the power of the moderated t test is averaged."""
@@ -85,8 +92,8 @@ def seeds_needed(
     comparisons: int = 1,
     common: float | None = None,
 ) -> int | None:
-    """The fewest paired seeds that detect `effect` (in standard deviations of the paired
-    differences, sign ignored) with `power`; None where 10,000 seeds do not suffice.
+    """The fewest paired seeds, at least 3, that detect `effect` (in standard deviations of the
+    paired differences, sign ignored) with `power`; None where 10,000 seeds do not suffice.
     `common` as in `detectable`."""
     effect = abs(effect)
     if math.isnan(effect):
@@ -103,8 +110,9 @@ def seeds_for_equality(
     common: float | None = None,
     least: float = 0.0,
 ) -> int | None:
-    """The fewest paired seeds with which a method whose true difference is `effect` is called
-    practically equal with `power` (both in standard deviations of the paired differences);
+    """The fewest paired seeds, at least 3, with which a method whose true difference is `effect`
+    is called practically equal with `power` (both in standard deviations of the paired
+    differences);
     None where 10,000 seeds do not suffice, as where the effect is not inside the margin.
     `common` and `least` as in `half_widths`."""
     from scipy import stats
@@ -118,11 +126,34 @@ def seeds_for_equality(
     return None if math.isnan(margin) else _fewest(suffice)
 
 
+def seeds_of_constant(
+    points: float,
+    analysis: Analysis,
+    comparisons: int,
+    common: float,
+    p_of: Callable[[Difference], float],
+) -> int | None:
+    """The fewest paired seeds, at least 3, with which a difference that is `points` on every
+    seed gets its verdict at the last look; None where 10,000 seeds do not suffice. Without
+    variance nothing is left to chance. `p_of` is the test, of a difference or of equality;
+    `common` is the variance that moderated tests shrink theirs towards, 0 where there is none.
+    """
+    own = own_comparisons(analysis, comparisons)
+
+    def suffice(n: int) -> bool:
+        d = difference_from_values(np.full(n, points), tuple(range(n)), analysis.level, points, 0)
+        p = min(1.0, comparisons * p_of(moderate_one(d, common)))
+        return confirmed_p(p, p_of(d), own) <= analysis.last_alpha
+
+    return _fewest(suffice)
+
+
 def _fewest(suffice: Callable[[int], bool], most: int = 10_000) -> int | None:
-    """The smallest number from 2 to `most` that suffices, if all larger ones do."""
+    """The smallest number of seeds, from the fewest with a verdict to `most`, that suffices, if
+    all larger ones do."""
     if not suffice(most):
         return None
-    low, high = 1, most  # `low` seeds do not suffice, `high` do
+    low, high = FEWEST_SEEDS - 1, most  # `low` seeds do not suffice, `high` do
     while high - low > 1:
         middle = (low + high) // 2
         if suffice(middle):
@@ -152,5 +183,4 @@ def seeds_to_tell_apart(
         error = analysis.alpha / comparisons
         return next(n for n in count(FEWEST_SEEDS) if 2.0 ** (1 - n) <= error)
     effect = difference.mean / difference.sd
-    seeds = seeds_needed(effect, analysis.alpha, analysis.power, comparisons, common)
-    return None if seeds is None else max(seeds, FEWEST_SEEDS)
+    return seeds_needed(effect, analysis.alpha, analysis.power, comparisons, common)

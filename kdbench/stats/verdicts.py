@@ -106,8 +106,14 @@ class Family:
         `sd`; None where every comparison has its own."""
         if self.analysis.test != MODERATED:
             return None
-        common = common_variance({k: v.difference for k, v in self.verdicts.items()})
-        return common / sd**2 if sd else None
+        return self.common_variance / sd**2 if sd else None
+
+    @property
+    def common_variance(self) -> float:
+        """The variance that moderated tests shrink theirs towards; 0 where there is none."""
+        if self.analysis.test != MODERATED:
+            return 0.0
+        return common_variance({k: v.difference for k, v in self.verdicts.items()})
 
     @property
     def detectable_sds(self) -> float:

@@ -12,10 +12,12 @@ from typer.testing import CliRunner
 from kdbench.cli import app
 from kdbench.report.check import check_report
 from kdbench.report.compare import compare_rows, comparison_sentences
+from kdbench.report.data.external import read_results, split_settings
 from kdbench.report.forecast import TooFewRuns, forecast_seeds, forecast_sentences
 from kdbench.report.leaderboard import build_leaderboard
+from kdbench.report.needs import seeds_to_equate, seeds_to_tell
 from kdbench.report.rows import UnknownRow
-from kdbench.stats import seeds_for_equality
+from kdbench.stats import TESTS, Analysis, judge, paired_difference, seeds_for_equality
 from kdbench.stats.moderated import common_variance
 
 
@@ -166,3 +168,37 @@ def test_a_report_is_drawn_again_from_its_own_numbers(report_data, tmp_path):
     missing = CliRunner().invoke(app, ["report", "other", "--root", str(tmp_path)])
     assert missing.exit_code == 2
     assert "run `kdbench study other` first" in " ".join(missing.output.split())
+
+
+@pytest.mark.parametrize("test", TESTS)
+@pytest.mark.parametrize("points", [0.1, 0.5, 5.0])
+def test_differences_without_variance_need_what_gives_them_their_verdict(test, points):
+    analysis = Analysis(margin=0.2, test=test)
+    noisy = {s: 70 + (-1) ** s for s in range(10)}
+    others = {k: paired_difference(noisy, dict.fromkeys(range(10), 70.0)) for k in ("a", "b")}
+
+    def judged(n, points):
+        flat = dict.fromkeys(range(n), 70.0 + points)
+        difference = paired_difference(flat, dict.fromkeys(range(n), 70.0))
+        return judge({"flat": difference, **others}, analysis)
+
+    told = seeds_to_tell(judged(3, points), 0.0, points)
+    verdicts = [judged(n, points).verdicts["flat"] for n in (told - 1, told)]
+    assert told >= 3
+    assert [v.significant for v in verdicts] == [False, True]
+    equal = seeds_to_equate(judged(3, 0.0), 0.0, 0.0)
+    verdicts = [judged(n, 0.0).verdicts["flat"] for n in (equal - 1, equal)]
+    assert equal >= 3
+    assert [v.equal for v in verdicts] == [False, True]
+    assert seeds_to_tell(judged(3, points), 0.0, 0.0) is None
+    assert seeds_to_equate(judged(3, points), 0.0, 0.2) is None
+
+
+def test_nothing_is_called_detectable_where_nothing_varies(tmp_path):
+    lines = [f"{m},a,{s},{70 + s + d}" for m, d in (("ce", 0), ("kd", 0.5)) for s in range(4)]
+    (tmp_path / "r.csv").write_text("\n".join(["method,setting,seed,score", *lines]))
+    data = split_settings(read_results(tmp_path / "r.csv"), "r.csv", "ce", 0.2)["a"]
+    board = build_leaderboard(data.runs, data.plan, data.cost)
+    assert board.family.sd == 0
+    assert not any("etectable" in caption for caption in board.captions)
+    assert forecast_seeds(data, 0.3).typical.seeds == 6  # 2 / 2**6 is at most 0.05

@@ -11,6 +11,7 @@ from kdbench.report.leaderboard import build_leaderboard
 from kdbench.report.pooled import pool_settings
 from kdbench.report.write import write_report
 from kdbench.report.writers.methods_section import paragraph
+from kdbench.stats import paired_difference
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,23 @@ def test_the_table_has_the_intervals_that_hold_for_all_looks(board):
         assert line["adjusted_low"].iloc[0] == pytest.approx(verdict.low, nan_ok=True)
     assert board.family.verdicts["kd"].share == pytest.approx(1 / 3)
     assert board.family.verdicts["rkd"].share == pytest.approx(2 / 3)
+
+
+def test_the_second_column_of_differences_holds_for_all_looks_too(board):
+    """It has the pair of reference and kd the other way round."""
+    kd, ce = row(board, "kd"), row(board, "ce", "only")
+    assert ce["versus_second"] == pytest.approx(-kd["difference"])
+    assert ce["versus_second_low"] == pytest.approx(-kd["difference_high"])
+    assert ce["versus_second_high"] == pytest.approx(-kd["difference_low"])
+    # Both have the seeds of the first look, whatever they show.
+    default, verdict = row(board, "kd", "default"), board.family.verdicts["kd"]
+    once = paired_difference(
+        dict(zip(range(3), (91.5, 92.1, 91.1), strict=True)),
+        dict(zip(range(3), (93.0, 93.6, 92.6), strict=True)),
+        0.95,
+        verdict.difference.image,
+    )
+    assert default["versus_second_low"] == pytest.approx(once.low)
 
 
 def test_captions_say_the_looks_and_what_they_spend(board, looked):

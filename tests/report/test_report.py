@@ -370,6 +370,18 @@ def test_captions_say_what_was_done(board, fake_study):
     assert f"{board.family.detectable:.2f} points" in text
 
 
+def test_captions_say_tuned_of_what_was_left_open_alone(board, fake_study, frame):
+    """The study pins the hyperparameters of kd-tutorial."""
+    text = "\n".join(board.captions)
+    assert "Every method whose hyperparameters the study leaves open was tuned" in text
+    assert "Every method with hyperparameters" not in text
+    rows = [r for r in fake_study.plan.rows if r.label in ("ce", "kd-tutorial")]
+    pinned = build_leaderboard(frame, replace(fake_study.plan, rows=rows), COST)
+    text = "\n".join(pinned.captions)
+    assert "Nothing was tuned: " in text
+    assert "same budget" not in text
+
+
 def test_captions_change_with_the_analysis(fake_study, frame):
     other = Analysis(margin=0.5, correction="bonferroni", level=0.9, alpha=0.1)
     board = build_leaderboard(frame, fake_study.plan, COST, other)

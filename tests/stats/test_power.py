@@ -89,7 +89,8 @@ def test_many_seeds_tell_a_small_difference_apart_and_too_many_are_none():
 
 
 def test_three_seeds_at_least():
-    assert seeds_needed(1000.0) == 2
+    assert seeds_needed(1000.0) == 3
+    assert seeds_for_equality(1000.0) == 3
     assert seeds_to_tell_apart(difference([10.0, 10.01, 9.99]), ANALYSIS, 1) == 3
 
 

@@ -4,7 +4,6 @@ Each caption is a whole sentence with a topic. The table prints all of them; the
 section for a paper picks those it needs by topic.
 """
 
-import math
 from collections.abc import Iterable
 
 import pandas as pd
@@ -159,7 +158,7 @@ def _bold(context: Context) -> str:
 
 def _detectable(context: Context) -> str:
     family = context.family
-    if not family.size or family.seeds < 2 or math.isnan(family.sd):
+    if not family.size or family.seeds < 2 or not family.sd > 0:
         return ""
     return (
         f"Smallest detectable difference at {percent(family.analysis.power)} power with "
@@ -199,7 +198,7 @@ def _tuning(plan: PlanFile) -> str:
     if plan.score is not None:  # external results
         return ""
     tune = plan.tune
-    if not tune:
+    if not tune or not any(row.row == "tuned" for row in plan.rows):
         return (
             "Nothing was tuned: every method has its published default hyperparameters or those "
             "shown."
@@ -215,7 +214,7 @@ def _tuning(plan: PlanFile) -> str:
     measure = MEASURES[plan.measure]
     by = "" if measure == ACCURACY else f"by {measure.words} "
     return (
-        "Every method with hyperparameters was tuned at the same budget, "
+        "Every method whose hyperparameters the study leaves open was tuned at the same budget, "
         f"{count(tune.trials, 'trial')} of {count(tune.epochs, 'epoch')} "
         f"({tune.sampler} sampler, seeds {_listed(tune.seeds)}), scored {by}on validation "
         f"data; trial 0 is the published default.{confirm} Final runs have fresh seeds."
