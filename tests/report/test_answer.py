@@ -1,5 +1,6 @@
 """The paragraph that answers a study's question says what the table says, and nothing else."""
 
+import math
 import re
 from dataclasses import replace
 
@@ -41,6 +42,21 @@ def test_every_compared_method_is_in_one_sentence(board):
         }
         word = verdict.text.split()[0]
         assert places.get(word, label) in told, label
+
+
+def test_methods_with_too_few_scores_are_named_apart(fake_study, frame):
+    lost = (frame["label"] == "rkd") | ((frame["label"] == "at") & (frame["seed"] > 1))
+    gone = frame.copy()
+    gone.loc[lost, "state"] = "diverged"
+    gone.loc[lost, "accuracy"] = math.nan
+    board = build_leaderboard(gone, fake_study.plan, COST)
+    counts = {k: v.difference.n for k, v in board.family.verdicts.items()}
+    few = {k for k, n in counts.items() if n < 3}
+    assert {"rkd", "at"} <= few
+    said = re.search(r"No verdict, for too few scores: (.*?)\.", board.answer)
+    assert set(said[1].split(", ")) == few
+    told = re.search(r"Not told apart from ce: (.*?)\.", board.answer)
+    assert not told or not few & set(told[1].split(", "))
 
 
 def test_the_cheapest_of_the_best_has_its_costs(fake_study, frame):

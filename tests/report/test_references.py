@@ -265,6 +265,16 @@ def test_the_paragraph_says_what_was_done(fake_study, frame, cited):
     assert not re.search(r"(?<!\\)[&#$_]", "".join(text.splitlines(True)[1:]))
 
 
+@pytest.mark.parametrize("name", ["a", "a margin of 0.2 points", "the"])
+def test_only_the_reference_is_called_the_reference(frame, cited, name):
+    rows = [replace(r, label=name) if r.label == "ce" else r for r in cited.rows]
+    plan = replace(cited, rows=rows, reference=name)
+    board = build_leaderboard(frame.replace({"label": {"ce": name}}), plan, COST)
+    text = paragraph(board, plan)
+    assert "paired t test against the reference, Holm-corrected" in text
+    assert "two one-sided tests against a margin of 0.2 points (" in text
+
+
 def test_the_students_size_is_without_a_head_that_one_method_gives_it(frame, cited):
     board = build_leaderboard(frame, cited, COST)
     first = board.table.index[0]

@@ -6,7 +6,7 @@ import pandas as pd
 
 from kdbench.report.needs import seconds_a_seed, seeds_to_tell
 from kdbench.report.text.context import Context, count, percent
-from kdbench.stats import Verdict, mean_interval
+from kdbench.stats import FEWEST_SEEDS, Verdict, mean_interval
 
 #: Methods that are named of one kind; the others are counted.
 NAMED = 5
@@ -38,8 +38,12 @@ def _verdicts(context: Context) -> Iterable[str]:
     margin = f"within {context.family.analysis.margin:.2g} points"
     if equal := [k for k, v in verdicts.items() if v.text == "practically equal"]:
         yield f"Practically equal to {reference}, {margin}: {_some(equal)}."
-    if undecided := [k for k, v in verdicts.items() if not v.significant and not v.equal]:
+    open_ = [k for k, v in verdicts.items() if not v.significant and not v.equal]
+    few = [k for k in open_ if verdicts[k].difference.n < FEWEST_SEEDS]
+    if undecided := [k for k in open_ if k not in few]:
         yield f"Not told apart from {reference}: {_some(undecided)}."
+    if few:
+        yield f"No verdict, for too few scores: {_some(few)}."
 
 
 def _are(names: list[str]) -> str:

@@ -43,17 +43,20 @@ def paragraph(board: Leaderboard, plan: PlanFile) -> str:
     return "\n".join([head, *body]) + "\n"
 
 
-def _with_article(sentence: Sentence) -> str:
+def _with_article(sentence: Sentence) -> Sentence:
     """A caption as a sentence of prose: one of them lacks an article at its beginning."""
-    detectable = sentence.topic == "detectable"
-    return f"The {sentence[0].lower()}{sentence[1:]}" if detectable else sentence
+    if sentence.topic != "detectable":
+        return sentence
+    return Sentence(f"The {sentence[0].lower()}{sentence[1:]}", sentence.topic)
 
 
-def _caption(caption: str, board: Leaderboard, plan: PlanFile) -> str:
+def _caption(caption: Sentence, board: Leaderboard, plan: PlanFile) -> str:
     """A caption as LaTeX, citing the paper of the test where it is named. The first sentence of
     the paragraph has named the reference."""
-    caption = caption.replace(f"against {board.reference}", "against the reference")
-    return _cited("Smyth 2004", CITATION, plan).join(map(escape, caption.split("Smyth 2004")))
+    text: str = caption
+    if caption.topic == "test":
+        text = text.replace(f"against {board.reference},", "against the reference,", 1)
+    return _cited("Smyth 2004", CITATION, plan).join(map(escape, text.split("Smyth 2004")))
 
 
 def _cited(text: str, key: str | None, plan: PlanFile) -> str:
