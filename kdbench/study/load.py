@@ -24,7 +24,8 @@ class StudyError(KdbenchError):
     def __init__(self, where: str, faults: Iterable[str]) -> None:
         self.faults = [_line(fault) for fault in faults]
         lines = "".join(f"\n  - {fault}" for fault in self.faults)
-        super().__init__(f"{_line(where)}: {len(self.faults)} to mend{lines}")
+        count = f"{len(self.faults)} error{'s' * (len(self.faults) != 1)}"
+        super().__init__(f"{_line(where)}: {count}{lines}")
 
 
 def _line(text: str) -> str:

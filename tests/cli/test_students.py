@@ -198,7 +198,7 @@ def test_names_that_another_study_has_are_refused(file: Path) -> None:
     PlanFile(STUDIES[1], "last", models=student).dump(store.plan_path(STUDIES[1]))
     write_students(store, "others", [STUDIES[0]])
     message = refused(*words)
-    assert "3 to mend" in message
+    assert ": 3 errors" in message
     assert "a study 'mine' of one student" in message
     assert f"'{STUDIES[0]}' is one of the studies of 'others'" in message
     assert f"a study '{STUDIES[1]}' with another student" in message

@@ -43,7 +43,7 @@ def refusal(root: Path, study: Study) -> str:
     with pytest.raises(StudyError) as caught:
         prepare(Options(study, root))
     (fault,) = caught.value.faults
-    assert str(caught.value) == f"mine: 1 to mend\n  - {fault}"
+    assert str(caught.value) == f"mine: 1 error\n  - {fault}"
     assert not list(root.iterdir())
     return fault
 
