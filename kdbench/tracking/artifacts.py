@@ -6,16 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Record, Store
 from kdbench.tracking.client import user
+from kdbench.tracking.confusion_picture import draw_confusion_matrix
 from kdbench.tracking.experiment import find_experiment, find_or_create
 from kdbench.tracking.leaderboard import MethodTable, log_table
-
-#: Beyond this many classes the numbers in a confusion matrix cannot be read.
-NUMBERED = 20
 
 
 def gather(record: Record, folder: Path, selection: str, classes: Sequence[str] | None) -> None:
@@ -35,46 +31,6 @@ def gather(record: Record, folder: Path, selection: str, classes: Sequence[str] 
         arrays = record.predictions()
         logits = arrays.get(selection, arrays["last"])
         draw_confusion_matrix(arrays["labels"], logits, classes, folder / "confusion_matrix.png")
-
-
-def draw_confusion_matrix(
-    labels: np.ndarray, logits: np.ndarray, classes: Sequence[str] | None, path: Path
-) -> None:
-    """Draw the confusion matrix of `logits` (images x classes) as a PNG.
-
-    pyplot is not used: its list of open figures is not safe with threads.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
-
-    count = logits.shape[1]
-    matrix = confusion_matrix(labels, logits.argmax(axis=1), labels=list(range(count)))
-    figure = Figure(figsize=(5.5, 5), dpi=80)
-    FigureCanvasAgg(figure)
-    # Fixed margins: finding them out would draw everything twice.
-    margin = 0.24 if classes else 0.13
-    axes = figure.add_axes((margin, margin, 0.94 - margin, 0.92 - margin))
-    numbered = count <= NUMBERED
-    names = list(classes) if classes and len(classes) == count else list(range(count))
-    display = ConfusionMatrixDisplay(matrix, display_labels=names)
-    display.plot(
-        ax=axes,
-        include_values=numbered,
-        cmap="Blues",
-        colorbar=not numbered,
-        text_kw={"fontsize": 8},
-        xticks_rotation="vertical" if classes else "horizontal",
-    )
-    if numbered:
-        for index in np.argwhere(matrix == 0):
-            display.text_[tuple(index)].set_visible(False)
-    else:
-        axes.set_xticks([])
-        axes.set_yticks([])
-    accuracy = np.trace(matrix) / max(1, matrix.sum())
-    axes.set_title(f"test set: {100 * accuracy:.2f} % of {matrix.sum()} images", fontsize=9)
-    figure.savefig(path)
 
 
 def study_run(client: Any, root: Path, experiment: str, study: str) -> Any:
