@@ -7,7 +7,7 @@ from typing import Any
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
 from kdbench.records.summary import test_score
-from kdbench.stats import Analysis, judge_looks
+from kdbench.stats import FEWEST_SEEDS, Analysis, judge_looks
 from kdbench.study.graph import Graph
 from kdbench.study.load import StudyError
 from kdbench.study.plan import Plan, Row, measure_of
@@ -59,11 +59,14 @@ def undecided(
 def check_looks(study: Study, before: PlanFile | None, store: Store) -> None:
     """Raise `StudyError` where a study has looks or had them at its last start, a final run of it
     is scored, and the looks are others now or the seeds do not begin with those it has: the error
-    that the looks spend cannot be spent again on scores that were seen."""
+    that the looks spend cannot be spent again on scores that were seen. Without looks and with too
+    few seeds for a verdict, as in a rehearsal, nothing was spent."""
     if before is None or not (before.looks or study.final.looks):
         return
     runs = {run for row in before.rows for run in row.runs.values()}
     seeds = tuple(sorted({int(seed) for row in before.rows for seed in row.runs}))
+    if not before.looks and len(seeds) < FEWEST_SEEDS:
+        return
     same = before.looks == study.final.looks
     if same and seeds == study.final.seeds[: len(seeds)]:
         return

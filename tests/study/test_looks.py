@@ -145,6 +145,18 @@ def test_looks_cannot_be_added_once_a_score_was_seen(desk):
     check_looks(more, before, desk.store)  # no look is moved: the study has none
 
 
+def test_a_rehearsal_with_too_few_seeds_for_a_verdict_spends_nothing(desk):
+    for seeds in ("0-1", "0-2"):
+        rehearsed = study_of("ce", "kd", "dkd", tune=None, final={"seeds": seeds})
+        before = plan_file(desk.planner(rehearsed), desk.plan(rehearsed))
+        score(desk, desk.plan(rehearsed))
+        if seeds == "0-1":
+            check_looks(STUDY, before, desk.store)
+        else:
+            with pytest.raises(StudyError, match="judged without looks"):
+                check_looks(STUDY, before, desk.store)
+
+
 def test_a_study_with_scores_keeps_its_first_seeds(desk):
     """Else seeds 4 to 7, which were seen, would be another first look after 0 to 3."""
     study = study_of("ce", "kd", tune=None, final={"seeds": "4-15", "looks": [4, 8, 12]})
