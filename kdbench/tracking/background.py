@@ -71,6 +71,7 @@ class BackgroundSync:
         self._waiting: dict[str, PlannedRun | None] = {}  # in the order of being touched
         self._touched: dict[str, PlannedRun | None] = {}
         self._syncing: set[str] = set()
+        self._logged = 0  # runs that were brought up to date, each as often as that was done
         self._changed = threading.Condition()
         self._in_use = threading.Lock()  # the experiment is for one thread at a time
         self._in_vain: Counter[str] = Counter()  # tries in a row whose errors do not pass
@@ -150,16 +151,16 @@ class BackgroundSync:
             self._closing = True
             self._changed.notify()
         began = progressed = time.monotonic()
-        left = self.out_of_date()
+        logged = self._logged
         while self._thread is not None and self._thread.is_alive():
             self._thread.join(min(timeout, LOOK_EVERY))
-            now, before, left = time.monotonic(), left, self.out_of_date()
-            if left != before:
-                progressed = now
+            now = time.monotonic()
+            if self._logged != logged:
+                logged, progressed = self._logged, now
             if now - progressed >= timeout:
                 break
             if on_wait:
-                on_wait(left, now - began)
+                on_wait(self.out_of_date(), now - began)
         with self._changed:
             self._given_up = True
         return self.out_of_date()
@@ -207,6 +208,7 @@ class BackgroundSync:
                 in_a_row = 0
                 with self._changed:
                     self._syncing.discard(run_id)
+                    self._logged += 1
             else:
                 in_a_row += not self._in_vain[run_id]
                 failed[run_id] = planned

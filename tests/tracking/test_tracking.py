@@ -400,6 +400,25 @@ def test_no_store_at_all_stops_nothing(root: MlflowRoot, tmp_path: Path) -> None
     assert len(messages) == 1
 
 
+def test_many_runs_are_waited_for_as_long_as_one_after_the_other_is_logged(
+    root: MlflowRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, begun = [root.begin(seed=seed) for seed in range(12)], threading.Event()
+
+    def slow(*_: object) -> None:
+        begun.set()
+        time.sleep(0.1)
+
+    monkeypatch.setattr("kdbench.tracking.background.sync_run", slow)
+    background = BackgroundSync(root.store, STUDY, root.uri)
+    assert background.open()
+    for record in records:
+        background.touch(record.id, root.listing[record.id])
+    background.start()
+    assert begun.wait(10)
+    assert background.close(timeout=0.5) == 0
+
+
 def test_a_bad_record_does_not_hold_up_the_others(root: MlflowRoot) -> None:
     bad, good = root.final(0), root.final(1)
     (bad.folder / "spec.json").write_text("{not json")
