@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any
 
 from kdbench.errors import KdbenchError
@@ -68,8 +69,9 @@ def pool_settings(
     """Pool settings, each with the same reference.
 
     `shared`: whether a seed means the same random streams in all of them; None asks the
-    plans: settings that share data and student do. The margin is the largest declared. Of a
-    setting with looks only the seeds of the first are used, which all its methods have.
+    plans: settings that share data and student do, and those with the same teacher for each seed.
+    The margin is the largest declared. Of a setting with looks only the seeds of the first are
+    used, which all its methods have.
     Raises `NotComparable` where references or scores differ, fewer than two settings are given,
     or shared seeds are too few in common.
     """
@@ -165,6 +167,9 @@ def _data(setting: str, data: ReportData) -> str:
 
 
 def _share(settings: Mapping[str, ReportData]) -> bool:
-    """Streams are keyed by data and student model, so settings that share both share them."""
+    """Whether two settings share what differs by seed: the random streams, which are keyed by
+    data and student model, or a teacher of each seed."""
     keys = [(_data(s, e), e.plan.models.get("student")) for s, e in settings.items()]
-    return len(set(keys)) < len(keys)
+    teachers = [set(e.plan.teachers.items()) for e in settings.values()]
+    by_seed = [t for t in teachers if len({run for _, run in t}) > 1]
+    return len(set(keys)) < len(keys) or any(a & b for a, b in combinations(by_seed, 2))

@@ -74,6 +74,23 @@ def test_settings_that_share_data_and_student_share_seeds(report_data):
     assert "seeds are shared" in " ".join(pooled_document(pooled).captions)
 
 
+def test_settings_that_share_a_teacher_for_each_seed_share_seeds(report_data):
+    by_seed = {str(seed): f"teacher{seed}" for seed in range(5)}
+    others = {seed: f"other {run}" for seed, run in by_seed.items()}
+    one = dict.fromkeys(by_seed, "teacher0")
+    for theirs, shared in ((by_seed, True), (others, False)):
+        here = replace(report_data, plan=replace(report_data.plan, teachers=by_seed))
+        pooled = pool_settings("both", {"a": here, "b": other(report_data, teachers=theirs)})
+        assert pooled.family.shared is shared
+    assert "seeds are independent" in " ".join(pooled_document(pooled).captions)
+    # What is said of one teacher for all seeds is conditional on that teacher.
+    for fixed in (one, {"0": "teacher0"}):
+        here = replace(report_data, plan=replace(report_data.plan, teachers=fixed))
+        assert not pool_settings(
+            "both", {"a": here, "b": other(report_data, teachers=fixed)}
+        ).family.shared
+
+
 def test_the_words_follow_the_analysis(report_data, monkeypatch):
     parts = {"a": report_data, "b": other(report_data)}
     usual = " ".join(pooled_document(pool_settings("both", parts)).captions)
