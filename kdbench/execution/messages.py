@@ -121,11 +121,11 @@ def check_teachers(state: StudyState) -> None:
         result = state.store.record(node.id).result
         recipe = node.spec.recipe
         if result and result["state"] == "diverged":
+            other = "" if recipe.precision == "fp32" else ", or take precision: fp32,"
             raise TeacherFailed(
                 f"the {node.listing.name} (run {node.id}) diverged in epoch "
                 f"{result['diverged_epoch']}: its loss is not finite. Nothing can be "
-                f"distilled from it. Lower recipe.lr (now {recipe.lr:g}), or take "
-                "precision: fp32, and start again."
+                f"distilled from it. Lower recipe.lr (now {recipe.lr:g}){other} and start again."
             )
         if node.id in state.failed:
             raise TeacherFailed(

@@ -1,6 +1,7 @@
 """A network that sees other images than the study's: scaled to its own size, and normalised by the
 mean and standard deviation that it was trained with."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -42,6 +43,11 @@ def with_input_layer(model: nn.Module, given: NetworkInput) -> nn.Module:
     def forward(self: Any, images: Tensor) -> Any:
         return kind.forward(self, self.input_layer(images))
 
+    def layers(self: Any) -> Iterator[nn.Module]:
+        # nn.Sequential runs what it iterates over; the images have been through this one.
+        return (m for name, m in self._modules.items() if name != "input_layer")
+
+    own = {"__iter__": layers} if isinstance(model, nn.Sequential) else {}
     model.input_layer = InputLayer(given)
-    model.__class__ = type(kind.__name__, (kind,), {"forward": forward})
+    model.__class__ = type(kind.__name__, (kind,), {"forward": forward, **own})
     return model

@@ -30,6 +30,8 @@ class Pair:
     scores: tuple[Mapping[int, float], Mapping[int, float]]
     verdict: Verdict
     analysis: Analysis
+    #: The part of the error that the look at this number of seeds spends: 1 without looks.
+    share: float = 1.0
 
     @property
     def difference(self) -> Difference:
@@ -42,10 +44,17 @@ def compare_rows(data: ReportData, first: str, second: str) -> Pair:
     the paired t test, since one pair has no family to take a variance from.
 
     A pair that was picked is one comparison, so its p is not corrected for the others that
-    might have been picked: `comparison_sentences` says so. Raises `UnknownRow`.
+    might have been picked: `comparison_sentences` says so. Where looks decided how many seeds
+    both rows have, the pair is judged with what the look at its seeds spends. Raises `UnknownRow`.
     """
-    analysis = replace(leaderboard_of(data).family.analysis, test=PAIRED, looks=())
+    whole = replace(leaderboard_of(data).family.analysis, test=PAIRED)
     one, other = find_row(data, first), find_row(data, second)
+    share = 1.0
+    if {one.row, other.row} <= {"tuned", "only"}:  # others have the seeds of the first look
+        share = whole.share(len(one.scores.keys() & other.scores.keys()))
+    analysis = replace(
+        whole, looks=(), alpha=share * whole.alpha, level=1 - share * (1 - whole.level)
+    )
     difference = paired_difference(one.scores, other.scores, analysis.level, analysis.image)
     family = judge({"pair": difference}, analysis)
     return Pair(
@@ -55,6 +64,7 @@ def compare_rows(data: ReportData, first: str, second: str) -> Pair:
         scores=(one.scores, other.scores),
         verdict=family.verdicts["pair"],
         analysis=analysis,
+        share=share,
     )
 
 
@@ -63,7 +73,7 @@ def comparison_sentences(pair: Pair) -> list[str]:
     d, analysis = pair.difference, pair.analysis
     if d.n == 0:
         return ["The two rows have no seed in common."]
-    level = f"{100 * analysis.level:g} %"
+    level = f"{100 * analysis.level:.3g} %"
     interval = f" [{signed_text(d.low)}, {signed_text(d.high)}]" if d.n > 1 else ""
     better = sum(v > 0 for v in d.values)
     sentences = [
@@ -75,9 +85,15 @@ def comparison_sentences(pair: Pair) -> list[str]:
         paired, unpaired = (
             probability_of_improvement(*pair.scores, paired=p) for p in (True, False)
         )
+        looks = (
+            " Looks decided how many seeds there are, so p is compared with "
+            f"{100 * analysis.alpha:.3g} %, which the look at these seeds spends."
+            if pair.share < 1
+            else ""
+        )
         sentences += [
             f"{analysis.test_name}: p = {p_text(d.p)}, not corrected: right for one pair that was "
-            f"chosen before the numbers were seen. Verdict: {pair.verdict.text} (margin "
+            f"chosen before the numbers were seen.{looks} Verdict: {pair.verdict.text} (margin "
             f"{analysis.margin:.2g} points).",
             f"Smallest detectable difference at {100 * analysis.power:g} % power: {least:.2f} "
             "points.",

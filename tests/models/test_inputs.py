@@ -3,9 +3,11 @@
 import pytest
 import torch
 from support.desk import Desk, study_of, unseen_digits
+from torch import nn
 from torchvision.transforms.v2 import functional as transforms
 
 from kdbench import models
+from kdbench.models.inputs import with_input_layer
 from kdbench.models.names import NetworkInput, with_input, without_input
 from kdbench.study.load import StudyError
 from kdbench.study.plan_file import study_hash
@@ -52,6 +54,19 @@ def test_the_network_sees_its_own_images(name, size):
     assert models.macs(with_input(name, given), SHAPE, CLASSES) == models.macs(
         name, (3, size, size), CLASSES
     )
+
+
+def test_a_plain_sequence_of_layers_sees_its_own_images_once():
+    torch.manual_seed(0)
+    images = torch.rand(5, *SHAPE)
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 100, 10))
+    names = list(plain.state_dict())
+    theirs = torch.nn.functional.interpolate(images, (12, 12), mode="bilinear", antialias=True)
+    expected = plain(theirs * torch.tensor(BOTH.scale).view(1, -1, 1, 1)
+                     + torch.tensor(BOTH.shift).view(1, -1, 1, 1))  # fmt: skip
+    other = with_input_layer(plain, BOTH)
+    torch.testing.assert_close(other(images), expected, rtol=1e-5, atol=1e-5)
+    assert list(other.state_dict()) == names
 
 
 @pytest.mark.parametrize("name", ["resnet8", "torchvision:resnet18", 'n.py:N{"options":{"a":1}}'])

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from kdbench.report.check import check_report
+from kdbench.report.compare import compare_rows, comparison_sentences
 from kdbench.report.data.report_data import load
 from kdbench.report.forecast import forecast_seeds, forecast_sentences
 from kdbench.report.leaderboard import build_leaderboard
@@ -54,6 +55,21 @@ def test_the_table_has_the_intervals_that_hold_for_all_looks(board):
         assert line["adjusted_low"].iloc[0] == pytest.approx(verdict.low, nan_ok=True)
     assert board.family.verdicts["kd"].share == pytest.approx(1 / 3)
     assert board.family.verdicts["rkd"].share == pytest.approx(2 / 3)
+
+
+def test_a_pair_is_judged_with_what_its_look_spends(looked, board):
+    pair = compare_rows(looked, "rkd", "ce")
+    verdict = board.family.verdicts["rkd"]
+    assert (pair.difference.low, pair.difference.high) == pytest.approx(
+        (verdict.difference.low, verdict.difference.high)
+    )
+    assert pair.analysis.alpha == pytest.approx(0.05 * 2 / 3)
+    text = " ".join(comparison_sentences(pair))
+    assert "p is compared with 3.33 %, which the look at these seeds spends" in text
+    assert "(96.7 % Student t interval over 5 paired seeds)" in text
+    fixed = compare_rows(looked, "kd:default", "kd-tutorial")  # of the first look, whatever it says
+    assert fixed.analysis.alpha == 0.05
+    assert "look" not in " ".join(comparison_sentences(fixed))
 
 
 def test_the_second_column_of_differences_holds_for_all_looks_too(board):
