@@ -81,7 +81,8 @@ class PlanRow:
     `ranges` gives where; `incompatible` says why it has no runs; `outputs` says, for each role
     that another run fills, whether its outputs come from the `cache` or are computed `live`;
     `at_edge` names what the chosen trial has at an end of its range; `unlabelled` says that its
-    runs learn from images without labels too.
+    runs learn from images without labels too; `precision` is that of its runs, where it is not
+    the recipe's.
     """
 
     label: str
@@ -98,6 +99,7 @@ class PlanRow:
     ranges: Mapping[str, SearchRange] = field(default_factory=dict)
     at_edge: tuple[str, ...] = ()
     unlabelled: bool = False
+    precision: str = ""
 
 
 @dataclass(frozen=True)
@@ -227,10 +229,9 @@ class PlanFile:
         if self.tune and self.tune.confirm is None:
             del plan["tune"]["confirm"]
         for row in plan["rows"]:
-            if not row["at_edge"]:
-                del row["at_edge"]
-            if not row["unlabelled"]:
-                del row["unlabelled"]
+            for name in ("at_edge", "unlabelled", "precision"):
+                if not row[name]:
+                    del row[name]
         if self.test == "paired-t":
             del plan["test"]
         if not self.looks:

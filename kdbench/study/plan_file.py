@@ -155,6 +155,7 @@ def _row(planner: Planner, plan: Plan, row: Row) -> PlanRow:
     runs = [*row.runs.values(), *(run for trial in row.trials for run in trial.runs)]
     entry = next(entry for entry in planner.study.methods if entry.label == row.label)
     ranges = planner.searched(entry) if row.trials else {}
+    precision = entry.precision or ""
     return PlanRow(
         label=row.label,
         row=row.row,
@@ -170,6 +171,7 @@ def _row(planner: Planner, plan: Plan, row: Row) -> PlanRow:
         ranges={name: SearchRange(r.low, r.high, r.log) for name, r in ranges.items()},
         at_edge=_at_edge(row, ranges),
         unlabelled=planner.study.data.labelled is not None and METHODS[row.method].unlabelled,
+        precision="" if precision == planner.study.recipe.precision else precision,
     )
 
 

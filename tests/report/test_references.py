@@ -384,6 +384,13 @@ def test_where_the_best_is_told_apart_no_seeds_are_named(fake_study, frame):
 # -- it compiles
 
 
+def test_the_paragraph_says_which_methods_have_a_precision_of_their_own(fake_study, frame, cited):
+    other = {"kd": "bf16", "rkd": "bf16"}
+    rows = [replace(row, precision=other.get(row.label, "")) for row in cited.rows]
+    text = paragraph(build_leaderboard(frame, cited), replace(cited, rows=rows))
+    assert "weight decay 0.0005, fp32; rkd and kd in bf16)." in text
+
+
 @pytest.mark.skipif(
     not (shutil.which("pdflatex") and shutil.which("bibtex")), reason="no LaTeX to compile it with"
 )

@@ -445,6 +445,14 @@ def test_an_entry_may_have_a_precision_of_its_own(desk: Desk) -> None:
     assert len(teachers) == 1
 
 
+def test_the_plan_file_has_the_precision_that_is_not_the_recipe_s(desk: Desk) -> None:
+    fp32, bf16 = ({"method": "kd", "label": f"kd-{p}", "precision": p} for p in ("fp32", "bf16"))
+    plan = written(desk, study_of("ce", fp32, bf16))
+    found = {row["label"]: row.get("precision") for row in plan.to_dict()["rows"]}
+    assert found == {"ce": None, "kd-fp32": None, "kd-bf16": "bf16"}
+    assert PlanFile.from_dict(json.loads(json.dumps(plan.to_dict()))).rows == plan.rows
+
+
 def test_a_precision_that_says_what_the_recipe_says_is_the_same_run(desk: Desk) -> None:
     one = desk.plan(study_of("ce", "kd"))
     other = desk.plan(study_of("ce", {"method": "kd", "label": "kd", "precision": "fp32"}))

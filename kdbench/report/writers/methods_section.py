@@ -196,8 +196,18 @@ def _recipe(plan: PlanFile) -> str:
         details.append(f"images changed by {recipe.augment}")
     if recipe.class_weights != "none":
         details.append(f"{recipe.class_weights} class weights")
-    details.append(recipe.precision)
+    details.append("; ".join([recipe.precision, *_other_precisions(plan)]))
     return escape(
         f"Networks are trained for {count(recipe.epochs, 'epoch')} in batches of "
         f"{recipe.batch} with {recipe.optimizer} ({', '.join(details)})."
     )
+
+
+def _other_precisions(plan: PlanFile) -> Iterable[str]:
+    """Which methods are trained in another precision than the recipe's."""
+    labels: dict[str, list[str]] = {}
+    for label, (row, *_) in _by_label(plan).items():
+        if row.precision:
+            labels.setdefault(row.precision, []).append(label)
+    for precision, alike in labels.items():
+        yield f"{_joined(alike)} in {precision}"
