@@ -102,11 +102,14 @@ def prepare_all(options: Options) -> tuple[str, list[PreparedStudy]]:
 
 def keep_students(name: str, prepared: Sequence[PreparedStudy], options: Options) -> None:
     """Write which studies the file called `name` makes, where they are those of students. With a
-    choice of its students, those that ran before stay in the list."""
-    studies = [each.study for each in prepared]
-    if studies == [name]:
+    choice of its students, those that ran before stay in the list. A method that is added beside
+    a report has a study of its own, which is none of the file's."""
+    studies, store = [each.study for each in prepared], prepared[0].store
+    if options.add:
         return
-    store = prepared[0].store
+    if studies == [name]:
+        students_path(store, name).unlink(missing_ok=True)  # one of added methods alone
+        return
     before = read_students(students_path(store, name)) if "students" in options.changes else ()
     write_students(store, name, list(dict.fromkeys((*before, *studies))))
 
@@ -136,7 +139,7 @@ def _taken_names(store: Store, file: StudyFile) -> Iterator[str]:
     """The names that stand for something else in this root."""
     path = students_path(store, file.name)
     if not file.has_students:
-        if path.exists():
+        if any(not _was_added(store, study) for study in read_students(path)):
             yield f"name: {store.root} has studies of several students called so; take another"
         return
     if store.plan_path(file.name).exists():
@@ -163,11 +166,23 @@ def _taken_names(store: Store, file: StudyFile) -> Iterator[str]:
 
 def _student(store: Store, study: str) -> str:
     """The student's model of a study that ran in the root; empty where none did."""
-    try:
-        plan = PlanFile.load(store.plan_path(study))
-    except CorruptPlan:
-        return ""
+    plan = _plan(store, study)
     return plan.models.get("student", "") if plan else ""
+
+
+def _was_added(store: Store, study: str) -> bool:
+    """Whether a study of the root is that of a method beside a report. Earlier versions of kdbench
+    listed such a study as if it were that of a student."""
+    plan = _plan(store, study)
+    return plan is not None and plan.taken is not None
+
+
+def _plan(store: Store, study: str) -> PlanFile | None:
+    """The plan of a study that ran in the root; None where none did, or it cannot be read."""
+    try:
+        return PlanFile.load(store.plan_path(study))
+    except CorruptPlan:
+        return None
 
 
 def publish_pooled(store: Store, name: str, studies: Sequence[str]) -> PooledTable:

@@ -3,13 +3,16 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
+from support.command_line import output
 from support.inline_study import Recorder
 
 from kdbench import models
+from kdbench.cli import study as study_command
 from kdbench.execution.added_method import check_options, study_beside
 from kdbench.execution.driver import StudyDriver
 from kdbench.execution.engines.inline import InlineEngine
@@ -19,6 +22,7 @@ from kdbench.execution.given_teacher import keep_given_teacher
 from kdbench.execution.run_study import Options, prepare
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
+from kdbench.records.students import studies_of, write_students
 from kdbench.report import check, write
 from kdbench.report.check import check_report, record_differences
 from kdbench.report.data.collect import data_from_records
@@ -244,3 +248,27 @@ def test_options_that_would_change_the_setting(tmp_path):
         check_options("mse", None, {})
     with pytest.raises(InvalidOption, match="leave --only and --seeds out"):
         check_options("mse", tmp_path, {"--only": "kd", "--seeds": "0-2", "--no-tune": False})
+
+
+@pytest.mark.parametrize("listed_before", [False, True])
+def test_the_study_itself_and_the_added_method_run_again(
+    place, tmp_path, monkeypatch, listed_before
+):
+    shutil.copytree(place / "here", tmp_path / "root")
+    if listed_before:  # as kdbench once wrote
+        write_students(Store(tmp_path / "root"), "small", ["small-mse"])
+    trained = []
+    outcome = SimpleNamespace(failures={}, tracked=True, experiment="")
+    monkeypatch.setattr(
+        study_command,
+        "train_study",
+        lambda planner, *_: trained.append(planner.study.name) or outcome,
+    )
+    monkeypatch.setattr(study_command, "publish_report", lambda *_: (None, ()))
+    monkeypatch.setattr(study_command, "show_report", lambda *_: None)
+    words = ("study", place / "small.yaml", "--root", tmp_path / "root")
+    added = ("--add", "mse", "--with", place / "report")
+    for more in (added, added, (), added, ()):
+        output(*words, *more)
+    assert trained == ["small-mse", "small-mse", "small", "small-mse", "small"]
+    assert studies_of(Store(tmp_path / "root"), "small") == ("small",)
