@@ -1,13 +1,14 @@
 """Having the cost of each method measured, once per study and machine."""
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kdbench.execution.engines.protocol import CostsMeasured, Engine, Task
 from kdbench.execution.state import StudyState
-from kdbench.records.costs import read_costs, write_costs
+from kdbench.records.costs import over_reference, read_costs, write_costs
 from kdbench.records.provenance import hardware
-from kdbench.records.spec import RunSpec
+from kdbench.records.spec import RunSpec, digest
 
 #: The name of the lock that the process holds which measures.
 LOCK = "cost"
@@ -35,15 +36,20 @@ class CostMeasurement:
         return f"{hardware(self.device)}, {self.device}"
 
     def start(self) -> bool:
-        """Submit the measurement if costs are missing; whether there is one to wait for."""
+        """Submit the measurement if costs are missing or are of other runs than the study's;
+        whether there is one to wait for."""
         state, specs = self.state, self._rows()
         reference = self.study.report.reference
         path = state.store.costs_path(self.study.name)
         measured = read_costs(path)
         # Workers on other machines have measured for theirs.
         here = measured.get("machine") == self.machine or self.engine.remote
-        known = {label for label, row in measured.get("rows", {}).items() if "training" in row}
-        if reference not in specs or (here and set(specs) <= known):
+        known = all(
+            "training" in measured.get("rows", {}).get(label, {})
+            and measured.get("measured", {}).get(label) == self._measured_of(spec)
+            for label, spec in {**specs, **self._teacher()}.items()
+        )
+        if reference not in specs or (here and known):
             return False
         if self._tried:
             return False
@@ -61,16 +67,52 @@ class CostMeasurement:
         )
         return True
 
-    def _rows(self) -> dict[str, RunSpec]:
+    def drop_outdated(self) -> None:
+        """Leave out of the file what was measured of other runs than the plan's, and give the
+        rest over the plan's reference: the reports read it beside the plan."""
+        path = self.state.store.costs_path(self.study.name)
+        costs = read_costs(path)
+        if not costs:
+            return
+        of = costs.get("measured", {})
+        plan = self.state.plan
+        specs = self._planned()
+        for teacher in list(plan.teachers.values())[:1]:
+            specs[TEACHER] = plan.nodes[teacher].spec
+        now = {label: self._measured_of(spec) for label, spec in specs.items()}
+        rows = {
+            label: row
+            for label, row in costs["rows"].items()
+            if label not in now or of.get(label, now[label]) == now[label]
+        }
+        rows = over_reference(rows, self.study.report.reference)
+        if rows != costs["rows"]:
+            write_costs(path, costs.get("machine", ""), rows, {k: of[k] for k in rows if k in of})
+
+    def _measured_of(self, spec: RunSpec) -> str:
+        """A digest of what a run's cost depends on: all but its seed and learning rate, and the
+        same of the runs that are trained before it."""
+        value = json.loads(spec.canonical())
+        del value["seed"], value["recipe"]["lr"]
+        nodes = self.state.plan.nodes
+        frozen = value["frozen_runs"].items()
+        value["frozen_runs"] = {k: self._measured_of(nodes[run].spec) for k, run in frozen}
+        return digest(value)
+
+    def _planned(self) -> dict[str, RunSpec]:
         """The first final run of each method, by label."""
-        state = self.state
+        plan = self.state.plan
         return {
-            row.label: state.plan.nodes[run].spec
-            for row in state.plan.rows
+            row.label: plan.nodes[run].spec
+            for row in plan.rows
             if row.row != "tuned"
             for run in list(row.runs.values())[:1]
-            if state.is_done(run)
         }
+
+    def _rows(self) -> dict[str, RunSpec]:
+        """Those of them that are done."""
+        done = self.state.is_done
+        return {label: spec for label, spec in self._planned().items() if done(spec.id)}
 
     def _trained_first(self, spec: RunSpec) -> Iterable[RunSpec]:
         """The runs that are trained for a run before it and whose weights it needs: earlier
@@ -108,7 +150,10 @@ class CostMeasurement:
         if message.rows:
             path = self.state.store.costs_path(self.study.name)
             machine = f"{message.hardware}, {self.device}" if message.hardware else self.machine
-            write_costs(path, machine, self._with_training(message.rows))
+            rows = self._with_training(message.rows)
+            specs = {**self._rows(), **self._teacher()}
+            of = {label: self._measured_of(specs[label]) for label in rows}
+            write_costs(path, machine, rows, of)
         for node in self.state.plan.nodes.values():
             if node.listing.kind in ("final", TEACHER):
                 self.state.tracker.touch(node.id, node.listing)

@@ -110,6 +110,7 @@ class StudyDriver:
 
     def _make_plan(self) -> None:
         self.state.make_plan()
+        self.costs.drop_outdated()
         self._write_plan()
         self._log_trials(self.state.plan)
         self.state.read_earlier_starts()

@@ -2,7 +2,8 @@
 
 A row holds the cost of one step (`relative`, `seconds_per_step`, `peak_mb`) and `training`: the
 steps of all that is trained for one final run, over those for one of the reference. The study's
-teacher, which methods share, is apart: it has a row of its own.
+teacher, which methods share, is apart: it has a row of its own. `measured` says what each row was
+measured of, by label; files of earlier versions lack it.
 """
 
 from collections.abc import Mapping
@@ -27,8 +28,8 @@ class CorruptCosts(KdbenchError):
 
 
 def read_costs(path: Path) -> dict[str, Any]:
-    """`machine`, and the costs of each method by label under `rows`; empty where there is no
-    file. Raises `CorruptCosts`."""
+    """`machine`, the costs of each method by label under `rows`, and `measured`; empty where there
+    is no file. Raises `CorruptCosts`."""
     try:
         costs = read_object(path)
     except CorruptRecord as error:
@@ -38,9 +39,25 @@ def read_costs(path: Path) -> dict[str, Any]:
     rows = costs.get("rows")
     if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
         raise CorruptCosts(path, "they have no rows")
+    if not isinstance(costs.get("measured", {}), dict):
+        raise CorruptCosts(path, "they do not say what was measured")
     return costs
 
 
-def write_costs(path: Path, machine: str, rows: Mapping[str, Any]) -> None:
-    """Write the costs measured on a machine, with a checksum."""
-    write_json(path, sealed({"machine": machine, "rows": rows}))
+def write_costs(
+    path: Path, machine: str, rows: Mapping[str, Any], measured: Mapping[str, str] | None = None
+) -> None:
+    """Write the costs measured on a machine, and what of, with a checksum."""
+    costs = {"machine": machine, "rows": rows}
+    write_json(path, sealed({**costs, "measured": measured} if measured else costs))
+
+
+def over_reference(rows: Mapping[str, Any], reference: str) -> dict[str, Any]:
+    """The rows with their costs over those of a reference; none where it has no costs."""
+    base = rows.get(reference, {})
+    if not base.get("training") or not base.get("relative"):
+        return {}
+    return {
+        label: {k: v / base[k] if k in ("relative", "training") else v for k, v in row.items()}
+        for label, row in rows.items()
+    }

@@ -109,8 +109,9 @@ def _plan(store: Store, study: str) -> PlanFile:
 
 def _cost(store: Store, study: str) -> Mapping[str, Any]:
     path = store.costs_path(study)
+    costs = {name: part for name, part in read_costs(path).items() if name != "measured"}
     try:
-        return checked_cost(read_costs(path))
+        return checked_cost(costs)
     except ValueError as error:
         raise UnreadableReport(f"{path} cannot be read: {reason(error)}") from error
 
