@@ -1,7 +1,7 @@
 """Settings pooled in one table: each method against the reference over all of them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
@@ -36,7 +36,8 @@ class PooledTable:
 
     `means` are the methods' mean scores over the settings (percentage points; NaN where
     one is missing), `digests` say what each setting was made from; methods in `not_pooled`
-    are not in the family of every setting. `deployment` is what one would deploy, where the
+    are not in the family of every setting, and those in `lacking` have no run in the settings
+    named there. `deployment` is what one would deploy, where the
     settings are students on the same data that were profiled together.
     """
 
@@ -48,6 +49,7 @@ class PooledTable:
     best: BestSet
     means: Mapping[str, float]
     not_pooled: tuple[str, ...]
+    lacking: Mapping[str, Sequence[str]]
     deployment: Deployment | None = None
     software: Software = field(default_factory=dict)
 
@@ -93,7 +95,9 @@ def pool_settings(
     primary = {s: primary_rows(table_rows(e.runs, e.plan)) for s, e in settings.items()}
     scores = _scores(primary, {s: e.plan for s, e in settings.items()})
     pooled = [k for k in scores if k != reference and _declared(k, primary)]
-    not_pooled = [k for k in scores if k != reference and k not in pooled]
+    lacking = {k: _lacking(k, primary) for k in scores if k not in pooled}
+    lacking = {k: where for k, where in lacking.items() if where}
+    not_pooled = [k for k in scores if k not in (reference, *pooled, *lacking)]
     differences = {
         label: {
             s: paired_difference(by_seed, scores[reference][s], widest.level, images[s])
@@ -103,7 +107,7 @@ def pool_settings(
     }
     shared = _share(settings) if shared is None else shared
     if shared:
-        _require_common_seeds(scores[reference])
+        _require_common_seeds(scores[reference], {s: e.plan for s, e in settings.items()})
     compared = {k: scores[k] for k in (reference, *pooled)}
     means = {k: _mean(v, settings) for k, v in compared.items()}
     return PooledTable(
@@ -115,6 +119,7 @@ def pool_settings(
         best_set_pooled(compared, list(settings), shared, widest, images),
         means,
         tuple(not_pooled),
+        lacking,
         pooled_deployment(name, boards, settings),
         merged(*(e.software for e in settings.values())),
     )
@@ -124,6 +129,15 @@ def _declared(label: str, primary: Mapping[str, Mapping[str, TableRow]]) -> bool
     """Whether every setting declared the method, which was known before any number. One
     that failed in a setting stays declared, and counts in the correction."""
     return all(label in rows and in_family(rows[label]) for rows in primary.values())
+
+
+def _lacking(label: str, primary: Mapping[str, Mapping[str, TableRow]]) -> list[str]:
+    """The settings that do not name the method, or whose networks it cannot serve."""
+    return [
+        setting
+        for setting, rows in primary.items()
+        if label not in rows or (rows[label].plan.incompatible and not in_family(rows[label]))
+    ]
 
 
 def _scores(
@@ -142,17 +156,25 @@ def _scores(
     return scores
 
 
-def _require_common_seeds(scores: Mapping[str, Scores]) -> None:
+def _require_common_seeds(scores: Mapping[str, Scores], plans: Mapping[str, PlanFile]) -> None:
     """Raise `NotComparable` where each setting has enough scored seeds of the reference, but all
     together have too few of the same."""
     common = set.intersection(*map(set, scores.values()))
     if min(map(len, scores.values())) >= FEWEST_SEEDS > len(common):
         seeds = "; ".join(f"{s} has {', '.join(map(str, own))}" for s, own in scores.items())
+        looks = "".join(
+            f". Of {s}, which has looks, only the first {plan.looks[0]} seeds are taken, which all "
+            "its methods have"
+            for s, plan in plans.items()
+            if plan.looks
+        )
+        # Only results of a file name what they measure.
+        of_file = all(plan.score is not None for plan in plans.values())
+        apart = "; if a seed means something else in each, name --no-shared-seeds"
         raise NotComparable(
             "the settings share their seeds, so a seed is averaged over them first, but they have "
-            f"{len(common)} in common and a verdict needs {FEWEST_SEEDS}: {seeds}. Give them the "
-            "same seeds; for results of a file in which a seed means something else in each "
-            "setting, name --no-shared-seeds"
+            f"{len(common)} in common and a verdict needs {FEWEST_SEEDS}: {seeds}{looks}. Give "
+            f"them the same {'first ' if looks else ''}seeds{apart if of_file else ''}"
         )
 
 

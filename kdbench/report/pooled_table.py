@@ -154,6 +154,11 @@ def _detectable(family: PooledFamily) -> str:
 
 def _notes(table: PooledTable) -> Sequence[str]:
     notes = []
+    if table.lacking:
+        lacking = (f"{k} (not in {', '.join(where)})" for k, where in table.lacking.items())
+        notes.append(
+            f"Not run in every setting, so not pooled and not counted: {', '.join(lacking)}."
+        )
     if table.not_pooled:
         notes.append(
             "Not tuned (or run without hyperparameters) in every setting, so not pooled and not "

@@ -208,3 +208,23 @@ def test_any_text_is_read_or_refused(tmp_path_factory, text):
         assert len(rows)
         assert not rows.duplicated(["method", "setting", "seed"]).any()
         assert all(math.isnan(s) or 0 <= s <= 100 for s in rows["score"])
+
+
+def test_a_cost_that_was_given_is_not_called_training(tmp_path):
+    def answer(**costs):
+        rows = [
+            f"{method},a,{seed},{(60, 60.4, 60.1)[seed] if method == 'ce' else 70},{cost}"
+            for method, cost in costs.items()
+            for seed in range(3)
+        ]
+        path = tmp_path / "r.csv"
+        path.write_text("\n".join(["method,setting,seed,score,cost", *rows]))
+        return leaderboard_of(split_settings(read_results(path), "r.csv", "ce", 0.2)["a"]).answer
+
+    assert "Its cost is 2.00 times that of ce." in answer(ce=1, kd=2)
+    found = answer(ce=1, kd=2, dkd=3)
+    assert "The cheapest of these is kd: its cost is 2.00 times that of ce." in found
+    found = answer(ce=1, kd=2, dkd=2, rkd=3)
+    assert "The cheapest of these are dkd and kd: the cost of each is 2.00 times" in found
+    assert "training" not in found
+    assert "teacher" not in found

@@ -47,7 +47,13 @@ def test_a_method_that_a_setting_did_not_declare_is_not_counted(report_data):
     whole = pool_settings("both", {"a": report_data, "b": other(report_data)})
     assert "rkd" not in set(pooled_frame(pooled)["method"])
     assert pooled.family.family.size == whole.family.family.size - 1
-    assert any("not counted: " in note and "rkd" in note for note in pooled_document(pooled).notes)
+    notes = pooled_document(pooled).notes
+    assert any("not counted: " in note and "rkd (not in b)" in note for note in notes)
+    # One that runs with its published hyperparameters there is not tuned in every setting.
+    rows = [r for r in report_data.plan.rows if (r.label, r.row) != ("rkd", "tuned")]
+    pooled = pool_settings("both", {"a": report_data, "b": other(report_data, rows=rows)})
+    (note,) = (note for note in pooled_document(pooled).notes if "rkd" in note)
+    assert note.startswith("Not tuned")
 
 
 def test_a_method_that_failed_in_a_setting_has_no_pooled_value_but_counts(report_data):
@@ -134,9 +140,24 @@ def test_settings_whose_shared_seeds_are_too_few_in_common(report_data):
         assert f"they have {common} in common and a verdict needs 3" in str(error.value)
         later = ", ".join(str(s + by) for s in range(5))
         assert f"a has 0, 1, 2, 3, 4; b has {later}" in str(error.value)
-        assert "--no-shared-seeds" in str(error.value)
+        # That is an option for results of a file, which alone say what they measure.
+        assert "--no-shared-seeds" not in str(error.value)
+        assert "looks" not in str(error.value)
+        files = {s: replace(e, plan=replace(e.plan, score="Score")) for s, e in parts.items()}
+        with pytest.raises(NotComparable, match="--no-shared-seeds"):
+            pool_settings("both", files)
         independent = pool_settings("both", parts, shared=False)
         assert independent.family.family.verdicts["kd"].difference.n == 5
+
+
+def test_looks_are_named_where_they_leave_too_few_seeds_in_common(report_data):
+    looked = replace(report_data, plan=replace(report_data.plan, looks=(3, 5)))
+    later = renumbered(report_data, 1)
+    assert pool_settings("both", {"a": report_data, "b": later}).family.shared
+    with pytest.raises(NotComparable) as error:
+        pool_settings("both", {"a": looked, "b": later})
+    assert "a has 0, 1, 2; b has 1, 2, 3, 4, 5" in str(error.value)
+    assert "Of a, which has looks, only the first 3 seeds are taken" in str(error.value)
 
 
 def test_seeds_that_are_not_in_common_are_noted(report_data):

@@ -73,21 +73,31 @@ def _best(context: Context) -> str:
 
 
 def _cheapest(context: Context) -> str:
-    """Which of the best costs least to train, where all their costs are known, and to deploy."""
+    """Which of the best cost least to train, where all their costs are known, and to deploy; of
+    external results, which cost least, whatever their costs count."""
     rows = context.cost.get("rows") or {}
     costs = {k: (rows.get(k) or {}).get("training") for k in context.best.members}
     known = {k: cost for k, cost in costs.items() if cost is not None}
     if not known or len(known) < len(costs):
         return ""
-    cheapest = min(known, key=lambda k: (known[k], k))
-    reference = context.plan.reference
-    cost = f"takes {known[cheapest]:.2f} times what {reference} takes, the study's teacher apart"
-    if len(known) == 1:
-        trained = "It is the reference" if cheapest == reference else f"Its training {cost}"
+    least, reference = min(known.values()), context.plan.reference
+    cheapest = sorted(k for k in known if known[k] == least)
+    if context.plan.score is not None:  # external results
+        what, best, cost = "cost", "cheapest of these", f"is {least:.2f} times that of {reference}"
     else:
-        words = ", the reference" if cheapest == reference else f": its training {cost}"
-        trained = f"The cheapest of these to train is {cheapest}{words}"
-    return "; ".join(filter(None, (trained, _deployed(context, cheapest)))) + "."
+        what, best = "training", "cheapest of these to train"
+        cost = f"takes {least:.2f} times what {reference} takes, the study's teacher apart"
+    if len(known) == 1:
+        said = "It is the reference" if cheapest == [reference] else f"Its {what} {cost}"
+    elif cheapest == [reference]:
+        said = f"The {best} is {reference}, the reference"
+    elif len(cheapest) == 1:
+        said = f"The {best} is {cheapest[0]}: its {what} {cost}"
+    else:
+        names = f"{', '.join(cheapest[:-1])} and {cheapest[-1]}"
+        said = f"The {best} are {names}: the {what} of each {cost}"
+    deployed = {_deployed(context, k) for k in cheapest}
+    return "; ".join(filter(None, (said, deployed.pop() if len(deployed) == 1 else ""))) + "."
 
 
 def _deployed(context: Context, label: str) -> str:
