@@ -9,6 +9,7 @@ from kdbench.cli.progress import ProgressBar, print_line
 from kdbench.cli.shell import shown_path
 from kdbench.data.load import TrainingData
 from kdbench.errors import KdbenchError
+from kdbench.execution.given_teacher import keep_given_teacher
 from kdbench.execution.protocols import NullTracker
 from kdbench.execution.run_study import Options, pick_device, planning_data, probe_plan, run_plan
 from kdbench.execution.signals import interrupt_on_signals
@@ -80,6 +81,7 @@ def reproduce_cell(
     planner = cell.planner(images, store)
     run = final_run(planner, cell)
     copy_sources(Store(options.root), store, planner, run)
+    keep_given_teacher(planner, store)
     if store.record(run).test is not None:
         record = shown_path(store.record(run).folder)
         print_line(progress.console, f"trained here before; remove {record} to train it once more")
@@ -98,17 +100,26 @@ def published_cell(study: str, name: str, seed: int, folder: Path) -> Cell:
     """The cell as the report in `folder` published it.
 
     Raises `NoReportData` where there is no report, `UnknownRow` for a row it lacks,
-    `CannotReproduce` where the study file has changed since or seeds are too few.
+    `CannotReproduce` where the study file has changed since or lacks a method that `--add` ran,
+    or seeds are too few.
     """
     report = load(folder)
     row = find_row(report, name)
     if row.plan.incompatible:
         raise CannotReproduce(f"{name} has no runs: {row.plan.incompatible}")
     studies = load_studies(study).studies
-    same = [s for s in studies if len(studies) == 1 or s.name == report.plan.study]
+    taken = report.plan.taken
+    names = {report.plan.study, taken.report if taken else ""}
+    same = [s for s in studies if len(studies) == 1 or s.name in names]
     if not same:
-        names = ", ".join(s.name for s in studies)
-        raise CannotReproduce(f"the report is of '{report.plan.study}', and {study} has {names}")
+        found = ", ".join(s.name for s in studies)
+        raise CannotReproduce(f"the report is of '{report.plan.study}', and {study} has {found}")
+    listed = any(entry.label == row.label for entry in same[0].methods)
+    if taken and row.label not in taken.labels and not listed:
+        raise CannotReproduce(
+            f"'{row.label}' was run beside the report '{taken.report}' with --add: add it to the "
+            f"`methods:` of {study}, or of a copy of it, as it was given to --add"
+        )
     cell = Cell(pinned_study(same[0], row, seed), report, row, seed)
     if len(cell.other_scores) < FEWEST_SEEDS:
         raise CannotReproduce(

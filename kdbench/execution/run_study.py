@@ -171,7 +171,6 @@ def train_study(
     far as it can be.
     """
     study = planner.study.name
-    keep_sources(planner.study.models(), store.root)
     set_damaged_aside(planner, store, reporter)
     keep_given_teacher(planner, store)
     if planner.base:
@@ -206,6 +205,7 @@ def run_plan(
     knows the failures. Raises `TeacherFailed` and `Interrupted`."""
     device = pick_device(options.device, options.engine)
     settings = WorkerSettings(store.root, planner.study.data.name, options.data_dir, device)
+    keep_sources(planner.study.models(), store.root)
     with stop or StopRequest() as stop:
         engine = ENGINES[options.engine](settings, options.engine_options)
         try:

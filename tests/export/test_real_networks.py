@@ -12,7 +12,6 @@ from support.inline_study import Recorder
 from kdbench.execution.protocols import NullTracker
 from kdbench.execution.run_study import Options, prepare, run_plan
 from kdbench.export.formats import FORMATS
-from kdbench.models.source_files import keep_sources
 from kdbench.records.store import Store
 
 pytestmark = pytest.mark.long
@@ -73,7 +72,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"{name}.yaml").write_text(text)
         options = Options(folder / f"{name}.yaml", folder, folder / "data", engine="inline")
         planner, store = prepare(options)
-        keep_sources(planner.study.models(), folder)
         run_plan(planner, store, options, NullTracker(), Recorder())
     return folder
 
