@@ -44,6 +44,7 @@ from kdbench.stats import (
     mean_interval,
     paired_difference,
     probability_of_improvement,
+    without_reference,
 )
 
 HERE = "here"
@@ -180,10 +181,10 @@ def _judge(members: Mapping[str, TableRow], plan: PlanFile, analysis: Analysis) 
     at the first."""
     base = members[plan.reference]
     others = {k: v for k, v in members.items() if k != plan.reference}
-    if not analysis.looks:
-        return judge(
-            {k: _difference(v, base.scores, analysis) for k, v in others.items()}, analysis
-        )
+    if not analysis.looks or not base.scores:
+        differences = {k: _difference(v, base.scores, analysis) for k, v in others.items()}
+        family = judge(differences, analysis)
+        return family if base.scores else without_reference(family)
     seeds = sorted(int(seed) for seed in base.plan.runs)
     reached = sum(count < len(seeds) for count in analysis.looks) + plan.complete
     scores = {k: v.scores for k, v in others.items()}

@@ -23,6 +23,7 @@ from kdbench.stats import (
     best_set_pooled,
     judge_pooled,
     paired_difference,
+    without_reference,
 )
 
 
@@ -37,8 +38,9 @@ class PooledTable:
     `means` are the methods' mean scores over the settings (percentage points; NaN where
     one is missing), `digests` say what each setting was made from; methods in `not_pooled`
     are not in the family of every setting, and those in `lacking` have no run in the settings
-    named there. `deployment` is what one would deploy, where the
-    settings are students on the same data that were profiled together.
+    named there; in the settings of `no_reference` the reference has no score. `deployment` is
+    what one would deploy, where the settings are students on the same data that were profiled
+    together.
     """
 
     name: str
@@ -50,6 +52,7 @@ class PooledTable:
     means: Mapping[str, float]
     not_pooled: tuple[str, ...]
     lacking: Mapping[str, Sequence[str]]
+    no_reference: Sequence[str]
     deployment: Deployment | None = None
     software: Software = field(default_factory=dict)
 
@@ -108,6 +111,10 @@ def pool_settings(
     shared = _share(settings) if shared is None else shared
     if shared:
         _require_common_seeds(scores[reference], {s: e.plan for s, e in settings.items()})
+    family = judge_pooled(differences, list(settings), shared, widest)
+    no_reference = [s for s, by_seed in scores[reference].items() if not by_seed]
+    if no_reference:
+        family = replace(family, family=without_reference(family.family))
     compared = {k: scores[k] for k in (reference, *pooled)}
     means = {k: _mean(v, settings) for k, v in compared.items()}
     return PooledTable(
@@ -115,11 +122,12 @@ def pool_settings(
         reference,
         {s: e.digest for s, e in settings.items()},
         tuple(dict.fromkeys(_data(s, e) for s, e in settings.items())),
-        judge_pooled(differences, list(settings), shared, widest),
+        family,
         best_set_pooled(compared, list(settings), shared, widest, images),
         means,
         tuple(not_pooled),
         lacking,
+        no_reference,
         pooled_deployment(name, boards, settings),
         merged(*(e.software for e in settings.values())),
     )

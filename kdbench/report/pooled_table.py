@@ -166,10 +166,15 @@ def _notes(table: PooledTable) -> Sequence[str]:
         )
     notes += _common_seeds(table.family)
     alpha = table.analysis.alpha
+    if table.no_reference:
+        notes.append(
+            f"The reference {table.reference} has no score in {', '.join(table.no_reference)}, so "
+            "nothing could be compared with it."
+        )
     for label, verdict in table.family.family.verdicts.items():
         d = verdict.difference
         assert isinstance(d, Pooled)
-        missing = [s for s, one in d.settings.items() if one.n == 0]
+        missing = [s for s, one in d.settings.items() if one.n == 0 and s not in table.no_reference]
         if missing:
             notes.append(
                 f"{label}: no score in {', '.join(missing)}, so no pooled value; it still counts "

@@ -71,6 +71,7 @@ from kdbench.stats.verdicts import (
     judge,
     step_alphas,
     verdict_text,
+    without_reference,
 )
 
 __all__ = [
@@ -126,4 +127,5 @@ __all__ = [
     "t_intervals",
     "verdict_text",
     "wilcoxon_p",
+    "without_reference",
 ]

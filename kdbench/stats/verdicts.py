@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from types import MappingProxyType
 from typing import Any
@@ -175,6 +175,13 @@ def verdict_text(mean: float, n: int, p_adjusted: float, p_equal: float, alpha: 
         direction = "better" if mean > 0 else "worse"
         return f"{direction} but practically equal" if equal else direction
     return "practically equal" if equal else f"cannot tell at {n} seeds"
+
+
+def without_reference(family: Family) -> Family:
+    """The family where the reference has no score: its verdicts say so, in place of counting
+    seeds."""
+    text = "no verdict without the reference"
+    return replace(family, verdicts={k: replace(v, text=text) for k, v in family.verdicts.items()})
 
 
 def judge(

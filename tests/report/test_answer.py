@@ -133,3 +133,34 @@ def test_mlflow_s_view_has_room_for_the_verdict(board):
 def test_nothing_is_said_where_nothing_was_compared(fake_study, frame):
     plan = replace(fake_study.plan, rows=[r for r in fake_study.plan.rows if r.label == "ce"])
     assert build_leaderboard(frame[frame["label"] == "ce"], plan, COST).answer == ""
+
+
+def test_a_reference_without_a_score_is_what_is_to_blame(fake_study, frame):
+    lost = frame.copy()
+    lost.loc[lost["label"] == "ce", ["state", "accuracy"]] = ["diverged", math.nan]
+    board = build_leaderboard(lost, fake_study.plan, COST)
+    assert board.table["best"].any()
+    said = " ".join((board.answer, *board.captions, *board.notes))
+    expected = (
+        "The reference ce has no score (diverged on every seed), so nothing could be compared "
+        "with it; take another: report.reference"
+    )
+    assert said.count(expected) == 1
+    for wrong in ("too few scores", "no bold", "Fewer than 3 seeds"):
+        assert wrong not in said
+    assert set(board.table["verdict"].dropna()) == {"no verdict without the reference"}
+    # Runs that are still to come may give it one.
+    lost.loc[(lost["label"] == "ce") & (lost["seed"] == 1), "state"] = "missing"
+    notes = " ".join(build_leaderboard(lost, fake_study.plan, COST).notes)
+    assert "The reference ce has no score yet, so nothing is compared with it." in notes
+    assert "report.reference" not in notes
+
+
+def test_bold_beside_a_reference_with_two_scores_is_not_denied(fake_study, frame):
+    lost = frame.copy()
+    few = (lost["label"] == "ce") & (lost["seed"] > 1)
+    lost.loc[few, ["state", "accuracy"]] = ["diverged", math.nan]
+    board = build_leaderboard(lost, fake_study.plan, COST)
+    assert board.table["best"].any()
+    assert not any("no bold" in note for note in board.notes)
+    assert any(note.startswith("Fewer than 3 seeds") for note in board.notes)

@@ -70,6 +70,17 @@ def test_a_method_that_failed_in_a_setting_has_no_pooled_value_but_counts(report
     assert any("rkd: no score in b" in note for note in pooled_document(pooled).notes)
 
 
+def test_a_reference_that_failed_in_a_setting_is_what_is_to_blame(report_data):
+    there = other(report_data)
+    runs = there.runs.copy()
+    runs.loc[runs["label"] == "ce", ["state", "accuracy"]] = ["diverged", np.nan]
+    pooled = pool_settings("both", {"a": report_data, "b": replace(there, runs=runs)})
+    notes = pooled_document(pooled).notes
+    assert "The reference ce has no score in b, so nothing could be compared with it." in notes
+    assert not any("rkd: no score" in note for note in notes)
+    assert set(pooled_frame(pooled)["verdict"].dropna()) == {"no verdict without the reference"}
+
+
 def test_settings_that_share_data_and_student_share_seeds(report_data):
     pooled = pool_settings("both", {"a": report_data, "b": replace(report_data)})
     assert pooled.family.shared

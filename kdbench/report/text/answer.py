@@ -42,7 +42,7 @@ def _verdicts(context: Context) -> Iterable[str]:
     few = [k for k in open_ if verdicts[k].difference.n < FEWEST_SEEDS]
     if undecided := [k for k in open_ if k not in few]:
         yield f"Not told apart from {reference}: {_some(undecided)}."
-    if few:
+    if few and context.primary[reference].scores:  # else a note says what is missing
         yield f"No verdict, for too few scores: {_some(few)}."
 
 

@@ -36,8 +36,33 @@ def _incomplete(context: Context) -> Iterable[str]:
 
 
 def _few_seeds(context: Context) -> Iterable[str]:
-    if context.family.seeds < FEWEST_SEEDS and context.family.size:
+    if context.family.seeds >= FEWEST_SEEDS or not context.family.size:
+        return
+    if not context.primary[context.plan.reference].scores:
+        yield _no_reference(context)
+    elif context.best.best is None:
         yield f"Fewer than {FEWEST_SEEDS} seeds: numbers only, no verdict and no bold."
+    else:
+        yield (
+            f"Fewer than {FEWEST_SEEDS} seeds in common with {context.plan.reference}: no verdict."
+        )
+
+
+def _no_reference(context: Context) -> str:
+    """Why nothing is compared, and what to do where no run is to come that would change it."""
+    row = context.primary[context.plan.reference]
+    states = sorted(set(row.runs["state"]))
+    if row.plan.incompatible:
+        why = row.plan.incompatible
+    elif states and set(states) <= {"diverged", "failed"}:
+        why = f"{' or '.join(states)} on every seed"
+    else:
+        return f"The reference {row.label} has no score yet, so nothing is compared with it."
+    option = "report.reference" if context.plan.score is None else "--reference"
+    return (
+        f"The reference {row.label} has no score ({why}), so nothing could be compared with it; "
+        f"take another: {option}."
+    )
 
 
 def _unscored(context: Context) -> Iterable[str]:
