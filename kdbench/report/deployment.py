@@ -2,13 +2,13 @@
 it costs on the machine that the study was profiled on."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from kdbench.records.profiles import TEACHER, WEIGHTS, Profile, ProfiledNetwork
+from kdbench.records.profiles import ASSISTANT, TEACHER, WEIGHTS, Profile, ProfiledNetwork
 from kdbench.report.data.report_data import ReportData
 from kdbench.report.leaderboard import Leaderboard
 from kdbench.report.pareto import on_front
@@ -73,27 +73,59 @@ class Deployment:
 
 
 def deployment_of(board: Leaderboard, data: ReportData) -> Deployment | None:
-    """What one would deploy of a study; None where it was not profiled."""
+    """What one would deploy of a study; None where its networks were not profiled."""
     return _deployment(board.study, board.title, [(board, data)])
 
 
 def pooled_deployment(
     name: str, boards: Mapping[str, Leaderboard], settings: Mapping[str, ReportData]
 ) -> Deployment | None:
-    """What one would deploy of several studies; None unless they have the same data and were
-    profiled together, so that their networks can be compared."""
+    """What one would deploy of several studies; None unless `profiled_together`."""
     parts = [(boards[setting], data) for setting, data in settings.items()]
-    profiles = [data.profile for _, data in parts]
+    return _deployment(name, name, parts) if profiled_together(settings.values()) else None
+
+
+def profiled_together(settings: Iterable[ReportData]) -> bool:
+    """Whether studies have the same data and were profiled together, so that their networks can
+    be compared."""
+    settings = list(settings)
+    profiles = [data.profile for data in settings]
     together = {(p.machine, p.device, p.threads, p.date) if p else None for p in profiles}
-    same = {data.plan.data.checksum if data.plan.data else None for _, data in parts}
-    return _deployment(name, name, parts) if len(together) == len(same) == 1 else None
+    same = {data.plan.data.checksum if data.plan.data else None for data in settings}
+    return None not in together and len(together) == len(same) == 1
+
+
+def profile_outdated(data: ReportData) -> bool:
+    """Whether a study was changed after its networks were profiled: one of them is of another
+    model than the study's, or has a size that no run of one of its rows has."""
+    columns = ["label", "row", "student_parameters", "macs"]
+    sizes: dict[tuple[str, str], set[tuple[int, int]]] = {}
+    for label, row, *size in data.runs[columns].dropna().itertuples(index=False, name=None):
+        sizes.setdefault((label, row), set()).add((int(size[0]), int(size[1])))
+    for network in data.profile.networks if data.profile else ():
+        if network.role == ASSISTANT:  # reports do not have the runs of assistants
+            continue
+        model = data.plan.models.get(network.role, network.name)
+        other = network.name != model and not network.name.startswith(f"{model} + ")
+        own = network.parameters, network.macs
+        if other or any(own not in sizes.get(row, {own}) for row in network.rows):
+            return True
+    return False
+
+
+def outdated_note(name: str) -> str:
+    """What is said in place of what one would deploy where a profile is outdated."""
+    return (
+        "The profile of the networks is left out, since they were others when it was measured: "
+        f"`kdbench profile {name}` measures again."
+    )
 
 
 def _deployment(
     name: str, title: str, parts: Sequence[tuple[Leaderboard, ReportData]]
 ) -> Deployment | None:
     board, data = parts[0]
-    if data.profile is None:
+    if data.profile is None or any(profile_outdated(data) for _, data in parts):
         return None
     networks: dict[tuple[str, str, int, int], Deployable] = {}
     for item in (item for part in parts for item in _networks(*part)):

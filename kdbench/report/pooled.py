@@ -11,7 +11,12 @@ from kdbench.records.measures import MEASURES
 from kdbench.records.plan_file import PlanFile
 from kdbench.report.data.report_data import ReportData
 from kdbench.report.data.software import Software, merged
-from kdbench.report.deployment import Deployment, pooled_deployment
+from kdbench.report.deployment import (
+    Deployment,
+    pooled_deployment,
+    profile_outdated,
+    profiled_together,
+)
 from kdbench.report.rows import TableRow, in_family, primary_rows, table_rows
 from kdbench.report.write import leaderboard_of
 from kdbench.stats import (
@@ -40,7 +45,7 @@ class PooledTable:
     are not in the family of every setting, and those in `lacking` have no run in the settings
     named there; in the settings of `no_reference` the reference has no score. `deployment` is
     what one would deploy, where the settings are students on the same data that were profiled
-    together.
+    together; `profile_outdated`: they were, and one of them was changed since.
     """
 
     name: str
@@ -55,6 +60,7 @@ class PooledTable:
     no_reference: Sequence[str]
     deployment: Deployment | None = None
     software: Software = field(default_factory=dict)
+    profile_outdated: bool = False
 
     @property
     def analysis(self) -> Analysis:
@@ -130,6 +136,7 @@ def pool_settings(
         no_reference,
         pooled_deployment(name, boards, settings),
         merged(*(e.software for e in settings.values())),
+        profiled_together(settings.values()) and any(map(profile_outdated, settings.values())),
     )
 
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from kdbench.records.files import atomic_write
 from kdbench.report.data.report_data import FORMAT, STUDY
+from kdbench.report.deployment import outdated_note
 from kdbench.report.figures import draw_tradeoffs
 from kdbench.report.pooled import PooledTable
 from kdbench.report.text.context import count
 from kdbench.report.text.software import software_caption
-from kdbench.report.write import deployment_files, leaderboard_csv
+from kdbench.report.write import deployment_files, leaderboard_csv, write_files
 from kdbench.report.writers.cells import MISSING, Cell, Document, Grid, interval_cell, p_text
 from kdbench.report.writers.latex import to_latex
 from kdbench.report.writers.markdown import to_markdown
@@ -164,6 +164,8 @@ def _notes(table: PooledTable) -> Sequence[str]:
             "Not tuned (or run without hyperparameters) in every setting, so not pooled and not "
             f"counted: {', '.join(table.not_pooled)}."
         )
+    if table.profile_outdated:
+        notes.append(outdated_note(table.name))
     notes += _common_seeds(table.family)
     alpha = table.analysis.alpha
     if table.no_reference:
@@ -236,6 +238,4 @@ def write_pooled(table: PooledTable, folder: Path, places: Mapping[str, str]) ->
     if table.deployment:
         drawn = draw_tradeoffs(table.deployment)
         contents |= {f"figures/{name}": content for name, content in drawn.files().items()}
-    for name, content in contents.items():
-        atomic_write(folder / name, content)
-    return tuple(folder / name for name in contents)
+    return write_files(contents, folder)

@@ -1,5 +1,6 @@
 """The files of a report: the same bytes from the same numbers."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,13 @@ from kdbench.records.titles import title_of
 from kdbench.report.data.formulas import escape_formulas
 from kdbench.report.data.report_data import ReportData
 from kdbench.report.data.software import Software, software_words
-from kdbench.report.deployment import Deployment, deployment_of, deployment_table
+from kdbench.report.deployment import (
+    Deployment,
+    deployment_of,
+    deployment_table,
+    outdated_note,
+    profile_outdated,
+)
 from kdbench.report.figures import draw_figures
 from kdbench.report.leaderboard import Leaderboard, build_leaderboard
 from kdbench.report.page import render_page
@@ -28,6 +35,16 @@ from kdbench.report.writers.markdown import to_markdown
 from kdbench.report.writers.methods_section import NOT_IN_LATEX, paragraph
 
 PAGE = "index.html"
+#: The files about what one would deploy.
+OF_DEPLOYMENT = (
+    "deployment.csv",
+    "deployment.md",
+    *(
+        f"figures/{name}{end}"
+        for name in ("latency", "size")
+        for end in (".png", ".pdf", "-column.pdf")
+    ),
+)
 
 FROM_RECORDS = Sentence(
     "The numbers were read from the records of the runs, since MLflow could not be asked.",
@@ -72,17 +89,28 @@ def write_report(data: ReportData, folder: Path) -> tuple[Leaderboard, tuple[Pat
         **{f"figures/{name}": content for name, content in drawn.files().items()},
     }
     inside(folder / "figures", folder)
+    paths = write_files(contents, folder)
+    write_all_reports(folder.parent)
+    return board, paths
+
+
+def write_files(contents: Mapping[str, bytes], folder: Path) -> tuple[Path, ...]:
+    """Write the files of a report by name. An earlier report's files about what one would deploy
+    are removed where it has none now."""
     for name, content in contents.items():
         atomic_write(folder / name, content)
-    write_all_reports(folder.parent)
-    return board, tuple(folder / name for name in contents)
+    for name in OF_DEPLOYMENT:
+        if name not in contents:
+            (folder / name).unlink(missing_ok=True)
+    return tuple(folder / name for name in contents)
 
 
 def leaderboard_of(data: ReportData) -> Leaderboard:
     """The leaderboard of a report's data."""
     board = build_leaderboard(data.runs, data.plan, data.cost)
     more = (*software_caption(data.software), *((FROM_RECORDS,) if data.from_records else ()))
-    return replace(board, captions=(*board.captions, *more)) if more else board
+    notes = (Sentence(outdated_note(board.study), "profile"),) if profile_outdated(data) else ()
+    return replace(board, captions=(*board.captions, *more), notes=(*board.notes, *notes))
 
 
 def deployment_files(

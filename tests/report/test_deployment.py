@@ -19,7 +19,7 @@ from kdbench.report.figures.deployment import latency_tradeoff
 from kdbench.report.page import render_page
 from kdbench.report.pareto import front_line, on_front
 from kdbench.report.pooled import pool_settings
-from kdbench.report.pooled_table import write_pooled
+from kdbench.report.pooled_table import pooled_document, write_pooled
 from kdbench.report.write import leaderboard_of, text_files, write_report
 from kdbench.report.writers.deployment import deployment_document, digits
 
@@ -98,7 +98,9 @@ def test_heads_of_two_sizes_are_two_networks(board, report_data):
     name = "small + dml head"
     heads = [network(name, "student", [row], 1.0, size, parameters=size)
              for row, size in ((("kd", "tuned"), 100), (("dml", "only"), 200))]  # fmt: skip
-    data = replace(report_data, profile=profile(*heads))
+    sizes = report_data.runs["student_parameters"].mask(report_data.runs["label"] == "dml", 200)
+    runs = report_data.runs.assign(student_parameters=sizes)
+    data = replace(report_data, profile=profile(*heads), runs=runs)
     table = deployment_table(deployment_of(board, data))
     assert table["network"].tolist() == [name, name]
     assert set(table["trained with"]) == {"kd", "dml"}
@@ -117,6 +119,49 @@ def test_a_study_without_a_score_still_shows_its_networks(profiled):
     document = deployment_document(deployment_of(leaderboard_of(none), none), "")
     assert "small" in {row[0].text for row in document.grid.rows}
     assert document.answer == ""
+
+
+# -- a study that was changed after it was profiled
+
+
+def larger(data, label, column):
+    """The same data with larger networks under a label."""
+    own = data.runs["label"] == label
+    values = data.runs[column].astype(float)
+    return replace(data, runs=data.runs.assign(**{column: values.mask(own, values + 1)}))
+
+
+@pytest.mark.parametrize("change", [
+    lambda data: replace(data, plan=replace(data.plan, models={"student": "other"})),
+    lambda data: replace(data, plan=replace(data.plan, models={"teacher": "other"})),
+    lambda data: larger(data, "ce", "student_parameters"),
+    lambda data: larger(data, "ce", "macs"),
+    lambda data: larger(data, "teacher", "student_parameters"),
+])  # fmt: skip
+def test_a_profile_of_other_networks_is_left_out_and_said_to_be(profiled, change):
+    data = change(profiled)
+    board = leaderboard_of(data)
+    assert deployment_of(board, data) is None
+    assert not FILES & text_files(board, data).keys()
+    assert "`kdbench profile fake_study`" in board.notes[-1]
+    assert not any("kdbench profile" in note for note in leaderboard_of(profiled).notes)
+
+
+def test_a_report_without_its_profile_leaves_no_table_behind(profiled, tmp_path):
+    write_report(profiled, tmp_path)
+    write_report(larger(profiled, "ce", "macs"), tmp_path)
+    assert not FILES & {path.name for path in tmp_path.iterdir()}
+    assert not list((tmp_path / "figures").glob("latency*"))
+    assert "kdbench profile" in (tmp_path / "leaderboard.md").read_text()
+
+
+def test_rows_that_are_not_finished_do_not_outdate_a_profile(profiled):
+    own = profiled.runs["label"] == "ce"
+    runs = profiled.runs.assign(
+        student_parameters=profiled.runs["student_parameters"].mask(own), accuracy=float("nan")
+    )
+    data = replace(profiled, runs=runs)
+    assert deployment_of(leaderboard_of(data), data) is not None
 
 
 # -- the report
@@ -203,10 +248,10 @@ def students(profiled):
     own = (runs["row"] != "teacher") & runs["accuracy"].notna()
     runs.loc[own, "accuracy"] += 0.02
     other = profile(
-        network("large", "teacher", [("teacher", "teacher")], 4.0, 400_000, 5000),
+        network("large", "teacher", [("teacher", "teacher")], 4.0, 400_000),
         network("middle", "student", ROWS, 1.5, 120_000),
     )
-    plan = replace(profiled.plan, study="other")
+    plan = replace(profiled.plan, study="other", models={"student": "middle", "teacher": "large"})
     return {
         "fake_study": profiled,
         "other": replace(profiled, plan=plan, runs=runs, profile=other),
@@ -234,6 +279,17 @@ def test_studies_that_were_not_profiled_together_are_not_compared(students, repo
         others = {**students, "other": replace(students["other"], **change)}
         assert pool_settings("both", others).deployment is None
     assert pool_settings("both", {"a": report_data, "b": report_data}).deployment is None
+
+
+def test_students_of_which_one_was_changed_are_not_compared(students, tmp_path):
+    changed = {**students, "other": larger(students["other"], "ce", "macs")}
+    for settings, notes in ((students, 0), (changed, 1)):
+        table = pool_settings("both", settings)
+        assert (table.deployment is None) == bool(notes)
+        document = pooled_document(table)
+        assert sum("`kdbench profile both`" in note for note in document.notes) == notes
+        write_pooled(table, tmp_path, {name: f"../{name}" for name in settings})
+        assert FILES.isdisjoint(path.name for path in tmp_path.iterdir()) == bool(notes)
 
 
 def test_a_pooled_report_has_the_table_and_is_checked(students, tmp_path):

@@ -24,7 +24,7 @@ def fake_profile(rows, headed):
     """A teacher, an assistant, a small student with a leaderboard's `rows` and a slower one with
     those of `headed`."""
     return profile(
-        network("large", "teacher", [("teacher", "teacher")], 4.0, 400_000, 5000),
+        network("large", "teacher", [("teacher", "teacher")], 4.0, 400_000),
         network("medium", "assistant", [], 2.0, 200_000),
         network("small", "student", rows, 0.5, 50_000),
         network("small + dml head", "student", headed, 0.8, 90_000),
