@@ -25,8 +25,9 @@ def draw_confusion_matrix(
     from PIL import Image, ImageDraw
 
     count = logits.shape[1]
-    matrix = np.bincount(labels * count + logits.argmax(axis=1), minlength=count**2)
-    matrix = matrix.reshape(count, count)
+    seen = labels < count  # a network may have fewer outputs than the data has classes
+    pairs = labels[seen] * count + logits.argmax(axis=1)[seen]
+    matrix = np.bincount(pairs, minlength=count**2).reshape(count, count)
     known = classes if classes and len(classes) == count else range(count)
     names = [" ".join(str(name).split())[:LETTERS] for name in known]
     share = matrix / max(1, matrix.max())

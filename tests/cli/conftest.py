@@ -12,10 +12,10 @@ from kdbench.cli import study as study_command
 from kdbench.execution import run_study
 from kdbench.execution.engines import ENGINES, worker
 from kdbench.execution.protocols import NullTracker
-from kdbench.records.files import read_json
 from kdbench.records.galleries import gallery_path, read_gallery
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
+from kdbench.report.data.collect import cost_of
 from kdbench.report.data.confusion import confusions_frame
 from kdbench.report.data.report_data import ReportData, tidy_curves, trials_frame
 from kdbench.report.data.runs import records_frame
@@ -72,7 +72,7 @@ def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         output("study", root / "tiny.yaml", "--root", root)
     store = Store(root)
     plan = PlanFile.load(store.plan_path("tiny"))
-    cost = read_json(store.costs_path("tiny"))
+    cost = cost_of(store, "tiny")
     runs = records_frame(store, plan, cost)
     rows = [(r["id"], e["epoch"], "val.accuracy", e["val.accuracy"])
             for r in runs.to_dict("records") for e in store.record(r["id"]).epochs()]  # fmt: skip

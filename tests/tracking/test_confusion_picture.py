@@ -42,6 +42,12 @@ def test_any_name_can_be_drawn(tmp_path: Path, name: str) -> None:
     assert (cells(picture, 3) > 100).tolist() == np.eye(3, dtype=bool).tolist()
 
 
+def test_labels_without_an_output_are_left_out(tmp_path: Path) -> None:
+    draw_confusion_matrix(np.array([0, 1, 2]), np.eye(3)[:, :2], None, tmp_path / "picture.png")
+    with Image.open(tmp_path / "picture.png") as picture:
+        assert (cells(picture, 2) > 100).tolist() == [[True, False], [False, True]]
+
+
 def test_a_run_without_test_images_is_drawn(tmp_path: Path) -> None:
     draw_confusion_matrix(
         np.zeros(0, dtype=np.int64), np.zeros((0, 3)), None, tmp_path / "picture.png"

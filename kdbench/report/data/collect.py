@@ -79,7 +79,7 @@ def data_from_mlflow(store: Store, study: str) -> ReportData:
     """A report's data, with the runs and curves that MLflow has. Raises `NoPlan`, `OutOfDate`
     where MLflow lacks results that the records have, `UnknownExperiment`, and what MLflow
     raises."""
-    plan, cost, uri = _plan(store, study), _cost(store, study), tracking_uri(store.root)
+    plan, cost, uri = _plan(store, study), cost_of(store, study), tracking_uri(store.root)
     searched = search(study, uri, trials=False)
     frame = runs_frame(searched, plan, cost)
     count = count_out_of_date(store, frame)
@@ -90,7 +90,7 @@ def data_from_mlflow(store: Store, study: str) -> ReportData:
 
 def data_from_records(store: Store, study: str) -> ReportData:
     """The same data from the records alone. Raises `NoPlan` and `CorruptRecord`."""
-    plan, cost = _plan(store, study), _cost(store, study)
+    plan, cost = _plan(store, study), cost_of(store, study)
     frame = records_frame(store, plan, cost)
     data = _data(store, plan, cost, frame, records_curves(store, run_ids(plan)))
     return replace(data, from_records=True)
@@ -107,7 +107,9 @@ def _plan(store: Store, study: str) -> PlanFile:
         raise UnreadableReport(f"{path} cannot be read: {reason(error)}") from error
 
 
-def _cost(store: Store, study: str) -> Mapping[str, Any]:
+def cost_of(store: Store, study: str) -> Mapping[str, Any]:
+    """The measured costs of a study as its report keeps them. Raises `CorruptCosts` and
+    `UnreadableReport`."""
     path = store.costs_path(study)
     costs = {name: part for name, part in read_costs(path).items() if name != "measured"}
     try:
