@@ -29,7 +29,7 @@ NAMED = 20
 #: Kinds of rows in words.
 ROWS = {
     "tuned": "tuned hyperparameters",
-    "only": "no hyperparameters to tune",
+    "only": "hyperparameters that are not tuned",
     "pinned": "hyperparameters that the study sets",
     "default": "published hyperparameters",
 }

@@ -113,7 +113,8 @@ class Planner:
         kind = METHODS[entry.method]
         defaults = kind(**entry.hparams)
         searched = self.searched(entry)
-        pinned = entry.hparams and not self._moves(entry)
+        # Values chosen by hand are not judged beside tuned ones: their budget is not known.
+        pinned = self.tune is not None and entry.hparams and not self._moves(entry)
         row = "default" if searched else "pinned" if pinned else "only"
         reason = self.incompatible[entry.label]
         first = Row(

@@ -140,6 +140,14 @@ def test_an_entry_that_sets_all_is_pinned(desk: Desk) -> None:
     assert len(row.runs) == 3
 
 
+def test_where_nothing_is_tuned_values_set_by_hand_are_judged(desk: Desk) -> None:
+    one = {"method": "kd", "label": "kd-t", "hparams": {"temperature": 2.0, "alpha": 0.25}}
+    plan = desk.plan(study_of("ce", "kd", one, tune=None))
+    for label in ("kd", "kd-t"):
+        (row,) = rows(plan, label).values()
+        assert (row.row, row.judged) == ("only", True)
+
+
 def test_an_entry_that_sets_a_knob_that_nobody_searches_is_tuned_all_the_same(desk: Desk) -> None:
     plan = desk.plan(study_of("ce", {"method": "ban", "hparams": {"generations": 1}}))
     assert set(rows(plan, "ban")) == {"default", "tuned"}

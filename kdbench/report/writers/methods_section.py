@@ -100,7 +100,8 @@ def _ran(row: PlanRow) -> bool:
 
 def _method(row: PlanRow, plan: PlanFile) -> str:
     text = _cited(title_of(plan, row.label), row.cite, plan)
-    return f"{text} ({escape(hparams_text(row))})" if row.row == "pinned" else text
+    set_by_hand = row.row in ("pinned", "only") and row.hparams
+    return f"{text} ({escape(hparams_text(row))})" if set_by_hand else text
 
 
 def _incompatible(plan: PlanFile) -> Iterable[str]:
