@@ -28,9 +28,9 @@ DEFAULTS = {
         "stages": "stage?",
     },
     "wkd-l": {
-        "temperature": 4.0,
+        "temperature": 8.0,
         "target_weight": 1.0,
-        "soft_weight": 1.0,
+        "soft_weight": 600.0,
         "sharpness": 1.0,
         "regularisation": 0.05,
         "iterations": 10,
@@ -155,6 +155,12 @@ def test_wkd_l_measures_costs_by_the_teachers_classifier():
     same(run.terms["soft"], 5 * losses.wasserstein_of_others(*sides, costs, *setting.values()))
     same(run.terms["target"], 3 * losses.normalised_cross_entropy(*sides)[0])
     check_task(run)
+
+
+def test_wkd_l_is_tuned_among_all_published_weights():
+    """Those of the authors for ImageNet, for WRN40-2 to ShuffleNetV1 and for resnet32x4."""
+    searched = METHODS["wkd-l"].searched()["soft_weight"]
+    assert all(searched.low < weight < searched.high for weight in (30, 200, 600))
 
 
 @pytest.mark.parametrize("name", ["resnet8x4", "wrn-16-1", "digits-cnn"])
