@@ -1,4 +1,6 @@
-"""The slow start of a term."""
+"""The slow start of a term, and its slow end."""
+
+import math
 
 import torch
 from torch import Tensor
@@ -21,3 +23,11 @@ def gaussian_ramp(done: float | Tensor, share: float, like: Tensor) -> Tensor:
     """
     left = 1 - linear_ramp(done, share, like)
     return (-5 * left.square()).exp()
+
+
+def cosine_fall(done: float | Tensor, share: float, like: Tensor) -> Tensor:
+    """1 until `share` of the run is done, then half a cosine from 1 to 0 at its end, as a 0-d
+    tensor of the type of `like`."""
+    rest = max(1 - share, 1e-9)
+    fallen = ((scalar(done, like) - share) / rest).clamp(0, 1)
+    return (1 + (math.pi * fallen).cos()) / 2

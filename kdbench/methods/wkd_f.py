@@ -1,6 +1,5 @@
 """Wasserstein distance of features."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -8,9 +7,10 @@ from torch import nn
 
 from kdbench import losses
 from kdbench.methods.base import Method, Paper, Range, hparam
-from kdbench.methods.common import common, cross_entropy, scalar, shape, stages, weighted
+from kdbench.methods.common import common, cross_entropy, shape, stages, weighted
 from kdbench.methods.networks import Frozen, Trained
 from kdbench.methods.projections import conv_bn_relu
+from kdbench.methods.ramp import cosine_fall
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,7 @@ class WKDF(Method):
         last = common((student.features, teacher.features), self.stages)[-1]
         projected = helpers["projection"](student.features[last])
         mean, deviation = losses.wasserstein(projected, teacher.features[last], self.grid)
-        rest = max(1 - self.decay, 1e-9)
-        fallen = ((scalar(progress.step, student.logits) - self.decay) / rest).clamp(0, 1)
-        decay = (1 + (math.pi * fallen).cos()) / 2
+        decay = cosine_fall(progress.step, self.decay, student.logits)
         return weighted(
             self.loss_weights(),
             task=cross_entropy(student.logits, batch),

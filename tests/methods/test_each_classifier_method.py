@@ -34,6 +34,7 @@ DEFAULTS = {
         "sharpness": 1.0,
         "regularisation": 0.05,
         "iterations": 10,
+        "decay": 0.625,
     },
 }
 
@@ -147,12 +148,19 @@ def test_a_classifier_that_reads_another_layer_is_refused(key):
         method.helpers(fakes.shapes(method, WIDER))
 
 
-def test_wkd_l_measures_costs_by_the_teachers_classifier():
+@pytest.mark.parametrize(
+    ("step", "decay", "share"),
+    [(0.0, 0.5, 1), (0.5, 0.5, 1), (0.75, 0.5, 0.5), (1.0, 0.5, 0), (0.9, 1.0, 1)],
+)
+def test_wkd_l_measures_costs_by_the_teachers_classifier_and_decays(step, decay, share):
+    """The label's term keeps its weight, as in the authors' code."""
     setting = {"temperature": 2.0, "regularisation": 0.1, "iterations": 5}
-    run = Run("wkd-l", target_weight=3.0, soft_weight=5.0, sharpness=2.0, **setting)
+    weights = {"target_weight": 3.0, "soft_weight": 5.0, "decay": decay}
+    run = Run("wkd-l", Progress(0.0, 0.1, step), sharpness=2.0, **weights, **setting)
     costs = losses.class_costs(classifier(run)[0], 2.0)
     sides = *run.logits, run.labels
-    same(run.terms["soft"], 5 * losses.wasserstein_of_others(*sides, costs, *setting.values()))
+    distance = losses.wasserstein_of_others(*sides, costs, *setting.values())
+    same(run.terms["soft"], share * 5 * distance)
     same(run.terms["target"], 3 * losses.normalised_cross_entropy(*sides)[0])
     check_task(run)
 
