@@ -50,9 +50,11 @@ def examples_of(spec: RunSpec, context: TrainingContext) -> TrainingExamples:
 
 def balanced_weights(examples: TrainingExamples, classes: int) -> Tensor:
     """A weight for each class (float32) by which all count alike among the labelled examples: their
-    number over that of classes times that of the class, as scikit-learn's `balanced`."""
+    number over that of classes times that of the class, as scikit-learn's `balanced`. It is 0 for a
+    class that none of them has, which smoothed labels would give the greatest share otherwise."""
     counts = torch.bincount(examples.labels[examples.labelled], minlength=classes)
-    return len(examples.labelled) / (classes * counts.clamp(min=1)).float()
+    weights = len(examples.labelled) / (classes * counts.clamp(min=1)).float()
+    return weights * (counts > 0)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from kdbench.testing import fakes
 from kdbench.training.cuda_graphs.pool import GraphPool
 from kdbench.training.ema import Ema
-from kdbench.training.examples import balanced_weights, examples_of
+from kdbench.training.examples import TrainingExamples, balanced_weights, examples_of
 from kdbench.training.run import TrainingRun, batches_for
 from kdbench.training.teachers import load_student
 
@@ -91,6 +91,16 @@ def test_balanced_weights_are_scikit_learns(world):
     expected = compute_class_weight("balanced", classes=np.arange(10), y=labels)
     assert len(set(expected)) > 1
     torch.testing.assert_close(balanced_weights(examples, 10), torch.from_numpy(expected).float())
+
+
+def test_a_class_without_images_has_no_share_in_smoothed_labels():
+    """Otherwise its weight, the greatest, would teach the student to give it."""
+    labels = torch.arange(40) % 2
+    nothing = torch.empty(0, dtype=torch.int64)
+    weights = balanced_weights(TrainingExamples(torch.arange(40), nothing, nothing, labels), 3)
+    logits = torch.zeros(40, 3, requires_grad=True)
+    F.cross_entropy(logits, labels, weights, label_smoothing=SMOOTHING).backward()
+    assert (logits.grad[:, 2] > 0).all()
 
 
 def test_a_recipe_with_class_weights_is_what_a_run_learns(world):
