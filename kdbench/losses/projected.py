@@ -85,7 +85,7 @@ def norm_and_direction(student: Tensor, teacher: Tensor, centres: Tensor, target
     """1 - <s, e_y> / max(|s|, |t|), mean over the batch, with e_y = c_y / |c_y|.
 
     `student`, `teacher`: embeddings s, t (B, D); `centres`: the teacher's mean embedding c of
-    each class (C, D); `target`: labels y (B). Wang et al. 2023, equation 8.
+    each class (C, D); `target`: labels y (B). Wang et al. 2024, equation 8.
     """
     dims("B D", student=student, teacher=teacher)
     check_labels(student, target)

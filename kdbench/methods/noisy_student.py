@@ -37,6 +37,8 @@ class NoisyStudent(Method):
 
     Differs from the paper:
         - one generation; the paper has three, with students that are larger than their teachers
+        - the teacher answers to views of the study's augmentation; the paper's sees the images as
+          they are
         - RandAugment has the ranges of FixMatch and is followed by Cutout; the paper's has
           magnitude 27 and none
         - dropout and stochastic depth are those of the student's model, if it has them

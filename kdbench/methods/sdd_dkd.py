@@ -42,7 +42,8 @@ class SDDDKD(Method):
         - the warm-up is a share of the run, 1/12, in place of the code's 20 of 240 epochs
 
     Variants: the weights, T and the warm-up are those of mdistiller's DKD, which the authors'
-    code is made of. It takes two grids for small maps and three for others.
+    code is made of. Their scripts have two grids for pairs of one family (resnet32x4 to resnet8x4,
+    VGG13 to VGG8) and three (the default) for others.
     """
 
     title: ClassVar[str] = "Scale-decoupled DKD"

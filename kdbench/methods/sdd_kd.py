@@ -36,8 +36,9 @@ class SDDKD(Method):
     Differs from the paper: nothing known.
 
     Variants: alpha 0.9 and T 4 are those of mdistiller's KD, which the authors' code is made of.
-    It takes two grids for small maps and three for others. `sdd-dkd` combines the regions with
-    the terms of `dkd`; the paper also has NKD's.
+    Their scripts have two grids for pairs of one family (resnet32x4 to resnet8x4, VGG13 to VGG8)
+    and three (the default) for others. `sdd-dkd` combines the regions with the terms of `dkd`; the
+    paper also has NKD's.
     """
 
     title: ClassVar[str] = "Scale-decoupled KD"
