@@ -1,14 +1,15 @@
 """Two rows of a report compared, seed by seed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from kdbench.report.data.report_data import ReportData
-from kdbench.report.rows import find_row
+from kdbench.report.rows import compared_rows, find_row, primary_rows, table_rows
 from kdbench.report.write import leaderboard_of
 from kdbench.report.writers.cells import p_text, signed_text
 from kdbench.stats import (
+    FEWEST_SEEDS,
     PAIRED,
     Analysis,
     Difference,
@@ -49,8 +50,9 @@ def compare_rows(data: ReportData, first: str, second: str) -> Pair:
     """
     whole = replace(leaderboard_of(data).family.analysis, test=PAIRED)
     one, other = find_row(data, first), find_row(data, second)
+    compared = compared_rows(primary_rows(table_rows(data.runs, data.plan)), data.plan.reference)
     share = 1.0
-    if {one.row, other.row} <= {"tuned", "only"}:  # others have the seeds of the first look
+    if {(x.label, x.row) for x in (one, other)} <= {(x.label, x.row) for x in compared.values()}:
         share = whole.share(len(one.scores.keys() & other.scores.keys()))
     analysis = replace(
         whole, looks=(), alpha=share * whole.alpha, level=1 - share * (1 - whole.level)
@@ -81,7 +83,6 @@ def comparison_sentences(pair: Pair) -> list[str]:
         f"({level} Student t interval over {d.n} paired seeds), better on {better} of {d.n}."
     ]
     if d.n > 1:
-        least = detectable(d.n, analysis.alpha, analysis.power) * d.sd
         paired, unpaired = (
             probability_of_improvement(*pair.scores, paired=p) for p in (True, False)
         )
@@ -95,12 +96,22 @@ def comparison_sentences(pair: Pair) -> list[str]:
             f"{analysis.test_name}: p = {p_text(d.p)}, not corrected: right for one pair that was "
             f"chosen before the numbers were seen.{looks} Verdict: {pair.verdict.text} (margin "
             f"{analysis.margin:.2g} points).",
-            f"Smallest detectable difference at {100 * analysis.power:g} % power: {least:.2f} "
-            "points.",
+            *_detectable(pair),
             f"Descriptive: probability of improvement {paired:.2f} paired, {unpaired:.2f} "
             "unpaired.",
         ]
     return sentences
+
+
+def _detectable(pair: Pair) -> Iterable[str]:
+    """The smallest detectable difference, where there are seeds enough for a verdict."""
+    d, analysis = pair.difference, pair.analysis
+    if d.n >= FEWEST_SEEDS:
+        least = detectable(d.n, analysis.alpha, analysis.power) * d.sd
+        yield (
+            f"Smallest detectable difference at {100 * analysis.power:g} % power: {least:.2f} "
+            "points."
+        )
 
 
 def comparison_table(pair: Pair) -> Any:

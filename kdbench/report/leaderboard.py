@@ -18,8 +18,8 @@ from kdbench.report.data.runs import PUBLISHED, TEACHER, UNFINISHED, refuse_mixt
 from kdbench.report.rows import (
     TableRow,
     best_first,
+    compared_rows,
     hparams_text,
-    in_family,
     primary_rows,
     scores_by_seed,
     table_rows,
@@ -29,12 +29,14 @@ from kdbench.report.text.captions import write_captions
 from kdbench.report.text.context import Context
 from kdbench.report.text.notes import write_notes
 from kdbench.stats import (
+    FEWEST_SEEDS,
     MODERATED,
     Analysis,
     BestSet,
     Difference,
     Family,
     Interval,
+    Scores,
     best_set,
     for_all_looks,
     gap_recovered,
@@ -113,13 +115,13 @@ def build_leaderboard(
         )
     columns = columns_by(measure, taken=plan.taken is not None)
     second = SECOND if SECOND in primary and reference != SECOND else None
-    members = {k: v for k, v in primary.items() if k == reference or in_family(v)}
+    members = compared_rows(primary, reference)
     base = primary[reference].scores
     family = _judge(members, plan, analysis)
     best = best_set({k: v.scores for k, v in members.items()}, analysis)
     wanted = {s for r in plan.rows for s in r.runs}
     teachers = frame[frame["row"] == TEACHER]
-    taught = mean_interval(scores_by_seed(teachers, measure.column)).mean
+    taught = scores_by_seed(teachers, measure.column)
     rows = []
     for line in best_first(lines, primary):
         main = line is primary[line.label]
@@ -212,7 +214,7 @@ def _judged(family: Family, label: str) -> dict[str, Any]:
         "adjusted_low": verdict.low,
         "adjusted_high": verdict.high,
         "p_equal": verdict.p_equal,
-        "detectable": family.detectable_by(label),
+        "detectable": family.detectable_by(label) if verdict.difference.n >= FEWEST_SEEDS else None,
         "verdict": verdict.text,
     }
 
@@ -254,17 +256,19 @@ def _summarised(runs: pd.Series, summary: str) -> Any:
     return runs.median() if summary == "median" else runs.mean()
 
 
-def _described(line: TableRow, base: Mapping[int, float], teacher: float) -> dict[str, Any]:
-    """What no verdict rests on."""
-    wins = "probability of improvement, {} (descriptive)"
+def _described(line: TableRow, base: Scores, taught: Scores) -> dict[str, Any]:
+    """What no verdict rests on; `base` are the reference's scores, `taught` the teachers'."""
     values = {"iqm (descriptive)": iqm(line.scores)}
     if line.scores is not base:
-        values[wins.format("paired")] = probability_of_improvement(line.scores, base, paired=True)
-        values[wins.format("unpaired")] = probability_of_improvement(
-            line.scores, base, paired=False
-        )
-        mean, reference = mean_interval(line.scores).mean, mean_interval(base).mean
-        values["gap recovered (descriptive)"] = gap_recovered(mean, reference, teacher)
+        for kind in ("paired", "unpaired"):
+            share = probability_of_improvement(line.scores, base, paired=kind == "paired")
+            values[f"probability of improvement, {kind} (descriptive)"] = share
+        # On the seeds that both have, as their difference; a teacher of each seed likewise.
+        shared = line.scores.keys() & base.keys()
+        of_seeds = {s: v for s, v in taught.items() if s in shared} if len(taught) > 1 else taught
+        ends = ({s: v for s, v in x.items() if s in shared} for x in (line.scores, base))
+        means = (mean_interval(scores).mean for scores in (*ends, of_seeds))
+        values["gap recovered (descriptive)"] = gap_recovered(*means)
     return values
 
 

@@ -45,7 +45,8 @@ class PooledTable:
     are not in the family of every setting, and those in `lacking` have no run in the settings
     named there; in the settings of `no_reference` the reference has no score. `deployment` is
     what one would deploy, where the settings are students on the same data that were profiled
-    together; `profile_outdated`: they were, and one of them was changed since.
+    together; `profile_outdated`: they were, and one of them was changed since. `first_looks`
+    says how many seeds were taken of the settings that have looks.
     """
 
     name: str
@@ -61,6 +62,7 @@ class PooledTable:
     deployment: Deployment | None = None
     software: Software = field(default_factory=dict)
     profile_outdated: bool = False
+    first_looks: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def analysis(self) -> Analysis:
@@ -137,6 +139,7 @@ def pool_settings(
         pooled_deployment(name, boards, settings),
         merged(*(e.software for e in settings.values())),
         profiled_together(settings.values()) and any(map(profile_outdated, settings.values())),
+        {s: e.plan.looks[0] for s, e in settings.items() if e.plan.looks},
     )
 
 

@@ -19,7 +19,7 @@ from kdbench.report.write import deployment_files, leaderboard_csv, write_files
 from kdbench.report.writers.cells import MISSING, Cell, Document, Grid, interval_cell, p_text
 from kdbench.report.writers.latex import to_latex
 from kdbench.report.writers.markdown import to_markdown
-from kdbench.stats import Pooled, PooledFamily, Verdict
+from kdbench.stats import FEWEST_SEEDS, Pooled, PooledFamily, Verdict
 
 
 def pooled_frame(table: PooledTable) -> pd.DataFrame:
@@ -109,13 +109,14 @@ def _captions(table: PooledTable) -> Sequence[str]:
     )
     sentences = [
         f"Settings: {', '.join(table.digests)}, each counting the same. {how} A method is "
-        "represented by its tuned row, or its only row where nothing is tuned.",
+        f"represented by its tuned row, or its only row where nothing is tuned.{_looks(table)}",
         f"p: {table.family.test} against {table.reference}, {analysis.correction_name}-corrected "
         f"over {family.size} comparisons at a family-wise error of {percent}; * marks what is "
         "significant. It speaks of these settings and no others.",
         "Sign-flip: the exact (or, of more than 16 differences, 99,999-draw) sign-flip test of "
         "the same means, corrected alike.",
-        f"Practically equal: two one-sided tests against a margin of {analysis.margin:.2g} points.",
+        f"Practically equal: two one-sided tests against a margin of {analysis.margin:.2g} points, "
+        f"{'confirmed by sign flips and ' if table.family.flips_confirm else ''}corrected alike.",
     ]
     needed = table.family.settings_needed
     if len(table.digests) < needed:
@@ -140,6 +141,15 @@ def _captions(table: PooledTable) -> Sequence[str]:
     return sentences
 
 
+def _looks(table: PooledTable) -> str:
+    """Which seeds are taken of settings with looks."""
+    taken = ", ".join(f"{s} ({count(n, 'seed')})" for s, n in table.first_looks.items())
+    return taken and (
+        f" Of settings with looks only the seeds of the first are taken, which all rows have: "
+        f"{taken}."
+    )
+
+
 def _detectable(family: PooledFamily) -> str:
     least, power = family.detectable, f"{100 * family.family.analysis.power:g} % power"
     if math.isinf(least):
@@ -147,7 +157,7 @@ def _detectable(family: PooledFamily) -> str:
             "So few differences can never be significant by sign flips, however large: more "
             "seeds or settings are needed for any verdict but equality."
         )
-    if math.isnan(least):
+    if math.isnan(least) or family.family.seeds < FEWEST_SEEDS:
         return "Too few seeds to say how small a difference could have been seen."
     return f"Smallest detectable difference of the t test at {power}: {least:.2f} points."
 

@@ -113,6 +113,12 @@ def in_family(row: TableRow) -> bool:
     return row.row == "tuned" or (row.row == "only" and not row.plan.incompatible)
 
 
+def compared_rows(primary: Mapping[str, TableRow], reference: str) -> dict[str, TableRow]:
+    """The rows that are compared, by label, and the reference's: of these looks decide how many
+    seeds they have, all others have the seeds of the first."""
+    return {k: row for k, row in primary.items() if k == reference or in_family(row)}
+
+
 def find_row(data: ReportData, name: str) -> TableRow:
     """The row called `kd` (the one that stands for it) or `kd:default`.
 

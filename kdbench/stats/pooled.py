@@ -30,7 +30,8 @@ class Pooled(Difference):
     otherwise the fewest that any setting has. `sd` is `se` times the root of `n`: the
     standard deviation of a mean over the settings from one seed each. `seeds` and
     `values` are those of the means by seed where the seeds are shared, otherwise empty,
-    since seed 0 of one setting is then unrelated to seed 0 of another.
+    since seed 0 of one setting is then unrelated to seed 0 of another. `image` makes the
+    variance that equality takes at least the sum of what the settings would take.
     """
 
     shared: bool
@@ -180,11 +181,13 @@ def _stratified_mean(differences: list[Difference], level: float) -> Difference:
                           seeds=(), values=())  # fmt: skip
     from scipy import stats
 
+    images = np.array([d.image for d in differences])
+    image = float((n * images / counts).sum()) / len(differences) ** 2
     se, df = (float(x) for x in satterthwaite(np.array([d.se for d in differences]), counts))
     half = float(stats.t.ppf((1 + level) / 2, df)) * se
     return Difference(mean, mean - half, mean + half, se * math.sqrt(n), n, se=se,
                       p=2 * float(stats.t.sf(abs(mean) / se, df)), df=df, constant=False,
-                      seeds=(), values=())  # fmt: skip
+                      image=image, seeds=(), values=())  # fmt: skip
 
 
 def _values(difference: Difference) -> np.ndarray:

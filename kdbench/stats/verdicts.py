@@ -83,8 +83,11 @@ class Family:
 
     @property
     def seeds(self) -> int:
-        """The number of seeds that most comparisons have (the larger of two equals)."""
+        """The number of seeds that most comparisons have (the larger of two equals); with looks
+        the most that any has, since a method that is not decided goes on to them."""
         counts = [v.difference.n for v in self.verdicts.values() if v.difference.n]
+        if self.analysis.looks:
+            return max(counts, default=0)
         return max(counts, key=lambda n: (counts.count(n), n), default=0)
 
     @property

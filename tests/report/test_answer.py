@@ -164,3 +164,27 @@ def test_bold_beside_a_reference_with_two_scores_is_not_denied(fake_study, frame
     assert board.table["best"].any()
     assert not any("no bold" in note for note in board.notes)
     assert any(note.startswith("Fewer than 3 seeds") for note in board.notes)
+
+
+def test_costs_that_a_measurement_does_not_tell_apart_are_not_ranked(fake_study, frame):
+    """With a teacher's forward beside it a step cannot be cheaper, whatever one measurement says;
+    a cost further away is told apart."""
+    members = sorted(build_leaderboard(frame, fake_study.plan, COST).best.members)
+    assert len(members) > 1
+    cheap = {members[0]: {"training": 0.98}, members[1]: {"training": 1.0}}
+    rows = {**{label: {"training": 3.0} for label in members}, **cheap}
+    answer = build_leaderboard(frame, fake_study.plan, {"machine": "m", "rows": rows}).answer
+    told = f"The cheapest of these to train, within 5 %, are {members[0]} and {members[1]}: the"
+    assert f"{told} training of each takes 0.98 to 1.00 times what ce takes" in answer
+    rows[members[1]] = {"training": 1.04}
+    answer = build_leaderboard(frame, fake_study.plan, {"machine": "m", "rows": rows}).answer
+    assert f"The cheapest of these to train is {members[0]}: its training takes 0.98" in answer
+
+
+def test_two_seeds_have_no_verdict_and_so_nothing_would_have_been_seen(fake_study, frame):
+    board = build_leaderboard(frame[~(frame["seed"] > 1)], fake_study.plan, COST)
+    assert board.family.seeds == 2
+    assert {v.text for v in board.family.verdicts.values()} == {"no verdict below 3 seeds"}
+    assert "would have been seen" not in board.answer
+    assert "detectable difference" not in " ".join(board.captions)
+    assert board.table["detectable"].isna().all()

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from kdbench.cli import app
 from kdbench.report.check import check_report
+from kdbench.report.compare import compare_rows, comparison_sentences
 from kdbench.report.data.external import WrongResults, read_results, split_settings
 from kdbench.report.write import leaderboard_of
 
@@ -228,3 +229,16 @@ def test_a_cost_that_was_given_is_not_called_training(tmp_path):
     assert "The cheapest of these are dkd and kd: the cost of each is 2.00 times" in found
     assert "training" not in found
     assert "teacher" not in found
+
+
+def test_methods_with_fewer_seeds_are_not_said_to_have_all(tmp_path):
+    path = tmp_path / "r.csv"
+    rows = [f"ce,a,{s},{70 + s % 3}" for s in range(5)]
+    rows += [f"kd,a,{s},{71 + s % 2}" for s in range(2)]
+    path.write_text("\n".join(["method,setting,seed,score", *rows]))
+    data = split_settings(read_results(path), "r.csv", "ce", 0.2)["a"]
+    scores = leaderboard_of(data).captions[0]
+    assert "as the mean over up to 5 seeds (0, 1, 2, 3, 4)" in scores
+    assert "which need not be the difference of their means" in scores
+    # Two seeds in common have no verdict, so no difference can be detected.
+    assert "detectable" not in " ".join(comparison_sentences(compare_rows(data, "kd", "ce")))

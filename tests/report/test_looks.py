@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from kdbench.report.check import check_report
@@ -9,10 +10,13 @@ from kdbench.report.compare import compare_rows, comparison_sentences
 from kdbench.report.data.report_data import load
 from kdbench.report.forecast import forecast_seeds, forecast_sentences
 from kdbench.report.leaderboard import build_leaderboard
+from kdbench.report.page.details import row_details
+from kdbench.report.page.pairs import pair_numbers
 from kdbench.report.pooled import pool_settings
+from kdbench.report.pooled_table import pooled_document
 from kdbench.report.write import write_report
 from kdbench.report.writers.methods_section import paragraph
-from kdbench.stats import paired_difference
+from kdbench.stats import detectable, paired_difference
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +131,91 @@ def test_a_forecast_is_for_what_the_last_look_spends(looked, report_data):
     assert with_looks.typical.seeds >= without.typical.seeds
     text = " ".join(forecast_sentences(with_looks))
     assert "family-wise error 3.33 % at the last look" in text
+
+
+def test_what_could_be_seen_is_at_the_most_seeds_that_an_undecided_method_has(board):
+    """Most methods may be decided at the first look; a difference that is not goes on."""
+    family = board.family
+    counts = [v.difference.n for v in family.verdicts.values()]
+    assert family.seeds == max(counts) == 5
+    only = replace(family, verdicts={k: family.verdicts[k] for k in ("kd", "rkd")})
+    assert only.seeds == 5
+    least = detectable(5, 0.05 * 2 / 3, 0.8, family.size) * family.sd
+    assert family.detectable == pytest.approx(least)
+    assert f"with 5 seeds and {family.size} comparisons is {least:.2f} points" in str(
+        board.captions
+    )
+    assert f"{least:.2g} points would have been seen (80 % power, 5 seeds)" in board.answer
+
+
+def test_differences_are_not_said_to_be_those_of_means_over_other_seeds(board, report_data):
+    assert "which need not be the difference of their means" in board.captions[0]
+    runs = report_data.runs[report_data.runs["label"].isin(["ce", "kd", "teacher"])]
+    rows = [r for r in report_data.plan.rows if r.label in ("ce", "kd")]
+    whole = build_leaderboard(runs, replace(report_data.plan, rows=rows))
+    assert {len(r.runs) for r in rows} == {5}
+    assert "need not be" not in whole.captions[0]
+    assert "up to" not in whole.captions[0]
+
+
+def test_the_gap_that_is_recovered_is_on_the_seeds_that_both_have(board, looked):
+    """kd has three seeds and the reference five."""
+    kd, ce = row(board, "kd"), row(board, "ce", "only")
+    assert ce["n"] > kd["n"]
+    runs = looked.runs
+    of_ce = runs[(runs["label"] == "ce") & (runs["seed"] < 3)]["accuracy"].mean() * 100
+    teacher = runs[runs["row"] == "teacher"]["accuracy"].mean() * 100
+    assert kd["gap recovered (descriptive)"] == pytest.approx(kd["difference"] / (teacher - of_ce))
+
+
+def test_two_rows_on_the_page_have_the_intervals_of_the_table(board, looked):
+    names = [details.name for details in row_details(board, looked)]
+    numbers = pair_numbers(board, looked, names)
+    rows = {r["name"]: r for r in numbers["rows"]}
+
+    def low(a, b):
+        a, b = rows[a], rows[b]
+        seeds = sorted(set(a["scores"]) & set(b["scores"]))
+        d = np.array([a["scores"][s] - b["scores"][s] for s in seeds])
+        factor = numbers["t" if a["compared"] and b["compared"] else "once"][len(d)]
+        return d.mean() - factor * max(d.std(ddof=1), numbers["image"]) / len(d) ** 0.5
+
+    for name, kind in (("kd", "tuned"), ("kd", "default")):
+        expected = row(board, name, kind)["difference_low"]
+        assert low(f"{name} ({kind})", "ce") == pytest.approx(expected, abs=2e-3)
+    gain = row(board, "kd")["gain_low"]
+    assert low("kd (tuned)", "kd (default)") == pytest.approx(gain, abs=2e-3)
+
+
+def test_a_pinned_reference_is_compared_at_the_look_that_decided(looked):
+    """Its seeds are those of the last look, and so is what a pair with it may spend."""
+    rows = [
+        replace(r, row="pinned") if r.label == "ce" else r
+        for r in looked.plan.rows
+        if r.label in ("ce", "rkd")
+    ]
+    runs = looked.runs.copy()
+    runs.loc[runs["label"] == "ce", "row"] = "pinned"
+    pinned = replace(looked, plan=replace(looked.plan, rows=rows), runs=runs)
+    pair, table = compare_rows(pinned, "rkd", "ce"), build_leaderboard(runs, pinned.plan).table
+    line = table[(table["method"] == "rkd") & (table["row"] == "tuned")].iloc[0]
+    assert pair.difference.low == pytest.approx(line["difference_low"])
+
+
+def test_a_default_that_was_chosen_has_some_of_the_runs(looked):
+    default = next(r for r in looked.plan.rows if (r.label, r.row) == ("rkd", "default"))
+    rows = [
+        replace(r, runs={**r.runs, **default.runs}) if (r.label, r.row) == ("rkd", "tuned") else r
+        for r in looked.plan.rows
+    ]
+    notes = build_leaderboard(looked.runs, replace(looked.plan, rows=rows)).notes
+    (note,) = (n for n in notes if n.startswith("rkd: tuning chose"))
+    assert note.endswith("so its tuned row contains the runs of its default row.")
+
+
+def test_a_pooled_table_says_which_seeds_of_a_study_with_looks_it_takes(looked, report_data):
+    other = replace(report_data, plan=replace(report_data.plan, data=None))
+    captions = pooled_document(pool_settings("both", {"a": looked, "b": other})).captions
+    assert "only the seeds of the first are taken, which all rows have: a (3 seeds)." in captions[0]
+    captions = pooled_document(pool_settings("both", {"a": report_data, "b": other})).captions
+    assert "looks" not in " ".join(captions)

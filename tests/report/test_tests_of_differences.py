@@ -75,3 +75,34 @@ def test_a_pair_and_pooled_settings_have_no_family_to_take_a_variance_from(moder
     other = replace(moderated, plan=replace(moderated.plan, data=None))
     pooled = pooled_document(pool_settings("both", {"a": moderated, "b": other}))
     assert "moderated" not in " ".join(pooled.captions)
+
+
+def test_the_p_that_is_printed_is_the_larger_of_the_two_tests(board):
+    """Also where the method's own test agrees, and is the larger all the same."""
+    (text,) = (c for c in board.captions if getattr(c, "topic", "") == "test")
+    assert "p is the larger of that test's, corrected, and 3 times the method's own" in text
+    tested = {k: v for k, v in board.family.verdicts.items() if v.difference.n > 1}
+    corrected = dict(
+        zip(
+            tested,
+            adjust(
+                [v.tested.p for v in tested.values()] + [1.0] * (board.family.size - len(tested))
+            ),
+            strict=False,
+        )
+    )
+    for label, verdict in tested.items():
+        larger = max(corrected[label], min(1, 3 * verdict.difference.p))
+        assert verdict.p_adjusted == pytest.approx(larger)
+
+
+def test_one_comparison_is_not_said_to_borrow_a_variance(moderated):
+    rows = [row for row in moderated.plan.rows if row.label in ("ce", "kd")]
+    runs = moderated.runs[moderated.runs["label"].isin(["ce", "kd", "teacher"])]
+    board = build_leaderboard(runs, replace(moderated.plan, rows=rows))
+    (verdict,) = board.family.verdicts.values()
+    assert verdict.p_adjusted == verdict.difference.p
+    (text,) = (c for c in board.captions if getattr(c, "topic", "") == "test")
+    assert "no second variance to share (Smyth 2004), so it is the paired t test" in text
+    assert "shrunk" not in text
+    assert "times" not in text

@@ -476,3 +476,21 @@ def test_no_best_of_one_method():
     assert (result.best, result.members, result.comparisons) == (None, frozenset(), 0)
     with pytest.raises(ValueError, match="no settings"):
         best_set_pooled({}, [], False, ANALYSIS)
+
+
+@pytest.mark.parametrize("counts", [(5, 5), (4, 8)])
+def test_equality_over_independent_settings_takes_the_variance_of_a_margin_in_each(counts):
+    """In a setting of n seeds it is at least the margin times one image, so that of the mean
+    over the settings is at least the sum over their seeds, by the number of settings squared."""
+    images, margin = (0.01, 0.05), 0.2
+    settings = {
+        str(k): paired_difference(dict.fromkeys(range(n), 70.0), dict.fromkeys(range(n), 70.0),
+                                  image=image)
+        for k, (n, image) in enumerate(zip(counts, images, strict=True))
+    }  # fmt: skip
+    pooled = pool(settings, shared=False)
+    variance = sum(margin * w / n for w, n in zip(images, counts, strict=True)) / 4
+    assert variance > pooled.se**2
+    assert pooled.sd >= pooled.image
+    expected = scipy_stats.t.sf(margin / math.sqrt(variance), pooled.df)
+    assert stats.equality_p(pooled, margin) == pytest.approx(expected)

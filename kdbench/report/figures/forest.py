@@ -83,8 +83,8 @@ class Forest:
         return (
             f"{self.score}: difference of each method from {self.reference} in percentage points, "
             f"paired by seed: mean, one dot per seed, the {100 * self.level:g} % t interval "
-            f"(thick) and the interval corrected for {self.comparisons} comparisons (thin); within "
-            f"the band of ±{self.margin:.2g} points methods are practically equal."
+            f"(thick) and the interval corrected for {self.comparisons} comparisons (thin); the "
+            f"band of ±{self.margin:.2g} points is the margin of practical equality."
         )
 
     @property

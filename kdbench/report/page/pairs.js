@@ -11,7 +11,7 @@ function cellsOf(row, name, values) {
   }
 }
 
-function sideBySide({ image, t, level }, a, b) {
+function sideBySide({ image, t, once, level }, a, b) {
   const seeds = Object.keys(a.scores).filter((seed) => seed in b.scores);
   const differences = seeds.map((seed) => a.scores[seed] - b.scores[seed]);
   const n = seeds.length;
@@ -22,7 +22,8 @@ function sideBySide({ image, t, level }, a, b) {
   }
   const mean = differences.reduce((sum, d) => sum + d, 0) / n;
   const variance = differences.reduce((sum, d) => sum + (d - mean) ** 2, 0) / (n - 1);
-  const half = t[n] * Math.max(Math.sqrt(variance), image) / Math.sqrt(n);
+  const factors = a.compared && b.compared ? t : once;
+  const half = factors[n] * Math.max(Math.sqrt(variance), image) / Math.sqrt(n);
   const interval = n > 1 ? `, ${level} % interval ${signed(mean - half)} to ${signed(mean + half)}` : "";
   words.textContent = `${a.name} minus ${b.name}: ${signed(mean)} points on ${n} paired seed${n > 1 ? "s" : ""}${interval}.`;
   const table = document.createElement("table");

@@ -7,7 +7,7 @@ from typing import Any
 
 from kdbench.report.data.report_data import ReportData
 from kdbench.report.leaderboard import Leaderboard
-from kdbench.report.rows import in_family, primary_rows, table_rows
+from kdbench.report.rows import TableRow, compared_rows, primary_rows, table_rows
 from kdbench.report.writers.cells import signed_text
 from kdbench.stats import FEWEST_SEEDS, judge, paired_difference
 
@@ -47,12 +47,11 @@ def pairs_of(board: Leaderboard, data: ReportData) -> Pairs | None:
     With looks a pair is tested at the error of the look that spends the least of those at which
     the pairs are.
     """
-    primary = primary_rows(table_rows(data.runs, data.plan))
+    compared = _compared(board, data)
     members = {
-        label: primary[label].scores
+        label: compared[label].scores
         for label in dict.fromkeys(map(str, board.table["method"]))
-        if label in primary and (label == board.reference or in_family(primary[label]))
-        if len(primary[label].scores) >= FEWEST_SEEDS
+        if label in compared and len(compared[label].scores) >= FEWEST_SEEDS
     }
     if len(members) < 3:
         return None
@@ -85,31 +84,47 @@ def pairs_of(board: Leaderboard, data: ReportData) -> Pairs | None:
     return Pairs(labels, cells, family.size)
 
 
+def _compared(board: Leaderboard, data: ReportData) -> dict[str, TableRow]:
+    return compared_rows(primary_rows(table_rows(data.runs, data.plan)), board.reference)
+
+
 def pair_numbers(board: Leaderboard, data: ReportData, names: Sequence[str]) -> dict[str, Any]:
     """What the page needs to set two rows side by side: `rows` with name and scores in percent
     by seed, the two that are shown `first`, `image` (the least standard deviation of a
-    difference, in points) and `t`, the factor of the interval by the number of seeds: with looks,
-    of one that holds for all of them together. `names` are those of the board's rows."""
+    difference, in points) and the factor of the interval by the number of seeds: `t` for two rows
+    that are both `compared`, with looks that of an interval that holds for all of them together,
+    and `once` for others. `names` are those of the board's rows."""
     from scipy import stats
 
     scores = {(r.label, r.row): r.scores for r in table_rows(data.runs, data.plan)}
     lines = zip(board.table["method"], board.table["row"], names, strict=True)
-    shown = [(label, name, scores.get((label, row), {})) for label, row, name in lines]
+    compared = {(row.label, row.row) for row in _compared(board, data).values()}
+    shown = [((label, row), name, scores.get((label, row), {})) for label, row, name in lines]
     shown = [line for line in shown if line[2]]
-    references = [k for k, (label, _, _) in enumerate(shown) if label == board.reference]
+    references = [k for k, ((label, _), _, _) in enumerate(shown) if label == board.reference]
     other = references[0] if references and references[0] else min(1, len(shown) - 1)
     most = max((len(by_seed) for _, _, by_seed in shown), default=0)
     analysis = board.family.analysis
+
+    def factors(looks: bool) -> dict[int, float]:
+        errors = {
+            n: (1 - analysis.level) * (analysis.share(n) if looks else 1)
+            for n in range(2, most + 1)
+        }
+        return {n: round(float(stats.t.isf(e / 2, n - 1)), 4) for n, e in errors.items()}
+
     return {
         "rows": [
-            {"name": name, "scores": {str(s): round(v, 4) for s, v in by_seed.items()}}
-            for _, name, by_seed in shown
+            {
+                "name": name,
+                "scores": {str(s): round(v, 4) for s, v in by_seed.items()},
+                "compared": row in compared,
+            }
+            for row, name, by_seed in shown
         ],
         "first": [0, other],
         "image": analysis.image,
-        "t": {
-            n: round(float(stats.t.isf(analysis.share(n) * (1 - analysis.level) / 2, n - 1)), 4)
-            for n in range(2, most + 1)
-        },
+        "t": factors(looks=True),
+        "once": factors(looks=False),
         "level": 100 * analysis.level,
     }

@@ -11,6 +11,9 @@ from kdbench.stats import FEWEST_SEEDS, Verdict, mean_interval
 #: Methods that are named of one kind; the others are counted.
 NAMED = 5
 
+#: Measured costs that are this near are not told apart: they settle within a few per cent.
+NEAR = 0.05
+
 
 def write_answer(context: Context) -> str:
     """Which methods are better than the reference and by how much; which is the cheapest of those
@@ -81,12 +84,16 @@ def _cheapest(context: Context) -> str:
     if not known or len(known) < len(costs):
         return ""
     least, reference = min(known.values()), context.plan.reference
-    cheapest = sorted(k for k in known if known[k] == least)
-    if context.plan.score is not None:  # external results
-        what, best, cost = "cost", "cheapest of these", f"is {least:.2f} times that of {reference}"
+    given = context.plan.score is not None  # external results
+    cheapest = sorted(k for k in known if known[k] <= least * (1 if given else 1 + NEAR))
+    ends = [f"{known[k]:.2f}" for k in sorted(cheapest, key=lambda k: known[k])]
+    times = f"{' to '.join(dict.fromkeys((ends[0], ends[-1])))} times"
+    if given:
+        what, best, cost = "cost", "cheapest of these", f"is {times} that of {reference}"
     else:
         what, best = "training", "cheapest of these to train"
-        cost = f"takes {least:.2f} times what {reference} takes, the study's teacher apart"
+        best += f", within {percent(NEAR)}," if len(cheapest) > 1 else ""
+        cost = f"takes {times} what {reference} takes, the study's teacher apart"
     if len(known) == 1:
         said = "It is the reference" if cheapest == [reference] else f"Its {what} {cost}"
     elif cheapest == [reference]:
@@ -116,7 +123,7 @@ def _first(values: pd.Series) -> int | None:
 
 def _seen(context: Context) -> str:
     family = context.family
-    if family.seeds < 2 or not family.sd > 0:
+    if family.seeds < FEWEST_SEEDS or not family.sd > 0:  # below, there is no verdict
         return ""
     return (
         f"A difference of {family.detectable:.2g} points would have been seen "

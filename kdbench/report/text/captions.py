@@ -34,6 +34,12 @@ IMAGE = {
 }
 """What bounds the variance of a difference, by measure."""
 
+UNEQUAL_SEEDS = (
+    " Rows with other seeds differ by the mean over those that both have, which need not be the "
+    "difference of their means."
+)
+"""What is said of differences where not all rows have the same seeds."""
+
 ORIGINS = ("commit", "torch", "device", "hardware")
 
 
@@ -67,14 +73,17 @@ def write_captions(context: Context) -> tuple[Sentence, ...]:
 
 def _scores(context: Context) -> str:
     level = percent(context.family.analysis.level)
-    seeds = sorted({int(s) for row in context.rows for s in row.plan.runs})
+    planned = [set(row.plan.runs) for row in context.rows if row.plan.runs]
+    seeds = sorted({int(seed) for one in planned for seed in one})
+    fewer = any(len(one) < len(seeds) for one in planned)
+    scored = {frozenset(row.scores) for row in context.rows if row.scores}
     rule = SELECTION.get(context.plan.selection, "").format(score=context.measure.words)
     return (
         f"{context.plan.score or context.measure.title} is given in %, as the mean over "
-        f"{'up to ' if context.plan.looks else ''}{count(len(seeds), 'seed')} ({_listed(seeds)})"
+        f"{'up to ' if fewer else ''}{count(len(seeds), 'seed')} ({_listed(seeds)})"
         f"{f' of the weights of {rule}' if rule else ''}, with a {level} Student t interval. "
         "Differences are in percentage points, paired by seed, with intervals of the same kind"
-        f"{_least_deviation(context)}."
+        f"{_least_deviation(context)}.{UNEQUAL_SEEDS if len(scored) > 1 else ''}"
     )
 
 
@@ -123,12 +132,14 @@ def _moderation(family: Family) -> str:
     own = own_comparisons(family.analysis, family.size)
     if not own:
         return ""
+    if not family.common_variance:
+        return "There is no second variance to share (Smyth 2004), so it is the paired t test. "
     return (
         "That test takes the variance of each difference as the larger of its own and of one "
         "shrunk towards that of the mean standard deviation over the comparisons (Smyth 2004; "
         f"{PRIOR_DF} prior degrees of freedom); the method's own paired t test must agree at an "
-        f"uncorrected {percent(round(family.analysis.alpha / own, 4))}, or its p times {own} "
-        "takes the place of p. "
+        f"uncorrected {percent(round(family.analysis.alpha / own, 4))}: p is the larger of that "
+        f"test's, corrected, and {own} times the method's own. "
     )
 
 
@@ -158,7 +169,7 @@ def _bold(context: Context) -> str:
 
 def _detectable(context: Context) -> str:
     family = context.family
-    if not family.size or family.seeds < 2 or not family.sd > 0:
+    if family.seeds < FEWEST_SEEDS or not family.sd > 0:
         return ""
     return (
         f"Smallest detectable difference at {percent(family.analysis.power)} power with "
@@ -183,12 +194,14 @@ def _apart(context: Context) -> str:
     )
     if second not in best.members or difference.n < 2 or difference.mean == 0:
         return ""
+    most = max(len(scores[best.best]), len(scores[second]))
+    shared = " on the seeds that both have" if difference.n < most else ""
     common = best.common / difference.sd**2 if best.common and difference.sd else None
     needed = seeds_to_tell_apart(difference, analysis, best.comparisons, common)
     seeds = "more than 10,000 seeds" if needed is None else f"about {count(needed, 'seed')}"
     return (
         f"The two highest means, {best.best} and {second}, differ by {abs(difference.mean):.2f} "
-        f"points; to tell them apart a next study would need {seeds} (at "
+        f"points{shared}; to tell them apart a next study would need {seeds} (at "
         f"{percent(analysis.power)} power and {count(best.comparisons, 'pair')}, "
         "if difference and spread are as observed here)."
     )

@@ -83,9 +83,11 @@ def _default_chosen(context: Context) -> Iterable[str]:
         for other in context.rows:
             default = other.row == "default" and other.label == row.label
             if default and other.plan.runs.items() <= row.plan.runs.items():
+                same = other.plan.runs == row.plan.runs
                 yield (
-                    f"{row.label}: tuning chose the published defaults (trial 0), so both its "
-                    "rows are the same runs."
+                    f"{row.label}: tuning chose the published defaults (trial 0), so "
+                    + ("both its rows are" if same else "its tuned row contains")
+                    + (" the same runs." if same else " the runs of its default row.")
                 )
 
 
