@@ -149,7 +149,7 @@ def test_what_could_be_seen_is_at_the_most_seeds_that_an_undecided_method_has(bo
 
 
 def test_differences_are_not_said_to_be_those_of_means_over_other_seeds(board, report_data):
-    assert "which need not be the difference of their means" in board.captions[0]
+    assert "need not be that of the means shown" in board.captions[0]
     runs = report_data.runs[report_data.runs["label"].isin(["ce", "kd", "teacher"])]
     rows = [r for r in report_data.plan.rows if r.label in ("ce", "kd")]
     whole = build_leaderboard(runs, replace(report_data.plan, rows=rows))

@@ -125,8 +125,9 @@ def _seen(context: Context) -> str:
     family = context.family
     if family.seeds < FEWEST_SEEDS or not family.sd > 0:  # below, there is no verdict
         return ""
+    points = f"{family.detectable:.2g}"
     return (
-        f"A difference of {family.detectable:.2g} points would have been seen "
+        f"A difference of {points} point{'s' * (points != '1')} would have been seen "
         f"({percent(family.analysis.power)} power, {count(family.seeds, 'seed')})."
     )
 

@@ -35,8 +35,8 @@ IMAGE = {
 """What bounds the variance of a difference, by measure."""
 
 UNEQUAL_SEEDS = (
-    " Rows with other seeds differ by the mean over those that both have, which need not be the "
-    "difference of their means."
+    " Where two rows have different seeds, their difference is over those that both have, and need "
+    "not be that of the means shown."
 )
 """What is said of differences where not all rows have the same seeds."""
 
