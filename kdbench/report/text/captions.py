@@ -74,8 +74,8 @@ def write_captions(context: Context) -> tuple[Sentence, ...]:
 def _scores(context: Context) -> str:
     level = percent(context.family.analysis.level)
     planned = [set(row.plan.runs) for row in context.rows if row.plan.runs]
-    seeds = sorted({int(seed) for one in planned for seed in one})
-    fewer = any(len(one) < len(seeds) for one in planned)
+    seeds = sorted({int(seed) for runs in planned for seed in runs})
+    fewer = any(len(runs) < len(seeds) for runs in planned)
     scored = {frozenset(row.scores) for row in context.rows if row.scores}
     rule = SELECTION.get(context.plan.selection, "").format(score=context.measure.words)
     return (
