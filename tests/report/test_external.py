@@ -65,6 +65,9 @@ def test_one_setting_gives_a_report_that_can_be_checked(tmp_path):
     text = (folder / "leaderboard.md").read_text()
     assert "Test accuracy" not in text
     assert "agreement" not in text
+    paragraph = (folder / "methods.tex").read_text()
+    assert "study file" not in paragraph
+    assert "hash of the results is" in paragraph
     assert check_report(folder) == []
 
 

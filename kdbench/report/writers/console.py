@@ -44,6 +44,7 @@ class TerminalTable:
         yield table
         if left_out:
             names = ", ".join(str(c.short).format(second=self.board.second) for c in drops[:count])
+            names = names.removesuffix(".")  # of a heading that is cut short
             yield Text(f"Left out at {options.max_width} columns: {names}.", style="dim")
         yield from _words(self.board.captions, self.board.notes)
 

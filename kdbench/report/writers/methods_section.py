@@ -28,6 +28,7 @@ def paragraph(board: Leaderboard, plan: PlanFile) -> str:
     """The paragraph, with one sentence on each line. It cites only references of the plan, and
     leaves out what the plan does not contain (external results)."""
     captions = {s.topic: _with_article(s) for s in board.captions if isinstance(s, Sentence)}
+    hashed = "the study file" if plan.data else "the results"
     sentences = [
         _methods(board, plan),
         *_incompatible(plan),
@@ -35,7 +36,7 @@ def paragraph(board: Leaderboard, plan: PlanFile) -> str:
         _models(board.table, plan),
         _recipe(plan),
         *(_caption(captions[topic], board, plan) for topic in TOPICS if topic in captions),
-        escape(f"The hash of the study file is {plan.hash}.") if plan.hash else "",
+        escape(f"The hash of {hashed} is {plan.hash}.") if plan.hash else "",
     ]
     head = f"% how the study {escape(board.study)} was done; the keys are in references.bib"
     # Names of hyperparameters and checksums do not break: lines may be loose, not too long.
