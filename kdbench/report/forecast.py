@@ -10,6 +10,7 @@ import pandas as pd
 from kdbench.errors import KdbenchError
 from kdbench.report.data.report_data import ReportData
 from kdbench.report.needs import seconds_a_seed, seconds_by_row, seeds_to_equate, seeds_to_tell
+from kdbench.report.text.context import count
 from kdbench.report.write import leaderboard_of
 from kdbench.stats import Analysis, Family
 
@@ -113,9 +114,10 @@ def forecast_sentences(forecast: Forecast) -> Iterable[str]:
     """The seeds and hours that are needed, in words."""
     a, typical = forecast.analysis, forecast.typical
     last = " at the last look" if a.looks else ""
+    compared = count(forecast.comparisons, "comparison")
     yield (
         f"To detect {forecast.difference:g} points at {100 * a.power:g} % power ({a.test_name}, "
-        f"family-wise error {100 * a.last_alpha:.3g} %{last}, {forecast.comparisons} comparisons):"
+        f"family-wise error {100 * a.last_alpha:.3g} %{last}, {compared}):"
     )
     if typical.seeds is None:
         yield "more than 10,000 seeds: a difference that small cannot be seen in this setting."

@@ -1,6 +1,7 @@
 """One pair seed by seed, and the seeds that a difference needs."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,6 +66,11 @@ def test_the_seeds_have_the_power_that_statsmodels_computes(report_data):
     power = TTestPower().power(0.3 / kd.sd, kd.seeds, alpha)
     less = TTestPower().power(0.3 / kd.sd, kd.seeds - 1, alpha)
     assert less < 0.8 <= power
+
+
+def test_one_comparison_is_named_in_the_singular(report_data):
+    forecast = replace(forecast_seeds(report_data, 0.3), comparisons=1)
+    assert "1 comparison):" in next(iter(forecast_sentences(forecast)))
 
 
 def test_a_smaller_difference_needs_more_seeds_and_hours(report_data):
