@@ -19,7 +19,7 @@ from kdbench.records.costs import CorruptCosts, read_costs
 from kdbench.records.files import set_aside, stale_part_files
 from kdbench.records.layout import Misplaced, misplaced
 from kdbench.records.lineage import learners, outdated, outdated_sentence
-from kdbench.records.plan_file import CorruptPlan, PlanFile
+from kdbench.records.plan_file import PlanFile
 from kdbench.records.readers import CorruptRecord, OtherFormat, read_object
 from kdbench.records.store import RecordBusy, Store
 
@@ -86,7 +86,7 @@ def _records(store: Store) -> Iterator[Finding]:
         inside[found.path.parent.name].append(found)
     planned: set[str] | None = set()
     for study in studies(store):
-        plan = _plan(store, study)
+        plan = PlanFile.load_readable(store.plan_path(study))
         planned = None if plan is None or planned is None else planned | set(plan.listing)
     orphans = []
     for run in store.ids():
@@ -164,17 +164,10 @@ def _remove(path: Path, advice: str = "") -> str:
     return f"removed{advice}"
 
 
-def _plan(store: Store, study: str) -> PlanFile | None:
-    try:
-        return PlanFile.load(store.plan_path(study))
-    except CorruptPlan:
-        return None
-
-
 def _plans(store: Store) -> Iterator[Finding]:
     for study in studies(store):
         plan, costs = store.plan_path(study), store.costs_path(study)
-        if plan.is_file() and _plan(store, study) is None:
+        if plan.is_file() and PlanFile.load_readable(plan) is None:
             advice = f"; `kdbench study {study}` writes it anew"
             yield Finding(f"the plan {plan} cannot be read", partial(_set_aside, plan, advice))
         try:

@@ -19,7 +19,7 @@ from kdbench.execution.protocols import ProgressReporter, RunTracker
 from kdbench.execution.signals import StopRequest
 from kdbench.models.source_files import keep_sources
 from kdbench.records.layout import require_layout
-from kdbench.records.plan_file import CorruptPlan, PlanFile
+from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
 from kdbench.report.data.collect import collect_report_data, data_from_records
 from kdbench.report.data.taken import keep_base
@@ -87,21 +87,14 @@ def prepare(options: Options) -> tuple[Planner, Store]:
         options.device, options.engine
     )  # an unusable one is an error before the data is read
     store = Store(options.root)
-    check_looks(study, _plan_before(store, study), store)
+    # A damaged plan counts as none, as it is written anew.
+    check_looks(study, PlanFile.load_readable(store.plan_path(study.name)), store)
     planner = Planner(study, planning_data(study, options), store, options.tune, base)
     if base:
         base.check(plan_file(planner, planner.plan()), study.final.seeds)
     check_given_teacher(planner)
     probe_plan(planner, options)
     return planner, store
-
-
-def _plan_before(store: Store, study: Study) -> PlanFile | None:
-    """The plan of the study's last start; None also where it is damaged, as it is written anew."""
-    try:
-        return PlanFile.load(store.plan_path(study.name))
-    except CorruptPlan:
-        return None
 
 
 def probe_plan(planner: Planner, options: Options) -> None:

@@ -15,7 +15,7 @@ from kdbench.execution.run_study import (
     publish_report,
     train_study,
 )
-from kdbench.records.plan_file import CorruptPlan, PlanFile
+from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
 from kdbench.records.students import SUFFIX, read_students, students_path, write_students
 from kdbench.report.data.report_data import load
@@ -166,23 +166,15 @@ def _taken_names(store: Store, file: StudyFile) -> Iterator[str]:
 
 def _student(store: Store, study: str) -> str:
     """The student's model of a study that ran in the root; empty where none did."""
-    plan = _plan(store, study)
+    plan = PlanFile.load_readable(store.plan_path(study))
     return plan.models.get("student", "") if plan else ""
 
 
 def _was_added(store: Store, study: str) -> bool:
     """Whether a study of the root is that of a method beside a report. Earlier versions of kdbench
     listed such a study as if it were that of a student."""
-    plan = _plan(store, study)
+    plan = PlanFile.load_readable(store.plan_path(study))
     return plan is not None and plan.taken is not None
-
-
-def _plan(store: Store, study: str) -> PlanFile | None:
-    """The plan of a study that ran in the root; None where none did, or it cannot be read."""
-    try:
-        return PlanFile.load(store.plan_path(study))
-    except CorruptPlan:
-        return None
 
 
 def publish_pooled(store: Store, name: str, studies: Sequence[str]) -> PooledTable:

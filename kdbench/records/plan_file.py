@@ -224,23 +224,16 @@ class PlanFile:
         """
         plan = asdict(self)
         # Younger than the first reports, which keep the digest that they had.
-        if self.score is None:
-            del plan["score"]
+        for name, value in (("score", None), ("test", "paired-t"), ("measure", ACCURACY.key)):
+            if plan[name] == value:
+                del plan[name]
         if self.tune and self.tune.confirm is None:
             del plan["tune"]["confirm"]
         for row in plan["rows"]:
             for name in ("at_edge", "unlabelled", "precision"):
                 if not row[name]:
                     del row[name]
-        if self.test == "paired-t":
-            del plan["test"]
-        if not self.looks:
-            del plan["looks"]
-        if self.measure == ACCURACY.key:
-            del plan["measure"]
-        if self.taken is None:
-            del plan["taken"]
-        for name in ("teacher_weights", "teacher_input", "methods"):
+        for name in ("looks", "taken", "teacher_weights", "teacher_input", "methods"):
             if not plan[name]:
                 del plan[name]
         for name, default in YOUNGER.items():
@@ -272,6 +265,14 @@ class PlanFile:
             raise CorruptPlan(path, error.why) from error
         except (AttributeError, RecursionError, TypeError, ValueError) as error:
             raise CorruptPlan(path, str(error)) from error
+
+    @staticmethod
+    def load_readable(path: Path) -> "PlanFile | None":
+        """The plan in a file, or None where there is no file or it cannot be read."""
+        try:
+            return PlanFile.load(path)
+        except CorruptPlan:
+            return None
 
     def dump(self, path: Path) -> None:
         """Write the plan as JSON with a checksum, whole or not at all."""

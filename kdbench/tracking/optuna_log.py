@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from kdbench.masking import mask, pieces, safe_uri
 from kdbench.records.files import atomic_write
-from kdbench.records.plan_file import CorruptPlan, PlanFile
+from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
 from kdbench.tracking.client import tracking_uri
 from kdbench.tracking.optuna_storage import MemoryJournal, database, quieten
@@ -97,11 +97,7 @@ class OptunaLog:
 
     def _tunings(self, study: str) -> Iterator[Tuning]:
         """The tunings of a study that have ended."""
-        try:
-            plan = PlanFile.load(self.store.plan_path(study))
-        except CorruptPlan:  # `kdbench doctor` tells it
-            return
-        if plan is None:
+        if (plan := PlanFile.load_readable(self.store.plan_path(study))) is None:
             return
         for row in plan.rows:
             if row.ranges and row.trials and (row.best_trial is not None or row.incompatible):
