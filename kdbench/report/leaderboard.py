@@ -154,7 +154,7 @@ def build_leaderboard(
     unfinished = frame["state"].isin([*UNFINISHED, "failed"]).any()
     incomplete = bool(unfinished or not plan.complete)
     context = Context(
-        plan, frame, lines, primary, family, best, analysis.image, second, incomplete, cost or {}
+        plan, frame, lines, primary, family, best, analysis.image, incomplete, cost or {}
     )
     return Leaderboard(
         study=plan.study,

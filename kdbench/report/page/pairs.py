@@ -21,13 +21,13 @@ KINDS = {
 
 @dataclass(frozen=True)
 class PairCell:
-    """The difference of a row's method from a column's, in points, and the verdict on it.
+    """The difference of a row's method from a column's, in points.
 
-    `kind` is `better`, `worse`, `equal` or empty, where the two are not told apart."""
+    `kind` is the verdict on it: `better`, `worse`, `equal`, or empty where the two are not told
+    apart."""
 
     text: str
     kind: str
-    verdict: str
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,12 @@ def pairs_of(board: Leaderboard, data: ReportData) -> Pairs | None:
             return None
         verdict = family.verdicts[f"{min(a, b)} {max(a, b)}"]
         sign = 1 if a < b else -1
-        words = verdict.text
+        word = verdict.text.split()[0]
         if sign < 0:
-            turned = {"better": "worse", "worse": "better"}
-            first, _, rest = words.partition(" ")
-            words = " ".join(filter(None, (turned.get(first, first), rest)))
+            word = {"better": "worse", "worse": "better"}.get(word, word)
         text = signed_text(sign * verdict.difference.mean)
         star = "*" * verdict.significant + "=" * verdict.equal
-        return PairCell(text + star, KINDS.get(words.split()[0], ""), words)
+        return PairCell(text + star, KINDS.get(word, ""))
 
     size = range(len(labels))
     cells = tuple(tuple(cell(a, b) for b in size) for a in size)

@@ -28,7 +28,6 @@ class Context:
     family: Family
     best: BestSet
     image: float
-    second: str | None
     incomplete: bool
     cost: Mapping[str, Any]
 
