@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from kdbench.data import DATASETS
+from kdbench.errors import first_names
 from kdbench.export.choice import Choice
 from kdbench.export.description import Description, Proof, Quantisation
 from kdbench.records.files import atomic_write
@@ -24,7 +25,7 @@ from kdbench.report.writers.markdown import escape
 from kdbench.stats import mean_interval
 
 CARD = "README.md"
-#: Classes that are named.
+#: Classes that are named; `config.json` has all.
 NAMED = 20
 #: Kinds of rows in words.
 ROWS = {
@@ -157,6 +158,7 @@ def _origin(description: Description, choice: Choice) -> str:
     epochs = {"last": "the last epoch", "best": "the best validation epoch"}[choice.which]
     teacher = f"{plan.models.get('teacher', 'none')}, run {choice.teacher or 'none'}"
     about = f": {plan.question}" if plan.question else "."
+    classes = first_names([*map(escape, description.classes)], NAMED)
     lines = [
         f"A student that was trained by kdbench in the study *{plan.study}*{about}\n",
         "| | |\n|---|---|",
@@ -166,15 +168,9 @@ def _origin(description: Description, choice: Choice) -> str:
         f"| method | {description.method} ({ROWS[description.row]}){hparams and ': '}{hparams} |",
         f"| seed | {description.seed}: {description.seed_chosen} |",
         f"| weights | run {description.run}, {epochs} |",
-        f"| classes | {len(description.classes)}: {_some(description.classes)} |",
+        f"| classes | {len(description.classes)}: {classes} |",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _some(classes: tuple[str, ...]) -> str:
-    """The first names, as a table's cell may hold them; `config.json` has all."""
-    rest = f" and {len(classes) - NAMED} more" if len(classes) > NAMED else ""
-    return ", ".join(map(escape, classes[:NAMED])) + rest
 
 
 def _scores(

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from kdbench import models
 from kdbench.data.load import TrainingData
-from kdbench.errors import KdbenchError, one_line
+from kdbench.errors import KdbenchError, first_names, one_line
 from kdbench.records.lineage import LEARNED_FROM
 from kdbench.records.spec import RunSpec
 from kdbench.records.store import Store
@@ -89,13 +89,13 @@ def fitting_weights(path: Path, model: str, data: TrainingData) -> dict[str, Ten
         "not of this network": [name for name in weights if name not in expected],
         "of another shape": shapes,
     }
-    if found := [f"{kind}: {_short(names)}" for kind, names in lists.items() if names]:
+    if found := [f"{kind}: {first_names(names, 5)}" for kind, names in lists.items() if names]:
         raise BadWeights(
             f"{path} does not hold the weights of {model} for {data.classes} classes; "
             f"{'; '.join(found)}"
         )
     if bad := [n for n, value in weights.items() if not bool(value.isfinite().all())]:
-        raise BadWeights(f"{path} holds values that are no finite numbers: {_short(bad)}")
+        raise BadWeights(f"{path} holds values that are no finite numbers: {first_names(bad, 5)}")
     return {name: weights[name].to(expected[name].dtype).contiguous() for name in expected}
 
 
@@ -149,8 +149,3 @@ def _is_entry(item: tuple[Any, Any]) -> bool:
 
 def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "a number"
-
-
-def _short(names: list[str]) -> str:
-    rest = len(names) - 5
-    return ", ".join(names[:5]) + (f" and {rest} more" if rest > 0 else "")

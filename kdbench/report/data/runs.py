@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kdbench.errors import KdbenchError
+from kdbench.errors import KdbenchError, first_names
 from kdbench.records.measures import ACCURACY, MEASURES
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Record, Store
@@ -123,7 +123,7 @@ def refuse_mixture(frame: pd.DataFrame, taken: bool = False) -> None:
         groups = frame.dropna(subset=[column]).groupby(column, sort=True)
         if len(groups) < 2:
             continue
-        parts = [f"{value}: {_some(sorted(set(g['name'])))}" for value, g in groups]
+        parts = [f"{value}: {first_names(sorted(set(g['name'])), 4)}" for value, g in groups]
         faults.append(f"  different {words}\n    " + "\n    ".join(parts))
     if faults:
         raise MixedRuns(
@@ -131,11 +131,6 @@ def refuse_mixture(frame: pd.DataFrame, taken: bool = False) -> None:
             + "\n".join(faults)
             + "\nRun the study again in one place, or keep the two under different --root folders."
         )
-
-
-def _some(names: list[str], most: int = 4) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 # -- the lines

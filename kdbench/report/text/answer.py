@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from kdbench.errors import first_names
 from kdbench.report.needs import seconds_a_seed, seeds_to_tell
 from kdbench.report.text.context import Context, count, percent
 from kdbench.stats import FEWEST_SEEDS, Verdict, mean_interval
@@ -33,20 +34,20 @@ def _verdicts(context: Context) -> Iterable[str]:
         chosen = [k for k, v in verdicts.items() if v.text.startswith(word)]
         if chosen:
             ordered = sorted(chosen, key=lambda k: -abs(verdicts[k].difference.mean))
-            shown = _some([_by_how_much(k, verdicts[k]) for k in ordered])
+            shown = first_names([_by_how_much(k, verdicts[k]) for k in ordered], NAMED)
             yield (
                 f"{len(chosen)} of {count(len(verdicts), 'method')} {_are(chosen)} {word} than "
                 f"{reference} ({unit}): {shown}."
             )
     margin = f"within {context.family.analysis.margin:.2g} points"
     if equal := [k for k, v in verdicts.items() if v.text == "practically equal"]:
-        yield f"Practically equal to {reference}, {margin}: {_some(equal)}."
+        yield f"Practically equal to {reference}, {margin}: {first_names(equal, NAMED)}."
     open_ = [k for k, v in verdicts.items() if not v.significant and not v.equal]
     few = [k for k in open_ if verdicts[k].difference.n < FEWEST_SEEDS]
     if undecided := [k for k in open_ if k not in few]:
-        yield f"Not told apart from {reference}: {_some(undecided)}."
+        yield f"Not told apart from {reference}: {first_names(undecided, NAMED)}."
     if few and context.primary[reference].scores:  # else a note says what is missing
-        yield f"No verdict, for too few scores: {_some(few)}."
+        yield f"No verdict, for too few scores: {first_names(few, NAMED)}."
 
 
 def _are(names: list[str]) -> str:
@@ -59,18 +60,15 @@ def _by_how_much(label: str, verdict: Verdict) -> str:
     return f"{label} {d.mean:+.2f} ({d.low:+.2f} to {d.high:+.2f}{equal})"
 
 
-def _some(names: list[str]) -> str:
-    rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{', '.join(names[:NAMED])}{rest}"
-
-
 def _best(context: Context) -> str:
     best = context.best
     if best.best is None:
         return ""
     mean = mean_interval(context.primary[best.best].scores).mean
     others = sorted(best.members - {best.best}, key=list(context.primary).index)
-    told = f"{_some(others)} {_are(others)} not told apart from it by tests of all pairs"
+    told = (
+        f"{first_names(others, NAMED)} {_are(others)} not told apart from it by tests of all pairs"
+    )
     apart = f"; {told}" if others else ""
     return f"The highest mean is that of {best.best}, {mean:.2f} %{apart}."
 

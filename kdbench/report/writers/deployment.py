@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from kdbench.errors import first_names
 from kdbench.records.profiles import BATCHES, STUDENT, TEACHER, WEIGHTS
 from kdbench.report.deployment import (
     MEGABYTE,
@@ -64,7 +65,6 @@ def _cells(
     row: Mapping[Any, Any],
 ) -> tuple[Cell, ...]:
     network, methods = item.network, item.methods
-    more = f" and {len(methods) - NAMED} more" if len(methods) > NAMED else ""
 
     def size(name: str) -> Cell:
         if name not in network.sizes:
@@ -84,7 +84,7 @@ def _cells(
 
     return (
         Cell(network.name if network.role == STUDENT else f"{network.name} ({network.role})"),
-        Cell((", ".join(methods[:NAMED]) + more) or MISSING),
+        Cell(first_names(methods, NAMED) or MISSING),
         estimate(deployment.column, signed=False),
         estimate("difference", signed=True),
         *map(timing, BATCHES),
