@@ -50,7 +50,7 @@ class StudyDriver:
         self.reporter, self.optuna_log = reporter, optuna_log
         self.stop = stop or StopRequest()
         self.state = StudyState(planner, store, tracker, reporter, retry)
-        self.scheduler = Scheduler(planner, store, engine, device)
+        self.scheduler = Scheduler(planner, store, engine)
         self.costs = CostMeasurement(self.state, engine, device)
         self.handler = MessageHandler(self.state, self.scheduler, self.costs, self.stop, device)
         self._workers_file = WorkersFile(store.plan_path(planner.study.name))

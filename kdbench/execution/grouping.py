@@ -24,7 +24,6 @@ class Scheduler:
     planner: Planner
     store: Store
     engine: Engine
-    device: str
     #: The largest cohort that a run may train in, where a worker was killed over a larger one.
     _max_cohort: dict[str, int] = field(default_factory=dict)
     #: The plan of which `_ahead` is true.
@@ -51,7 +50,7 @@ class Scheduler:
 
         group = max(groups.values(), key=priority)
         size = min(MAX_COHORT, self._max_cohort.get(group[0].id, MAX_COHORT))
-        if self.device == "cpu" and not self._uses_live_outputs(plan, group):
+        if self.engine.device == "cpu" and not self._uses_live_outputs(plan, group):
             size = min(size, self._fair_share(groups.values(), group))
         else:
             # A cohort that shares live forward passes, or a GPU, is the better the larger it is,

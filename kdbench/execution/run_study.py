@@ -67,11 +67,6 @@ class Options:
     address: str | None = None
     workers_per_gpu: int | None = None
 
-    @property
-    def engine_options(self) -> EngineOptions:
-        """What the engine is told."""
-        return EngineOptions(self.workers, self.workers_per_gpu, self.address)
-
 
 def prepare(options: Options) -> tuple[Planner, Store]:
     """The planner of the study that `options` choose, and the store of its records.
@@ -200,7 +195,8 @@ def run_plan(
     settings = WorkerSettings(store.root, planner.study.data.name, options.data_dir, device)
     keep_sources(planner.study.models(), store.root)
     with stop or StopRequest() as stop:
-        engine = ENGINES[options.engine](settings, options.engine_options)
+        wanted = EngineOptions(options.workers, options.workers_per_gpu, options.address)
+        engine = ENGINES[options.engine](settings, wanted)
         try:
             optuna_log = OptunaLog(store.root, reporter.log)
             driver = StudyDriver(

@@ -99,7 +99,7 @@ class Graph:
             if not isinstance(source, Frozen):
                 continue
             need = source.run
-            if need == TEACHER and not self._fills(entry, "teacher"):
+            if need == TEACHER and not (entry and "teacher" in entry.slots):
                 frozen[role] = self.teacher(plan, seed, train_on, False, (*above, here))
                 continue
             is_teacher = need == replace(TEACHER, member=need.member, epochs=need.epochs)
@@ -216,9 +216,6 @@ class Graph:
         """The seed of the study's teacher for runs of this seed."""
         fixed = self.study.teacher.seed
         return seed if fixed == "per-seed" else int(fixed)
-
-    def _fills(self, entry: Entry | None, slot: str) -> bool:
-        return entry is not None and slot in entry.slots
 
     def _models(self, entry: Entry | None, stage: Stage, method: Method) -> dict[str, str]:
         """The slots of the networks that a run trains. In a stage's own run its student

@@ -1,8 +1,6 @@
 """What a study with looks goes on with: the methods that are not decided at the seeds they have."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any
 
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Store
@@ -12,8 +10,6 @@ from kdbench.study.graph import Graph
 from kdbench.study.load import StudyError
 from kdbench.study.plan import Plan, Row, measure_of
 from kdbench.study.schema import Study
-
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def compared_rows(plan: Plan, reference: str) -> dict[str, Row]:
@@ -27,7 +23,7 @@ def undecided(
     plan: Plan,
     graph: Graph,
     reached: int,
-    taken: Mapping[str, Mapping[int, float]] = NOTHING,
+    taken: Mapping[str, Mapping[int, float]],
 ) -> list[str] | None:
     """The methods that are not decided at the first `reached` looks, or None while runs of them
     are not finished and scored. Scores are compared as the report does it. `taken` are scores in

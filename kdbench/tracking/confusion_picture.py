@@ -34,7 +34,7 @@ def draw_confusion_matrix(
     colours = (colormaps["Blues"](share)[..., :3] * 255).astype(np.uint8)
     cells = Image.fromarray(colours).resize((SIDE, SIDE), Image.Resampling.NEAREST)
 
-    font, numbered = _font(11), count <= NUMBERED
+    font, numbered = _font(), count <= NUMBERED
     longest = max(font.getlength(name) for name in names) if numbered else 0
     margin = max(MARGIN, int(longest) + 26)
     picture = Image.new("RGB", (SIDE + margin + 8, SIDE + TITLE + margin), "white")
@@ -60,12 +60,12 @@ def draw_confusion_matrix(
 
 
 @cache
-def _font(size: int) -> Any:
+def _font() -> Any:
     """matplotlib's own font, which has the letters of most alphabets."""
     import matplotlib
     from PIL import ImageFont
 
-    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
+    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", 11)
 
 
 def _upright(

@@ -155,14 +155,14 @@ def check_tables(
     if len(plan.rows) * classes**2 > MOST_CELLS:
         raise ValueError(f"its {len(plan.rows)} rows have {classes:,} classes, more than allowed")
     for name in ("expected", "predicted"):
-        _in_range(confusions[name], "confusions", 0, classes - 1)
-    _in_range(confusions["count"], "confusions", 0, 2**40)
-    _in_range(curves["epoch"], "curves", 0, MOST_POINTS)
+        _in_range(confusions[name], "confusions", classes - 1)
+    _in_range(confusions["count"], "confusions", 2**40)
+    _in_range(curves["epoch"], "curves", MOST_POINTS)
     _numbers(curves["value"], "curves")
     points = curves.groupby(["id", "metric"])["epoch"].max().sum()
     if points > MOST_POINTS:
         raise ValueError(f"its curves have {points:,} epochs, more than allowed")
-    _in_range(trials["number"], "trials", 0, 2**40)
+    _in_range(trials["number"], "trials", 2**40)
     _numbers(trials["accuracy"], "trials")
     for name in trials.columns.intersection(["nll", "confirmed"]):
         _numbers(trials[name], "trials")
@@ -186,8 +186,8 @@ def _numbers(column: pd.Series, table: str) -> None:
         raise ValueError(f"{column.name} in its {table} is not a number everywhere")
 
 
-def _in_range(column: pd.Series, table: str, low: int, high: int) -> None:
+def _in_range(column: pd.Series, table: str, high: int) -> None:
     if len(column) and not (
-        pd.api.types.is_integer_dtype(column) and column.between(low, high).all()
+        pd.api.types.is_integer_dtype(column) and column.between(0, high).all()
     ):
-        raise ValueError(f"{column.name} in its {table} is not a whole number from {low} to {high}")
+        raise ValueError(f"{column.name} in its {table} is not a whole number from 0 to {high}")
