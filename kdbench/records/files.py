@@ -73,6 +73,14 @@ def atomic_write(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """The file under another name: a link, which costs nothing, or a copy on another disk."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically. Raises what `atomic_open` raises."""
     atomic_write(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())

@@ -1,11 +1,10 @@
 """The files a final run shows in MLflow: confusion matrix, predictions, spec."""
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kdbench.records.files import link_or_copy
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.store import Record, Store
 from kdbench.tracking.client import user
@@ -21,12 +20,8 @@ def gather(record: Record, folder: Path, selection: str, classes: Sequence[str] 
     """
     for name in ("spec.json", "result.json", "test.json", "test.npz"):
         source = record.path(name)
-        if not source.exists():
-            continue
-        try:
-            os.link(source, folder / name)
-        except OSError:
-            shutil.copyfile(source, folder / name)
+        if source.exists():
+            link_or_copy(source, folder / name)
     if record.test is not None and (record.folder / "test.npz").exists():
         arrays = record.predictions()
         logits = arrays.get(selection, arrays["last"])

@@ -2,7 +2,6 @@
 pickle is written, and none is needed to load them."""
 
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from kdbench.errors import KdbenchError
+from kdbench.records.files import link_or_copy
 from kdbench.records.store import Record
 from kdbench.tracking.experiment import find_experiment, preference
 from kdbench.tracking.read import tracking_at
@@ -87,11 +87,7 @@ def log_weights(
     record.state_dict()
     with tempfile.TemporaryDirectory(dir=record.folder, prefix=".mlflow.") as folder:
         for file in (network.name, "spec.json"):
-            source = record.path(file)
-            try:
-                os.link(source, Path(folder) / file)  # weights are large, and a link costs nothing
-            except OSError:
-                shutil.copyfile(source, Path(folder) / file)
+            link_or_copy(record.path(file), Path(folder) / file)
         return log_network(client, experiment, run, name, Path(folder), network)
 
 
