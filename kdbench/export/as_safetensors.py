@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from kdbench.export.description import Description
@@ -36,12 +35,6 @@ def load(path: Path, description: Description) -> Runner:
     """The network that `model.py` builds, with the weights of the file. Runs that code."""
     code = path.parent / CODE
     network = build_from(code.read_text(encoding="utf-8"), str(code))
-    network.to(getattr(torch, description.dtype)).load_state_dict(load_file(path))
     dtype = getattr(torch, description.dtype)
+    network.to(dtype).load_state_dict(load_file(path))
     return runner_of(NormalisedModel(network, description.mean, description.std, dtype))
-
-
-def metadata(path: Path) -> dict[str, str]:
-    """The texts beside the weights of a file."""
-    with safe_open(path, "pt") as file:
-        return dict(file.metadata())
