@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from scipy.special import softmax
 
 from kdbench.data import DataError, TrainingData
 from kdbench.data.image_folder import decode_to
@@ -124,8 +125,7 @@ def teacher_of(description: Description, store: Store) -> Runner | None:
 
 def _top(logits: np.ndarray, classes: tuple[str, ...]) -> list[tuple[Guess, ...]]:
     """The most probable classes of each image, best first."""
-    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    probabilities = powers / powers.sum(axis=1, keepdims=True)
+    probabilities = softmax(logits.astype(np.float64), axis=1)
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP]
     return [
         tuple(Guess(classes[k], float(row[k])) for k in chosen)
