@@ -13,6 +13,7 @@ from kdbench.models.names import BadModelName, ModelName
 from kdbench.models.source_files import source_module
 from kdbench.registry import UnknownName, did_you_mean
 
+#: Channels, height and width in pixels.
 ImageShape = tuple[int, int, int]
 
 

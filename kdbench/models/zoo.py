@@ -14,7 +14,7 @@ from kdbench.errors import KdbenchError
 from kdbench.models import mobilenet, resnet, shufflenet, tutorial, vgg, wrn
 from kdbench.models.digits import DigitsCNN, DigitsCNNSmall
 from kdbench.models.find_layers import NoLayers
-from kdbench.models.foreign import build_foreign
+from kdbench.models.foreign import ImageShape, build_foreign
 from kdbench.models.inputs import with_input_layer
 from kdbench.models.mnist import MnistCNN, MnistMLP
 from kdbench.models.mobilenet import MobileNetV2
@@ -27,8 +27,6 @@ from kdbench.models.vgg import VGG
 from kdbench.models.wrn import WideResNet
 from kdbench.registry import Paper, Registry
 
-#: Channels, height and width in pixels.
-ImageShape = tuple[int, int, int]
 #: A function from the shape of an image and the number of classes to a model.
 Builder = Callable[[ImageShape, int], nn.Module]
 

@@ -31,6 +31,7 @@ from kdbench.study.part import (
     Share,
     Text,
 )
+from kdbench.study.sampling import SAMPLERS
 from kdbench.study.slots import Slot, Teacher
 
 SCHEDULES = ("constant", "cosine", "step", "one-cycle")
@@ -150,7 +151,7 @@ class Tune(Part):
     trials: Count
     epochs: Count
     seeds: Annotated[Seeds, Field(min_length=1)]
-    sampler: Annotated[str, one_of("sampler", ("random", "tpe"))] = "random"
+    sampler: Annotated[str, one_of("sampler", SAMPLERS)] = "random"
     seed: Seed = 0
     shared: Shared = Shared()
     confirm: Confirm | None = None
