@@ -48,8 +48,9 @@ def did_you_mean(word: object, names: Iterable[str]) -> str:
     """` (did you mean 'kd'?)`, or all names where none is near."""
     names = sorted(names)
     text = word[:100] if isinstance(word, str) else ""
-    near = difflib.get_close_matches(text, names, n=1, cutoff=0.5)
-    return f" (did you mean '{near[0]}'?)" if near else f"; known: {', '.join(names)}"
+    small = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(text.lower(), small, n=1, cutoff=0.5)
+    return f" (did you mean '{small[near[0]]}'?)" if near else f"; known: {', '.join(names)}"
 
 
 class Registry(MutableMapping[str, T]):

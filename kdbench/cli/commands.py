@@ -240,11 +240,13 @@ def doctor(
     """Find and repair what killed processes and broken disks have left behind."""
 
     def run() -> int:
-        from kdbench.cli.doctor import examine
+        from kdbench.cli.doctor import examine, require_root
         from kdbench.records.store import Store
 
+        store = Store(root.resolve())
+        require_root(store)
         not_repaired = total = 0
-        for finding in examine(Store(root.resolve())):
+        for finding in examine(store):
             total += 1
             print(finding.what)
             if finding.repair is None:
@@ -266,7 +268,7 @@ def ui(
         str, typer.Argument(metavar="STUDY", help="Whose runs are shown (default: all studies).")
     ] = "",
     root: Root = Path(),
-    port: Annotated[int, typer.Option(help="On this machine only.")] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="On this machine only.")] = 5000,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
     traceback: Traceback = False,
 ) -> None:

@@ -5,6 +5,7 @@ damaged record is moved to `runs/quarantine/`, whole, and the next start trains 
 anything else that is damaged, or stands in the place of something else, is renamed.
 """
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from kdbench import tracking
+from kdbench.cli.app import UsageError
 from kdbench.records import galleries, profiles
 from kdbench.records.check import check_record
 from kdbench.records.checksummed import damaged_files
@@ -34,6 +36,15 @@ class Finding:
 
     what: str
     repair: Callable[[], str] | None = None
+
+
+def require_root(store: Store) -> None:
+    """Raise `UsageError` where kdbench has left nothing: a folder's name was misspelt."""
+    if not any(os.path.lexists(store.root / name) for name in ("runs", "mlflow.db", "reports")):
+        raise UsageError(
+            f"{store.root} holds nothing of kdbench: no runs/, no mlflow.db and no reports/; "
+            "--root names another folder"
+        )
 
 
 def examine(store: Store) -> Iterator[Finding]:

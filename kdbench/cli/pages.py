@@ -12,6 +12,8 @@ from typing import Any
 
 from kdbench import tracking
 from kdbench.cli.app import UsageError
+from kdbench.records.store import Store
+from kdbench.records.students import studies_of
 from kdbench.report.page.run_pages import lead_run_pages_to
 
 #: Seconds between two looks at whether the server answers.
@@ -23,9 +25,11 @@ def serve_pages(root: Path, study: str, port: int, browser: bool) -> int:
     serve them until Ctrl-C unless a server does already; the exit code. The reports of the root
     link to the port that serves.
 
-    Raises `NoStore`, `UnknownExperiment`, `UsageError` where the port is taken, and what MLflow
-    raises.
+    Raises `NoStudyName`, `NoStore`, `UnknownExperiment`, `UsageError` where the port is taken, and
+    what MLflow raises.
     """
+    if study:
+        studies_of(Store(root), study)
     uri = tracking.tracking_uri(root)
     pages = tracking.study_pages(root, study, port)
     if tracking.is_served(uri):

@@ -1,5 +1,6 @@
 """`kdbench profile`: the networks of a study are measured, and its report shows the numbers."""
 
+import os
 from pathlib import Path
 
 from rich import box
@@ -9,6 +10,7 @@ from rich.text import Text
 
 from kdbench.cli.progress import ProgressBar, print_line
 from kdbench.cli.shell import shown_path
+from kdbench.execution.errors import InvalidOption
 from kdbench.execution.run_study import pick_device, publish_report
 from kdbench.execution.signals import interrupt_on_signals
 from kdbench.execution.study_file import publish_pooled
@@ -35,6 +37,8 @@ def profile_and_report(
     Raises `InvalidOption`, `NoPlan` where a study never ran here, and `NothingToProfile`.
     """
     chosen = pick_device(device)
+    if threads > (cores := os.cpu_count() or threads):
+        raise InvalidOption(f"--threads {threads}: this machine has {cores}; take no more")
     require_layout(root)
     store = Store(root)
     plans = {study: _plan(store, study) for study in studies_of(store, name)}

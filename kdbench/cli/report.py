@@ -1,5 +1,6 @@
 """What the commands on reports do; each prints to `console` and returns what `--json` prints."""
 
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -266,9 +267,9 @@ def compare(folder: Path, first: str, second: str, console: Console) -> Content:
 
 def power(folder: Path, difference: float, console: Console) -> Content:
     """The seeds and hours to detect a difference in the report in `folder`. Raises `UsageError`
-    unless it is above 0."""
-    if not difference > 0:
-        raise UsageError("--detect: the difference to detect must be more than 0")
+    unless it is above 0 and finite."""
+    if not 0 < difference < math.inf:
+        raise UsageError("--detect: the difference to detect must be more than 0, and finite")
     result = forecast_seeds(load(folder), difference)
     console.print(forecast_table(result))
     console.print(effects_table(result))

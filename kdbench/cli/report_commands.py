@@ -11,6 +11,7 @@ from kdbench.cli.app import Json, Root, Traceback, UsageError, app, exit_with
 ReportName = Annotated[
     str, typer.Argument(metavar="STUDY", help="A study that has a report in this root.")
 ]
+MARGIN = 0.2
 Difference = Annotated[float, typer.Option(min=0, help="The difference to detect, in points.")]
 
 
@@ -42,7 +43,7 @@ def report(
     ] = "",
     margin: Annotated[
         float, typer.Option(min=0, help="With --from: points that are practically equal.")
-    ] = 0.2,
+    ] = MARGIN,
     paper: Annotated[
         str,
         typer.Option(
@@ -60,6 +61,14 @@ def report(
     traceback: Traceback = False,
 ) -> None:
     """Build leaderboards again: from MLflow, or from results made anywhere else."""
+    for_results = {
+        "--map": columns,
+        "--setting": setting,
+        "--fractions": fractions is not None,
+        "--reference": reference,
+        "--margin": margin != MARGIN,
+        "--no-shared-seeds": not shared_seeds,
+    }
 
     def run() -> int:
         from rich.console import Console
@@ -70,6 +79,12 @@ def report(
 
         if bool(names) == bool(results):
             raise UsageError("name one or more studies, or a file of results with --from")
+        if names and (given := [option for option, value in for_results.items() if value]):
+            verb = "goes" if len(given) == 1 else "go"
+            raise UsageError(
+                f"{', '.join(given)} {verb} with --from; a study's file has its own: change it "
+                "there, or with `kdbench study` and --set report.reference=... or report.margin=..."
+            )
         home, console, chosen = root.resolve(), Console(quiet=as_json), parse_paper_columns(paper)
         if results is None:
             contents = report_studies(home, names or [], console, chosen)

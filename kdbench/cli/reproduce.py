@@ -101,7 +101,7 @@ def published_cell(study: str, name: str, seed: int, folder: Path) -> Cell:
 
     Raises `NoReportData` where there is no report, `UnknownRow` for a row it lacks,
     `CannotReproduce` where the study file has changed since or lacks a method that `--add` ran,
-    or seeds are too few.
+    seeds are too few, or the row was tuned with the seed.
     """
     report = load(folder)
     row = find_row(report, name)
@@ -119,6 +119,13 @@ def published_cell(study: str, name: str, seed: int, folder: Path) -> Cell:
         raise CannotReproduce(
             f"'{row.label}' was run beside the report '{taken.report}' with --add: add it to the "
             f"`methods:` of {study}, or of a copy of it, as it was given to --add"
+        )
+    tune = same[0].tune
+    confirmed = tune.confirm.seeds if tune and tune.confirm else ()
+    if tune and row.row == "tuned" and seed in (*tune.seeds, *confirmed):
+        raise CannotReproduce(
+            f"seed {seed} is one of those with which the study chose the hyperparameters of "
+            f"{name}: it cannot judge them; take another"
         )
     cell = Cell(pinned_study(same[0], row, seed), report, row, seed)
     if len(cell.other_scores) < FEWEST_SEEDS:

@@ -74,6 +74,7 @@ def prepare(options: Options) -> tuple[Planner, Store]:
     Raises `StudyError`, `DifferentSetting`, `DataError` and `InvalidOption`, and `Misplaced` where
     something of another kind stands in the place of a file or folder of the root.
     """
+    check_engine(options)
     study, base = chosen_study(options), None
     if options.base:
         study, base = study_beside(study, options.add, options.base)
@@ -227,6 +228,17 @@ def publish_report(
         if tracker.attach_report(store.report_folder(study), board.answer, method_table(board)):
             write_run_pages(store, report_data)
     return board, paths
+
+
+def check_engine(options: Options) -> None:
+    """Raise `UnknownName` for an engine that there is not, and `InvalidOption` for an address that
+    it would not use."""
+    ENGINES[options.engine]
+    if options.address and options.engine in ("local", "inline"):
+        raise InvalidOption(
+            f"--address is that of a cluster, and --engine {options.engine} trains on this "
+            "machine: take --engine ray, or leave --address out"
+        )
 
 
 def pick_device(wanted: str, engine: str = "local") -> str:

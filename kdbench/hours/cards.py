@@ -1,9 +1,9 @@
 """The peak rates of cards, as their makers publish them."""
 
+import difflib
 from dataclasses import dataclass
 
 from kdbench.errors import KdbenchError
-from kdbench.registry import did_you_mean
 
 
 class UnknownCard(KdbenchError):
@@ -83,8 +83,9 @@ def card_of(name: str) -> Card:
     """The card of that name, small and large letters alike. Raises `UnknownCard`, which lists the
     names."""
     if name.lower() not in CARDS:
+        near = difflib.get_close_matches(name.lower(), CARDS, n=1, cutoff=0.5)
+        meant = f" (did you mean '{near[0]}'?)" if near else ""
         raise UnknownCard(
-            f"--card {name}: no rates are known{did_you_mean(name.lower(), CARDS)}; known are "
-            + ", ".join(CARDS)
+            f"--card '{name}': no rates are known of it{meant}; known are {', '.join(CARDS)}"
         )
     return CARDS[name.lower()]

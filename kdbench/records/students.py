@@ -25,6 +25,18 @@ class CorruptStudents(KdbenchError):
         )
 
 
+class NoStudyName(KdbenchError):
+    """A path, or nothing, where the name of a study that has run is asked for."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        names = sorted(path.stem for path in store.plan_path("x").parent.glob("*.json"))
+        here = ", ".join(n for n in names if not n.endswith(".cost"))
+        super().__init__(
+            f"'{name}' is no study's name: a study that has run goes by the `name:` in its file; "
+            f"under {store.root} {f'here are {here}' if here else 'none has run'}"
+        )
+
+
 def students_path(store: Store, name: str) -> Path:
     """The list of the studies of the file called `name`."""
     return store.root / "runs" / "plans" / f"{name}{SUFFIX}"
@@ -50,12 +62,17 @@ def studies_of(store: Store, name: str) -> tuple[str, ...]:
     """The studies that `name` stands for in a root: those of the students of a file called so,
     else the study itself. Where none of them ran, a pooled report called so names its studies.
 
-    Raises `CorruptStudents`.
+    Raises `NoStudyName` for a path, as that of the study's file, and `CorruptStudents`.
     """
+    if not name or "/" in name:
+        raise NoStudyName(store, name)
     if store.plan_path(name).exists():
         return (name,)
     listed = read_students(students_path(store, name))
-    return listed or pooled_studies(store.report_folder(name)) or (name,)
+    studies = listed or pooled_studies(store.report_folder(name))
+    if not studies and name.endswith((".yaml", ".yml")):
+        raise NoStudyName(store, name)
+    return studies or (name,)
 
 
 def pooled_studies(folder: Path) -> tuple[str, ...]:

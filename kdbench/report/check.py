@@ -55,6 +55,8 @@ def check_report(path: Path) -> list[str]:
     `NoReportData` and `UnreadableReport` as `load` does, `Uncheckable` for other files.
     """
     folder = path if path.is_dir() else path.parent
+    if not path.exists() and not (folder / STUDY).exists():
+        raise Uncheckable(f"{path}: no such file or folder")
     expected = expected_files(folder)
     names = list(expected) if path.is_dir() else [path.name]
     differences = []

@@ -5,7 +5,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kdbench.report.data.report_data import ReportData
-from kdbench.report.rows import compared_rows, find_row, primary_rows, table_rows
+from kdbench.report.rows import (
+    UnknownRow,
+    compared_rows,
+    find_row,
+    primary_rows,
+    table_rows,
+)
 from kdbench.report.write import leaderboard_of
 from kdbench.report.writers.cells import p_text, signed_text
 from kdbench.stats import (
@@ -50,6 +56,8 @@ def compare_rows(data: ReportData, first: str, second: str) -> Pair:
     """
     whole = replace(leaderboard_of(data).family.analysis, test=PAIRED)
     one, other = find_row(data, first), find_row(data, second)
+    if (one.label, one.row) == (other.label, other.row):
+        raise UnknownRow(f"{first} and {second} both name the row {one.label}:{one.row}")
     compared = compared_rows(primary_rows(table_rows(data.runs, data.plan)), data.plan.reference)
     share = 1.0
     if {(x.label, x.row) for x in (one, other)} <= {(x.label, x.row) for x in compared.values()}:

@@ -3,6 +3,7 @@
 No inheritance and no interpolation: what stands in the file is what runs.
 """
 
+import os
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -204,10 +205,10 @@ def file_text(name: str) -> tuple[str, Path]:
     except (OSError, ValueError) as error:  # ValueError: no name that a file can have
         if isinstance(error, OSError) and (name in studies or path.suffix in {".yaml", ".yml"}):
             raise StudyError(name, [f"cannot read {path}: {error.strerror}"]) from None
+        if name and os.path.isdir(path):
+            raise StudyError(name, [f"{name} is a folder: name the YAML file in it"]) from None
+        file = next((f for f in (f"{name}.yaml", f"{name}.yml") if os.path.isfile(f)), "")
+        near = f" (did you mean {file}?)" if file else did_you_mean(name, studies)
         raise StudyError(
-            name,
-            [
-                f"no study of that name{did_you_mean(name, studies)}; "
-                "a path to a YAML file works too"
-            ],
+            name, [f"no study of that name{near}; a path to a YAML file works too"]
         ) from None

@@ -214,8 +214,8 @@ def _file(folder: Path, name: str) -> Path:
         raise UnreadableReport(f"{path} is no file: move it away. {AGAIN}")
     if not path.is_file():
         raise NoReportData(
-            f"{folder} holds no {name}: a table can be checked only beside the numbers it was "
-            "made from; `kdbench report` writes both"
+            f"{folder} holds no {name}, which the report of a study has beside its tables: name "
+            "the folder of a report, or let `kdbench report` write it"
         )
     return path
 
