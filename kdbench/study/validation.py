@@ -14,7 +14,7 @@ from kdbench.study import references
 from kdbench.study.data_names import ALL_OWN_KEYS
 from kdbench.study.fields import SHORT, unknown_key
 from kdbench.study.model_names import MODEL_KEYS
-from kdbench.study.part import Part
+from kdbench.study.part import NOT_BLANK, Part
 from kdbench.study.part_faults import look_faults, recipe_faults
 from kdbench.study.schema import (
     CitedSource,
@@ -31,6 +31,14 @@ from kdbench.study.schema import (
     Unlabelled,
 )
 from kdbench.study.slots import Normalise, Slot, Teacher
+
+#: What pydantic says in Python's words, in those of a YAML file.
+_IN_YAML = {
+    "model_type": "input should be a mapping of keys, {key: value}",
+    "mapping_type": "input should be a mapping of keys, {key: value}",
+    "dict_type": "input should be a mapping of keys, {key: value}",
+    "tuple_type": "input should be a list, [value, value]",
+}
 
 
 def valid_parts(raw: Mapping[str, Any]) -> Any:
@@ -78,7 +86,11 @@ def message(error: Any, raw: Mapping[str, Any]) -> str:
     # Pydantic ends a union's path with the branch it tried; that says nothing to a reader.
     # A mapping's key that is wrong has `[key]` there.
     path = [p for p in path if not str(p).startswith(("literal[", "constrained-", "[key]"))]
-    text = error["msg"].removeprefix("Value error, ")
+    text = _IN_YAML.get(error["type"]) or error["msg"].removeprefix("Value error, ")
+    if error["type"] == "too_short":
+        text = f"it needs {error['ctx']['min_length']} or more"
+    if error.get("ctx", {}).get("pattern") == NOT_BLANK:
+        text = "it should not be blank"
     if path == ["data", "name"] and isinstance(error["input"], Mapping):
         return f"data: {text}"  # images of a user's own have no name in the file
     shows_value = text.startswith("unknown") or "is not a name" in text or "is not a citat" in text

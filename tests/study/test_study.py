@@ -2,6 +2,7 @@
 place and what to do."""
 
 import copy
+import re
 from typing import Any
 
 import pytest
@@ -98,6 +99,22 @@ def test_changes_of_the_command_line_are_checked_like_the_file() -> None:
     ):
         with pytest.raises(StudyError, match=word):
             parse_study(text, "x", {key: 7})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"recipe": 3}, "recipe: input should be a mapping of keys, {key: value}, not 3"),
+        ({"methods": "ce"}, "methods: input should be a list, [value, value], not 'ce'"),
+        ({"methods": []}, "methods: it needs 1 or more, not []"),
+        ({"final__seeds": []}, "final.seeds: it needs 1 or more, not []"),
+        ({"report__images": " "}, "report.images: it should not be blank, not ' '"),
+    ],
+)
+def test_a_fault_is_told_in_the_words_of_a_file(changes: dict, message: str) -> None:
+    told = faults(**changes)
+    assert any(fault.startswith(message) for fault in told), told
+    assert not re.search("dictionary|tuple|instance|pattern", " ".join(told))
 
 
 SOURCE = {
