@@ -23,7 +23,7 @@ from kdbench.cli.app import (
     app,
     exit_with,
 )
-from kdbench.cli.parsing import parse_change, parse_labels, parse_seeds
+from kdbench.cli.parsing import given, parse_change, parse_labels, parse_seeds
 
 RunName = Annotated[str, typer.Argument(metavar="STUDY", help="A study that has run in this root.")]
 
@@ -33,16 +33,16 @@ def study(
     name: StudyName,
     dry_run: Annotated[bool, typer.Option(help="Show what would run, and stop.")] = False,
     only: Annotated[
-        str,
+        str | None,
         typer.Option(help="Methods to run (labels, comma-separated); the reference is always run."),
-    ] = "",
+    ] = None,
     seeds: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Final seeds instead of the study's and its looks: 0-4 or 0,2. Refused once a "
             "study with looks is scored; with --set name=NEW a new study takes them."
         ),
-    ] = "",
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change a value: recipe.epochs=2.")
     ] = None,
@@ -93,8 +93,8 @@ def study(
             data_dir and data_dir.resolve(),
             workers,
             device,
-            parse_labels(only),
-            parse_seeds(seeds),
+            parse_labels(given("--only", only)),
+            parse_seeds(given("--seeds", seeds)),
             dict(parse_change(change) for change in set_ or ()),
             tune,
             dry_run,
@@ -256,7 +256,7 @@ def doctor(
                 print("    can be repaired")
             else:
                 print(f"    {finding.repair()}")
-        print(f"{total} findings" if total else "nothing is wrong")
+        print(f"{total} finding{'s' * (total != 1)}" if total else "nothing is wrong")
         return 1 if not_repaired else 0
 
     exit_with(run, traceback)

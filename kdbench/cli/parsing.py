@@ -6,6 +6,14 @@ from typing import Any
 from kdbench.cli.app import UsageError
 
 
+def given(option: str, text: str | None) -> str:
+    """What an option was given, empty where it was not. Raises `UsageError` where it was given
+    nothing, as by a script's variable that is not set: the whole study would run."""
+    if text == "":
+        raise UsageError(f"{option}: write something, or leave {option} out")
+    return text or ""
+
+
 def parse_labels(text: str) -> tuple[str, ...]:
     """`kd,rkd` as labels. Raises `UsageError` where a label is empty."""
     return _parts(text, f"--only {text}: write labels with commas between, as in kd,rkd")

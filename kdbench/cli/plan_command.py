@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from kdbench.cli.app import DataDir, Json, StudyName, Traceback, Workers, app, exit_with
-from kdbench.cli.parsing import parse_change, parse_labels, parse_seeds
+from kdbench.cli.parsing import given, parse_change, parse_labels, parse_seeds
 
 
 @app.command()
@@ -18,10 +18,12 @@ def plan(
             "AMD EPYC cores as this machine has."
         ),
     ],
-    only: Annotated[str, typer.Option(help="Methods to count (labels, comma-separated).")] = "",
+    only: Annotated[
+        str | None, typer.Option(help="Methods to count (labels, comma-separated).")
+    ] = None,
     seeds: Annotated[
-        str, typer.Option(help="Final seeds instead of the study's: 0-4 or 0,2.")
-    ] = "",
+        str | None, typer.Option(help="Final seeds instead of the study's: 0-4 or 0,2.")
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change a value: recipe.epochs=2.")
     ] = None,
@@ -48,8 +50,8 @@ def plan(
                 Path(folder),
                 data_dir and data_dir.resolve(),
                 workers,
-                only=parse_labels(only),
-                seeds=parse_seeds(seeds),
+                only=parse_labels(given("--only", only)),
+                seeds=parse_seeds(given("--seeds", seeds)),
                 changes=dict(parse_change(change) for change in set_ or ()),
             )
             content = hours_of(options, card, Console(quiet=as_json))

@@ -156,7 +156,9 @@ class StudyDriver:
             if not self._announced_wait and not self.stop.requested:
                 self._announced_wait = True
                 count = len(locks.locked_elsewhere)
-                self.reporter.log(f"waiting for {count} runs that another process works on ...")
+                self.reporter.log(
+                    f"waiting for {count} run{'s' * (count != 1)} that another process works on ..."
+                )
             time.sleep(0.1)
         for run_id in locks.forget_old():
             self.state.plan_outdated |= self.state.result_state(run_id) is not None

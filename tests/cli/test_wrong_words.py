@@ -46,6 +46,14 @@ def test_an_engine_is_known_before_anything_runs(tiny_root: Path) -> None:
     assert "--engine ray" in message
 
 
+@pytest.mark.parametrize("option", ["--seeds", "--only"])
+@pytest.mark.parametrize("command", [("study", "--dry-run"), ("plan", "--card", "cpu")])
+def test_an_empty_variable_of_a_script_is_not_the_whole_study(
+    tiny_root: Path, command: tuple[str, ...], option: str
+) -> None:
+    assert f"{option}: write" in refused(*command, tiny_root / "tiny.yaml", option, "")
+
+
 AFTER = {
     "status": ("status", "NAME"),
     "report": ("report", "NAME"),
