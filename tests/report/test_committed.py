@@ -19,6 +19,7 @@ STUDIES = (
     "cifar10",
     "cifar10-few-labels",
     "cifar100",
+    "cifar100-logits",
     "folder",
     "precision",
 )
