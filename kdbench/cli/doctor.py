@@ -24,6 +24,7 @@ from kdbench.records.lineage import learners, outdated, outdated_sentence
 from kdbench.records.plan_file import PlanFile
 from kdbench.records.readers import CorruptRecord, OtherFormat, read_object
 from kdbench.records.store import RecordBusy, Store
+from kdbench.records.students import studies
 
 #: The folders in `runs/` that hold no record.
 PARTS = ("plans", "profiles", "galleries", "output_cache")
@@ -67,12 +68,6 @@ def examine(store: Store) -> Iterator[Finding]:
             return
     for study in studies(store):
         yield from _mlflow(store, study)
-
-
-def studies(store: Store) -> list[str]:
-    """The studies that have run in this root."""
-    folder = store.root / "runs" / "plans"
-    return sorted(p.stem for p in folder.glob("*.json") if not p.name.endswith(".cost.json"))
 
 
 def _misplaced(store: Store) -> Iterator[Finding]:

@@ -42,8 +42,9 @@ def report(
         str, typer.Option(help="With --from: what to compare with (default: its first method).")
     ] = "",
     margin: Annotated[
-        float, typer.Option(min=0, help="With --from: points that are practically equal.")
-    ] = MARGIN,
+        float | None,
+        typer.Option(min=0, help=f"With --from: points that are practically equal ({MARGIN})."),
+    ] = None,
     paper: Annotated[
         str,
         typer.Option(
@@ -66,7 +67,7 @@ def report(
         "--setting": setting,
         "--fractions": fractions is not None,
         "--reference": reference,
-        "--margin": margin != MARGIN,
+        "--margin": margin is not None,
         "--no-shared-seeds": not shared_seeds,
     }
 
@@ -90,9 +91,8 @@ def report(
             contents = report_studies(home, names or [], console, chosen)
         else:
             source = ResultsFile(results, parse_columns(columns), setting.strip(), fractions)
-            contents = report_results(
-                home, source, reference, margin, shared_seeds, console, chosen
-            )
+            equal = MARGIN if margin is None else margin
+            contents = report_results(home, source, reference, equal, shared_seeds, console, chosen)
         if as_json:
             print_json(contents)
         return 0

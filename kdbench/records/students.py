@@ -29,12 +29,17 @@ class NoStudyName(KdbenchError):
     """A path, or nothing, where the name of a study that has run is asked for."""
 
     def __init__(self, store: Store, name: str) -> None:
-        names = sorted(path.stem for path in store.plan_path("x").parent.glob("*.json"))
-        here = ", ".join(n for n in names if not n.endswith(".cost"))
+        here = ", ".join(studies(store))
         super().__init__(
             f"'{name}' is no study's name: a study that has run goes by the `name:` in its file; "
             f"under {store.root} {f'here are {here}' if here else 'none has run'}"
         )
+
+
+def studies(store: Store) -> list[str]:
+    """The studies that have run in a root."""
+    folder = store.root / "runs" / "plans"
+    return sorted(p.stem for p in folder.glob("*.json") if not p.name.endswith(".cost.json"))
 
 
 def students_path(store: Store, name: str) -> Path:
@@ -69,10 +74,10 @@ def studies_of(store: Store, name: str) -> tuple[str, ...]:
     if store.plan_path(name).exists():
         return (name,)
     listed = read_students(students_path(store, name))
-    studies = listed or pooled_studies(store.report_folder(name))
-    if not studies and name.endswith((".yaml", ".yml")):
+    named = listed or pooled_studies(store.report_folder(name))
+    if not named and name.endswith((".yaml", ".yml")):
         raise NoStudyName(store, name)
-    return studies or (name,)
+    return named or (name,)
 
 
 def pooled_studies(folder: Path) -> tuple[str, ...]:

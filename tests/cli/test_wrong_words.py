@@ -11,6 +11,7 @@ from support.command_line import refused
     "option",
     [
         ("--margin", 1),
+        ("--margin", 0.2),
         ("--reference", "kd"),
         ("--map", "score=acc"),
         ("--setting", "mine"),
