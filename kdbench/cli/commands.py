@@ -242,6 +242,7 @@ def doctor(
     def run() -> int:
         from kdbench.cli.doctor import examine, require_root
         from kdbench.records.store import Store
+        from kdbench.report.text.context import count
 
         store = Store(root.resolve())
         require_root(store)
@@ -256,7 +257,7 @@ def doctor(
                 print("    can be repaired")
             else:
                 print(f"    {finding.repair()}")
-        print(f"{total} finding{'s' * (total != 1)}" if total else "nothing is wrong")
+        print(count(total, "finding") if total else "nothing is wrong")
         return 1 if not_repaired else 0
 
     exit_with(run, traceback)
